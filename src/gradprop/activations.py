@@ -1,0 +1,382 @@
+"""Activation functions with exact first and second derivatives.
+
+The functions are those of ``keras.activations.get(name)`` in Keras 3 with default arguments,
+re-written in NumPy so that theory and statistics need no TensorFlow. Derivatives are closed forms
+that keep their *relative* accuracy in the tails: this project is about numbers such as
+``tanh'(30) = 3.5e-26``, for which ``1 - tanh(z)**2`` would return exactly 0.
+
+All callables take anything array-like of finite numbers and return a float64 array of the same
+shape. They do not overflow.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+__all__ = [
+    "ACTIVATIONS",
+    "LEAKY_RELU_SLOPE",
+    "SATURATION_LEVEL",
+    "SELU_ALPHA",
+    "SELU_SCALE",
+    "Activation",
+]
+
+FloatArray = npt.NDArray[np.float64]
+Elementwise = Callable[[npt.ArrayLike], FloatArray]
+
+#: A unit is saturated where ``|phi'(z)|`` is at most this fraction of ``max |phi'|``.
+SATURATION_LEVEL: Final = 0.01
+
+#: Slope of ``keras.activations.leaky_relu`` for negative arguments.
+LEAKY_RELU_SLOPE: Final = 0.2
+
+#: ``alpha`` and ``lambda`` of SELU, for which (mean, variance) = (0, 1) is a fixed point.
+SELU_ALPHA: Final = 1.6732632423543772
+SELU_SCALE: Final = 1.0507009873554805
+
+# Left of these points |phi'| stays at or below SATURATION_LEVEL * max|phi'|. They solve
+# phi'(z) = -0.01 max(phi'), which has no closed form; the tests recompute them.
+_GELU_SATURATION: Final = -3.0216626340984045
+_SWISH_SATURATION: Final = -6.1429157001956165
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation function ``phi`` and what theory and statistics need to know about it.
+
+    Attributes
+    ----------
+    name : str
+        The name under which ``keras.activations.get`` finds the same function.
+    function, derivative, second_derivative : callable
+        ``phi``, ``phi'`` and ``phi''``; array-like of finite numbers to float64 array of the same
+        shape. At a kink ``derivative`` is what TensorFlow's back-propagation uses, and
+        ``second_derivative`` is the ordinary (not the distributional) one, see `kinks`.
+    saturation : tuple of float
+        ``(low, high)``: ``z <= low`` and ``z >= high`` count as saturated, that is
+        ``|phi'(z)| <= SATURATION_LEVEL * max |phi'|`` everywhere outside the open interval.
+        Infinite where the function does not saturate on that side.
+    homogeneous : bool
+        Whether ``phi(a z) = a phi(z)`` for every ``a > 0``.
+    source : str
+        Where the function comes from.
+    kinks : tuple of float
+        Points at which ``phi``, ``phi'`` or ``phi''`` jumps. Quadrature has to split there. Where
+        ``phi'`` jumps, the distributional second derivative has a point mass that
+        ``second_derivative`` leaves out.
+    """
+
+    name: str
+    function: Elementwise
+    derivative: Elementwise
+    second_derivative: Elementwise
+    saturation: tuple[float, float]
+    homogeneous: bool
+    source: str
+    kinks: tuple[float, ...] = ()
+
+
+def _elementwise(formula: Callable[[FloatArray], npt.ArrayLike]) -> Elementwise:
+    """Let a float64 formula accept anything array-like and always return a float64 array."""
+
+    @functools.wraps(formula)
+    def wrapper(z: npt.ArrayLike) -> FloatArray:
+        return np.asarray(formula(np.asarray(z, dtype=np.float64)), dtype=np.float64)
+
+    return wrapper
+
+
+@_elementwise
+def _linear(z: FloatArray) -> npt.ArrayLike:
+    """``z``; a copy, so that no caller can change its own input through the result."""
+    return z.copy()
+
+
+@_elementwise
+def _ones(z: FloatArray) -> npt.ArrayLike:
+    """Return 1 everywhere."""
+    return np.ones_like(z)
+
+
+@_elementwise
+def _zeros(z: FloatArray) -> npt.ArrayLike:
+    """Return 0 everywhere."""
+    return np.zeros_like(z)
+
+
+@_elementwise
+def _tanh(z: FloatArray) -> npt.ArrayLike:
+    """``tanh z``."""
+    return np.tanh(z)
+
+
+def _sech2(z: FloatArray) -> FloatArray:
+    """``1 / cosh(z)**2`` without overflow and without cancellation."""
+    decay = np.exp(-2.0 * np.abs(z))
+    return np.asarray(4.0 * decay / (1.0 + decay) ** 2, dtype=np.float64)
+
+
+@_elementwise
+def _tanh_1(z: FloatArray) -> npt.ArrayLike:
+    """``tanh' = sech**2``."""
+    return _sech2(z)
+
+
+@_elementwise
+def _tanh_2(z: FloatArray) -> npt.ArrayLike:
+    """``tanh'' = -2 tanh sech**2``."""
+    return -2.0 * np.tanh(z) * _sech2(z)
+
+
+@_elementwise
+def _sigmoid(z: FloatArray) -> npt.ArrayLike:
+    """``1 / (1 + exp(-z))``."""
+    return special.expit(z)
+
+
+@_elementwise
+def _sigmoid_1(z: FloatArray) -> npt.ArrayLike:
+    """``s' = s(z) s(-z)``, which is ``s (1 - s)`` without cancellation."""
+    return special.expit(z) * special.expit(-z)
+
+
+@_elementwise
+def _sigmoid_2(z: FloatArray) -> npt.ArrayLike:
+    """``s'' = s' (1 - 2 s) = -s' tanh(z / 2)``."""
+    return -special.expit(z) * special.expit(-z) * np.tanh(0.5 * z)
+
+
+@_elementwise
+def _softsign(z: FloatArray) -> npt.ArrayLike:
+    """``z / (1 + |z|)``."""
+    return z / (1.0 + np.abs(z))
+
+
+@_elementwise
+def _softsign_1(z: FloatArray) -> npt.ArrayLike:
+    """``1 / (1 + |z|)**2``."""
+    return (1.0 + np.abs(z)) ** -2
+
+
+@_elementwise
+def _softsign_2(z: FloatArray) -> npt.ArrayLike:
+    """``-2 sign(z) / (1 + |z|)**3``; jumps from 2 to -2 at 0, where it is set to the mean, 0."""
+    return -2.0 * np.sign(z) * (1.0 + np.abs(z)) ** -3
+
+
+@_elementwise
+def _relu(z: FloatArray) -> npt.ArrayLike:
+    """``max(z, 0)``."""
+    return np.maximum(z, 0.0)
+
+
+@_elementwise
+def _relu_1(z: FloatArray) -> npt.ArrayLike:
+    """1 for ``z > 0``, else 0; 0 at the kink."""
+    return np.where(z > 0.0, 1.0, 0.0)
+
+
+@_elementwise
+def _leaky_relu(z: FloatArray) -> npt.ArrayLike:
+    """``z`` for ``z > 0``, else ``LEAKY_RELU_SLOPE * z``."""
+    return np.where(z > 0.0, z, LEAKY_RELU_SLOPE * z)
+
+
+@_elementwise
+def _leaky_relu_1(z: FloatArray) -> npt.ArrayLike:
+    """1 for ``z > 0``, else ``LEAKY_RELU_SLOPE``; the negative side's slope at the kink."""
+    return np.where(z > 0.0, 1.0, LEAKY_RELU_SLOPE)
+
+
+@_elementwise
+def _elu(z: FloatArray) -> npt.ArrayLike:
+    """``z`` for ``z >= 0``, else ``exp(z) - 1``."""
+    return np.where(z < 0.0, np.expm1(np.minimum(z, 0.0)), z)
+
+
+@_elementwise
+def _elu_1(z: FloatArray) -> npt.ArrayLike:
+    """1 for ``z >= 0``, else ``exp(z)``; continuous."""
+    return np.exp(np.minimum(z, 0.0))
+
+
+@_elementwise
+def _elu_2(z: FloatArray) -> npt.ArrayLike:
+    """0 for ``z >= 0``, else ``exp(z)``; the positive side's value (0) at the kink."""
+    return np.where(z < 0.0, np.exp(np.minimum(z, 0.0)), 0.0)
+
+
+@_elementwise
+def _selu(z: FloatArray) -> npt.ArrayLike:
+    """``scale * z`` for ``z >= 0``, else ``scale * alpha * (exp(z) - 1)``."""
+    return SELU_SCALE * np.where(z < 0.0, SELU_ALPHA * np.expm1(np.minimum(z, 0.0)), z)
+
+
+@_elementwise
+def _selu_1(z: FloatArray) -> npt.ArrayLike:
+    """``scale`` for ``z >= 0``, else ``scale * alpha * exp(z)``; ``scale`` at the kink."""
+    return SELU_SCALE * np.where(z < 0.0, SELU_ALPHA * np.exp(np.minimum(z, 0.0)), 1.0)
+
+
+@_elementwise
+def _selu_2(z: FloatArray) -> npt.ArrayLike:
+    """0 for ``z >= 0``, else ``scale * alpha * exp(z)``; the positive side's 0 at the kink."""
+    return SELU_SCALE * np.where(z < 0.0, SELU_ALPHA * np.exp(np.minimum(z, 0.0)), 0.0)
+
+
+def _normal_density(z: FloatArray) -> FloatArray:
+    """Return the standard normal density."""
+    return np.asarray(np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi), dtype=np.float64)
+
+
+@_elementwise
+def _gelu(z: FloatArray) -> npt.ArrayLike:
+    """``z Phi(z)`` with the exact normal distribution function, not the tanh approximation."""
+    return z * special.ndtr(z)
+
+
+@_elementwise
+def _gelu_1(z: FloatArray) -> npt.ArrayLike:
+    """``Phi(z) + z density(z)``."""
+    return special.ndtr(z) + z * _normal_density(z)
+
+
+@_elementwise
+def _gelu_2(z: FloatArray) -> npt.ArrayLike:
+    """``density(z) (2 - z**2)``."""
+    return _normal_density(z) * (2.0 - z * z)
+
+
+@_elementwise
+def _swish(z: FloatArray) -> npt.ArrayLike:
+    """``z s(z)`` with the logistic sigmoid ``s``."""
+    return z * special.expit(z)
+
+
+@_elementwise
+def _swish_1(z: FloatArray) -> npt.ArrayLike:
+    """``s(z) (1 + z s(-z))``."""
+    return special.expit(z) * (1.0 + z * special.expit(-z))
+
+
+@_elementwise
+def _swish_2(z: FloatArray) -> npt.ArrayLike:
+    """``s'(z) (2 - z tanh(z / 2))``."""
+    return special.expit(z) * special.expit(-z) * (2.0 - z * np.tanh(0.5 * z))
+
+
+# sech(z)**2 = 0.01 at z = arccosh(10); sigmoid'(z) = sech(z / 2)**2 / 4.
+_TANH_SATURATION: Final = math.acosh(1.0 / math.sqrt(SATURATION_LEVEL))
+_SOFTSIGN_SATURATION: Final = 1.0 / math.sqrt(SATURATION_LEVEL) - 1.0
+# The largest slope of selu is scale * alpha (at 0-), so elu and selu share exp(z) = 0.01.
+_EXPONENTIAL_SATURATION: Final = math.log(SATURATION_LEVEL)
+
+_ALL: Final = (
+    Activation(
+        name="linear",
+        function=_linear,
+        derivative=_ones,
+        second_derivative=_zeros,
+        saturation=(-math.inf, math.inf),
+        homogeneous=True,
+        source="identity",
+    ),
+    Activation(
+        name="tanh",
+        function=_tanh,
+        derivative=_tanh_1,
+        second_derivative=_tanh_2,
+        saturation=(-_TANH_SATURATION, _TANH_SATURATION),
+        homogeneous=False,
+        source="hyperbolic tangent",
+    ),
+    Activation(
+        name="sigmoid",
+        function=_sigmoid,
+        derivative=_sigmoid_1,
+        second_derivative=_sigmoid_2,
+        saturation=(-2.0 * _TANH_SATURATION, 2.0 * _TANH_SATURATION),
+        homogeneous=False,
+        source="logistic function",
+    ),
+    Activation(
+        name="softsign",
+        function=_softsign,
+        derivative=_softsign_1,
+        second_derivative=_softsign_2,
+        saturation=(-_SOFTSIGN_SATURATION, _SOFTSIGN_SATURATION),
+        homogeneous=False,
+        source="Glorot & Bengio 2010, AISTATS",
+        kinks=(0.0,),
+    ),
+    Activation(
+        name="relu",
+        function=_relu,
+        derivative=_relu_1,
+        second_derivative=_zeros,
+        saturation=(0.0, math.inf),
+        homogeneous=True,
+        source="rectified linear unit; He et al. 2015, ICCV, arXiv:1502.01852",
+        kinks=(0.0,),
+    ),
+    Activation(
+        name="leaky_relu",
+        function=_leaky_relu,
+        derivative=_leaky_relu_1,
+        second_derivative=_zeros,
+        saturation=(-math.inf, math.inf),
+        homogeneous=True,
+        source="leaky rectifier with Keras's slope of 0.2",
+        kinks=(0.0,),
+    ),
+    Activation(
+        name="elu",
+        function=_elu,
+        derivative=_elu_1,
+        second_derivative=_elu_2,
+        saturation=(_EXPONENTIAL_SATURATION, math.inf),
+        homogeneous=False,
+        source="Clevert et al. 2016, ICLR, arXiv:1511.07289",
+        kinks=(0.0,),
+    ),
+    Activation(
+        name="selu",
+        function=_selu,
+        derivative=_selu_1,
+        second_derivative=_selu_2,
+        saturation=(_EXPONENTIAL_SATURATION, math.inf),
+        homogeneous=False,
+        source="Klambauer et al. 2017, NeurIPS, arXiv:1706.02515",
+        kinks=(0.0,),
+    ),
+    Activation(
+        name="gelu",
+        function=_gelu,
+        derivative=_gelu_1,
+        second_derivative=_gelu_2,
+        saturation=(_GELU_SATURATION, math.inf),
+        homogeneous=False,
+        source="Hendrycks & Gimpel 2016, arXiv:1606.08415 (exact form)",
+    ),
+    Activation(
+        name="swish",
+        function=_swish,
+        derivative=_swish_1,
+        second_derivative=_swish_2,
+        saturation=(_SWISH_SATURATION, math.inf),
+        homogeneous=False,
+        source="Ramachandran et al. 2017, arXiv:1710.05941",
+    ),
+)
+
+#: The activation functions of the project by name.
+ACTIVATIONS: Final[dict[str, Activation]] = {activation.name: activation for activation in _ALL}

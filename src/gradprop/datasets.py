@@ -1,0 +1,271 @@
+"""Data sets: scikit-learn's digits and a registry of synthetic generators, as float32 arrays.
+
+Inputs are centred per feature with the mean of the training set and divided by its one overall
+standard deviation (some pixels of the digits are constant, so that a division per feature would
+divide by zero); the mean square of an input's entries is then 1 on average, the q^0 of
+mean-field theory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprop import files
+from gradprop.spec import NUMERICS, Component, Scalar
+
+Arrays = tuple[NDArray[Any], NDArray[Any]]
+
+
+class ChangedDataError(Exception):
+    """A generator gives other arrays than those that results were computed from."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """How a data set is made.
+
+    Attributes
+    ----------
+    task
+        ``classification`` (integer labels) or ``regression`` (float32 targets).
+    description
+        One line for the manual.
+    source
+        Where it comes from.
+    make
+        From parameters to inputs (examples, features) and targets (examples, ...).
+    parameters
+        The parameters and their defaults.
+    """
+
+    task: str
+    description: str
+    source: str
+    make: Callable[..., Arrays]
+    parameters: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test arrays.
+
+    Attributes
+    ----------
+    task
+        ``classification`` or ``regression``.
+    x_train, x_test
+        Inputs, shape (examples, features), float32.
+    y_train, y_test
+        Labels, shape (examples,), int32; or targets, shape (examples, outputs), float32.
+    outputs
+        Number of classes or of target dimensions.
+    checksum
+        SHA-256 over the arrays.
+    """
+
+    task: str
+    x_train: NDArray[np.float32]
+    y_train: NDArray[Any]
+    x_test: NDArray[np.float32]
+    y_test: NDArray[Any]
+    outputs: int
+    checksum: str
+
+
+def _digits(test_fraction: float, seed: int) -> Arrays:
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
+
+
+def _gaussian_mixture(
+    examples: int, classes: int, dimension: int, separation: float, noise: float, seed: int, **_: Any
+) -> Arrays:
+    """Draw class centres N(0, separation^2 I), add N(0, noise^2 I) to them."""
+    rng = np.random.default_rng(seed)
+    centres = separation * rng.standard_normal((classes, dimension))
+    labels = np.arange(examples) % classes
+    return centres[labels] + noise * rng.standard_normal((examples, dimension)), labels
+
+
+def _circles(examples: int, factor: float, noise: float, seed: int, **_: Any) -> Arrays:
+    from sklearn.datasets import make_circles
+
+    return make_circles(n_samples=examples, factor=factor, noise=noise, random_state=seed)
+
+
+def _spirals(
+    examples: int, classes: int, turns: float, noise: float, seed: int, **_: Any
+) -> Arrays:
+    """Draw one arm a class: radius t, angle 2 pi (turns t + class / classes), t in (0, 1)."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(examples) % classes
+    radius = np.sqrt(rng.uniform(0.01, 1, examples))
+    angle = 2 * np.pi * (turns * radius + labels / classes)
+    points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return points + noise * rng.standard_normal((examples, 2)), labels
+
+
+def _linear_teacher(
+    examples: int, dimension: int, outputs: int, noise: float, seed: int, **_: Any
+) -> Arrays:
+    """Draw x ~ N(0, I), y = A x + N(0, noise^2 I) with A_ij ~ N(0, 1/dimension)."""
+    rng = np.random.default_rng(seed)
+    teacher = rng.standard_normal((dimension, outputs)) / np.sqrt(dimension)
+    x = rng.standard_normal((examples, dimension))
+    return x, x @ teacher + noise * rng.standard_normal((examples, outputs))
+
+
+_SPLIT = {"test_fraction": 0.2, "seed": 0}
+
+DATASETS: dict[str, Generator] = {
+    "digits": Generator(
+        "classification",
+        "1,797 handwritten digits of 8x8 pixels in 10 classes",
+        "scikit-learn's load_digits (UCI optical recognition of handwritten digits, test part)",
+        _digits,
+        _SPLIT,
+    ),
+    "gaussian_mixture": Generator(
+        "classification",
+        "one Gaussian cloud a class around a random centre",
+        "centres N(0, separation^2 I), points N(centre, noise^2 I)",
+        _gaussian_mixture,
+        {
+            "examples": 1800,
+            "classes": 10,
+            "dimension": 64,
+            "separation": 0.4,
+            "noise": 1.0,
+            **_SPLIT,
+        },
+    ),
+    "circles": Generator(
+        "classification",
+        "two concentric circles in the plane",
+        "scikit-learn's make_circles",
+        _circles,
+        {"examples": 400, "factor": 0.8, "noise": 0.05, **_SPLIT},
+    ),
+    "spirals": Generator(
+        "classification",
+        "interleaved spiral arms in the plane, one a class",
+        "radius sqrt(u), angle 2 pi (turns radius + class / classes)",
+        _spirals,
+        {"examples": 1000, "classes": 2, "turns": 1.5, "noise": 0.02, **_SPLIT},
+    ),
+    "linear_teacher": Generator(
+        "regression",
+        "a random linear map, for deep linear networks",
+        "y = A x + noise, A_ij ~ N(0, 1/dimension) (student and teacher of Saxe et al. 2014)",
+        _linear_teacher,
+        {"examples": 1000, "dimension": 16, "outputs": 16, "noise": 0.0, **_SPLIT},
+    ),
+}
+
+
+def create(value: str | Mapping[str, Any]) -> Component:
+    """Normalize a data set as it stands in a study's YAML."""
+    return Component.create(value, {name: entry.parameters for name, entry in DATASETS.items()})
+
+
+def generate(component: Component) -> Dataset:
+    """Make the arrays of a data set: generate, split (stratified for classes), standardize."""
+    from sklearn.model_selection import train_test_split
+
+    entry = DATASETS[component.name]
+    parameters: dict[str, Any] = {**entry.parameters, **dict(component.parameters)}
+    x, y = entry.make(**parameters)
+    classification = entry.task == "classification"
+    y = np.asarray(y, dtype=np.int32 if classification else np.float32)
+    x_train, x_test, y_train, y_test = train_test_split(
+        x,
+        y,
+        test_size=parameters["test_fraction"],
+        random_state=parameters["seed"],
+        stratify=y if classification else None,
+    )
+    if not classification:  # an exactly linear teacher stays one without a bias
+        y_train, y_test = y_train - y_train.mean(axis=0), y_test - y_train.mean(axis=0)
+    mean, scale = x_train.mean(axis=0), (x_train - x_train.mean(axis=0)).std()
+    arrays = {
+        "x_train": ((x_train - mean) / scale).astype(np.float32),
+        "y_train": y_train,
+        "x_test": ((x_test - mean) / scale).astype(np.float32),
+        "y_test": y_test,
+    }
+    outputs = int(y.max()) + 1 if classification else y.shape[1]
+    return Dataset(entry.task, **arrays, outputs=outputs, checksum=_checksum(arrays))
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def write(component: Component, path: Path) -> Dataset:
+    """Generate a data set and write it to `path` (.npz), atomically.
+
+    Raises
+    ------
+    ChangedDataError
+        If the file is there with other arrays: results that exist would no longer belong to
+        the data.
+    """
+    dataset = generate(component)
+    header = {"checksum": dataset.checksum, "numerics": NUMERICS, "task": dataset.task}
+    if path.exists():
+        old = _header(path)
+        if old["numerics"] == NUMERICS and old["checksum"] != dataset.checksum:
+            raise ChangedDataError(
+                f"{path}: the generator of {component.label!r} makes other arrays than before "
+                f"(sha256 {old['checksum'][:12]} then, {dataset.checksum[:12]} now), so results "
+                "that exist belong to other data. If the change is meant, raise NUMERICS in "
+                "src/gradprop/spec.py; if not, undo it."
+            )
+    with files.replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            header=np.array(json.dumps(header)),
+            x_train=dataset.x_train,
+            y_train=dataset.y_train,
+            x_test=dataset.x_test,
+            y_test=dataset.y_test,
+            outputs=np.array(dataset.outputs),
+        )
+    return dataset
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with np.load(path) as stored:
+        header: dict[str, Any] = json.loads(str(stored["header"]))
+    return header
+
+
+def read(path: Path) -> Dataset:
+    """Read a data set that `write` wrote.
+
+    Raises
+    ------
+    ChangedDataError
+        If the arrays do not match the checksum that was stored with them.
+    """
+    header = _header(path)
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+        outputs = int(stored["outputs"])
+    if _checksum(arrays) != header["checksum"]:
+        raise ChangedDataError(f"{path}: the arrays do not match their checksum; delete the file")
+    return Dataset(header["task"], **arrays, outputs=outputs, checksum=header["checksum"])

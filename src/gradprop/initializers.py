@@ -1,0 +1,224 @@
+"""Registry of weight initializers: a name becomes one freshly seeded Keras initializer a layer.
+
+Every kernel is drawn in two dimensions, (fan_in, fan_out), by an initializer of its own: one
+Keras instance used for several layers would give them identical kernels, and a stacked kernel
+would be misread by the fan computation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprop.spec import Cell, Component, Scalar
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """How the kernels of a network are drawn.
+
+    Attributes
+    ----------
+    formula
+        The distribution of an entry of a kernel with fan-in n and fan-out m.
+    source
+        Where it comes from.
+    build
+        From fan-in, seed and parameters to a Keras initializer.
+    parameters
+        The parameters and their defaults.
+    """
+
+    formula: str
+    source: str
+    build: Callable[..., Any]
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+def _keras(name: str) -> Callable[..., Any]:
+    """Return a builder for Keras's own initializer class `name`."""
+
+    def build(fan_in: int, seed: int, **parameters: Scalar) -> Any:
+        import keras
+
+        return getattr(keras.initializers, name)(seed=seed, **parameters)
+
+    return build
+
+
+def _constant(fan_in: int, seed: int, value: float) -> Any:
+    import keras
+
+    return keras.initializers.Constant(value)
+
+
+def _identity(fan_in: int, seed: int, gain: float) -> Any:
+    import keras
+
+    return keras.initializers.Identity(gain=gain)
+
+
+def _normal(fan_in: int, seed: int, stddev: float) -> Any:
+    import keras
+
+    return keras.initializers.RandomNormal(mean=0.0, stddev=stddev, seed=seed)
+
+
+def _uniform(fan_in: int, seed: int, limit: float) -> Any:
+    import keras
+
+    return keras.initializers.RandomUniform(minval=-limit, maxval=limit, seed=seed)
+
+
+def _fan_in_uniform(fan_in: int, seed: int) -> Any:
+    return _uniform(fan_in, seed, limit=1 / math.sqrt(fan_in))
+
+
+def _variance_scaling(fan_in: int, seed: int, **parameters: Scalar) -> Any:
+    import keras
+
+    return keras.initializers.VarianceScaling(seed=seed, **parameters)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "zeros": Initializer(
+        "W = 0",
+        "the symmetric start that never breaks symmetry (Goodfellow et al. 2016, sec. 8.4)",
+        lambda fan_in, seed: _constant(fan_in, seed, 0.0),
+    ),
+    "ones": Initializer(
+        "W = 1",
+        "a constant start; symmetric like zeros",
+        lambda fan_in, seed: _constant(fan_in, seed, 1.0),
+    ),
+    "constant": Initializer(
+        "W = value", "a constant start; symmetric like zeros", _constant, {"value": 0.1}
+    ),
+    "identity": Initializer(
+        "W = gain * I (rectangular: ones on the main diagonal)",
+        "the deep linear example of vanishing and exploding gradients (Ng, Deep Learning "
+        "Specialization, course 2, week 1)",
+        _identity,
+        {"gain": 1.0},
+    ),
+    "normal": Initializer(
+        "N(0, stddev^2)",
+        "a fixed scale, whatever the width (Krizhevsky et al. 2012 use stddev 0.01)",
+        _normal,
+        {"stddev": 0.01},
+    ),
+    "uniform": Initializer(
+        "U(-limit, limit), variance limit^2 / 3",
+        "a fixed scale, whatever the width",
+        _uniform,
+        {"limit": 0.05},
+    ),
+    "standard_heuristic": Initializer(
+        "U(-1/sqrt(n), 1/sqrt(n)), variance 1 / (3 n)",
+        "Glorot and Bengio 2010, eq. 1 ('commonly used heuristic')",
+        _fan_in_uniform,
+    ),
+    "lecun_normal": Initializer(
+        "truncated N(0, 1/n), rescaled to that variance",
+        "LeCun et al. 1998, 'Efficient BackProp'; Klambauer et al. 2017",
+        _keras("LecunNormal"),
+    ),
+    "lecun_uniform": Initializer(
+        "U(-a, a), a = sqrt(3/n), variance 1/n",
+        "LeCun et al. 1998, 'Efficient BackProp'",
+        _keras("LecunUniform"),
+    ),
+    "glorot_normal": Initializer(
+        "truncated N(0, 2/(n+m)), rescaled to that variance",
+        "Glorot and Bengio 2010",
+        _keras("GlorotNormal"),
+    ),
+    "glorot_uniform": Initializer(
+        "U(-a, a), a = sqrt(6/(n+m)), variance 2/(n+m)",
+        "Glorot and Bengio 2010, eq. 16; the default of keras.layers.Dense",
+        _keras("GlorotUniform"),
+    ),
+    "he_normal": Initializer(
+        "truncated N(0, 2/n), rescaled to that variance",
+        "He et al. 2015",
+        _keras("HeNormal"),
+    ),
+    "he_uniform": Initializer(
+        "U(-a, a), a = sqrt(6/n), variance 2/n", "He et al. 2015", _keras("HeUniform")
+    ),
+    "orthogonal": Initializer(
+        "gain * Q, Q Haar-distributed with orthonormal rows or columns",
+        "Saxe et al. 2014",
+        _keras("Orthogonal"),
+        {"gain": 1.0},
+    ),
+    "pytorch_default": Initializer(
+        "U(-1/sqrt(n), 1/sqrt(n)): kaiming_uniform with a = sqrt(5), gain^2 = 2/(1+a^2) = 1/3",
+        "torch.nn.Linear.reset_parameters: the standard heuristic by another name",
+        _fan_in_uniform,
+    ),
+    "variance_scaling": Initializer(
+        "variance scale/n, scale/m or 2 scale/(n+m) (mode fan_in, fan_out, fan_avg); "
+        "distribution truncated_normal (rescaled), untruncated_normal or uniform",
+        "keras.initializers.VarianceScaling",
+        _variance_scaling,
+        {"scale": 1.0, "mode": "fan_in", "distribution": "untruncated_normal"},
+    ),
+}
+
+
+def stream_seed(*parts: Scalar) -> int:
+    """Return the 31-bit seed of the random stream named by `parts`.
+
+    Streams are told apart by a SHA-256 hash, so that adding an axis value to a grid changes the
+    stream of no other cell.
+    """
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def layer_shapes(inputs: int, cell: Cell, outputs: int) -> list[tuple[int, int]]:
+    """Return (fan_in, fan_out) of layers 1 … depth + 1."""
+    sizes = [inputs, *[cell.width] * cell.depth, outputs]
+    return list(zip(sizes, sizes[1:], strict=False))
+
+
+def layer_initializer(cell: Cell, layer: int, fan_in: int) -> Any:
+    """Return the Keras initializer of the kernel of `layer` (1 … depth + 1), seeded for it alone.
+
+    The seed does not depend on the initializer, so that cells that differ only in their
+    initializer's scale start from the same directions.
+    """
+    entry = INITIALIZERS[cell.initializer.name]
+    seed = stream_seed("kernel", cell.seed, cell.depth, cell.width, layer)
+    parameters = {**entry.parameters, **dict(cell.initializer.parameters)}
+    return entry.build(fan_in, seed, **parameters)
+
+
+def draw_kernel(cell: Cell, layer: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Draw the kernel of `layer`, of `shape` (fan_in, fan_out)."""
+    kernel = layer_initializer(cell, layer, shape[0])(shape, dtype="float32")
+    return np.asarray(kernel, dtype=np.float32)
+
+
+def draw_bias(cell: Cell, layer: int, units: int) -> NDArray[np.float32]:
+    """Draw the bias of `layer`, shape (units,), from N(0, bias_std^2)."""
+    seed = stream_seed("bias", cell.seed, cell.depth, cell.width, layer)
+    draw = np.random.default_rng(seed).standard_normal(units, dtype=np.float32)
+    return draw * np.float32(cell.bias_std)
+
+
+def defaults() -> dict[str, Mapping[str, Scalar]]:
+    """Return for every registered name its parameters and their defaults."""
+    return {name: entry.parameters for name, entry in INITIALIZERS.items()}
+
+
+def create(value: str | Mapping[str, Any]) -> Component:
+    """Normalize an initializer as it stands in a study's YAML."""
+    return Component.create(value, defaults())

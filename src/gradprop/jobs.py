@@ -1,0 +1,85 @@
+"""What the workflow's training jobs do: find the missing cells of a shard and train them."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+from gradprop import datasets, provenance, tables
+from gradprop.spec import Shard, digest
+
+
+def train_shard(
+    shard: Shard, folder: Path, data: Path, threads: int, stack_size: int
+) -> int:
+    """Train the cells of a shard that its tables lack.
+
+    TensorFlow is imported only if there are any.
+
+    Parameters
+    ----------
+    shard
+        Its cells.
+    folder
+        Results of the study.
+    data
+        File of the data set.
+    threads
+        Threads that the job may use.
+    stack_size
+        Most cells trained together.
+
+    Returns
+    -------
+    int
+        Number of cells trained.
+    """
+    dataset = datasets.read(data)
+    origin = {"code": provenance.code_digest(), "data": dataset.checksum}
+    missing = {cell.id for cell in shard.cells} - tables.finished_cells(folder, shard.name, origin)
+    if not missing:
+        print(f"[{shard.name}] all {len(shard.cells)} cells are there", file=sys.stderr)
+        return 0
+    start = time.perf_counter()
+    from gradprop import stacking, training
+
+    stopwatch = training.Stopwatch({"import": time.perf_counter() - start})
+    stacking.set_threads(threads)
+    chunks = [
+        chunk
+        for stack in shard.stacks
+        for chunk in stack.only(missing).chunks(stack_size)
+    ]
+    results = list(training.train(chunks, dataset, stopwatch, shard.name))
+    rows = {table: [getattr(result, table) for result in results] for table in tables.TABLES}
+    with stopwatch.phase("write"):
+        tables.add_rows(folder, shard.name, rows, origin)
+    run = describe_run(shard, missing, threads, stopwatch.seconds)
+    tables.add_run(folder, shard.name, run)
+    return len(missing)
+
+
+def describe_run(
+    shard: Shard, trained: set[str], threads: int, seconds: dict[str, float]
+) -> dict[str, object]:
+    """Return the row of the ``runs`` table: what may differ between two runs of the same cells."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "shard": shard.name,
+        "cells": json.dumps(sorted(trained)),
+        "threads": threads,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "phase_seconds": json.dumps({key: round(value, 3) for key, value in seconds.items()}),
+        "peak_memory_mib": usage.ru_maxrss * unit / 2**20,
+        "processor": provenance.processor(),
+        "cores": os.cpu_count(),
+        "versions": json.dumps(provenance.versions()),
+        "code": provenance.code_digest(),
+        "commit": provenance.commit(),
+        "config": digest([cell.id for cell in shard.cells]),
+    }

@@ -1,0 +1,60 @@
+"""A cell as a plain Keras model: the reference that stacked training must agree with."""
+
+from __future__ import annotations
+
+import os
+
+# Importing TensorFlow prints notes about CUDA and oneDNN that say nothing about a result.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import keras
+
+from gradprop import initializers, optimizers
+from gradprop.datasets import Dataset
+from gradprop.spec import Cell
+
+
+def resolve_loss(cell: Cell, dataset: Dataset) -> str:
+    """Return the cell's loss, with ``auto`` replaced by what the data set's task calls for."""
+    if cell.loss != "auto":
+        return cell.loss
+    return "cross_entropy" if dataset.task == "classification" else "mean_squared_error"
+
+
+def build_model(cell: Cell, dataset: Dataset) -> keras.Sequential:
+    """Build the multilayer perceptron of a cell, with the cell's kernels and biases.
+
+    Returns
+    -------
+    keras.Sequential
+        From inputs (batch, features) to logits or predictions (batch, outputs); a Dense layer
+        and an Activation layer for every hidden layer, then a linear Dense layer.
+    """
+    shapes = initializers.layer_shapes(dataset.x_train.shape[1], cell, dataset.outputs)
+    layers: list[keras.Layer] = [keras.Input((shapes[0][0],))]
+    for number, (fan_in, fan_out) in enumerate(shapes, start=1):
+        layers.append(
+            keras.layers.Dense(
+                fan_out,
+                kernel_initializer=initializers.layer_initializer(cell, number, fan_in),
+                use_bias=cell.use_bias,
+                name=f"layer_{number}",
+            )
+        )
+        if number <= cell.depth:
+            layers.append(keras.layers.Activation(cell.activation))
+    model = keras.Sequential(layers)
+    if cell.use_bias and cell.bias_std:
+        for number, (_, fan_out) in enumerate(shapes, start=1):
+            bias = initializers.draw_bias(cell, number, fan_out)
+            model.get_layer(f"layer_{number}").bias.assign(bias)
+    return model
+
+
+def build_optimizer(cell: Cell) -> keras.Optimizer:
+    """Build the Keras optimizer of a cell."""
+    classes = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
+    return classes[cell.optimizer.name](
+        learning_rate=cell.learning_rate, **optimizers.parameters(cell.optimizer)
+    )

@@ -1,0 +1,111 @@
+"""Optimizers as element-wise updates of stacked variables, each replica with its own step size.
+
+The arithmetic follows Keras's optimizers operation by operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprop.spec import Component, Scalar
+
+Tensor = Any
+Update = Callable[[Sequence[Tensor]], list[Tensor]]
+
+# Names and parameters as in keras.optimizers, with Keras's defaults.
+OPTIMIZERS: dict[str, Mapping[str, Scalar]] = {
+    "sgd": {"momentum": 0.0},
+    "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
+}
+
+
+def create(value: str | Mapping[str, Any]) -> Component:
+    """Normalize an optimizer as it stands in a study's YAML."""
+    return Component.create(value, OPTIMIZERS)
+
+
+def parameters(optimizer: Component) -> dict[str, Any]:
+    """Return all parameters of an optimizer, defaults included."""
+    return {**OPTIMIZERS[optimizer.name], **dict(optimizer.parameters)}
+
+
+def create_update(
+    optimizer: Component, variables: Sequence[Tensor], rates: NDArray[np.float32]
+) -> Update:
+    """Return the function that applies gradients to `variables`.
+
+    Parameters
+    ----------
+    optimizer
+        Entry of `OPTIMIZERS`.
+    variables
+        Stacked variables, each (replicas, rows, columns).
+    rates
+        Learning rate of every replica, (replicas, 1, 1).
+
+    Returns
+    -------
+    callable
+        From the gradients to the changes that it added to the variables.
+    """
+    makers = {"sgd": _sgd, "adam": _adam}
+    return makers[optimizer.name](variables, rates, **parameters(optimizer))
+
+
+def _sgd(variables: Sequence[Tensor], rates: NDArray[np.float32], momentum: float) -> Update:
+    """v <- momentum v - rate g;  w <- w + v (Keras's SGD; Polyak 1964)."""
+    import tensorflow as tf
+
+    rate = tf.constant(rates)
+    velocities = [tf.Variable(tf.zeros_like(v)) for v in variables] if momentum else []
+
+    def update(gradients: Sequence[Tensor]) -> list[Tensor]:
+        changes = [-(g * rate) for g in gradients]
+        if momentum:
+            changes = [
+                velocity.assign(momentum * velocity + change).read_value()
+                for velocity, change in zip(velocities, changes, strict=True)
+            ]
+        for variable, change in zip(variables, changes, strict=True):
+            variable.assign_add(change)
+        return changes
+
+    return update
+
+
+def _adam(
+    variables: Sequence[Tensor],
+    rates: NDArray[np.float32],
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> Update:
+    """Adam as in Keras (Kingma and Ba 2015, the efficient form at the end of section 2).
+
+    m <- m + (g - m)(1 - beta_1);  v <- v + (g^2 - v)(1 - beta_2);
+    w <- w - rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon).
+    """
+    import tensorflow as tf
+
+    rate = tf.constant(rates)
+    count = tf.Variable(0.0)
+    first = [tf.Variable(tf.zeros_like(v)) for v in variables]
+    second = [tf.Variable(tf.zeros_like(v)) for v in variables]
+
+    def update(gradients: Sequence[Tensor]) -> list[Tensor]:
+        step = count.assign_add(1.0)
+        alpha = rate * tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
+        changes = []
+        for variable, g, m, v in zip(variables, gradients, first, second, strict=True):
+            m.assign_add((g - m) * (1 - beta_1))
+            v.assign_add((tf.square(g) - v) * (1 - beta_2))
+            change = -(m * alpha) / (tf.sqrt(v) + epsilon)
+            variable.assign_add(change)
+            changes.append(change)
+        return changes
+
+    return update

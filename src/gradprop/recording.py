@@ -1,0 +1,231 @@
+"""What the training of a stack leaves behind: losses, probes and statuses as tidy tables."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gradprop.datasets import Dataset
+from gradprop.spec import Cell, Stack
+from gradprop.stacking import StackedNetwork, StepRecord, as_numpy
+from gradprop.statistics import PRESETS, LayerRecord, Sample, measure
+
+# Minibatch losses are averaged over this many steps before they are compared with a target.
+SMOOTHING_STEPS = 10
+# Examples evaluated at once outside training, which bounds memory.
+EVALUATION_BATCH = 512
+# A vanished signal counts as underflow if the layer above still had one below this log10 RMS:
+# 2^-126 = 10^-37.9 is float32's smallest normal number. A true zero (W = 0) has no such past.
+UNDERFLOW_LOG10 = -30.0
+
+
+@dataclass(frozen=True)
+class StackResult:
+    """The rows of a stack's cells in the result tables."""
+
+    cells: pd.DataFrame
+    steps: pd.DataFrame
+    layers: pd.DataFrame
+
+
+def layer_records(
+    step: StepRecord, kernels: list[NDArray[np.float32]], cell: Cell
+) -> Iterator[LayerRecord]:
+    """Yield what a probe sees of layers 1 … depth + 1."""
+    arrays = zip(
+        as_numpy(step.gradients),
+        as_numpy(step.signals),
+        as_numpy(step.preactivations),
+        as_numpy(step.activations),
+        kernels,
+        as_numpy(step.updates),
+        strict=True,
+    )
+    for number, (gradient, signal, z, activation, weight, update) in enumerate(arrays, start=1):
+        yield LayerRecord(
+            gradient=Sample(gradient),
+            signal=Sample(signal, scale=cell.batch_size),  # back to the loss of one example
+            preactivation=Sample(z),
+            activation=Sample(activation),
+            weight=Sample(weight),
+            update=Sample(update),
+            function=cell.activation if number <= cell.depth else "linear",
+            units=z.shape[-1],
+        )
+
+
+def first_bad_layer(preactivations: list[NDArray[np.float32]], replica: int) -> int:
+    """Return the first layer with a NaN or infinite pre-activation in `replica`.
+
+    If there is none, the loss itself overflowed: the output layer is returned.
+    """
+    for number, z in enumerate(preactivations, start=1):
+        if not np.isfinite(z[replica]).all():
+            return number
+    return len(preactivations)
+
+
+def underflowed(log10_magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which replicas lost their signal to the range of float32 between two layers.
+
+    Parameters
+    ----------
+    log10_magnitude
+        Shape (probes, layers, replicas), layers in the direction of propagation; ``-inf`` where
+        everything is exactly zero.
+
+    Returns
+    -------
+    ndarray of bool
+        Shape (replicas,).
+    """
+    before, after = log10_magnitude[:, :-1], log10_magnitude[:, 1:]
+    lost = np.isneginf(after) & np.isfinite(before) & (before < UNDERFLOW_LOG10)
+    return lost.any(axis=(0, 1))
+
+
+class Recorder:
+    """Collects what the training of one stack leaves behind."""
+
+    def __init__(self, stack: Stack, network: StackedNetwork, dataset: Dataset) -> None:
+        self.stack, self.network, self.dataset = stack, network, dataset
+        self.names = PRESETS[stack.program.statistics]
+        replicas = len(stack.cells)
+        self.bad_step = np.full(replicas, -1)
+        self.bad_layer = np.full(replicas, -1)
+        self.reached = np.full(replicas, -1)
+        self.targets = np.array([cell.target_loss for cell in stack.cells])
+        self.recent_losses: deque[NDArray[np.float64]] = deque(maxlen=SMOOTHING_STEPS)
+        self.recent_accuracies: deque[NDArray[np.float64]] = deque(maxlen=SMOOTHING_STEPS)
+        self.probed: list[int] = []
+        self.step_rows: list[dict[str, NDArray[np.float64]]] = []
+        self.layer_rows: list[dict[str, NDArray[np.float64]]] = []
+        undefined = np.full(replicas, np.nan)
+        self.test = self.final_train = self.final_test = (undefined, undefined)
+
+    def observe(self, step: int, record: StepRecord, examples: NDArray[np.int32]) -> None:
+        """Note the losses of one step; find out which replicas went bad in it."""
+        losses = record.losses.numpy().mean(axis=1, dtype=np.float64)
+        self.recent_losses.append(losses)
+        outputs = record.activations[-1].numpy()
+        self.recent_accuracies.append(self._accuracy(outputs, self.dataset.y_train[examples]))
+        newly_bad = np.flatnonzero(~np.isfinite(losses) & (self.bad_step < 0))
+        if len(newly_bad):
+            preactivations = as_numpy(record.preactivations)
+            self.bad_step[newly_bad] = step
+            self.bad_layer[newly_bad] = [first_bad_layer(preactivations, r) for r in newly_bad]
+        smooth = np.mean(self.recent_losses, axis=0)
+        with np.errstate(invalid="ignore"):
+            hit = (smooth <= self.targets) & (self.targets > 0) & (self.reached < 0)
+        self.reached[hit] = step
+
+    def evaluate_test(self) -> None:
+        """Note the test loss before the step of a probe."""
+        self.test = self.evaluate("test")
+
+    def evaluate_final(self) -> None:
+        """Note the training and test loss after the last update."""
+        self.final_train, self.final_test = self.evaluate("train"), self.test
+
+    def probe(self, step: int, record: StepRecord, kernels: list[NDArray[np.float32]]) -> None:
+        """Record the statistics of one step."""
+        program = self.stack.program
+        layers = [measure(r, self.names) for r in layer_records(record, kernels, program)]
+        self.layer_rows.append(
+            {name: np.stack([layer[name] for layer in layers]) for name in self.names}
+        )
+        with np.errstate(all="ignore"):
+            squares = sum(10 ** (2 * layer["gradient_log10_norm"]) for layer in layers)
+            norm = 0.5 * np.log10(squares)
+        test_loss, test_accuracy = self.test
+        self.probed.append(step)
+        self.step_rows.append(
+            {
+                "train_loss": np.mean(self.recent_losses, axis=0),
+                "test_loss": test_loss,
+                "train_accuracy": np.mean(self.recent_accuracies, axis=0),
+                "test_accuracy": test_accuracy,
+                "gradient_log10_norm": norm,
+                "learning_rate": np.array([c.learning_rate for c in self.stack.cells]),
+            }
+        )
+
+    def evaluate(self, part: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mean loss and accuracy (NaN for regression) on all of 'train' or 'test'."""
+        x = self.dataset.x_train if part == "train" else self.dataset.x_test
+        y = self.dataset.y_train if part == "train" else self.dataset.y_test
+        starts = range(0, len(x), EVALUATION_BATCH)
+        outputs = np.concatenate(
+            [self.network.predict(x[start : start + EVALUATION_BATCH]) for start in starts], axis=1
+        )
+        targets = np.broadcast_to(y, (len(outputs), *y.shape))
+        loss = self.network.losses(outputs, targets).mean(axis=1, dtype=np.float64)
+        return loss, self._accuracy(outputs, targets)
+
+    def _accuracy(
+        self, outputs: NDArray[np.float32], targets: NDArray[np.int32]
+    ) -> NDArray[np.float64]:
+        if self.dataset.task != "classification":
+            return np.full(len(outputs), np.nan)
+        right = (outputs.argmax(axis=-1) == targets).mean(axis=1)
+        return np.where(np.isfinite(outputs).all(axis=(1, 2)), right, np.nan)
+
+    def cell_table(self) -> pd.DataFrame:
+        """Return one row a cell."""
+        cells = self.stack.cells
+        trained = self.stack.program.epochs > 0
+        diverged = (self.bad_step >= 0) | (trained & ~np.isfinite(self.final_train[0]))
+        backward = np.stack([rows["signal_log10_rms"] for rows in self.layer_rows])[:, ::-1]
+        lengths = np.stack([r["preactivation_log10_mean_square"] for r in self.layer_rows])
+        lost = underflowed(backward) | underflowed(lengths / 2)
+        table = pd.DataFrame([{"cell": cell.id, **cell.columns()} for cell in cells])
+        return table.assign(
+            status=np.select([diverged, lost], ["diverged", "underflowed"], "ok"),
+            first_bad_step=_nullable(self.bad_step),
+            first_bad_layer=_nullable(self.bad_layer),
+            final_train_loss=self.final_train[0],
+            final_test_loss=self.final_test[0],
+            final_train_accuracy=self.final_train[1],
+            final_test_accuracy=self.final_test[1],
+            steps_to_target=_nullable(self.reached),
+        )
+
+    def step_table(self) -> pd.DataFrame:
+        """Return one row a cell and probe."""
+        return _tidy(self.step_rows, self.probed, self.stack, layers=None)
+
+    def layer_table(self) -> pd.DataFrame:
+        """Return one row a cell, probe and layer."""
+        return _tidy(self.layer_rows, self.probed, self.stack, layers=self.stack.program.depth + 1)
+
+
+    def result(self) -> StackResult:
+        """Return the rows of all tables."""
+        return StackResult(self.cell_table(), self.step_table(), self.layer_table())
+
+
+def _nullable(values: NDArray[np.int64]) -> pd.Series[int]:
+    return pd.Series(values, dtype="Int64").mask(values < 0)
+
+
+def _tidy(
+    rows: list[dict[str, NDArray[np.float64]]],
+    probed: list[int],
+    stack: Stack,
+    layers: int | None,
+) -> pd.DataFrame:
+    """Turn arrays (layers, replicas) per probe into a table with one row each."""
+    keys: dict[str, list[int] | list[str]] = {"step": probed}
+    if layers is not None:
+        keys["layer"] = list(range(1, layers + 1))
+    keys["cell"] = [cell.id for cell in stack.cells]
+    index = pd.MultiIndex.from_product(keys.values(), names=list(keys))
+    columns = {name: np.stack([row[name] for row in rows]).ravel() for name in rows[0]}
+    table = pd.DataFrame(columns, index=index).reset_index()
+    leading = [name for name in ("cell", "step", "layer") if name in keys]
+    return table[leading + list(columns)]

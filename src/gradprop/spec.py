@@ -1,0 +1,260 @@
+"""The vocabulary as frozen dataclasses, and the canonical identity of a cell.
+
+A *cell* is one network trained once. Its id is a hash of everything that its rows in the result
+tables depend on, so that a finished cell never has to be trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Self, TypeAlias
+
+# Raised by hand when the meaning of results changes although no parameter did.
+NUMERICS = 1
+
+Scalar: TypeAlias = bool | int | float | str
+
+_LABEL = re.compile(r"^(?P<name>\w+)(?:\((?P<parameters>.*)\))?$")
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON with sorted keys, no white space and shortest round-trip floats.
+
+    Raises
+    ------
+    ValueError
+        If a number is NaN or infinite.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any, digits: int = 12) -> str:
+    """Return the first `digits` hex digits of the SHA-256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:digits]
+
+
+@dataclass(frozen=True, order=True)
+class Component:
+    """A registry entry with its parameters: an initializer, a data set or an optimizer.
+
+    Attributes
+    ----------
+    name
+        Key in the registry.
+    parameters
+        The parameters that differ from the registry's defaults, sorted by name.
+    """
+
+    name: str
+    parameters: tuple[tuple[str, Scalar], ...] = ()
+
+    @classmethod
+    def create(
+        cls, value: str | Mapping[str, Any], defaults: Mapping[str, Mapping[str, Scalar]]
+    ) -> Self:
+        """Normalize `value`, a name or ``{name: …, parameter: …}``, against a registry.
+
+        Parameters
+        ----------
+        value
+            What stands in the study's YAML (already validated by the schema).
+        defaults
+            For every name of the registry, its parameters and their defaults. The type of
+            the default is the type of the parameter, so that 1 and 1.0 are the same value.
+
+        Raises
+        ------
+        KeyError
+            If the name or a parameter is unknown.
+        """
+        given = {"name": value} if isinstance(value, str) else dict(value)
+        name = given.pop("name")
+        known = defaults[name]
+        typed = {key: type(known[key])(item) for key, item in given.items()}
+        kept = {key: item for key, item in typed.items() if item != known[key]}
+        return cls(name, tuple(sorted(kept.items())))
+
+    @classmethod
+    def parse(cls, label: str) -> Self:
+        """Return the component whose `label` this is (the inverse of `label`)."""
+        match = _LABEL.match(label)
+        if match is None:
+            raise ValueError(f"not a component's label: {label!r}")
+        pairs = [pair.split("=", 1) for pair in (match["parameters"] or "").split(", ") if pair]
+        return cls(match["name"], tuple((key, _parse_scalar(text)) for key, text in pairs))
+
+    @property
+    def label(self) -> str:
+        """Readable, unique text: ``normal(stddev=0.01)``; the value in the result tables."""
+        if not self.parameters:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.parameters)})"
+
+    @property
+    def slug(self) -> str:
+        """The label as a file name: letters, digits, points and underscores."""
+        return re.sub(r"[^\w.]+", "_", self.label).strip("_")
+
+    def document(self) -> dict[str, Scalar]:
+        """Return the component as it would stand in a YAML file."""
+        return {"name": self.name, **dict(self.parameters)}
+
+
+def _parse_scalar(text: str) -> Scalar:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {"True": True, "False": False}.get(text, text)
+    return value if isinstance(value, (bool, int, float)) else text
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network trained once: one point of a study's grid, its seed included.
+
+    Fields with a default are left out of the identity while they have it; a new parameter with
+    a default therefore moves no id. Never change a default: add a new field.
+
+    Attributes
+    ----------
+    dataset, initializer, optimizer
+        Components of the respective registries.
+    depth
+        Number of hidden layers; the output layer is layer depth + 1.
+    width
+        Units of every hidden layer.
+    activation
+        Name in `gradprop.activations.ACTIVATIONS`; the output layer is linear.
+    learning_rate
+        Step size of the optimizer.
+    batch_size
+        Examples in a minibatch; the incomplete last minibatch of an epoch is left out.
+    epochs
+        Passes over the training set; 0 measures at initialization only.
+    seed
+        Root of the cell's random streams (kernels of every layer, minibatch order).
+    loss
+        ``auto``: softmax cross-entropy for classification, mean squared error for
+        regression; ``output_sum``: the sum of the outputs, whose back-propagated signal at the
+        output is 1 (probes the input-output Jacobian).
+    use_bias, bias_std
+        Whether layers have (trained) biases, and the standard deviation at which they start.
+    target_loss
+        Training loss that ``steps_to_target`` waits for; 0 means none.
+    probes
+        Number of log-spaced probes after the one at step 0.
+    statistics
+        Preset of `gradprop.statistics.PRESETS` that the probes record.
+    """
+
+    dataset: Component
+    depth: int
+    width: int
+    activation: str
+    initializer: Component
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    seed: int
+    optimizer: Component = Component("sgd")
+    loss: str = "auto"
+    use_bias: bool = True
+    bias_std: float = 0.0
+    target_loss: float = 0.0
+    probes: int = 10
+    statistics: str = "standard"
+
+    def document(self) -> dict[str, Any]:
+        """Return every parameter as plain JSON data."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            key: value.document() if isinstance(value, Component) else value
+            for key, value in values.items()
+        }
+
+    def columns(self) -> dict[str, Scalar]:
+        """Return every parameter as one column of the ``cells`` table."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            key: value.label if isinstance(value, Component) else value
+            for key, value in values.items()
+        }
+
+    @cached_property
+    def id(self) -> str:
+        """12 hex digits of the SHA-256 over the canonical parameters and `NUMERICS`."""
+        defaults = {f.name: f.default for f in fields(self)}
+        document = self.document()
+        changed = {
+            key: value for key, value in document.items() if getattr(self, key) != defaults[key]
+        }
+        return digest({"cell": changed, "numerics": NUMERICS})
+
+
+# What may differ between the replicas of one stack; everything else is the program's.
+REPLICA_FIELDS = ("initializer", "learning_rate", "seed", "bias_std", "target_loss")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The cells of a study that share every shape and schedule, trained as one program."""
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def program(self) -> Cell:
+        """The first cell: the place to read what all replicas share."""
+        return self.cells[0]
+
+    def chunks(self, size: int) -> list[Stack]:
+        """Split into stacks of at most `size` cells, which bounds a job's memory."""
+        return [Stack(self.cells[i : i + size]) for i in range(0, len(self.cells), size)]
+
+    def only(self, ids: set[str]) -> Stack:
+        """Return the stack without the cells whose id is not in `ids`."""
+        return replace(self, cells=tuple(cell for cell in self.cells if cell.id in ids))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The stacks that one job trains and whose rows one file per table holds.
+
+    A shard has one data set, one width and, if its cells are trained, one depth: its name
+    depends on nothing else, so that new cells join existing files.
+    """
+
+    name: str
+    stacks: tuple[Stack, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells of the shard, stack by stack."""
+        return tuple(cell for stack in self.stacks for cell in stack.cells)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question: a grid, its figures and its chapter of the report.
+
+    Attributes
+    ----------
+    name
+        Name of the YAML file without its ending.
+    title, question
+        Heading and opening sentence of the chapter.
+    cells
+        The grid, in the order of the file, without repetitions.
+    figures
+        For every figure its options.
+    """
+
+    name: str
+    title: str
+    question: str
+    cells: tuple[Cell, ...]
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -1,0 +1,181 @@
+"""N replicas of one Keras network as one TensorFlow program.
+
+Every variable of the network gets a leading replica axis; a layer is one batched matrix
+product. All operations act on each replica alone, in an order of arithmetic that does not depend
+on how many replicas there are: a replica's bits are the same in any stack. The one reduction
+that would break this, the sum over the minibatch in a bias gradient, is written as a matrix
+product with a row of ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprop import initializers, networks  # networks first: it sets Keras up
+from gradprop.datasets import Dataset
+from gradprop.optimizers import create_update
+from gradprop.spec import Stack
+
+import keras  # isort: skip
+import tensorflow as tf  # isort: skip
+
+Tensor = Any  # TensorFlow publishes no type stubs
+
+
+class StepRecord(NamedTuple):
+    """Everything that one training step computed, as TensorFlow tensors.
+
+    The lists have one entry a layer, 1 … depth + 1.
+    """
+
+    losses: Tensor  # (replicas, batch), of single examples
+    preactivations: list[Tensor]  # (replicas, batch, units)
+    activations: list[Tensor]  # (replicas, batch, units)
+    signals: list[Tensor]  # (replicas, batch, units), of the loss averaged over the minibatch
+    gradients: list[Tensor]  # (replicas, fan_in, fan_out)
+    updates: list[Tensor]  # (replicas, fan_in, fan_out)
+
+
+def set_threads(threads: int) -> None:
+    """Limit TensorFlow to `threads` threads; to be called before its first operation."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+@tf.custom_gradient
+def _add_bias(z: Tensor, bias: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+    def gradient(signal: Tensor) -> tuple[Tensor, Tensor]:
+        ones = tf.ones_like(signal[:, :, :1])
+        return signal, tf.matmul(ones, signal, transpose_a=True)
+
+    return z + bias, gradient
+
+
+def _cross_entropy(targets: Tensor, outputs: Tensor) -> Tensor:
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, outputs)
+
+
+def _mean_squared_error(targets: Tensor, outputs: Tensor) -> Tensor:
+    return tf.reduce_mean(tf.square(outputs - targets), axis=-1)
+
+
+def _output_sum(targets: Tensor, outputs: Tensor) -> Tensor:
+    return tf.reduce_sum(outputs, axis=-1)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": _cross_entropy,
+    "mean_squared_error": _mean_squared_error,
+    "output_sum": _output_sum,
+}
+
+
+class StackedNetwork:
+    """The replicas of a stack as one program.
+
+    Parameters
+    ----------
+    stack
+        The cells; replica r is ``stack.cells[r]``.
+    dataset
+        Its training set is what minibatches are taken from.
+
+    Attributes
+    ----------
+    kernels
+        One variable a layer, (replicas, fan_in, fan_out).
+    biases
+        One variable a layer, (replicas, 1, fan_out); empty for networks without biases.
+    """
+
+    def __init__(self, stack: Stack, dataset: Dataset) -> None:
+        program = stack.program
+        shapes = initializers.layer_shapes(dataset.x_train.shape[1], program, dataset.outputs)
+        self.depth = program.depth
+        self.replicas = len(stack.cells)
+        self.batch_size = program.batch_size
+        self._activation = keras.activations.get(program.activation)
+        self._loss = LOSSES[networks.resolve_loss(program, dataset)]
+        self._inputs = tf.constant(dataset.x_train)
+        self._targets = tf.constant(dataset.y_train)
+        layers = range(1, len(shapes) + 1)
+        self.kernels = [
+            tf.Variable(
+                np.stack([initializers.draw_kernel(c, n, shape) for c in stack.cells]), name=f"W{n}"
+            )
+            for n, shape in zip(layers, shapes, strict=True)
+        ]
+        self.biases = [
+            tf.Variable(
+                np.stack([initializers.draw_bias(c, n, out)[None] for c in stack.cells]),
+                name=f"b{n}",
+            )
+            for n, (_, out) in zip(layers, shapes, strict=True)
+            if program.use_bias
+        ]
+        rates = np.array([cell.learning_rate for cell in stack.cells], dtype=np.float32)
+        self._update = create_update(
+            program.optimizer, self.kernels + self.biases, rates[:, None, None]
+        )
+        # Networks that are only measured at initialization run once: tracing would not pay.
+        compiled = program.epochs > 0
+        self._step = tf.function(self._run_step) if compiled else self._run_step
+        self._evaluate = tf.function(self._run_forward) if compiled else self._run_forward
+
+    def step(self, examples: NDArray[np.int32]) -> StepRecord:
+        """Make one step of gradient descent on the training examples (replicas, batch)."""
+        return self._step(tf.constant(examples))
+
+    def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the outputs of every replica on `inputs` (examples, features).
+
+        Returns
+        -------
+        ndarray
+            Shape (replicas, examples, outputs).
+        """
+        shared = tf.constant(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
+        return self._evaluate(shared)[1][-1].numpy()
+
+    def losses(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the loss of every example, (replicas, examples), given its targets."""
+        return self._loss(tf.constant(targets), tf.constant(outputs)).numpy()
+
+    def _run_forward(self, inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        preactivations, activations = [], []
+        hidden = inputs
+        for index, kernel in enumerate(self.kernels):
+            z = tf.matmul(hidden, kernel)
+            if self.biases:
+                z = _add_bias(z, self.biases[index])
+            hidden = self._activation(z) if index < self.depth else z
+            preactivations.append(z)
+            activations.append(hidden)
+        return preactivations, activations
+
+    def _run_step(self, examples: Tensor) -> StepRecord:
+        inputs = tf.gather(self._inputs, examples)
+        targets = tf.gather(self._targets, examples)
+        with tf.GradientTape() as tape:
+            preactivations, activations = self._run_forward(inputs)
+            losses = self._loss(targets, activations[-1])
+            # The sum over replicas keeps every replica's own mean loss: only its gradient,
+            # 1 / batch for every example, is used.
+            objective = tf.reduce_sum(losses) / self.batch_size
+        signals, gradients = tape.gradient(
+            objective, [preactivations, self.kernels + self.biases]
+        )
+        updates = self._update(gradients)
+        layers = len(self.kernels)
+        return StepRecord(
+            losses, preactivations, activations, signals, gradients[:layers], updates[:layers]
+        )
+
+
+def as_numpy(tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+    """Return the arrays behind eager tensors, without copying."""
+    return [tensor.numpy() for tensor in tensors]

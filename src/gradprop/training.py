@@ -1,0 +1,162 @@
+"""The training loop: minibatches, probes, and the status of every replica."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprop.datasets import Dataset
+from gradprop.initializers import stream_seed
+from gradprop.recording import Recorder, StackResult
+from gradprop.spec import Cell, Stack
+from gradprop.stacking import StackedNetwork, as_numpy
+
+@dataclass
+class Stopwatch:
+    """Wall seconds by phase of a job."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the duration of the block to phase `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class Progress:
+    """A line now and then that suits a log file as well as a terminal.
+
+    Parameters
+    ----------
+    label
+        What stands at the beginning of every line.
+    cells
+        Number of cells to train.
+    work
+        Total work in any unit; progress is measured in the same unit.
+    interval
+        Seconds between two lines.
+    """
+
+    def __init__(self, label: str, cells: int, work: float, interval: float = 5.0) -> None:
+        self.label, self.cells, self.work, self.interval = label, cells, work, interval
+        self.start = self.last = time.monotonic()
+        self.done = 0.0
+
+    def advance(self, work: float, message: str) -> None:
+        """Note that `work` was done; print a line if the last one is long enough ago."""
+        self.done += work
+        now = time.monotonic()
+        if now - self.last >= self.interval:
+            self.last = now
+            elapsed = now - self.start
+            remaining = elapsed * (self.work / self.done - 1)
+            self.say(f"{message}, {elapsed:.0f} s elapsed, about {remaining:.0f} s remaining")
+
+    def say(self, message: str) -> None:
+        """Print a line."""
+        print(f"[{self.label}] {message}", file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        """Print the last line."""
+        self.say(f"{self.cells} cells done in {time.monotonic() - self.start:.1f} s")
+
+
+def total_steps(cell: Cell, examples: int) -> int:
+    """Return the number of optimizer steps of a cell on `examples` training examples.
+
+    Raises
+    ------
+    ValueError
+        If a minibatch is larger than the training set.
+    """
+    if cell.batch_size > examples:
+        raise ValueError(
+            f"batch_size {cell.batch_size} is larger than the training set of "
+            f"{cell.dataset.label!r} ({examples} examples)"
+        )
+    return cell.epochs * (examples // cell.batch_size)
+
+
+def probe_steps(steps: int, probes: int) -> list[int]:
+    """Return step 0 and up to `probes` log-spaced steps from 1 to `steps`, the last included."""
+    if steps == 0:
+        return [0]
+    spaced = np.geomspace(1, steps, probes) if probes > 1 else np.array([steps])
+    return [0, *sorted({round(step) for step in spaced})]
+
+
+def minibatches(stack: Stack, examples: int) -> Iterator[NDArray[np.int32]]:
+    """Yield the examples of one step after another, shape (replicas, batch), without end.
+
+    Every cell has its own random permutation of the training set for every epoch, from a stream
+    that depends on nothing but its seed.
+    """
+    size = stack.program.batch_size
+    streams = [np.random.default_rng(stream_seed("batches", c.seed)) for c in stack.cells]
+    while True:
+        order = np.stack([stream.permutation(examples) for stream in streams]).astype(np.int32)
+        for start in range(0, examples - size + 1, size):
+            yield order[:, start : start + size]
+
+
+def train_stack(
+    stack: Stack, dataset: Dataset, stopwatch: Stopwatch, progress: Progress
+) -> StackResult:
+    """Train the cells of a stack and record their probes.
+
+    The probe at step t sees the weights after t updates, the gradient of the minibatch of step t
+    and the update that the optimizer makes of it. The last probe takes one more minibatch, after
+    the final evaluation; its update belongs to no result.
+    """
+    program = stack.program
+    examples = len(dataset.x_train)
+    steps = total_steps(program, examples)
+    probes = set(probe_steps(steps, program.probes))
+    with stopwatch.phase("build"):
+        network = StackedNetwork(stack, dataset)
+    recorder = Recorder(stack, network, dataset)
+    label = f"{program.activation}, depth {program.depth}, {len(stack.cells)} cells"
+    for step, batch in zip(range(steps + 1), minibatches(stack, examples), strict=False):
+        if step in probes and steps > 0:
+            with stopwatch.phase("evaluate"):
+                recorder.evaluate_test()
+                if step == steps:
+                    recorder.evaluate_final()
+        kernels = as_numpy(network.kernels) if step in probes else []
+        with stopwatch.phase("train" if step else "first step"):
+            record = network.step(batch)
+            recorder.observe(step, record, batch)
+        if step in probes:
+            with stopwatch.phase("probe"):
+                recorder.probe(step, record, kernels)
+        progress.advance(step_work(stack), f"{label}, step {step}/{steps}")
+    return recorder.result()
+
+
+def step_work(stack: Stack) -> float:
+    """Return a measure of the work of one step of a stack: its hidden weights."""
+    return len(stack.cells) * (stack.program.depth + 1) * stack.program.width**2
+
+
+def train(
+    stacks: list[Stack], dataset: Dataset, stopwatch: Stopwatch, label: str
+) -> Iterator[StackResult]:
+    """Train stacks of one data set, one after another, with progress on standard error."""
+    examples = len(dataset.x_train)
+    work = sum(step_work(s) * (total_steps(s.program, examples) + 1) for s in stacks)
+    progress = Progress(label, sum(len(stack.cells) for stack in stacks), work)
+    progress.say(f"training {progress.cells} cells in {len(stacks)} stacks")
+    for stack in stacks:
+        yield train_stack(stack, dataset, stopwatch, progress)
+    progress.finish()
