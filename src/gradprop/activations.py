@@ -28,6 +28,7 @@ __all__ = [
     "SELU_ALPHA",
     "SELU_SCALE",
     "Activation",
+    "get",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -72,7 +73,8 @@ class Activation:
     kinks : tuple of float
         Points at which ``phi``, ``phi'`` or ``phi''`` jumps. Quadrature has to split there. Where
         ``phi'`` jumps, the distributional second derivative has a point mass that
-        ``second_derivative`` leaves out.
+        ``second_derivative`` leaves out. A function without kinks is taken to be analytic at
+        least in the strip ``|Im z| < pi / 2``, as tanh is.
     """
 
     name: str
@@ -380,3 +382,29 @@ _ALL: Final = (
 
 #: The activation functions of the project by name.
 ACTIVATIONS: Final[dict[str, Activation]] = {activation.name: activation for activation in _ALL}
+
+
+def get(activation: Activation | str) -> Activation:
+    """Look an activation function up by name; an `Activation` is returned as it is.
+
+    Parameters
+    ----------
+    activation : Activation or str
+        An activation function or the name of one in `ACTIVATIONS`.
+
+    Returns
+    -------
+    Activation
+
+    Raises
+    ------
+    ValueError
+        If no activation function has that name.
+    """
+    if isinstance(activation, Activation):
+        return activation
+    try:
+        return ACTIVATIONS[activation]
+    except KeyError:
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"unknown activation {activation!r}; known are {known}") from None

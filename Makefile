@@ -1,0 +1,128 @@
+# gradprop: every task of the project, from set-up to report. `make help` lists them.
+#
+# Needed beforehand: git, GNU make (3.81 or newer) and a Python from 3.11 to 3.13 with its venv
+# module. The set-up is the only step that uses the network; everything it installs goes
+# into .venv, from requirements.lock, with every file checked against its hash.
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+.PHONY: all setup test benchmark lock clean distclean help FORCE
+
+# How many cores the workflow may use: make CORES=8
+CORES ?= 4
+# Which Python to set up with: make PYTHON=/path/to/python3.12
+PYTHON ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Commands run with the environment's programs first, so that the workflow finds `gradprop`.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+# Without byte-code on disk every job that imports TensorFlow starts two to three times
+# slower; and the environment holds what the lock file says, not what PYTHONPATH adds to it.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
+
+# Errors only.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+PYTHON_CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
+PYTHON_FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PLATFORM := import platform, sys; print(sys.platform, platform.machine())
+
+# Sets the shell variable `python` to the first candidate that fits, or stops with one clear line.
+# (The interpreter behind a virtual environment, not the environment's own, which may be
+# the very one that is about to be replaced.)
+define FIND_PYTHON
+python=; \
+for candidate in $(PYTHON_CANDIDATES); do \
+    if "$$candidate" -c '$(PYTHON_FITS)' >/dev/null 2>&1; then \
+        python=$$("$$candidate" -c 'import os, sys; print(os.path.realpath(sys.executable))'); \
+        break; \
+    fi; \
+done; \
+if [ -z "$$python" ]; then \
+    echo "gradprop: no Python 3.11, 3.12 or 3.13 with the venv module among: $(PYTHON_CANDIDATES)." \
+        "Install one (Debian, Ubuntu: python3 and python3-venv) or name it: make PYTHON=/path/to/python3" >&2; \
+    exit 1; \
+fi; \
+case $$("$$python" -c '$(PLATFORM)') in \
+    "linux x86_64"|"linux aarch64"|"darwin arm64") ;; \
+    *) echo "gradprop: TensorFlow is not published for this platform ($$("$$python" -c '$(PLATFORM)'));" \
+        "supported are Linux on x86_64 and aarch64, and macOS on arm64" >&2; exit 1 ;; \
+esac
+endef
+
+## all        set up, train what is missing, write the report (the default; CORES=4)
+all: setup
+	@$(RUN) $(BIN)/snakemake --cores $(CORES)
+	@$(BIN)/python -c 'import pathlib; p = pathlib.Path("reports/index.html"); print(f"\nThe report: {p}\n{p.resolve().as_uri()}")'
+
+## setup      create .venv from requirements.lock (needs the network, once)
+setup: $(VENV)/.installed
+
+# An environment does not survive the move or copy of its directory, or the end of its Python.
+ifneq ($(shell test -x $(BIN)/python && cat $(VENV)/.location 2>/dev/null),$(CURDIR))
+$(VENV)/.packages: FORCE
+endif
+
+# The stamps are written last: a set-up that was interrupted is done again from the start.
+# setuptools and wheel come first, also from the lock file, to build what has no wheel.
+$(VENV)/.packages: requirements.lock
+	@$(FIND_PYTHON); \
+	echo "Setting up $(VENV) with $$("$$python" --version) ($$python)"; \
+	rm -rf $(VENV) && "$$python" -m venv $(VENV)
+	@awk '/^[^ #]/ { keep = /^(packaging|setuptools|wheel)==/ } keep' requirements.lock > $(VENV)/build.txt
+	@$(PIP) install --require-hashes --no-deps --no-compile -r $(VENV)/build.txt
+	@echo "Installing $$(grep -c == requirements.lock) packages; 400 to 800 MB to download, a few minutes"
+	@$(PIP) install --require-hashes --no-deps --no-compile --no-build-isolation -r requirements.lock
+	@echo "Writing byte-code"
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib >/dev/null || true
+	@ls $(VENV)/lib/python3.*/site-packages/tensorflow/__pycache__/__init__.*.pyc >/dev/null
+	@echo "$(CURDIR)" > $(VENV)/.location
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.packages pyproject.toml
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip --disable-pip-version-check check
+	@touch $@
+	@echo "Set-up complete"
+
+## test       set up, then every check: lint, format, types, workflow format, tests
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(RUN) $(BIN)/python -m pytest
+
+## benchmark  measure the pipeline against what one would use instead
+benchmark: setup
+	@$(RUN) $(BIN)/python -m benchmarks
+
+## lock       bring requirements.lock in step with pyproject.toml (UPGRADE=1: newest versions)
+lock:
+	@$(FIND_PYTHON); \
+	uv=$$(command -v uv) || { \
+	    test -x .venv-lock/bin/uv || { "$$python" -m venv .venv-lock && \
+	        .venv-lock/bin/python -m pip --disable-pip-version-check -qq install uv; } && \
+	    uv=.venv-lock/bin/uv; } || exit 1; \
+	UV_PYTHON_DOWNLOADS=never "$$uv" pip compile pyproject.toml --extra dev \
+	    --universal --python "$$python" --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade) \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	    --quiet --output-file requirements.lock
+
+## clean      remove results, report and caches; .venv stays
+clean:
+	rm -rf results logs .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf src/*.egg-info report.zip
+	if [ -d reports ]; then find reports -mindepth 1 -maxdepth 1 \
+	    ! -name README.md ! -name reference -exec rm -rf {} +; fi
+	find . -path './$(VENV)*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+## distclean  clean, and remove .venv too
+distclean: clean
+	rm -rf $(VENV) .venv-lock
+
+## help       this list
+help:
+	@sed -n 's/^## /  make /p' Makefile
