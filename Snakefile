@@ -4,15 +4,14 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.10")
 
 
 # The configuration of the working directory, or else the one beside this file.
-configfile: (
-    "config/config.yaml"
-    if Path("config/config.yaml").exists()
-    else f"{workflow.basedir}/config/config.yaml"
-)
+HERE = Path("config/config.yaml")
+
+
+configfile: str(HERE if HERE.exists() else Path(workflow.basedir) / HERE)
 
 
 report: "workflow/report/workflow.rst"

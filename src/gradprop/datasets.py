@@ -143,7 +143,7 @@ DATASETS: dict[str, Generator] = {
             "examples": 1800,
             "classes": 10,
             "dimension": 64,
-            "separation": 0.4,
+            "separation": 0.5,
             "noise": 1.0,
             **_SPLIT,
         },

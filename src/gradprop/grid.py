@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ _COMPONENTS = {
     "initializer": initializers.create,
     "optimizer": optimizers.create,
 }
+# What every grid block has to set, by itself or through the study's `training`.
+REQUIRED = tuple(f.name for f in fields(Cell) if f.default is MISSING and f.name != "seed")
+
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
 
@@ -45,7 +49,9 @@ def load_studies(
     gradprop.config.ConfigError
         If anything is wrong; nothing has been written then.
     """
-    config.validate(document, config.read_yaml(schemas / "config.schema.yaml"), source)
+    config_schema = config.read_yaml(schemas / "config.schema.yaml")
+    config.validate(document, config_schema, source)
+    seeds = document.get("seeds", config_schema["properties"]["seeds"]["default"])
     schema = config.read_yaml(schemas / "study.schema.yaml")
     available = sorted({p.stem for folder in study_folders for p in folder.glob("*.yaml")})
     studies = {}
@@ -55,11 +61,11 @@ def load_studies(
         path = next(p for folder in study_folders if (p := folder / f"{name}.yaml").exists())
         content = config.read_yaml(path)
         config.validate(content, schema, str(path))
-        studies[name] = build_study(name, content, document["seeds"])
+        studies[name] = build_study(name, content, seeds, source=str(path))
     return studies
 
 
-def build_study(name: str, content: Mapping[str, Any], seeds: int) -> Study:
+def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) -> Study:
     """Expand a validated study file.
 
     Parameters
@@ -70,18 +76,51 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int) -> Study:
         Content of its YAML file.
     seeds
         Number of seeds of a grid block that does not set its own.
+    source
+        Name of the study's file, for messages.
+
+    Raises
+    ------
+    gradprop.config.ConfigError
+        If a block of the grid lacks a parameter or has an axis without values.
     """
     shared = {**content.get("training", {}), "probes": content.get("probes", 10)}
     shared["statistics"] = content.get("statistics", "standard")
-    blocks = content["grid"] if isinstance(content["grid"], list) else [content["grid"]]
-    cells = [cell for block in blocks for cell in expand({"seeds": seeds, **shared, **block})]
+    grid = content["grid"]
+    blocks = {"grid": grid}
+    if isinstance(grid, list):
+        blocks = {f"grid[{number}]": block for number, block in enumerate(grid)}
+    cells: list[Cell] = []
+    for key, block in blocks.items():
+        full = {"seeds": seeds, **shared, **block}
+        _check_block(full, f"{source}: {key}")
+        cells.extend(expand(full))
     return Study(
         name=name,
         title=content["title"],
         question=content["question"],
         cells=tuple(dict.fromkeys(cells)),
         figures=content.get("figures", {}),
+        names=content.get("names", {}),
+        definition={"name": name, "content": content, "seeds": seeds},
     )
+
+
+def read_study(path: Path) -> Study:
+    """Read a study back from the JSON file that holds its `Study.definition`."""
+    return build_study(**json.loads(path.read_text(encoding="utf-8")), source=str(path))
+
+
+def _check_block(block: Mapping[str, Any], where: str) -> None:
+    missing = [name for name in REQUIRED if name not in block]
+    if missing:
+        raise config.ConfigError(
+            f"{where}: missing key: {', '.join(missing)}; every block needs it, in the block or "
+            "in training"
+        )
+    for key, value in block.items():
+        if isinstance(value, Mapping) and "from" in value and value["to"] < value["from"]:
+            raise config.ConfigError(f"{where}.{key}: {value} is empty: to is less than from")
 
 
 def expand(block: Mapping[str, Any]) -> Iterator[Cell]:

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,15 @@ class Initializer:
         From fan-in, seed and parameters to a Keras initializer.
     parameters
         The parameters and their defaults.
+    random
+        Whether kernels depend on the seed.
     """
 
     formula: str
     source: str
     build: Callable[..., Any]
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    random: bool = True
 
 
 def _keras(name: str) -> Callable[..., Any]:
@@ -91,14 +95,20 @@ INITIALIZERS: dict[str, Initializer] = {
         "W = 0",
         "the symmetric start that never breaks symmetry (Goodfellow et al. 2016, sec. 8.4)",
         lambda fan_in, seed: _constant(fan_in, seed, 0.0),
+        random=False,
     ),
     "ones": Initializer(
         "W = 1",
         "a constant start; symmetric like zeros",
         lambda fan_in, seed: _constant(fan_in, seed, 1.0),
+        random=False,
     ),
     "constant": Initializer(
-        "W = value", "a constant start; symmetric like zeros", _constant, {"value": 0.1}
+        "W = value",
+        "a constant start; symmetric like zeros",
+        _constant,
+        {"value": 0.1},
+        random=False,
     ),
     "identity": Initializer(
         "W = gain * I (rectangular: ones on the main diagonal)",
@@ -106,6 +116,7 @@ INITIALIZERS: dict[str, Initializer] = {
         "Specialization, course 2, week 1)",
         _identity,
         {"gain": 1.0},
+        random=False,
     ),
     "normal": Initializer(
         "N(0, stddev^2)",
@@ -189,21 +200,32 @@ def layer_shapes(inputs: int, cell: Cell, outputs: int) -> list[tuple[int, int]]
     return list(zip(sizes, sizes[1:], strict=False))
 
 
-def layer_initializer(cell: Cell, layer: int, fan_in: int) -> Any:
-    """Return the Keras initializer of the kernel of `layer` (1 … depth + 1), seeded for it alone.
+def kernel_seed(cell: Cell, layer: int) -> int:
+    """Return the seed of the kernel of `layer` (1 … depth + 1).
 
-    The seed does not depend on the initializer, so that cells that differ only in their
-    initializer's scale start from the same directions.
+    It does not depend on the initializer, so that cells that differ only in their initializer's
+    scale start from the same directions.
     """
-    entry = INITIALIZERS[cell.initializer.name]
-    seed = stream_seed("kernel", cell.seed, cell.depth, cell.width, layer)
-    parameters = {**entry.parameters, **dict(cell.initializer.parameters)}
+    if not INITIALIZERS[cell.initializer.name].random:
+        return 0
+    return stream_seed("kernel", cell.seed, cell.depth, cell.width, layer)
+
+
+def build(initializer: Component, seed: int, fan_in: int) -> Any:
+    """Return a new Keras initializer for one kernel."""
+    entry = INITIALIZERS[initializer.name]
+    parameters = {**entry.parameters, **dict(initializer.parameters)}
     return entry.build(fan_in, seed, **parameters)
 
 
 def draw_kernel(cell: Cell, layer: int, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Draw the kernel of `layer`, of `shape` (fan_in, fan_out)."""
-    kernel = layer_initializer(cell, layer, shape[0])(shape, dtype="float32")
+    return _draw(cell.initializer, kernel_seed(cell, layer), shape)
+
+
+@lru_cache(maxsize=256)  # networks without randomness share one kernel a shape
+def _draw(initializer: Component, seed: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+    kernel = build(initializer, seed, shape[0])(shape, dtype="float32")
     return np.asarray(kernel, dtype=np.float32)
 
 

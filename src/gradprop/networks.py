@@ -37,7 +37,9 @@ def build_model(cell: Cell, dataset: Dataset) -> keras.Sequential:
         layers.append(
             keras.layers.Dense(
                 fan_out,
-                kernel_initializer=initializers.layer_initializer(cell, number, fan_in),
+                kernel_initializer=initializers.build(
+                    cell.initializer, initializers.kernel_seed(cell, number), fan_in
+                ),
                 use_bias=cell.use_bias,
                 name=f"layer_{number}",
             )

@@ -27,12 +27,20 @@ NUMERIC_MODULES = (
     "training",
 )
 
+# The modules behind figures and report: an edit of one redraws what it can change.
+FIGURE_MODULES = ("analysis", "figures", "tables", "theory")
+REPORT_MODULES = ("analysis", "provenance", "report", "studies", "tables", "templates")
+
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pandas", "seaborn")
 
 
 def module_paths(names: tuple[str, ...]) -> list[str]:
-    """Return the files of modules of this package."""
-    return [str(PACKAGE / f"{name}.py") for name in names]
+    """Return the files of modules of this package; of a sub-package all of them."""
+    return [
+        str(path)
+        for name in names
+        for path in sorted((PACKAGE / name).glob("*.*")) or [PACKAGE / f"{name}.py"]
+    ]
 
 
 def code_digest() -> str:

@@ -193,7 +193,14 @@ class Recorder:
             final_train_accuracy=self.final_train[1],
             final_test_accuracy=self.final_test[1],
             steps_to_target=_nullable(self.reached),
+            chance_accuracy=self._chance(),
         )
+
+    def _chance(self) -> float:
+        """Return the accuracy of always naming the most frequent training class."""
+        if self.dataset.task != "classification":
+            return np.nan
+        return float(np.bincount(self.dataset.y_train).max() / len(self.dataset.y_train))
 
     def step_table(self) -> pd.DataFrame:
         """Return one row a cell and probe."""

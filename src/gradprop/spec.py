@@ -251,6 +251,8 @@ class Study:
         The grid, in the order of the file, without repetitions.
     figures
         For every figure its options.
+    names
+        What the report calls components: from label to display name.
     definition
         The plain data that the study was built from (`gradprop.grid.build_study`).
     """
@@ -260,4 +262,5 @@ class Study:
     question: str
     cells: tuple[Cell, ...]
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
     definition: Mapping[str, Any] = field(default_factory=dict)

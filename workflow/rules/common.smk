@@ -1,11 +1,13 @@
 # Helpers only: the studies of the configuration, and the files and parameters of their jobs.
 import os
+import re
+import sys
 
 from snakemake.exceptions import WorkflowError
 
-from gradprop import datasets, grid, provenance
+from gradprop import grid, provenance
 from gradprop.config import ConfigError
-from gradprop.spec import digest
+from gradprop.spec import canonical_json, digest
 
 
 # Steps run the `gradprop` command of the Python that runs Snakemake.
@@ -40,18 +42,36 @@ def modules(names):
     return provenance.module_paths(names)
 
 
-def study_tables(wildcards, tables):
-    """Return the tables of all shards of a study."""
+def study_tables(study, tables):
+    """Return the files of tables of a study, for all its shards."""
     return expand(
         "results/{study}/{table}/{shard}.parquet",
-        study=wildcards.study,
+        study=study,
         table=tables,
-        shard=SHARDS[wildcards.study],
+        shard=SHARDS[study],
+    )
+
+
+def figure_files(study, formats):
+    return expand(
+        "reports/figures/{study}/{figure}.{format}",
+        study=study,
+        figure=STUDIES[study].figures,
+        format=formats,
+    )
+
+
+def figure_data(study, formats):
+    return expand(
+        "reports/data/{study}/{figure}.{format}",
+        study=study,
+        figure=STUDIES[study].figures,
+        format=formats,
     )
 
 
 def study_definition(wildcards):
-    return STUDIES[wildcards.study].document()
+    return canonical_json(STUDIES[wildcards.study].definition)
 
 
 def shard_cells(wildcards):

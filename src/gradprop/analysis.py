@@ -1,0 +1,89 @@
+"""Numbers derived from the result tables: slopes over layers and intervals over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+
+def layer_slopes(layers: pd.DataFrame, statistic: str) -> pd.Series[float]:
+    """Fit the slope of a log10 statistic over the hidden layers of every cell and probe.
+
+    Ordinary least squares over layers 1 … depth of the finite values; the output layer, whose
+    shape differs, is left out.
+
+    Parameters
+    ----------
+    layers
+        Rows of the ``layers`` table.
+    statistic
+        One of its log10 columns.
+
+    Returns
+    -------
+    Series
+        Decades per layer travelled from the output towards the input, so that a negative
+        slope means vanishing; indexed by cell and step. NaN with fewer than two finite values.
+    """
+    last = layers.groupby(["cell", "step"], sort=False)["layer"].transform("max")
+    rows = layers.loc[layers["layer"] < last, ["cell", "step", "layer", statistic]]
+    rows = rows[np.isfinite(rows[statistic])]
+    groups = rows.groupby(["cell", "step"], sort=False)
+    x = rows["layer"] - groups["layer"].transform("mean")
+    y = rows[statistic] - groups[statistic].transform("mean")
+    keys = [rows["cell"], rows["step"]]
+    products = (x * y).groupby(keys, sort=False).sum()
+    squares = (x * x).groupby(keys, sort=False).sum()
+    slopes = -products / squares.where(squares > 0)
+    index = pd.MultiIndex.from_frame(layers[["cell", "step"]].drop_duplicates())
+    return slopes.reindex(index).rename("slope")
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return the mean of independent values and its t-interval.
+
+    Parameters
+    ----------
+    values
+        One finite number a seed (seeds are the unit of replication, layers are not).
+    confidence
+        Probability that the interval covers the expectation of normal values.
+
+    Returns
+    -------
+    mean, low, high
+        The bounds are NaN for fewer than two values.
+    """
+    finite = np.asarray(values, dtype=np.float64)
+    finite = finite[np.isfinite(finite)]
+    if len(finite) == 0:
+        return np.nan, np.nan, np.nan
+    mean = float(finite.mean())
+    if len(finite) < 2:
+        return mean, np.nan, np.nan
+    half = stats.t.ppf((1 + confidence) / 2, len(finite) - 1) * stats.sem(finite)
+    return mean, mean - float(half), mean + float(half)
+
+
+def quartiles(rows: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
+    """Return median, quartiles and count of the finite values of a column, for every group.
+
+    Returns
+    -------
+    DataFrame
+        Columns `by`, ``median``, ``low`` (25 %), ``high`` (75 %), ``seeds`` (finite values),
+        ``zero`` (values of ``-inf``: exact zeros of a logarithm) and ``lost`` (NaN or inf).
+    """
+    finite = rows[value].where(np.isfinite(rows[value].astype(float)))
+    keys = [rows[name] for name in by]
+    groups = finite.groupby(keys, sort=False)
+    bounds = groups.quantile(np.array([0.25, 0.5, 0.75])).unstack()
+    table = pd.DataFrame({"median": bounds[0.5], "low": bounds[0.25], "high": bounds[0.75]})
+    table["seeds"] = groups.count()
+    zero = np.isneginf(rows[value].astype(float))
+    table["zero"] = zero.groupby(keys, sort=False).sum()
+    table["lost"] = (finite.isna() & ~zero).groupby(keys, sort=False).sum()
+    return table.reset_index()

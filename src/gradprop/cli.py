@@ -1,0 +1,111 @@
+"""The `gradprop` command: every step of the workflow, to be run and debugged by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gradprop import __version__, files
+from gradprop.spec import Component
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="gradprop", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    study = commands.add_parser("study", help="write a study's definition")
+    study.add_argument("definition", help="the definition as JSON")
+    study.add_argument("output", type=Path, help="results/<study>/study.json")
+    study.set_defaults(run=write_study)
+
+    data = commands.add_parser("data", help="make a data set")
+    data.add_argument("dataset", help="its label: digits, circles(noise=0.1) ...")
+    data.add_argument("output", type=Path, help="results/data/<dataset>.npz")
+    data.set_defaults(run=write_data)
+
+    train = commands.add_parser("train", help="train the missing cells of a shard")
+    train.add_argument("study", type=Path, help="results/<study>/study.json")
+    train.add_argument("shard", help="its name: <dataset>-width<n>-depth<n>")
+    train.add_argument("data", type=Path, help="results/data/<dataset>.npz")
+    train.add_argument("--threads", type=int, default=1, help="default: 1")
+    train.add_argument("--stack-size", type=int, default=40, help="most cells a stack; default: 40")
+    train.set_defaults(run=train_cells)
+
+    figures = commands.add_parser("figures", help="draw the figures of a study that changed")
+    figures.add_argument("study", type=Path, help="results/<study>/study.json")
+    figures.add_argument("--reports", type=Path, default=Path("reports"), help="default: reports")
+    figures.set_defaults(run=draw_figures)
+
+    report = commands.add_parser("report", help="write the HTML report")
+    report.add_argument("studies", type=Path, nargs="+", help="results/<study>/study.json, in order")
+    report.add_argument("--reports", type=Path, default=Path("reports"), help="default: reports")
+    report.add_argument("--title", default="gradprop", help="its heading")
+    report.set_defaults(run=write_html)
+    return parser.parse_args(arguments)
+
+
+def write_study(options: argparse.Namespace) -> None:
+    """Write a study's definition as indented JSON."""
+    definition = json.loads(options.definition)
+    files.write_text(options.output, json.dumps(definition, indent=1, sort_keys=False) + "\n")
+
+
+def write_data(options: argparse.Namespace) -> None:
+    """Generate a data set."""
+    from gradprop import datasets
+
+    dataset = datasets.write(Component.parse(options.dataset), options.output)
+    print(
+        f"{options.dataset}: {len(dataset.x_train)} training and {len(dataset.x_test)} test "
+        f"examples, sha256 {dataset.checksum[:12]}",
+        file=sys.stderr,
+    )
+
+
+def train_cells(options: argparse.Namespace) -> None:
+    """Train what a shard lacks."""
+    from gradprop import grid, jobs
+
+    shard = grid.shards(grid.read_study(options.study).cells)[options.shard]
+    folder = options.study.parent
+    jobs.train_shard(shard, folder, options.data, options.threads, options.stack_size)
+
+
+def draw_figures(options: argparse.Namespace) -> None:
+    """Draw figures and write the plotted numbers."""
+    from gradprop import figures, grid
+
+    study = grid.read_study(options.study)
+    figures.draw_study(study, options.study.parent, options.reports)
+
+
+def write_html(options: argparse.Namespace) -> None:
+    """Write the report."""
+    from gradprop import grid, report
+
+    studies = [grid.read_study(path) for path in options.studies]
+    results = options.studies[0].parent.parent
+    report.write_report(studies, results, options.reports, options.title)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status."""
+    from gradprop.config import ConfigError
+    from gradprop.datasets import ChangedDataError
+
+    options = parse_arguments(arguments)
+    try:
+        options.run(options)
+    except (ConfigError, ChangedDataError) as error:
+        print(f"gradprop: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

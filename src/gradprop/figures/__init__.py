@@ -1,0 +1,87 @@
+"""Figures: one kind of figure a function pair, tidy numbers first, then the drawing of them.
+
+A study's YAML names its figures and gives each a kind and options. The numbers are written as
+CSV, the drawing as SVG, PDF and PNG, and title, caption and alternative text as JSON beside the
+CSV; the report is made of these files alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradprop import files
+from gradprop.figures import layers, mechanism, style, training
+from gradprop.figures.data import Kind, StudyTables
+from gradprop.spec import Study, canonical_json
+
+KINDS: dict[str, Kind] = {**mechanism.KINDS, **layers.KINDS, **training.KINDS}
+FORMATS = ("svg", "pdf", "png")
+
+
+def draw_study(study: Study, results: Path, reports: Path) -> list[str]:
+    """Draw the figures of a study whose numbers, options or drawing code changed.
+
+    Parameters
+    ----------
+    study
+        Its `figures` say what to draw.
+    results
+        Folder of the study's result tables.
+    reports
+        Folder that gets ``figures/<study>/`` and ``data/<study>/``.
+
+    Returns
+    -------
+    list of str
+        The figures that were drawn.
+    """
+    tables = StudyTables(study, results)
+    drawn = []
+    for name, options in study.figures.items():
+        changed = draw_figure(tables, name, options, reports)
+        print(f"[{study.name}] {name}: {'drawn' if changed else 'unchanged'}", file=sys.stderr)
+        drawn += [name] if changed else []
+    return drawn
+
+
+def draw_figure(
+    tables: StudyTables, name: str, options: Mapping[str, Any], reports: Path
+) -> bool:
+    """Draw one figure if it changed; tell whether it did."""
+    kind = KINDS[options["kind"]]
+    rows = kind.prepare(tables, options)
+    numbers = rows.to_csv(index=False, lineterminator="\n")
+    data = reports / "data" / tables.study.name / name
+    pictures = [reports / "figures" / tables.study.name / f"{name}.{ending}" for ending in FORMATS]
+    key = _key(kind, options, numbers)
+    sidecar = data.with_suffix(".json")
+    if all(path.exists() for path in [sidecar, data.with_suffix(".csv"), *pictures]):
+        if json.loads(sidecar.read_text(encoding="utf-8"))["key"] == key:
+            return False
+    figure = kind.draw(rows, options)
+    style.save(figure, pictures)
+    files.write_text(data.with_suffix(".csv"), numbers)
+    text = {
+        "title": options["title"],
+        "caption": options.get("caption", ""),
+        "alt": kind.describe(rows, options),
+        "key": key,
+    }
+    files.write_text(sidecar, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
+    return True
+
+
+def _key(kind: Kind, options: Mapping[str, Any], numbers: str) -> str:
+    """Return a digest of all that a drawing depends on."""
+    total = hashlib.sha256(canonical_json(dict(options)).encode())
+    module = inspect.getmodule(kind.draw)
+    assert module is not None
+    for part in (numbers, inspect.getsource(module), inspect.getsource(style)):
+        total.update(part.encode())
+    return total.hexdigest()[:16]

@@ -1,0 +1,111 @@
+"""The tables of a study as figures need them: selected, named and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradprop import tables
+from gradprop.spec import Study
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure.
+
+    Attributes
+    ----------
+    prepare
+        From tables and options to the plotted numbers, one tidy row a mark.
+    draw
+        From those numbers alone to a figure.
+    describe
+        From those numbers to the alternative text.
+    """
+
+    prepare: Callable[[StudyTables, Options], pd.DataFrame]
+    draw: Callable[[pd.DataFrame, Options], Figure]
+    describe: Callable[[pd.DataFrame, Options], str]
+
+
+class StudyTables:
+    """The result tables of a study, read when first used.
+
+    Parameters
+    ----------
+    study
+        Its grid decides which rows are read, its `names` how components are called.
+    results
+        Folder of the study's tables.
+    """
+
+    def __init__(self, study: Study, results: Path) -> None:
+        self.study, self._results = study, results
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """Table ``cells``, with the study's names for components."""
+        cells = tables.read(self._results, "cells", self.study)
+        for column in ("dataset", "initializer", "optimizer"):
+            cells[column] = cells[column].replace(dict(self.study.names))
+        return cells
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """Table ``steps``."""
+        return tables.read(self._results, "steps", self.study)
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """Table ``layers``."""
+        return tables.read(self._results, "layers", self.study)
+
+    def select(self, options: Options) -> pd.DataFrame:
+        """Return the rows of ``cells`` that the option ``select`` keeps.
+
+        Raises
+        ------
+        ValueError
+            If nothing is left.
+        """
+        cells = self.cells
+        for column, wanted in options.get("select", {}).items():
+            values = wanted if isinstance(wanted, list) else [wanted]
+            cells = cells[cells[column].isin(values)]
+        if cells.empty:
+            raise ValueError(f"the selection {dict(options['select'])} leaves no cell")
+        return cells
+
+    def join(
+        self, rows: pd.DataFrame, options: Options, columns: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """Return the `rows` of the selected cells, with parameters of their cells as columns."""
+        wanted = list(columns) if columns is not None else groups(options)
+        cells = self.select(options)[["cell", *dict.fromkeys(wanted)]]
+        return rows.merge(cells, on="cell", how="inner")
+
+
+def groups(options: Options) -> list[str]:
+    """Return the cell parameters by which a figure is divided: rows, columns and hue."""
+    return [options[key] for key in ("rows", "columns", "hue") if key in options]
+
+
+def at_step(rows: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """Keep the first or last probe of every cell, as the option ``at`` says (start or end)."""
+    steps = rows.groupby("cell", sort=False)["step"]
+    edge = steps.transform("max" if options.get("at") == "end" else "min")
+    return rows[rows["step"] == edge]
+
+
+def statistics(options: Options) -> list[str]:
+    """Return the option ``statistic`` as a list."""
+    value = options["statistic"]
+    return value if isinstance(value, list) else [value]

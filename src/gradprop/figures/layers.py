@@ -1,0 +1,284 @@
+"""Figures over layers: profiles, heat maps, slopes and update-to-weight ratios."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gradprop import analysis
+from gradprop.figures import style
+from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups, statistics
+
+
+def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Median and quartiles over seeds of statistics, by layer."""
+    names = statistics(options)
+    rows = at_step(tables.join(tables.layers, options), options)
+    parts = [
+        analysis.quartiles(rows, [*groups(options), "layer"], name).assign(statistic=name)
+        for name in names
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw statistics against the layer: line for the median, band for the quartiles."""
+    column, hue = options.get("columns"), options["hue"]
+    names = statistics(options)
+    rows = rows.assign(panel=_panel_titles(rows, column, len(names) > 1))
+    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    facets = style.grid(
+        rows,
+        options.get("rows"),
+        "panel",
+        aspect=1.35 if len(names) == 1 else 1.0,
+        sharex="col",
+        sharey="row" if len(names) == 1 else False,
+    )
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        for value, line in panel.groupby(hue, sort=False):
+            line = line[np.isfinite(line["median"])]
+            axes.fill_between(
+                line["layer"], line["low"], line["high"], color=colours[value], alpha=0.2, lw=0
+            )
+            sns.lineplot(
+                line,
+                x="layer",
+                y="median",
+                ax=axes,
+                color=colours[value],
+                linestyle=dashes[value],
+                errorbar=None,
+                marker="o" if len(line) < 8 else None,
+                markersize=3,
+                markeredgewidth=0,
+            )
+    facets.set_axis_labels("layer", style.label(names[0]) if len(names) == 1 else "")
+    style.legend_below(facets.figure, _handles(rows[hue], colours, dashes))
+    return facets.figure
+
+
+def _panel_titles(rows: pd.DataFrame, column: str | None, several: bool) -> pd.Series[str]:
+    """Return the title of the panel of every row: its column value and, if several, statistic."""
+    titles = pd.Series("", index=rows.index)
+    if column is not None:
+        numeric = pd.api.types.is_numeric_dtype(rows[column])
+        titles = (f"{style.label(column)} " if numeric else "") + rows[column].astype(str)
+    if several:
+        titles = rows["statistic"].map(style.label) + "\n" + titles
+    return titles
+
+
+def _handles(values: pd.Series[Any], colours: dict[Any, str], dashes: dict[Any, Any]) -> list[Line2D]:
+    return [
+        Line2D([], [], color=colours[v], linestyle=dashes[v], label=str(v)) for v in values.unique()
+    ]
+
+
+def describe_profile(rows: pd.DataFrame, options: Options) -> str:
+    """Say what is plotted, the range, and what could not be drawn."""
+    hue = options["hue"]
+    names = " and ".join(_plain(name) for name in statistics(options))
+    finite = rows[np.isfinite(rows["median"])]
+    text = (
+        f"Line plots of {names} against layer, one panel for every "
+        f"{_axes_text(options)}, one line for every {style.label(hue)}; medians range from "
+        f"{finite['median'].min():.3g} to {finite['median'].max():.3g}."
+    )
+    zero = sorted(set(map(str, rows.loc[rows["zero"] > 0, hue])))
+    lost = sorted(set(map(str, rows.loc[rows["lost"] > 0, hue])))
+    if zero:
+        text += f" Some values are exactly zero and not drawn: {', '.join(zero)}."
+    if lost:
+        text += f" Some values are not finite and not drawn: {', '.join(lost)}."
+    return text
+
+
+def _plain(statistic: str) -> str:
+    return style.label(statistic).replace("$_{10}$", "10")
+
+
+def _axes_text(options: Options) -> str:
+    names = [style.label(options[key]) for key in ("rows", "columns") if key in options]
+    return " and ".join(names) or "statistic"
+
+
+def prepare_heatmap(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Median over seeds of a statistic, by layer and step."""
+    rows = tables.join(tables.layers, options)
+    return analysis.quartiles(rows, [*groups(options), "layer", "step"], options["statistic"])
+
+
+def draw_heatmap(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw layers upwards, steps to the right, the median as colour; grey is not finite."""
+    finite = rows["median"][np.isfinite(rows["median"])]
+    low, high = finite.quantile(0.02), finite.quantile(0.98)
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), aspect=1.3)
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        table = panel.pivot(index="layer", columns="step", values="median")
+        table = table.where(np.isfinite(table))
+        axes.set_facecolor("#d0d0d0")
+        mesh = axes.pcolormesh(
+            np.arange(len(table.columns) + 1),
+            np.arange(len(table.index) + 1) + 0.5,
+            table.to_numpy(),
+            vmin=low,
+            vmax=high,
+            cmap="viridis",
+            rasterized=True,
+        )
+        every = max(1, len(table.columns) // 5)
+        axes.set_xticks(np.arange(len(table.columns))[::every] + 0.5, table.columns[::every])
+        axes.grid(False)
+    facets.set_axis_labels("step", "layer")
+    facets.figure.tight_layout(rect=(0, 0, 0.9, 1))
+    bar = facets.figure.colorbar(mesh, cax=facets.figure.add_axes((0.92, 0.2, 0.015, 0.6)))
+    bar.set_label(style.label(options["statistic"]))
+    return facets.figure
+
+
+def describe_heatmap(rows: pd.DataFrame, options: Options) -> str:
+    """Say what is plotted, the range and the share that is not finite."""
+    finite = np.isfinite(rows["median"])
+    return (
+        f"Heat maps of the median {_plain(options['statistic'])} over layer and training step, "
+        f"one panel for every {_axes_text(options)}; values range from "
+        f"{rows['median'][finite].min():.3g} to {rows['median'][finite].max():.3g}; "
+        f"{1 - finite.mean():.0%} of the fields are zero or not finite and grey."
+    )
+
+
+def prepare_slopes(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Slopes over layers in decades per layer: mean and 95 % t-interval over seeds."""
+    names = statistics(options)
+    keys = groups(options)
+    rows = at_step(tables.join(tables.layers, options), options)
+    found = []
+    for name in names:
+        slopes = analysis.layer_slopes(rows, name).reset_index()
+        for values, group in tables.join(slopes, options).groupby(keys, sort=False):
+            mean, low, high = analysis.mean_interval(group["slope"].to_numpy())
+            found.append(
+                {
+                    **dict(zip(keys, values, strict=True)),
+                    "statistic": name,
+                    "slope": mean,
+                    "low": low,
+                    "high": high,
+                    "seeds": int(np.isfinite(group["slope"]).sum()),
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw points with intervals: slope to the right, one line a hue value."""
+    hue = options["hue"]
+    order = list(dict.fromkeys(rows[hue]))
+    rows = rows.assign(panel=rows["statistic"].map(style.label))
+    marker_by = options.get("columns")
+    shades = style.palette(rows[marker_by]) if marker_by else {None: style.COLOURS[0]}
+    facets = style.grid(
+        rows, options.get("rows"), "panel", height=0.5 + 0.24 * len(order), aspect=1.8, sharex=False
+    )
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        axes.axvline(0, color="black", linewidth=0.8)
+        parts = panel.groupby(marker_by, sort=False) if marker_by else [(None, panel)]
+        for number, (value, part) in enumerate(parts):
+            offset = (number - (len(shades) - 1) / 2) * 0.7 / len(shades)
+            position = part[hue].map(order.index) + offset
+            error = np.stack([part["slope"] - part["low"], part["high"] - part["slope"]])
+            axes.errorbar(
+                part["slope"],
+                position,
+                xerr=np.nan_to_num(error),
+                fmt="o",
+                markersize=3.2,
+                linewidth=1.2,
+                color=shades[value],
+            )
+        axes.set_yticks(range(len(order)), order)
+        axes.set_ylim(len(order) - 0.5, -0.5)
+    facets.set_axis_labels("decades per layer towards the input", "")
+    handles = [
+        Line2D([], [], color=colour, marker="o", linestyle="none", label=f"{value}")
+        for value, colour in shades.items()
+    ]
+    style.legend_below(facets.figure, handles, style.label(marker_by) if marker_by else None)
+    return facets.figure
+
+
+def describe_slopes(rows: pd.DataFrame, options: Options) -> str:
+    """Name the steepest and the flattest slope of every statistic."""
+    hue, parts = options["hue"], []
+    for name, group in rows.dropna(subset=["slope"]).groupby("statistic", sort=False):
+        low, high = group.loc[group["slope"].idxmin()], group.loc[group["slope"].idxmax()]
+        parts.append(
+            f"{_plain(str(name))}: from {low['slope']:.3g} ({low[hue]}) to {high['slope']:.3g} "
+            f"({high[hue]}) decades per layer"
+        )
+    return "Points with 95 % intervals of slopes over layers. " + "; ".join(parts) + "."
+
+
+def prepare_update_ratio(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Update-to-weight ratio of the first and the last hidden layer, by step."""
+    rows = tables.join(tables.layers, options)
+    last = rows.groupby("cell", sort=False)["layer"].transform("max") - 1
+    rows = rows[(rows["layer"] == 1) | (rows["layer"] == last)]
+    position = np.where(rows["layer"] == 1, "first hidden layer", "last hidden layer")
+    rows = rows.assign(position=position)
+    return analysis.quartiles(rows, [*groups(options), "position", "step"], "log10_update_ratio")
+
+
+def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw ratio against step; full line for the first hidden layer, dashed for the last."""
+    hue = options["hue"]
+    colours = style.palette(rows[hue])
+    lines = {"first hidden layer": "solid", "last hidden layer": (0, (4, 1.5))}
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), aspect=1.35)
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        axes.axhspan(-4, -2, color="#f0f0f0", zorder=0)
+        for (value, position), line in panel.groupby([hue, "position"], sort=False):
+            axes.plot(
+                line["step"], line["median"], color=colours[value], linestyle=lines[position]
+            )
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=0)
+    facets.set_axis_labels("step", style.label("log10_update_ratio"))
+    handles = [Line2D([], [], color=colour, label=str(v)) for v, colour in colours.items()]
+    handles += [
+        Line2D([], [], color="#4d4d4d", linestyle=line, label=name) for name, line in lines.items()
+    ]
+    style.legend_below(facets.figure, handles)
+    return facets.figure
+
+
+def describe_update_ratio(rows: pd.DataFrame, options: Options) -> str:
+    """Give the medians of both layers at the first probe."""
+    hue = options["hue"]
+    start = rows[rows["step"] == rows["step"].min()]
+    medians = start.groupby([hue, "position"], sort=False)["median"].median()
+    parts = [f"{value}, {position}: {ratio:.2f}" for (value, position), ratio in medians.items()]
+    return (
+        "Line plots of log10 of the update-to-weight ratio against step for the first and the "
+        f"last hidden layer, one panel for every {_axes_text(options)}. Medians at step 0: "
+        + "; ".join(parts)
+        + "."
+    )
+
+
+KINDS = {
+    "layer_profile": Kind(prepare_profile, draw_profile, describe_profile),
+    "layer_heatmap": Kind(prepare_heatmap, draw_heatmap, describe_heatmap),
+    "slope": Kind(prepare_slopes, draw_slopes, describe_slopes),
+    "update_ratio": Kind(prepare_update_ratio, draw_update_ratio, describe_update_ratio),
+}

@@ -1,0 +1,284 @@
+"""Figures of the mechanism: products of many matrices, forward and backward."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gradprop.figures import style
+from gradprop.figures.data import Kind, Options, StudyTables
+from gradprop.spec import Component
+from gradprop.theory import log_growth_mean
+
+FLOAT32 = np.finfo(np.float32)
+LARGEST, SMALLEST = np.log10(float(FLOAT32.max)), np.log10(float(FLOAT32.tiny))
+SHOWN_DEPTHS = (10, 50, 100)  # numbers of weight matrices in the panel over layers
+DRAWN_NETWORKS = 25
+
+
+def gain(label: str) -> float:
+    """Return the c of W = c I, or of random W with E|W x|^2 = c^2 |x|^2; NaN for others."""
+    component = Component.parse(label)
+    parameters = dict(component.parameters)
+    if component.name == "identity":
+        return float(parameters.get("gain", 1.0))
+    if component.name == "variance_scaling":
+        return float(np.sqrt(float(parameters.get("scale", 1.0))))
+    return float("nan")
+
+
+def scaled_identities(tables: StudyTables) -> pd.DataFrame:
+    """Measure outputs and gradients of linear networks W = c I against their closed forms.
+
+    Returns
+    -------
+    DataFrame
+        One row a network and layer: ``c``, ``matrices`` (L), ``layer``, and log10 of three
+        ratios: ``output`` (RMS of the layer's output over that of the input; closed form
+        ``c^layer``) and ``gradient`` (RMS of dC/dW over that of the network with c = 1;
+        closed form ``c^(L-1)``).
+    """
+    cells = tables.cells[tables.cells["initializer"].str.match(r"identity\b")]
+    cells = cells.assign(c=cells["initializer"].map(gain), matrices=cells["depth"] + 1)
+    columns = ["cell", "layer", "preactivation_log10_mean_square", "gradient_log10_rms"]
+    rows = tables.layers[columns].merge(cells[["cell", "c", "matrices"]], on="cell")
+    unit = rows[rows["c"] == 1.0].rename(columns={"gradient_log10_rms": "unit_gradient"})
+    inputs = unit["preactivation_log10_mean_square"].iloc[0] / 2  # W = I: the input itself
+    rows = rows.merge(unit[["matrices", "layer", "unit_gradient"]], on=["matrices", "layer"])
+    return rows.assign(
+        output=rows["preactivation_log10_mean_square"] / 2 - inputs,
+        gradient=rows["gradient_log10_rms"] - rows["unit_gradient"],
+    )[["c", "matrices", "layer", "output", "gradient"]]
+
+
+def prepare_output(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Ratio of output to input of every network, measured and c^L."""
+    rows = scaled_identities(tables)
+    last = rows[rows["layer"] == rows["matrices"]]
+    return last.assign(closed_form=last["matrices"] * np.log10(last["c"]))[
+        ["c", "matrices", "output", "closed_form"]
+    ].rename(columns={"output": "measured"})
+
+
+def draw_output(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw log10 of the ratio against L: lines are closed forms, dots are measured."""
+    figure, axes = style.panels(1, width=7.0, height=4.0)
+    _draw_against_depth(axes[0], rows, "L, number of weight matrices")
+    axes[0].set_ylabel("log$_{10}$ (RMS of output / RMS of input)")
+    style.legend_below(figure, _closed_form_handles(rows, "c$^L$"))
+    return figure
+
+
+def _draw_against_depth(axes: style.Axes, rows: pd.DataFrame, xlabel: str) -> None:
+    colours = style.palette(rows["c"])
+    for edge, text in ((LARGEST, "float32 overflows"), (SMALLEST, "float32 underflows")):
+        axes.axhline(edge, color="#808080", linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.text(2, edge + 0.8, text, fontsize=8.5, color="#606060")
+    for c, line in rows.groupby("c"):
+        axes.plot(line["matrices"], line["closed_form"], color=colours[c], linewidth=1.2)
+        dots = line[np.isfinite(line["measured"]) & (line["matrices"] % 10 == 0)]
+        axes.plot(dots["matrices"], dots["measured"], "o", markersize=3.4, color=colours[c])
+    axes.set_xlabel(xlabel)
+
+
+def _closed_form_handles(rows: pd.DataFrame, formula: str) -> list[Line2D]:
+    colours = style.palette(rows["c"])
+    handles = [Line2D([], [], color=colours[c], label=f"c = {c}") for c in rows["c"].unique()]
+    line = Line2D([], [], color="#4d4d4d", linewidth=1.2, label=f"closed form {formula}")
+    dots = Line2D([], [], color="#4d4d4d", marker="o", linestyle="none", label="measured")
+    return [*handles, line, dots]
+
+
+def describe_output(rows: pd.DataFrame, options: Options) -> str:
+    """Give the ratio at L = 100 for every c."""
+    at = rows[rows["matrices"] == min(100, rows["matrices"].max())]
+    text = ", ".join(f"c = {row.c}: {row.measured:.2f}" for row in at.itertuples())
+    return (
+        "Straight lines: log10 of the ratio of output to input of linear networks W = c I "
+        f"against the number of matrices L. At L = {at['matrices'].iloc[0]}: {text}."
+    )
+
+
+def prepare_gradient(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Gradient with respect to the weights of every layer, over that of c = 1."""
+    rows = scaled_identities(tables).rename(columns={"gradient": "measured"})
+    closed_form = (rows["matrices"] - 1) * np.log10(rows["c"])
+    return rows.assign(closed_form=closed_form).drop(columns="output")
+
+
+def draw_gradient(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw the gradient against depth, and, for some depths, against the layer: flat lines."""
+    figure, axes = style.panels(2, width=9.6, height=4.0)
+    edges = rows.groupby(["c", "matrices"], sort=False).agg(
+        measured=("measured", "max"), closed_form=("closed_form", "first")
+    )
+    _draw_against_depth(axes[0], edges.reset_index(), "L, number of weight matrices")
+    axes[0].set_ylabel("log$_{10}$ RMS of dC/dW (c = 1: 0)")
+    axes[0].set_title("Against the depth of the network: exponential")
+    colours = style.palette(rows["c"])
+    for (c, matrices), line in rows.groupby(["c", "matrices"]):
+        if matrices in SHOWN_DEPTHS:
+            axes[1].plot(line["layer"], line["measured"], color=colours[c], linewidth=1.4)
+            text = f"L = {matrices}" if c in (rows["c"].min(), rows["c"].max()) else ""
+            axes[1].text(matrices + 1.5, line["measured"].iloc[-1], text, fontsize=8, va="center")
+    axes[1].set_xlim(0, max(SHOWN_DEPTHS) * 1.18)
+    axes[1].set_xlabel("layer")
+    axes[1].set_title("Against the layer, within one network: constant")
+    style.legend_below(figure, _closed_form_handles(rows, "c$^{L-1}$"))
+    return figure
+
+
+def describe_gradient(rows: pd.DataFrame, options: Options) -> str:
+    """Say that the gradient depends on depth and not on the layer, with the measured spread."""
+    spread = rows.groupby(["c", "matrices"])["measured"].agg(lambda v: v.max() - v.min())
+    largest = spread[np.isfinite(spread)].max()
+    return (
+        "Left: log10 of the weight gradient of linear networks W = c I against the number of "
+        "matrices L, straight lines. Right: the same against the layer for some L, horizontal "
+        f"lines; the largest difference between two layers of one network is {largest:.1g} decades."
+    )
+
+
+def prepare_limits(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Relative error of output and gradient against the closed form; NaN where not finite."""
+    output = prepare_output(tables, options).assign(quantity="output")
+    gradient = prepare_gradient(tables, options).assign(quantity="gradient of the first layer")
+    rows = pd.concat([output, gradient[gradient["layer"] == 1]], ignore_index=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = np.abs(10 ** (rows["measured"] - rows["closed_form"]) - 1)
+    state = np.select(
+        [np.isneginf(rows["measured"]), ~np.isfinite(rows["measured"])], ["zero", "overflow"], "ok"
+    )
+    rows = rows.assign(relative_error=error.where(state == "ok"), state=state)
+    return rows[["quantity", "c", "matrices", "relative_error", "state"]]
+
+
+def draw_limits(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw the relative error against L; marks at the top are overflows and exact zeros."""
+    colours = style.palette(rows["c"])
+    quantities = list(dict.fromkeys(rows["quantity"]))
+    figure, axes = style.panels(len(quantities), width=9.6, height=3.6, sharey=True)
+    for panel, quantity in zip(axes, quantities, strict=True):
+        part = rows[rows["quantity"] == quantity]
+        panel.axhline(1e-5, color="#808080", linewidth=0.9, linestyle=(0, (2, 2)))
+        for number, (c, line) in enumerate(part.groupby("c")):
+            error = line["relative_error"].clip(lower=1e-9)
+            panel.plot(line["matrices"], error, color=colours[c], linewidth=1.1)
+            for state, marker in (("overflow", "x"), ("zero", "|")):
+                lost = line[line["state"] == state]
+                height = 10.0 * 1.9**number
+                panel.plot(
+                    lost["matrices"][::3],
+                    np.full(len(lost), height)[::3],
+                    marker,
+                    markersize=4,
+                    color=colours[c],
+                )
+        panel.set_yscale("log")
+        panel.set_ylim(5e-10, 1e3)
+        panel.set_title(quantity)
+        panel.set_xlabel("L, number of weight matrices")
+    axes[0].set_ylabel("relative error")
+    handles = [Line2D([], [], color=colours[c], label=f"c = {c}") for c in colours]
+    for marker, text in (("x", "infinite or NaN"), ("|", "exactly zero")):
+        handles.append(Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=text))
+    style.legend_below(figure, handles)
+    return figure
+
+
+def describe_limits(rows: pd.DataFrame, options: Options) -> str:
+    """Give the L at which each c leaves the range of float32."""
+    lost = rows[rows["state"] != "ok"].groupby(["quantity", "c", "state"])["matrices"].min()
+    text = "; ".join(f"{q}, c = {c}: {state} from L = {L}" for (q, c, state), L in lost.items())
+    return f"Relative error of float32 against the closed form, by L. {text}."
+
+
+def prepare_random(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Squared length by layer of random linear networks, relative to layer 1.
+
+    ``kind`` says what a row is: ``network`` (one of a few networks), ``median`` or
+    ``mean`` over all, ``theory of the mean`` (c^2 a layer) or ``theory of the typical``
+    (exp m(n) a layer, m the mean logarithmic growth).
+    """
+    cells = tables.cells[tables.cells["initializer"].str.startswith("variance_scaling")]
+    cells = cells.assign(c=cells["initializer"].map(gain))
+    rows = tables.layers[["cell", "layer", "preactivation_log10_mean_square"]].merge(
+        cells[["cell", "c", "seed", "width"]], on="cell"
+    )
+    first = rows[rows["layer"] == 1].set_index("cell")["preactivation_log10_mean_square"]
+    rows["log10_growth"] = rows["preactivation_log10_mean_square"] - rows["cell"].map(first)
+    keep = ["kind", "c", "layer", "network", "log10_growth"]
+    single = rows[rows["seed"] < DRAWN_NETWORKS].assign(kind="network", network=rows["seed"])
+    groups = rows.groupby(["c", "layer"])["log10_growth"]
+    median = groups.median().reset_index().assign(kind="median")
+    mean = groups.agg(_log10_mean).reset_index().assign(kind="mean")
+    typical = {
+        c: log_growth_mean(int(rows["width"].iloc[0]), c**2) / np.log(10) for c in rows["c"].unique()
+    }
+    theory = median.assign(log10_growth=(median["layer"] - 1) * 2 * np.log10(median["c"]))
+    drift = median.assign(log10_growth=(median["layer"] - 1) * median["c"].map(typical))
+    parts = [
+        single,
+        median,
+        mean,
+        theory.assign(kind="theory of the mean"),
+        drift.assign(kind="theory of the typical"),
+    ]
+    return pd.concat(parts, ignore_index=True).reindex(columns=keep)
+
+
+def _log10_mean(values: pd.Series[float]) -> float:
+    top = values.max()
+    return float(top + np.log10(np.mean(10 ** (values - top))))
+
+
+RANDOM_STYLES = {
+    "mean": {"color": "#D55E00", "linewidth": 1.6},
+    "theory of the mean": {"color": "#D55E00", "linewidth": 1.2, "linestyle": (0, (4, 2))},
+    "median": {"color": "#0072B2", "linewidth": 1.6},
+    "theory of the typical": {"color": "#000000", "linewidth": 1.2, "linestyle": (0, (4, 2))},
+}
+
+
+def draw_random(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw single networks thin, their median and mean thick, the theory dashed."""
+    values = sorted(rows["c"].unique())
+    figure, axes = style.panels(len(values), width=10.6, height=3.2)
+    for panel, c in zip(axes, values, strict=True):
+        part = rows[rows["c"] == c]
+        for _, line in part[part["kind"] == "network"].groupby("network"):
+            panel.plot(line["layer"], line["log10_growth"], color="#9ecae1", linewidth=0.5)
+        for kind, look in RANDOM_STYLES.items():
+            line = part[part["kind"] == kind]
+            panel.plot(line["layer"], line["log10_growth"], **look)
+        panel.set_title(f"c = {c:g}")
+        panel.set_xlabel("layer")
+    axes[0].set_ylabel("log$_{10}$ of squared length")
+    handles = [Line2D([], [], color="#9ecae1", linewidth=0.8, label="single networks")]
+    handles += [Line2D([], [], label=kind, **look) for kind, look in RANDOM_STYLES.items()]
+    style.legend_below(figure, handles)
+    return figure
+
+
+def describe_random(rows: pd.DataFrame, options: Options) -> str:
+    """Give the growth of median and mean theory at the last layer."""
+    last = rows[rows["layer"] == rows["layer"].max()]
+    table = last[last["kind"] != "network"].pivot(index="c", columns="kind", values="log10_growth")
+    text = "; ".join(
+        f"c = {c:g}: median {row['median']:.1f}, theory of the mean {row['theory of the mean']:.1f}"
+        for c, row in table.iterrows()
+    )
+    return (
+        "log10 of the squared length of a signal in products of random two by two matrices, by "
+        f"layer, at the last layer: {text} decades."
+    )
+
+
+KINDS = {
+    "product_output": Kind(prepare_output, draw_output, describe_output),
+    "product_gradient": Kind(prepare_gradient, draw_gradient, describe_gradient),
+    "float_limits": Kind(prepare_limits, draw_limits, describe_limits),
+    "random_products": Kind(prepare_random, draw_random, describe_random),
+}

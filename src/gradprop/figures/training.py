@@ -1,0 +1,310 @@
+"""Figures over training: learning curves, time to a target, divergence, final accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gradprop import analysis
+from gradprop.figures import style
+from gradprop.figures.data import Kind, Options, StudyTables, groups
+
+# A network counts as untrainable if it does not beat the most frequent class by this much.
+UNTRAINABLE_MARGIN = 0.05
+
+
+def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Median and quartiles over seeds of a column of ``steps``; steps after divergence are lost."""
+    rows = tables.join(tables.steps, options)
+    return analysis.quartiles(rows, [*groups(options), "step"], options["statistic"])
+
+
+def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw the statistic against the step; a cross marks where the last seed diverged."""
+    hue, name = options["hue"], options["statistic"]
+    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), aspect=1.25)
+    logarithmic = name.endswith("loss")
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        for value, line in panel.groupby(hue, sort=False):
+            shown = line[np.isfinite(line["median"])]
+            if shown.empty:
+                continue
+            axes.fill_between(
+                shown["step"], shown["low"], shown["high"], color=colours[value], alpha=0.2, lw=0
+            )
+            axes.plot(
+                shown["step"], shown["median"], color=colours[value], linestyle=dashes[value]
+            )
+            if len(shown) < len(line):
+                axes.plot(shown["step"].iloc[-1], shown["median"].iloc[-1], "x", color=colours[value])
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=0)
+        if logarithmic:
+            axes.set_yscale("log")
+            axes.set_ylim(*_loss_limits(rows))
+    facets.set_axis_labels("step", style.label(name))
+    handles = [
+        Line2D([], [], color=colours[v], linestyle=dashes[v], label=str(v))
+        for v in rows[hue].unique()
+    ]
+    if (rows["lost"] > 0).any():
+        cross = Line2D([], [], color="#4d4d4d", marker="x", linestyle="none", label="diverged")
+        handles.append(cross)
+    style.legend_below(facets.figure, handles)
+    return facets.figure
+
+
+def _loss_limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return limits that show learning; exploding losses leave the panel at the top."""
+    finite = rows["median"][np.isfinite(rows["median"]) & (rows["median"] > 0)]
+    typical = float(finite.median())
+    return max(float(finite.min()) / 1.5, typical * 1e-4), min(float(finite.max()) * 1.5, typical * 1e2)
+
+
+def describe_curves(rows: pd.DataFrame, options: Options) -> str:
+    """Give the median at the end for every hue value, and how many lines end early."""
+    hue = options["hue"]
+    end = rows[rows["step"] == rows["step"].max()]
+    finals = end.groupby(hue, sort=False)["median"].median()
+    text = ", ".join(f"{value} {final:.3g}" for value, final in finals.items())
+    return (
+        f"Line plots of {style.label(options['statistic'])} against training step, one line for "
+        f"every {style.label(hue)}. Median over panels at the last step: {text}. "
+        f"{int((end['lost'] > 0).sum())} of {len(end)} lines have seeds that diverged."
+    )
+
+
+def prepare_target(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Median and quartiles over seeds of the steps to the target loss, by depth.
+
+    Seeds that never got there count as infinitely slow, so that a median over seeds is
+    defined as soon as more than half of them arrived.
+    """
+    cells = tables.select(options)
+    steps = cells["steps_to_target"].astype("Float64").fillna(np.inf).astype(float)
+    cells = cells.assign(steps=steps)
+    rows = []
+    keys = [*groups(options), "depth"]
+    for values, group in cells.groupby(keys, sort=False):
+        low, median, high = np.quantile(group["steps"], [0.25, 0.5, 0.75], method="higher")
+        rows.append(
+            {
+                **dict(zip(keys, values, strict=True)),
+                "target_loss": group["target_loss"].iloc[0],
+                "median": median,
+                "low": low,
+                "high": high,
+                "seeds": len(group),
+                "arrived": int(np.isfinite(group["steps"]).sum()),
+                "diverged": int((group["status"] == "diverged").sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw steps against depth; marks at the top edge are never (triangle) or diverged (cross)."""
+    hue = options["hue"]
+    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    finite = rows["median"][np.isfinite(rows["median"])]
+    never = 3 * (finite.max() if len(finite) else 1)
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), aspect=1.3, height=2.1)
+    order = {value: number for number, value in enumerate(rows[hue].unique())}
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        axes.axhspan(never / 1.6, never * 1.6, color="#f0f0f0", zorder=0)
+        for value, line in panel.groupby(hue, sort=False):
+            line = line.sort_values("depth")
+            shown = line[np.isfinite(line["median"])]
+            error = [shown["median"] - shown["low"], shown["high"] - shown["median"]]
+            axes.errorbar(
+                shown["depth"],
+                shown["median"],
+                yerr=[np.nan_to_num(part, posinf=0) for part in error],
+                color=colours[value],
+                linestyle=dashes[value],
+                marker="o",
+                markersize=3.5,
+            )
+            missing = line[~np.isfinite(line["median"])]
+            diverged = missing["diverged"] * 2 > missing["seeds"]
+            shift = 1.1 ** (order[value] - (len(order) - 1) / 2)
+            for mask, marker in ((~diverged, "^"), (diverged, "x")):
+                axes.plot(
+                    missing["depth"][mask] * shift,
+                    np.full(int(mask.sum()), never),
+                    marker,
+                    color=colours[value],
+                    markersize=5,
+                )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(sorted(rows["depth"].unique()), sorted(rows["depth"].unique()))
+        axes.minorticks_off()
+    facets.set_axis_labels("depth", "steps to target loss")
+    handles = [
+        Line2D([], [], color=colours[v], linestyle=dashes[v], marker="o", label=str(v))
+        for v in rows[hue].unique()
+    ]
+    for marker, text in (("^", "never within the run"), ("x", "diverged")):
+        handles.append(Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=text))
+    style.legend_below(facets.figure, handles)
+    return facets.figure
+
+
+def describe_target(rows: pd.DataFrame, options: Options) -> str:
+    """Count for every hue value the groups that reached the target."""
+    hue = options["hue"]
+    counts = rows.groupby(hue, sort=False).agg(
+        groups=("median", "size"), reached=("median", lambda m: int(np.isfinite(m).sum()))
+    )
+    text = "; ".join(f"{value}: {row.reached} of {row.groups}" for value, row in counts.iterrows())
+    return (
+        "Median number of steps to the target training loss against depth. Groups of seeds that "
+        f"reached it: {text}."
+    )
+
+
+def prepare_divergence(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Fraction of seeds that diverged, by depth, with the median step and layer of the first NaN."""
+    keys = [*groups(options), "depth"]
+    cells = tables.select(options)
+    rows = cells.assign(diverged=cells["status"] == "diverged").groupby(keys, sort=False)
+    return rows.agg(
+        seeds=("cell", "size"),
+        diverged=("diverged", "mean"),
+        first_bad_step=("first_bad_step", "median"),
+        first_bad_layer=("first_bad_layer", "median"),
+    ).reset_index()
+
+
+def draw_divergence(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw bars of the diverged fraction over depth; the text gives step and layer."""
+    hue = options["hue"]
+    colours = style.palette(rows[hue])
+    depths = sorted(rows["depth"].unique())
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), aspect=1.35)
+    width = 0.8 / len(colours)
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        for number, value in enumerate(colours):
+            part = panel[panel[hue] == value]
+            position = part["depth"].map(depths.index) + (number - (len(colours) - 1) / 2) * width
+            axes.bar(position, part["diverged"], width, color=colours[value], linewidth=0)
+            for x, row in zip(position, part.itertuples(), strict=True):
+                if row.diverged > 0:
+                    text = f"step {row.first_bad_step:.0f}, layer {row.first_bad_layer:.0f}"
+                    axes.text(
+                        x, 0.03, text, rotation=90, ha="center", va="bottom", fontsize=7.5,
+                        color="white",
+                    )
+        axes.set_xticks(range(len(depths)), depths)
+        axes.set_ylim(0, 1.03)
+        axes.grid(False, axis="x")
+    facets.set_axis_labels("depth", "fraction diverged")
+    handles = [
+        Line2D([], [], color=c, marker="s", linestyle="none", label=str(v))
+        for v, c in colours.items()
+    ]
+    style.legend_below(facets.figure, handles)
+    return facets.figure
+
+
+def describe_divergence(rows: pd.DataFrame, options: Options) -> str:
+    """List where anything diverged."""
+    hue = options["hue"]
+    share = rows.groupby(hue, sort=False)["diverged"].mean()
+    text = ", ".join(f"{value} {fraction:.0%}" for value, fraction in share.items())
+    return f"Bars of the fraction of seeds that became NaN or infinite, by depth. Overall: {text}."
+
+
+def prepare_atlas(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Median final accuracy over seeds, with the shares of diverged and untrainable networks."""
+    name = options["statistic"]
+    keys = [*groups(options), "depth"]
+    cells = tables.select(options)
+    accuracy = cells[name].fillna(0.0).where(cells["status"] != "diverged", 0.0)
+    chance = cells["chance_accuracy"] + UNTRAINABLE_MARGIN
+    cells = cells.assign(
+        value=accuracy,
+        diverged=cells["status"] == "diverged",
+        untrainable=(cells["status"] != "diverged") & ~(accuracy > chance),
+    )
+    return (
+        cells.groupby(keys, sort=False)
+        .agg(
+            seeds=("cell", "size"),
+            median=("value", "median"),
+            diverged=("diverged", "mean"),
+            untrainable=("untrainable", "mean"),
+        )
+        .reset_index()
+    )
+
+
+def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw depth against hue value as a heat map; 'x' is diverged, '–' is untrainable."""
+    hue = options["hue"]
+    order, depths = list(dict.fromkeys(rows[hue])), sorted(rows["depth"].unique())
+    facets = style.grid(
+        rows,
+        options.get("rows"),
+        options.get("columns"),
+        height=0.55 + 0.27 * len(order),
+        aspect=(0.6 + 0.5 * len(depths)) / (0.55 + 0.27 * len(order)),
+    )
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        table = panel.pivot(index=hue, columns="depth", values="median").loc[order, depths]
+        sns.heatmap(
+            table,
+            ax=axes,
+            vmin=0,
+            vmax=1,
+            cmap="cividis",
+            cbar=False,
+            annot=_marks(panel, hue, order, depths),
+            fmt="",
+            annot_kws={"fontsize": 8.5},
+            linewidths=0.8,
+        )
+        axes.set(xlabel="", ylabel="")
+        axes.tick_params(length=0)
+        axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
+    facets.set_axis_labels("depth", "")
+    facets.figure.tight_layout()
+    return facets.figure
+
+
+def _marks(panel: pd.DataFrame, hue: str, order: list[Any], depths: list[int]) -> pd.DataFrame:
+    """Return the text of every field: the median in percent, or why there is none."""
+    text = (panel["median"] * 100).round().astype(int).astype(str)
+    text = text.mask(panel["untrainable"] > 0.5, "–").mask(panel["diverged"] > 0.5, "x")
+    return panel.assign(text=text).pivot(index=hue, columns="depth", values="text").loc[order, depths]
+
+
+def describe_atlas(rows: pd.DataFrame, options: Options) -> str:
+    """Count trained, untrainable and diverged fields; name the best hue value at largest depth."""
+    deepest = rows[rows["depth"] == rows["depth"].max()]
+    best = deepest.loc[deepest["median"].idxmax()]
+    return (
+        f"Heat maps of the median {style.label(options['statistic'])} over depth and "
+        f"{style.label(options['hue'])}. Of {len(rows)} fields {int((rows['diverged'] > 0.5).sum())} "
+        f"diverged and {int((rows['untrainable'] > 0.5).sum())} are untrainable; best at depth "
+        f"{best['depth']}: {best[options['hue']]} with {best['median']:.0%}."
+    )
+
+
+KINDS = {
+    "learning_curves": Kind(prepare_curves, draw_curves, describe_curves),
+    "steps_to_target": Kind(prepare_target, draw_target, describe_target),
+    "divergence": Kind(prepare_divergence, draw_divergence, describe_divergence),
+    "atlas": Kind(prepare_atlas, draw_atlas, describe_atlas),
+}

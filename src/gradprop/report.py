@@ -1,0 +1,665 @@
+"""Chapters to one HTML file: prose, inline figures, final results, provenance.
+
+The file needs no network and no script. The same results give the same bytes: nothing in it
+depends on the date, the machine that writes it or the order of a directory.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from gradprop import config, files, tables
+from gradprop import studies as prose
+from gradprop.spec import Cell, Study, digest
+
+TEMPLATES = Path(__file__).parent / "templates"
+GENERIC_CHAPTER = "chapter.html.j2"
+COMMAND = "snakemake --cores 4"
+
+STATUSES = ("ok", "diverged", "underflowed")
+LONGEST_OPEN_TABLE = 12
+MOST_NAMED_FILES = 3
+
+# The final results have a row for every combination of these, and of whatever else varies.
+KEYS = ("dataset", "activation", "depth", "initializer")
+PARAMETERS = tuple(f.name for f in fields(Cell) if f.name != "seed")
+# Worth naming in the caption if all cells of a study share them.
+SHARED = ("width", "epochs", "batch_size", "optimizer", "learning_rate")
+ACCURACIES = ("final_train_accuracy", "final_test_accuracy")
+LOSSES = ("final_train_loss", "final_test_loss")
+LABELS = {
+    "dataset": "Data set",
+    "final_train_accuracy": "Train accuracy",
+    "final_test_accuracy": "Test accuracy",
+    "final_train_loss": "Train loss",
+    "final_test_loss": "Test loss",
+}
+
+Text: TypeAlias = str | Markup
+
+_UNITS = {"": 1.0, "px": 1.0, "pt": 4 / 3, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4}
+_LENGTH = r'\s{}="([\d.]+)([a-z]*)"'
+# What may stand unescaped in a data URI; quotation marks, #, %, <, > and line ends may not.
+_SAFE = " !$&'()*+,-./:;=?@[]^_`{|}~"
+# Stands for a figure's number until the figure's place in the chapter is known.
+_NUMBER = re.compile("\0(.+?)\0")
+
+
+class ReportError(Exception):
+    """The report can't be written; the message says what is missing and how to make it."""
+
+
+# ------------------------------------------------------------------------------- formatting
+
+
+def sig(value: float, digits: int = 3) -> Text:
+    """Return `value` with `digits` significant digits: ``0.0123``, ``1,230``.
+
+    Beyond 10^6 and below 10^-4 it is written as a power of ten.
+    """
+    if value == 0 or not math.isfinite(value):
+        return _special(value)
+    rounded = f"{float(value):.{digits - 1}e}"
+    exponent = int(rounded.split("e")[1])
+    if not -4 <= exponent < 6:
+        return power(value, digits)
+    return _signed(f"{float(rounded):,.{max(0, digits - 1 - exponent)}f}")
+
+
+def power(value: float, digits: int = 2) -> Text:
+    """Return `value` as a power of ten with `digits` significant digits: 1.2 × 10⁻⁴⁵."""
+    if value == 0 or not math.isfinite(value):
+        return _special(value)
+    mantissa, exponent = f"{float(value):.{digits - 1}e}".split("e")
+    text = "{}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10<sup>{}</sup>"
+    return Markup(text).format(_signed(mantissa), _signed(str(int(exponent))))
+
+
+def percent(value: float, digits: int = 0) -> str:
+    """Return a fraction as a percentage with `digits` decimals: ``97.2 %``."""
+    if not math.isfinite(value):
+        return _special(value)
+    return _signed(f"{100 * float(value):.{digits}f}") + "\N{NARROW NO-BREAK SPACE}%"
+
+
+def count(value: float) -> str:
+    """Return a whole number with separators of thousands: ``1,200``."""
+    return _signed(f"{round(value):,}")
+
+
+def plural(number: int, one: str, many: str) -> str:
+    """Return a count with its noun: ``1 study``, ``3 studies``."""
+    return f"{count(number)} {one if number == 1 else many}"
+
+
+def _special(value: float) -> str:
+    if value == 0:
+        return "0"
+    return "undefined" if math.isnan(value) else "∞" if value > 0 else "−∞"
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def _plain(value: Any) -> str:
+    """Return a parameter's value as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _signed(f"{value:g}") if isinstance(value, float) else str(value)
+
+
+def _label(column: str) -> str:
+    return LABELS.get(column, column.replace("_", " ").capitalize())
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w-]+", "-", text.lower()).strip("-")
+
+
+# ---------------------------------------------------------------------------------- figures
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as the report shows it.
+
+    Attributes
+    ----------
+    id
+        Anchor in the report.
+    title, caption, alt
+        Heading, explanation and alternative text.
+    source
+        Data URI of the SVG or the PNG, whichever file is smaller.
+    width, height
+        Size in CSS pixels.
+    full_size
+        Relative address of the embedded file.
+    links
+        Relative address of every format.
+    """
+
+    id: str
+    title: str
+    caption: str
+    alt: str
+    source: str
+    width: int
+    height: int
+    full_size: str
+    links: Mapping[str, str]
+
+
+def figure_files(study: Study, name: str) -> dict[str, str]:
+    """Return the files that belong to a figure, relative to the folder of the report."""
+    paths = {ending: f"figures/{study.name}/{name}.{ending}" for ending in ("pdf", "svg", "png")}
+    return paths | {ending: f"data/{study.name}/{name}.{ending}" for ending in ("csv", "json")}
+
+
+def read_figure(study: Study, name: str, reports: Path) -> Figure:
+    """Read a figure's picture and its description.
+
+    Raises
+    ------
+    ReportError
+        If the description lacks its title, caption or alternative text.
+    """
+    paths = figure_files(study, name)
+    sidecar = reports / paths.pop("json")
+    description = json.loads(sidecar.read_text(encoding="utf-8"))
+    for key in ("title", "caption", "alt"):
+        if not description.get(key):
+            raise ReportError(f"{sidecar}: {key!r} is missing or empty")
+    pictures = {ending: (reports / paths[ending]).read_bytes() for ending in ("svg", "png")}
+    smaller = min(pictures, key=lambda ending: len(pictures[ending]))
+    width, height = svg_size(pictures["svg"].decode("utf-8"), paths["svg"])
+    return Figure(
+        id=f"figure-{_slug(study.name)}.{_slug(name)}",
+        title=description["title"].rstrip("."),
+        caption=description["caption"],
+        alt=description["alt"],
+        source=data_uri(pictures[smaller], smaller),
+        width=width,
+        height=height,
+        full_size=quote(paths[smaller]),
+        links={ending: quote(path) for ending, path in paths.items()},
+    )
+
+
+def data_uri(content: bytes, ending: str) -> str:
+    """Return a picture as a data URI.
+
+    In an ``<img>`` an SVG runs no script and its ids clash with nothing. Of the two encodings
+    of an SVG the shorter one is taken.
+    """
+    encoded = base64.b64encode(content).decode("ascii")
+    if ending != "svg":
+        return f"data:image/{ending};base64,{encoded}"
+    # In XML a line end between or inside attributes means the same as a space.
+    escaped = quote(content.decode("utf-8").replace("\r", "").replace("\n", " "), safe=_SAFE)
+    body = f",{escaped}" if len(escaped) < len(encoded) else f";base64,{encoded}"
+    return f"data:image/svg+xml{body}"
+
+
+def svg_size(text: str, source: str) -> tuple[int, int]:
+    """Return width and height of an SVG in CSS pixels.
+
+    Raises
+    ------
+    ReportError
+        If the picture does not say how large it is.
+    """
+    root = re.search(r"<svg\b[^>]*>", text)
+    found = [re.search(_LENGTH.format(key), root[0] if root else "") for key in ("width", "height")]
+    sizes = [float(match[1]) * _UNITS[match[2]] for match in found if match and match[2] in _UNITS]
+    if len(sizes) != 2:
+        raise ReportError(f"{source}: the SVG has no width and height in {', '.join(_UNITS)[2:]}")
+    return round(sizes[0]), round(sizes[1])
+
+
+def _require_files(studies: Sequence[Study], results: Path, reports: Path) -> None:
+    """Raise one error that names what is missing and the command that makes it."""
+    needed = [
+        reports / path
+        for study in studies
+        for name in study.figures
+        for path in figure_files(study, name).values()
+    ]
+    missing = [str(path) for path in needed if not path.exists()]
+    if missing:
+        shown, more = missing[:MOST_NAMED_FILES], len(missing) - MOST_NAMED_FILES
+        names = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+        command = f"{COMMAND} {' '.join(shown)}" if more <= 0 else COMMAND
+        raise ReportError(f"{names}: no such file; to make it: {command}")
+    for study in studies:
+        for table in ("cells", tables.RUNS):
+            folder = results / study.name / table
+            if not any(folder.glob("*.parquet")):
+                raise ReportError(f"{folder}: no results; to make them: {COMMAND}")
+
+
+# ----------------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report.
+
+    Attributes
+    ----------
+    id, caption
+        Anchor and description.
+    columns
+        For every column its heading and whether it holds numbers.
+    rows
+        The text of every cell.
+    keys
+        How many leading columns name the row.
+    """
+
+    id: str
+    caption: str
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[Sequence[Text]]
+    keys: int = 1
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the table is better folded."""
+        return len(self.rows) > LONGEST_OPEN_TABLE
+
+
+def final_results(cells: pd.DataFrame) -> pd.DataFrame:
+    """Summarize the seeds of every configuration of a study.
+
+    Parameters
+    ----------
+    cells
+        The ``cells`` table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each combination of the `KEYS` and of every other parameter that varies:
+        number of seeds; medians of the final losses and accuracies over the seeds for
+        which they are defined; shares of diverged and underflowed seeds. Texts are in the
+        order in which the grid names them, numbers ascend.
+    """
+    varying = [p for p in PARAMETERS if p in cells and p not in KEYS and cells[p].nunique() > 1]
+    keys = [*KEYS, *varying]
+    marked = cells.assign(**{name: cells["status"] == name for name in STATUSES})
+    groups = marked.groupby(keys, sort=False)
+    finals = [*ACCURACIES, *LOSSES]
+    summary = pd.concat(
+        [
+            groups["seed"].nunique().rename("seeds"),
+            groups[finals].median(),
+            groups[["diverged", "underflowed"]].mean(),
+        ],
+        axis=1,
+    ).reset_index()
+    ranks = pd.concat([_ranks(summary[key]) for key in keys], axis=1)
+    return summary.loc[ranks.sort_values(keys).index].reset_index(drop=True)
+
+
+def _ranks(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return what a column is sorted by: numbers themselves, texts by first appearance."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values
+    return pd.Series(pd.factorize(values)[0], index=values.index, name=values.name)
+
+
+def _results_table(study: Study, cells: pd.DataFrame, summary: pd.DataFrame) -> Table:
+    keys = [name for name in summary.columns if name in PARAMETERS]
+    shown = [name for name in ACCURACIES if summary[name].notna().any()]
+    regression = summary[ACCURACIES[0]].isna() & summary[LOSSES[0]].notna()
+    shown += LOSSES if regression.any() else ()
+    numeric = [pd.api.types.is_any_real_numeric_dtype(summary[key]) for key in keys]
+    columns = [*zip(map(_label, keys), numeric, strict=True)]
+    columns += [(label, True) for label in ("Seeds", *map(_label, shown), "Diverged", "Underflowed")]
+    rows = [_results_row(row, keys, shown) for row in summary.to_dict("records")]
+    return Table(
+        id=f"results-{_slug(study.name)}",
+        caption=_results_caption(cells, bool(shown)),
+        columns=columns,
+        rows=rows,
+        keys=len(keys),
+    )
+
+
+def _results_row(row: Mapping[Any, Any], keys: Sequence[str], shown: Sequence[str]) -> list[Text]:
+    def final(name: str) -> Text:
+        if math.isnan(row[name]):
+            return "–"
+        return percent(row[name], 1) if name in ACCURACIES else sig(row[name])
+
+    shares = [percent(row[name]) for name in ("diverged", "underflowed")]
+    return [
+        *(_plain(row[key]) for key in keys), count(row["seeds"]), *map(final, shown), *shares
+    ]  # fmt: skip
+
+
+def _results_caption(cells: pd.DataFrame, trained: bool) -> str:
+    if not trained:
+        return "Every network of this study, measured at initialization: seeds and their status."
+    settings = [
+        f"{name.replace('_', ' ')} {_plain(cells[name].iloc[0])}"
+        for name in SHARED
+        if cells[name].nunique() == 1
+    ]
+    common = f" Common to all rows: {', '.join(settings)}." if settings else ""
+    return (
+        "Medians over the seeds whose result is finite, and the shares of all seeds that "
+        f"diverged or underflowed; a dash where no seed has a finite result.{common}"
+    )
+
+
+# --------------------------------------------------------------------------------- chapters
+
+
+@dataclass
+class Chapter:
+    """A study as a chapter.
+
+    Attributes
+    ----------
+    study, number
+        What it is about, and its place.
+    cells, runs
+        The study's cells, and the jobs that trained them.
+    available
+        Its figures by name.
+    placed
+        The names of the figures in the order of the text.
+    """
+
+    study: Study
+    number: int
+    cells: pd.DataFrame
+    runs: pd.DataFrame
+    available: dict[str, Figure]
+    placed: list[str] = field(default_factory=list)
+    body: Markup = field(default_factory=Markup)
+
+    @property
+    def id(self) -> str:
+        """Anchor of the chapter."""
+        return f"study-{_slug(self.study.name)}"
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """The figures by number, in the order of the text."""
+        return {self.figure_number(name): self.available[name] for name in self.placed}
+
+    @property
+    def status(self) -> dict[str, int]:
+        """How many cells have which status."""
+        return {name: int((self.cells["status"] == name).sum()) for name in STATUSES}
+
+    @property
+    def seeds(self) -> int:
+        """Number of different seeds."""
+        return int(self.cells["seed"].nunique())
+
+    def figure_number(self, name: str) -> str:
+        """Return a number such as ``2.3``."""
+        return f"{self.number}.{self.placed.index(name) + 1}"
+
+    def render(self, environment: jinja2.Environment, results: Path) -> None:
+        """Fill the body: the study's own prose if it has any, the generic chapter if not."""
+        own = prose.chapter_template(self.study.name)
+        numbers = prose.numbers(self.study, results) if own else {}
+        source = own or GENERIC_CHAPTER
+        place, refer = _helpers(self, environment, source)
+        try:
+            text = environment.get_template(source).render(
+                study=self.study, numbers=Numbers(**numbers), figure=place, ref=refer
+            )
+        except jinja2.TemplateNotFound as error:
+            raise ReportError(f"{TEMPLATES / str(error)}: no such file") from None
+        except jinja2.TemplateError as error:
+            raise ReportError(f"{source}: {error.message}") from error
+        text += "".join(place(name) for name in self.available if name not in self.placed)
+        text = _NUMBER.sub(lambda match: self.figure_number(match[1]), text)
+        self.body = _with_anchors(text, self.study)
+
+
+class Numbers(SimpleNamespace):
+    """The computed numbers of a chapter's prose."""
+
+
+def _helpers(chapter: Chapter, environment: jinja2.Environment, source: str) -> tuple[Any, Any]:
+    """Return what a chapter's template can call: ``figure(name)`` and ``ref(name)``."""
+
+    def find(name: str) -> Figure:
+        if name not in chapter.available:
+            raise ReportError(str(config.unknown("figure", name, [*chapter.available], source)))
+        return chapter.available[name]
+
+    def place(name: str) -> Markup:
+        found = find(name)
+        if name in chapter.placed:
+            raise ReportError(f"{source}: figure {name!r} is placed twice")
+        chapter.placed.append(name)
+        number = chapter.figure_number(name)
+        return Markup(environment.get_template("figure.html.j2").render(it=found, number=number))
+
+    def refer(name: str) -> Markup:
+        link = '<a href="#{}">Figure\N{NO-BREAK SPACE}{}</a>'
+        return Markup(link).format(find(name).id, f"\0{name}\0")
+
+    return place, refer
+
+
+def _with_anchors(text: str, study: Study) -> Markup:
+    """Give every ``<h3>`` and ``<h4>`` an id and a link to itself."""
+    taken: dict[str, int] = {}
+
+    def anchored(match: re.Match[str]) -> str:
+        level, heading = match[1], Markup(match[2])
+        slug = _slug(heading.striptags())
+        taken[slug] = taken.get(slug, 0) + 1
+        suffix = f"-{taken[slug]}" if taken[slug] > 1 else ""
+        return Markup(
+            '<h{0} id="{1}">{2} <a class="anchor" href="#{1}" aria-label="Link to {3}">#</a></h{0}>'
+        ).format(
+            level,
+            f"section-{_slug(study.name)}.{slug}{suffix}",
+            heading,
+            heading.striptags(),
+        )
+
+    return Markup(re.sub(r"<h([34])>(.*?)</h\1>", anchored, text, flags=re.DOTALL))
+
+
+def _read_chapter(study: Study, number: int, results: Path, reports: Path) -> Chapter:
+    cells = tables.read(results / study.name, "cells", study)
+    missing = len(study.cells) - len(cells)
+    if missing:
+        raise ReportError(
+            f"{results / study.name / 'cells'}: {missing} of {len(study.cells)} cells of the grid "
+            f"are missing; to train them: {COMMAND}"
+        )
+    return Chapter(
+        study=study,
+        number=number,
+        cells=cells,
+        runs=responsible_runs(tables.read(results / study.name, tables.RUNS, study), study),
+        available={name: read_figure(study, name, reports) for name in study.figures},
+    )
+
+
+# ------------------------------------------------------------------------------- provenance
+
+
+def responsible_runs(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return the runs that the study's present rows come from.
+
+    A cell that was trained again belongs to the last run that trained it.
+    """
+    last: dict[str, int] = {}
+    for position, trained in enumerate(runs["cells"]):
+        last |= dict.fromkeys(json.loads(trained), position)
+    return runs.iloc[sorted({last[cell.id] for cell in study.cells if cell.id in last})]
+
+
+def _environment_table(chapters: Sequence[Chapter]) -> Table:
+    runs = pd.concat([chapter.runs for chapter in chapters], ignore_index=True)
+    versions = pd.DataFrame([json.loads(text) for text in runs["versions"]])
+    entries: dict[str, pd.Series[Any]] = {
+        "Processor": runs["processor"],
+        "Cores": runs["cores"],
+        "Threads of a job": runs["threads"],
+        "Code digest": runs["code"],
+        "Commit": runs["commit"],
+        **{name.capitalize(): versions[name] for name in versions},
+    }
+    return Table(
+        id="environment",
+        caption="Where the results were computed. Several values: not all jobs ran alike.",
+        columns=[("Item", False), ("Value", False)],
+        rows=[[name, _distinct(values)] for name, values in entries.items()],
+    )
+
+
+def _distinct(values: pd.Series[Any]) -> str:
+    """Return the different values of a column as text."""
+    found = sorted({value for value in values.dropna() if value != ""})
+    return ", ".join(map(str, found)) or "not recorded"
+
+
+def _effort_table(chapters: Sequence[Chapter]) -> Table:
+    headings = ("Cells", "Jobs", "CPU seconds", "Peak memory (MiB)")
+    return Table(
+        id="effort",
+        caption="What the present results of each study cost, and the digest of its grid.",
+        columns=[("Study", False), *((name, True) for name in headings), ("Grid digest", False)],
+        rows=[
+            [
+                chapter.study.title,
+                count(len(chapter.cells)),
+                count(len(chapter.runs)),
+                sig(chapter.runs["cpu_seconds"].sum()),
+                count(chapter.runs["peak_memory_mib"].max()) if len(chapter.runs) else "–",
+                digest([cell.id for cell in chapter.study.cells]),
+            ]
+            for chapter in chapters
+        ],
+    )
+
+
+def _overview_table(chapters: Sequence[Chapter]) -> Table:
+    headings = ("Cells", "ok", "diverged", "underflowed", "Seeds", "Figures")
+    link = '<a href="#{}">{}</a> <span class="question">{}</span>'
+    return Table(
+        id="studies",
+        caption="The studies, one chapter each, and what became of their cells.",
+        columns=[("Study", False), *((name, True) for name in headings)],
+        rows=[
+            [
+                Markup(link).format(chapter.id, chapter.study.title, chapter.study.question),
+                *map(count, [len(chapter.cells), *chapter.status.values()]),
+                *map(count, [chapter.seeds, len(chapter.placed)]),
+            ]
+            for chapter in chapters
+        ],
+    )
+
+
+# ------------------------------------------------------------------------------- the report
+
+
+def write_report(studies: Sequence[Study], results: Path, reports: Path, title: str) -> None:
+    """Write ``index.html``: one self-contained file, atomically.
+
+    Parameters
+    ----------
+    studies
+        The studies, in the order of their chapters.
+    results
+        Folder with the result tables of every study.
+    reports
+        Folder with the figures and the plotted numbers; the report is written into it.
+    title
+        Title of the report.
+
+    Raises
+    ------
+    ReportError
+        If a file is missing or a chapter's template can't be used.
+    """
+    _require_files(studies, results, reports)
+    environment = _environment()
+    chapters = [
+        _read_chapter(study, number, results, reports) for number, study in enumerate(studies, 1)
+    ]
+    for chapter in chapters:
+        chapter.render(environment, results)
+    summaries = [final_results(chapter.cells) for chapter in chapters]
+    html = environment.get_template("report.html.j2").render(
+        title=title,
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        chapters=chapters,
+        results=[
+            (_results_table(chapter.study, chapter.cells, summary), _csv_uri(summary))
+            for chapter, summary in zip(chapters, summaries, strict=True)
+        ],
+        totals=_totals(chapters),
+        overview=_overview_table(chapters),
+        environment_table=_environment_table(chapters),
+        effort_table=_effort_table(chapters),
+        command=COMMAND,
+        target=_example_target(chapters, reports),
+    )
+    files.write_text(reports / "index.html", html)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {f.__name__: f for f in (sig, power, percent, count, plural)}
+    return environment
+
+
+def _totals(chapters: Sequence[Chapter]) -> dict[str, Any]:
+    """Return the numbers of the summary at the top and of the provenance."""
+    seeds = sorted({chapter.seeds for chapter in chapters})
+    return {
+        "cells": sum(len(chapter.cells) for chapter in chapters),
+        "jobs": sum(len(chapter.runs) for chapter in chapters),
+        "cpu_seconds": sum(chapter.runs["cpu_seconds"].sum() for chapter in chapters),
+        "fewest_seeds": seeds[0],
+        "most_seeds": seeds[-1],
+        **{name: sum(chapter.status[name] for chapter in chapters) for name in STATUSES},
+    }
+
+
+def _csv_uri(summary: pd.DataFrame) -> str:
+    content = summary.to_csv(index=False, lineterminator="\n").encode()
+    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _example_target(chapters: Sequence[Chapter], reports: Path) -> str | None:
+    """Return a figure's file, to show how one figure is made."""
+    drawn = (figure.links["svg"] for chapter in chapters for figure in chapter.figures.values())
+    example = next(drawn, None)
+    return example and f"{reports.name}/{example}"

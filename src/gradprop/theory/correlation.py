@@ -1,0 +1,394 @@
+"""The correlation map of mean-field theory: how the angle between two inputs travels.
+
+The correlation ``c^l`` of the pre-activations of two inputs follows a deterministic map. Its fixed
+point at ``c = 1`` is stable in the ordered phase (``chi_1 < 1``: all inputs end up alike) and
+unstable in the chaotic phase (nearby inputs part).
+
+Sources: Poole et al. 2016 (NeurIPS, arXiv:1606.05340) for the map; Schoenholz et al. 2017 (ICLR,
+arXiv:1611.01232) for the depth scale. Every function takes an `Activation` or its name.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize
+
+from gradprop import activations
+from gradprop.activations import Activation
+from gradprop.theory.gaussian import pair_expectation
+from gradprop.theory.length import (
+    check_sigmas,
+    chi_1,
+    depth_scale,
+    length_fixed_point,
+    length_map,
+    length_trajectory,
+    mean_square_slope_at_zero,
+    slopes_at_zero,
+)
+
+__all__ = [
+    "correlation_depth_scale",
+    "correlation_fixed_point",
+    "correlation_map",
+    "correlation_map_slope",
+    "correlation_trajectory",
+    "covariance_map",
+]
+
+FloatArray = npt.NDArray[np.float64]
+
+_EPS = 1e-14
+_UNDERFLOW = 1e-290  # lengths below it have lost digits
+
+
+def _homogeneous_pair(right: float, left: float, c: float) -> float:
+    """Arc-cosine kernel: ``E[phi(u_a) phi(u_b)]`` for the two slopes and unit variances."""
+    theta = math.acos(c)
+    sine = math.sqrt((1.0 - c) * (1.0 + c))
+    same = (sine + c * (math.pi - theta)) / (2.0 * math.pi)
+    opposite = (sine - c * theta) / (2.0 * math.pi)
+    return (right**2 + left**2) * same - 2.0 * right * left * opposite
+
+
+def _homogeneous_slope_pair(right: float, left: float, c: float) -> float:
+    """``E[phi'(u_a) phi'(u_b)]`` for slopes `right` and `left`."""
+    fraction = math.acos(c) / (2.0 * math.pi)
+    return (right**2 + left**2) * (0.5 - fraction) + 2.0 * right * left * fraction
+
+
+def covariance_map(
+    activation: Activation | str,
+    q_a: float,
+    q_b: float,
+    c: float,
+    sigma_w2: float,
+    sigma_b2: float = 0.0,
+) -> float:
+    """Covariance of the next layer's pre-activations for two inputs.
+
+    ``q_ab' = sigma_w2 E[phi(u_a) phi(u_b)] + sigma_b2`` with ``Var u_a = q_a``, ``Var u_b = q_b``
+    and ``Corr(u_a, u_b) = c``.
+
+    Parameters
+    ----------
+    activation : Activation or str
+        The activation function.
+    q_a, q_b : float
+        Mean squares of this layer's pre-activations for the two inputs.
+    c : float
+        Their correlation in this layer.
+    sigma_w2, sigma_b2 : float
+        Weight variance times fan-in, and bias variance.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If a length or a variance is negative, infinite or NaN, ``|c| > 1``, or the activation is
+        unknown.
+
+    References
+    ----------
+    Poole et al. 2016, arXiv:1606.05340; for ReLU the closed form of Cho & Saul 2009 is used.
+    """
+    phi = activations.get(activation)
+    check_sigmas(sigma_w2, sigma_b2)
+    if phi.homogeneous and abs(c) <= 1.0 and 0.0 <= min(q_a, q_b) <= max(q_a, q_b) < math.inf:
+        unit = _homogeneous_pair(*slopes_at_zero(phi), c)
+        return sigma_w2 * math.sqrt(q_a) * math.sqrt(q_b) * unit + sigma_b2
+    product = pair_expectation(phi.function, phi.function, q_a, q_b, c, phi.kinks)
+    return sigma_w2 * product + sigma_b2
+
+
+def correlation_map(
+    activation: Activation | str,
+    c: float,
+    q: float,
+    sigma_w2: float,
+    sigma_b2: float = 0.0,
+    q_b: float | None = None,
+) -> float:
+    """Correlation of the next layer's pre-activations for two inputs.
+
+    ``c' = q_ab' / sqrt(V(q_a) V(q_b))`` with `covariance_map` and `length_map`. At ``q = q*`` this
+    is the C-map, whose fixed point at ``c = 1`` has the slope ``chi_1``.
+
+    Parameters
+    ----------
+    activation : Activation or str
+        The activation function.
+    c : float
+        Correlation in this layer.
+    q : float
+        Mean square of this layer's pre-activations for the first input; at 0 the limit from above
+        is returned.
+    sigma_w2, sigma_b2 : float
+        Weight variance times fan-in, and bias variance.
+    q_b : float, optional
+        The same for the second input; default: `q`.
+
+    Returns
+    -------
+    float
+        Within [-1, 1].
+
+    Raises
+    ------
+    ValueError
+        As `covariance_map`; also if both variances are 0, for then there is no signal.
+
+    References
+    ----------
+    Poole et al. 2016, arXiv:1606.05340.
+    """
+    phi = activations.get(activation)
+    q_b = q if q_b is None else q_b
+    v_a = length_map(phi, q, sigma_w2, sigma_b2)
+    v_b = length_map(phi, q_b, sigma_w2, sigma_b2)
+    if min(v_a, v_b) > _UNDERFLOW:
+        covariance = covariance_map(phi, q, q_b, c, sigma_w2, sigma_b2)
+        return min(max(covariance / (math.sqrt(v_a) * math.sqrt(v_b)), -1.0), 1.0)
+    if sigma_w2 == 0.0:
+        raise ValueError("with sigma_w2 = sigma_b2 = 0 there is no signal to correlate")
+    # phi(0) = 0 and no bias: towards q = 0 any activation is homogeneous
+    slopes = slopes_at_zero(phi)
+    return _homogeneous_pair(*slopes, c) / mean_square_slope_at_zero(phi)
+
+
+def correlation_map_slope(
+    activation: Activation | str, c: float, q: float, sigma_w2: float, sigma_b2: float = 0.0
+) -> float:
+    """Differentiate the correlation map for two inputs of equal length.
+
+    ``dc'/dc = sigma_w2 E[phi'(u_a) phi'(u_b)] q / V(q)``; the last factor is 1 at ``q*``.
+
+    Parameters
+    ----------
+    activation : Activation or str
+        The activation function.
+    c : float
+        Correlation in this layer.
+    q : float
+        Mean square of this layer's pre-activations for both inputs; at 0 the limit from above is
+        returned.
+    sigma_w2, sigma_b2 : float
+        Weight variance times fan-in, and bias variance.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        As `correlation_map`.
+
+    References
+    ----------
+    Schoenholz et al. 2017, arXiv:1611.01232.
+    """
+    phi = activations.get(activation)
+    v = length_map(phi, q, sigma_w2, sigma_b2)
+    if not abs(c) <= 1.0:
+        raise ValueError(f"a correlation must be within [-1, 1], got {c}")
+    if v == 0.0 and sigma_w2 == 0.0:
+        raise ValueError("with sigma_w2 = sigma_b2 = 0 there is no signal to correlate")
+    if phi.homogeneous or v <= _UNDERFLOW:
+        product = _homogeneous_slope_pair(*slopes_at_zero(phi), c)
+        if v <= _UNDERFLOW:
+            return product / mean_square_slope_at_zero(phi)
+    else:
+        product = pair_expectation(phi.derivative, phi.derivative, q, q, c, phi.kinks)
+    return sigma_w2 * product * q / v
+
+
+def correlation_trajectory(
+    activation: Activation | str,
+    c_1: float,
+    depth: int,
+    sigma_w2: float,
+    sigma_b2: float = 0.0,
+    q_a: float = 1.0,
+    q_b: float | None = None,
+) -> FloatArray:
+    """Correlations of two inputs in layers 1 to `depth`, the lengths evolving along with them.
+
+    Parameters
+    ----------
+    activation : Activation or str
+        The activation function.
+    c_1 : float
+        Correlation of the pre-activations of layer 1.
+    depth : int
+        Number of layers, at least 1.
+    sigma_w2, sigma_b2 : float
+        Weight variance times fan-in, and bias variance.
+    q_a, q_b : float, optional
+        Mean squares of layer 1's pre-activations for the two inputs; `q_b` defaults to `q_a`.
+
+    Returns
+    -------
+    ndarray of float64, shape (depth,)
+        ``c^1 ... c^depth``.
+
+    Raises
+    ------
+    ValueError
+        As `correlation_map`; also if `depth` is less than 1.
+    """
+    lengths_a = length_trajectory(activation, q_a, depth, sigma_w2, sigma_b2)
+    lengths_b = (
+        lengths_a if q_b is None else length_trajectory(activation, q_b, depth, sigma_w2, sigma_b2)
+    )
+    correlations = np.empty(depth)
+    correlations[0] = c_1
+    for layer in range(1, depth):
+        correlations[layer] = correlation_map(
+            activation,
+            float(correlations[layer - 1]),
+            float(lengths_a[layer - 1]),
+            sigma_w2,
+            sigma_b2,
+            float(lengths_b[layer - 1]),
+        )
+    return correlations
+
+
+def correlation_fixed_point(
+    activation: Activation | str,
+    sigma_w2: float,
+    sigma_b2: float = 0.0,
+    q_start: float = 1.0,
+    c_start: float = 0.5,
+) -> float:
+    """Correlation ``c*`` that any two inputs tend to.
+
+    1 in the ordered phase; below 1 in the chaotic phase. The correlation map has a power series
+    with non-negative coefficients, hence is convex on [0, 1]: the fixed point below 1 is unique.
+
+    Parameters
+    ----------
+    activation : Activation or str
+        The activation function.
+    sigma_w2, sigma_b2 : float
+        Weight variance times fan-in, and bias variance.
+    q_start : float, optional
+        See `length_fixed_point`.
+    c_start : float, optional
+        Returned where the map leaves every correlation as it is: linear networks without bias,
+        and networks whose signal dies out (``q* = 0``) where the activation is differentiable.
+
+    Returns
+    -------
+    float
+        ``c*``; NaN if the lengths of a non-homogeneous activation grow without bound.
+
+    Raises
+    ------
+    ValueError
+        As `length_fixed_point`; also if both variances are 0.
+
+    References
+    ----------
+    Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232.
+    """
+    phi = activations.get(activation)
+    q = length_fixed_point(phi, sigma_w2, sigma_b2, q_start)
+    return correlation_limit(phi, sigma_w2, sigma_b2, q, c_start)
+
+
+def correlation_limit(
+    phi: Activation, sigma_w2: float, sigma_b2: float, q: float, c_start: float
+) -> float:
+    """``c*`` for a known fixed point `q` of the length map."""
+    if sigma_w2 == 0.0 and sigma_b2 == 0.0:
+        raise ValueError("with sigma_w2 = sigma_b2 = 0 there is no signal to correlate")
+    if phi.homogeneous or q == 0.0:
+        return _homogeneous_limit(phi, sigma_w2, sigma_b2, c_start)
+    if math.isinf(q):
+        return math.nan
+    if chi_1(phi, q, sigma_w2) <= 1.0:
+        return 1.0
+
+    def excess(c: float) -> float:
+        return correlation_map(phi, c, q, sigma_w2, sigma_b2) - c
+
+    # convex, 0 at c = 1 with a positive slope, not negative at 0: below 0 in between
+    if excess(0.0) <= _EPS:
+        return 0.0
+    low, distance = 0.0, 0.5
+    while excess(1.0 - distance) >= 0.0:
+        low, distance = 1.0 - distance, 0.5 * distance
+        if distance < 1e-10:
+            return 1.0
+    return float(optimize.brentq(excess, low, 1.0 - distance, xtol=1e-14, rtol=1e-14))
+
+
+def _homogeneous_limit(phi: Activation, sigma_w2: float, sigma_b2: float, c_start: float) -> float:
+    """``c*`` where the activation acts as a (piecewise) linear function."""
+    right, left = slopes_at_zero(phi)
+    if right != left:
+        return 1.0  # angles shrink at a kink, with or without a bias, at any gain
+    bias_matters = sigma_b2 > 0.0 and sigma_w2 * right**2 <= 1.0 + _EPS
+    return 1.0 if bias_matters else c_start
+
+
+def correlation_depth_scale(
+    activation: Activation | str, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
+) -> float:
+    """Count the layers over which two inputs' correlation forgets where it started.
+
+    ``xi_c = -1 / ln(sigma_w2 E[phi'(u_a) phi'(u_b)])`` at ``q*`` and ``c*``; ``-1 / ln chi_1`` in
+    the ordered phase. Networks are trainable up to a small multiple of it; the factor of about 6
+    that is often quoted depends on the training budget.
+
+    Parameters
+    ----------
+    activation : Activation or str
+        The activation function.
+    sigma_w2, sigma_b2 : float
+        Weight variance times fan-in, and bias variance.
+    q_start : float, optional
+        See `length_fixed_point`.
+
+    Returns
+    -------
+    float
+        In layers; infinite if the correlation does not converge exponentially, as at criticality
+        and for ReLU without bias; NaN where ``c*`` is NaN.
+
+    Raises
+    ------
+    ValueError
+        As `correlation_fixed_point`.
+
+    References
+    ----------
+    Schoenholz et al. 2017, arXiv:1611.01232.
+    """
+    phi = activations.get(activation)
+    q = length_fixed_point(phi, sigma_w2, sigma_b2, q_start)
+    c = correlation_limit(phi, sigma_w2, sigma_b2, q, 0.5)
+    return correlation_scale(phi, sigma_w2, sigma_b2, q, c)
+
+
+def correlation_scale(
+    phi: Activation, sigma_w2: float, sigma_b2: float, q: float, c: float
+) -> float:
+    """``xi_c`` for known fixed points."""
+    if math.isnan(c):
+        return math.nan
+    if q == 0.0 or math.isinf(q) or (phi.homogeneous and sigma_b2 == 0.0):
+        return math.inf
+    return depth_scale(
+        chi_1(phi, q, sigma_w2)
+        if c == 1.0
+        else correlation_map_slope(phi, c, q, sigma_w2, sigma_b2)
+    )

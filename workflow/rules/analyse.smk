@@ -1,0 +1,18 @@
+# One job a study: its figures share tables and the import of the drawing packages, and the job
+# redraws only those whose numbers or drawing code changed.
+for name, study in STUDIES.items():
+
+    rule:
+        name:
+            f"figures_{name}"
+        input:
+            study=f"results/{name}/study.json",
+            tables=study_tables(name, ["cells", "steps", "layers"]),
+            code=modules(provenance.FIGURE_MODULES),
+        output:
+            [update(path) for path in figure_files(name, ["svg", "pdf", "png"])],
+            [update(path) for path in figure_data(name, ["csv", "json"])],
+        log:
+            f"logs/{name}/figures.log",
+        shell:
+            "gradprop figures {input.study} 2>&1 | tee {log}"

@@ -1,0 +1,16 @@
+rule report:
+    input:
+        studies=expand("results/{study}/study.json", study=STUDIES),
+        figures=[path for study in STUDIES for path in figure_files(study, ["svg", "png"])],
+        data=[path for study in STUDIES for path in figure_data(study, ["csv", "json"])],
+        tables=[path for study in STUDIES for path in study_tables(study, ["cells", "runs"])],
+        code=modules(provenance.REPORT_MODULES),
+    output:
+        "reports/index.html",
+    params:
+        title=config.get("report", {}).get("title", "gradprop"),
+    log:
+        "logs/report.log",
+    localrule: True
+    shell:
+        "gradprop report {input.studies} --title {params.title:q} 2>&1 | tee {log}"

@@ -1,0 +1,22 @@
+# Trains only the cells that the tables lack; the tables are kept and added to.
+rule train:
+    input:
+        study=ancient("results/{study}/study.json"),
+        data=shard_dataset,
+        code=modules(provenance.NUMERIC_MODULES),
+    output:
+        update("results/{study}/cells/{shard}.parquet"),
+        update("results/{study}/steps/{shard}.parquet"),
+        update("results/{study}/layers/{shard}.parquet"),
+        update("results/{study}/runs/{shard}.parquet"),
+    params:
+        cells=shard_cells,
+        stack_size=config.get("stack_size", 40),
+    log:
+        "logs/{study}/train/{shard}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+    shell:
+        "gradprop train {input.study} {wildcards.shard} {input.data}"
+        " --threads {threads} --stack-size {params.stack_size} 2>&1 | tee {log}"
