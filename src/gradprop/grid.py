@@ -95,13 +95,18 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
         full = {"seeds": seeds, **shared, **block}
         _check_block(full, f"{source}: {key}")
         cells.extend(expand(full))
+    for figure, options in content.get("figures", {}).items():
+        if options.get("select") and not select(cells, options["select"]):
+            raise config.ConfigError(
+                f"{source}: figures.{figure}.select: no cell of the grid has {options['select']}"
+            )
     return Study(
         name=name,
         title=content["title"],
         question=content["question"],
         cells=tuple(dict.fromkeys(cells)),
         figures=content.get("figures", {}),
-        names=content.get("names", {}),
+        names={canonical_label(key): value for key, value in content.get("names", {}).items()},
         definition={"name": name, "content": content, "seeds": seeds},
     )
 
@@ -109,6 +114,38 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
 def read_study(path: Path) -> Study:
     """Read a study back from the JSON file that holds its `Study.definition`."""
     return build_study(**json.loads(path.read_text(encoding="utf-8")), source=str(path))
+
+
+def select(cells: Sequence[Cell], wanted: Mapping[str, Any]) -> list[Cell]:
+    """Return the cells whose parameters are among those wanted.
+
+    Parameters
+    ----------
+    cells
+        Cells of one study.
+    wanted
+        For cell parameters a value or a list of values; components by their label.
+    """
+    allowed = {}
+    for key, value in wanted.items():
+        values = value if isinstance(value, list) else [value]
+        allowed[key] = {canonical_label(v) if key in _COMPONENTS else v for v in values}
+    return [
+        cell
+        for cell in cells
+        if all(cell.columns()[key] in values for key, values in allowed.items())
+    ]
+
+
+def canonical_label(label: str) -> str:
+    """Return a component's label without parameters at their default: normal(stddev=0.01)."""
+    component = Component.parse(label)
+    for create in _COMPONENTS.values():
+        try:
+            return create(component.document()).label
+        except KeyError:
+            continue
+    return label
 
 
 def _check_block(block: Mapping[str, Any], where: str) -> None:

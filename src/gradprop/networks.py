@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-# Importing TensorFlow prints notes about CUDA and oneDNN that say nothing about a result.
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the notes about CUDA that TensorFlow's libraries write while they are loaded."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
-
-import keras
+with _quiet():
+    import keras
 
 from gradprop import initializers, optimizers
 from gradprop.datasets import Dataset

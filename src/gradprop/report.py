@@ -176,12 +176,12 @@ def read_figure(study: Study, name: str, reports: Path) -> Figure:
     Raises
     ------
     ReportError
-        If the description lacks its title, caption or alternative text.
+        If the description lacks its title or alternative text.
     """
     paths = figure_files(study, name)
     sidecar = reports / paths.pop("json")
     description = json.loads(sidecar.read_text(encoding="utf-8"))
-    for key in ("title", "caption", "alt"):
+    for key in ("title", "alt"):
         if not description.get(key):
             raise ReportError(f"{sidecar}: {key!r} is missing or empty")
     pictures = {ending: (reports / paths[ending]).read_bytes() for ending in ("svg", "png")}
@@ -190,7 +190,7 @@ def read_figure(study: Study, name: str, reports: Path) -> Figure:
     return Figure(
         id=f"figure-{_slug(study.name)}.{_slug(name)}",
         title=description["title"].rstrip("."),
-        caption=description["caption"],
+        caption=description.get("caption", ""),
         alt=description["alt"],
         source=data_uri(pictures[smaller], smaller),
         width=width,
@@ -330,8 +330,9 @@ def _results_table(study: Study, cells: pd.DataFrame, summary: pd.DataFrame) -> 
     shown += LOSSES if regression.any() else ()
     numeric = [pd.api.types.is_any_real_numeric_dtype(summary[key]) for key in keys]
     columns = [*zip(map(_label, keys), numeric, strict=True)]
-    columns += [(label, True) for label in ("Seeds", *map(_label, shown), "Diverged", "Underflowed")]
-    rows = [_results_row(row, keys, shown) for row in summary.to_dict("records")]
+    measured = ("Seeds", *map(_label, shown), "Diverged", "Underflowed")
+    columns += [(label, True) for label in measured]
+    rows = [_results_row(row, keys, shown, study.names) for row in summary.to_dict("records")]
     return Table(
         id=f"results-{_slug(study.name)}",
         caption=_results_caption(cells, bool(shown)),
@@ -341,16 +342,26 @@ def _results_table(study: Study, cells: pd.DataFrame, summary: pd.DataFrame) -> 
     )
 
 
-def _results_row(row: Mapping[Any, Any], keys: Sequence[str], shown: Sequence[str]) -> list[Text]:
-    def final(name: str) -> Text:
-        if math.isnan(row[name]):
-            return "–"
-        return percent(row[name], 1) if name in ACCURACIES else sig(row[name])
-
+def _results_row(
+    row: Mapping[Any, Any], keys: Sequence[str], shown: Sequence[str], names: Mapping[str, str]
+) -> list[Text]:
+    parameters = [_named(row[key], names) for key in keys]
+    finals = [_final(row[name], name in ACCURACIES) for name in shown]
     shares = [percent(row[name]) for name in ("diverged", "underflowed")]
-    return [
-        *(_plain(row[key]) for key in keys), count(row["seeds"]), *map(final, shown), *shares
-    ]  # fmt: skip
+    return [*parameters, count(row["seeds"]), *finals, *shares]
+
+
+def _named(value: Any, names: Mapping[str, str]) -> Text:
+    """Return a parameter's value; a component with a display name has its label below."""
+    if value not in names:
+        return _plain(value)
+    return Markup('{} <span class="below">{}</span>').format(names[value], value)
+
+
+def _final(value: float, is_accuracy: bool) -> Text:
+    if math.isnan(value):
+        return "–"
+    return percent(value, 1) if is_accuracy else sig(value)
 
 
 def _results_caption(cells: pd.DataFrame, trained: bool) -> str:
@@ -422,7 +433,7 @@ class Chapter:
     def render(self, environment: jinja2.Environment, results: Path) -> None:
         """Fill the body: the study's own prose if it has any, the generic chapter if not."""
         own = prose.chapter_template(self.study.name)
-        numbers = prose.numbers(self.study, results) if own else {}
+        numbers = prose.numbers(self.study, results / self.study.name) if own else {}
         source = own or GENERIC_CHAPTER
         place, refer = _helpers(self, environment, source)
         try:
@@ -526,7 +537,7 @@ def _environment_table(chapters: Sequence[Chapter]) -> Table:
         "Threads of a job": runs["threads"],
         "Code digest": runs["code"],
         "Commit": runs["commit"],
-        **{name.capitalize(): versions[name] for name in versions},
+        **{str(name): versions[name] for name in versions},
     }
     return Table(
         id="environment",
@@ -563,8 +574,8 @@ def _effort_table(chapters: Sequence[Chapter]) -> Table:
 
 
 def _overview_table(chapters: Sequence[Chapter]) -> Table:
-    headings = ("Cells", "ok", "diverged", "underflowed", "Seeds", "Figures")
-    link = '<a href="#{}">{}</a> <span class="question">{}</span>'
+    headings = ("Cells", "Ok", "Diverged", "Underflowed", "Seeds", "Figures")
+    link = '<a href="#{}">{}</a> <span class="below">{}</span>'
     return Table(
         id="studies",
         caption="The studies, one chapter each, and what became of their cells.",

@@ -98,7 +98,8 @@ class Component:
     @property
     def slug(self) -> str:
         """The label as a file name: letters, digits, points and underscores."""
-        return re.sub(r"[^\w.]+", "_", self.label).strip("_")
+        signs = self.label.replace("-", "m").replace("+", "p")
+        return re.sub(r"[^\w.]+", "_", signs).strip("_")
 
     def document(self) -> dict[str, Scalar]:
         """Return the component as it would stand in a YAML file."""
@@ -168,6 +169,12 @@ class Cell:
     target_loss: float = 0.0
     probes: int = 10
     statistics: str = "standard"
+
+    def __post_init__(self) -> None:
+        """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""
+        for f in fields(self):
+            if f.type == "float":
+                object.__setattr__(self, f.name, float(getattr(self, f.name)))
 
     def document(self) -> dict[str, Any]:
         """Return every parameter as plain JSON data."""

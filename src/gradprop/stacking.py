@@ -41,7 +41,8 @@ class StepRecord(NamedTuple):
 
 
 def set_threads(threads: int) -> None:
-    """Limit TensorFlow to `threads` threads; to be called before its first operation."""
+    """Keep TensorFlow to `threads` threads of the CPU; call it before its first operation."""
+    tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 

@@ -60,7 +60,9 @@ class Sample:
     def variance(self) -> Float64:
         """Mean squared deviation from the mean (two passes: no cancellation)."""
         deviations = self.values - (self.mean / self.scale)[:, None]
-        return self.scale**2 * np.einsum("ri,ri->r", deviations, deviations) / self.size
+        # Not np.einsum: on long float64 rows it adds a lone row in another order than many.
+        squares = np.add.reduce(np.square(deviations, out=deviations), axis=1)
+        return self.scale**2 * squares / self.size
 
     @cached_property
     def _sorted(self) -> NDArray[np.float32]:

@@ -1,4 +1,5 @@
 # Helpers only: the studies of the configuration, and the files and parameters of their jobs.
+import json
 import os
 import re
 import sys
@@ -7,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from gradprop import grid, provenance
 from gradprop.config import ConfigError
-from gradprop.spec import canonical_json, digest
+from gradprop.spec import digest
 
 
 # Steps run the `gradprop` command of the Python that runs Snakemake.
@@ -71,7 +72,7 @@ def figure_data(study, formats):
 
 
 def study_definition(wildcards):
-    return canonical_json(STUDIES[wildcards.study].definition)
+    return json.dumps(STUDIES[wildcards.study].definition)
 
 
 def shard_cells(wildcards):

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradprop import tables
+from gradprop.grid import select
 from gradprop.spec import Study
 
 Options = Mapping[str, Any]
@@ -69,20 +70,9 @@ class StudyTables:
         return tables.read(self._results, "layers", self.study)
 
     def select(self, options: Options) -> pd.DataFrame:
-        """Return the rows of ``cells`` that the option ``select`` keeps.
-
-        Raises
-        ------
-        ValueError
-            If nothing is left.
-        """
-        cells = self.cells
-        for column, wanted in options.get("select", {}).items():
-            values = wanted if isinstance(wanted, list) else [wanted]
-            cells = cells[cells[column].isin(values)]
-        if cells.empty:
-            raise ValueError(f"the selection {dict(options['select'])} leaves no cell")
-        return cells
+        """Return the rows of ``cells`` that the option ``select`` keeps."""
+        chosen = {cell.id for cell in select(self.study.cells, options.get("select", {}))}
+        return self.cells[self.cells["cell"].isin(chosen)]
 
     def join(
         self, rows: pd.DataFrame, options: Options, columns: Sequence[str] | None = None

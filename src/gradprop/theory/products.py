@@ -14,13 +14,13 @@ of ``n`` Gaussian units does not depend on what came before. It is distributed a
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 from gradprop import activations
+from gradprop.activations import Activation
 
 __all__ = [
     "expected_square_norm",
@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
-Homogeneous = Literal["linear", "relu", "leaky_relu"]
 
 
 # ------------------------------------------------------------------------------- scaled identity
@@ -141,7 +140,9 @@ def scaled_identity_weight_gradient(c: float, depth: int) -> float:
 # ------------------------------------------------------------------------------- random products
 
 
-def expected_square_norm(sigma_w2: float, depth: int, activation: Homogeneous = "linear") -> float:
+def expected_square_norm(
+    sigma_w2: float, depth: int, activation: Activation | str = "linear"
+) -> float:
     """Return the growth of the expected mean square per unit over `depth` random layers.
 
     ``(sigma_w2 kappa)**L`` with ``kappa = E[phi(z)**2]``: 1 for linear, 1/2 for ReLU,
@@ -154,8 +155,8 @@ def expected_square_norm(sigma_w2: float, depth: int, activation: Homogeneous = 
         Weight variance times fan-in.
     depth : int
         Number of layers.
-    activation : {'linear', 'relu', 'leaky_relu'}, optional
-        Activation after every matrix.
+    activation : Activation or str, optional
+        Activation after every matrix, homogeneous: linear, relu, leaky_relu.
 
     Returns
     -------
@@ -175,7 +176,7 @@ def expected_square_norm(sigma_w2: float, depth: int, activation: Homogeneous = 
     return _power(sigma_w2 * 0.5 * (right**2 + left**2), depth)
 
 
-def log_growth_mean(width: int, sigma_w2: float, activation: Homogeneous = "linear") -> float:
+def log_growth_mean(width: int, sigma_w2: float, activation: Activation | str = "linear") -> float:
     """Typical growth of the squared length in a layer: ``m(n) = E[ln(M_l / M_{l-1})]``.
 
     linear: ``ln sigma_w2 + psi(n / 2) - ln(n / 2)``, about ``ln sigma_w2 - 1 / n``;
@@ -192,8 +193,8 @@ def log_growth_mean(width: int, sigma_w2: float, activation: Homogeneous = "line
         Number of units ``n`` of the layer.
     sigma_w2 : float
         Weight variance times fan-in, positive.
-    activation : {'linear', 'relu', 'leaky_relu'}, optional
-        Activation of the layer.
+    activation : Activation or str, optional
+        Activation of the layer, homogeneous: linear, relu, leaky_relu.
 
     Returns
     -------
@@ -215,7 +216,7 @@ def log_growth_mean(width: int, sigma_w2: float, activation: Homogeneous = "line
     return math.log(sigma_w2) + _log_moments(width, activation)[0]
 
 
-def log_growth_variance(width: int, activation: Homogeneous = "linear") -> float:
+def log_growth_variance(width: int, activation: Activation | str = "linear") -> float:
     """Variance of the log-growth in a layer: ``v(n) = Var[ln(M_l / M_{l-1})]``.
 
     linear: ``psi_1(n / 2)``, about ``2 / n``;
@@ -227,8 +228,8 @@ def log_growth_variance(width: int, activation: Homogeneous = "linear") -> float
     ----------
     width : int
         Number of units ``n`` of the layer.
-    activation : {'linear', 'relu', 'leaky_relu'}, optional
-        Activation of the layer.
+    activation : Activation or str, optional
+        Activation of the layer, homogeneous: linear, relu, leaky_relu.
 
     Returns
     -------
@@ -246,7 +247,7 @@ def log_growth_variance(width: int, activation: Homogeneous = "linear") -> float
     return _log_moments(width, activation)[1]
 
 
-def _slopes(activation: str) -> tuple[float, float]:
+def _slopes(activation: Activation | str) -> tuple[float, float]:
     """Right and left slope of a homogeneous activation."""
     phi = activations.get(activation)
     if not phi.homogeneous:
@@ -255,7 +256,7 @@ def _slopes(activation: str) -> tuple[float, float]:
     return float(right), float(left)
 
 
-def _log_moments(width: int, activation: str) -> tuple[float, float]:
+def _log_moments(width: int, activation: Activation | str) -> tuple[float, float]:
     """Mean and variance of ``ln((1 / n) sum_i phi(g_i)**2)`` given that it is not 0."""
     if width < 1:
         raise ValueError(f"width must be at least 1, got {width}")
@@ -306,7 +307,7 @@ def _log_moments_two_slopes(width: int, right: float, left: float) -> tuple[floa
     return first + math.log(scale / width), second - first**2
 
 
-def mean_typical_gap(width: int, activation: Homogeneous = "linear") -> float:
+def mean_typical_gap(width: int, activation: Activation | str = "linear") -> float:
     """Gap per layer between the log of the mean and the mean of the log of squared lengths.
 
     ``ln E[M_l / M_{l-1}] - E[ln(M_l / M_{l-1})] >= 0``: how much the expectation overstates a
@@ -316,8 +317,8 @@ def mean_typical_gap(width: int, activation: Homogeneous = "linear") -> float:
     ----------
     width : int
         Number of units of the layer.
-    activation : {'linear', 'relu', 'leaky_relu'}, optional
-        Activation of the layer.
+    activation : Activation or str, optional
+        Activation of the layer, homogeneous: linear, relu, leaky_relu.
 
     Returns
     -------
@@ -373,7 +374,7 @@ def lyapunov_spectrum(width: int, sigma_w2: float = 1.0) -> FloatArray:
 # -------------------------------------------------------------------------------- unbiased gains
 
 
-def unbiased_gain(width: int, activation: Homogeneous = "relu") -> float:
+def unbiased_gain(width: int, activation: Activation | str = "relu") -> float:
     """Gain ``g`` of ``W_ij ~ N(0, g**2 / n)`` at which log-lengths have no drift.
 
     ``g = exp(-m(n) / 2)`` with ``m(n)`` at ``sigma_w2 = 1``; the Lyapunov exponent is 0. Slightly
@@ -383,8 +384,8 @@ def unbiased_gain(width: int, activation: Homogeneous = "relu") -> float:
     ----------
     width : int
         Number of units of every layer.
-    activation : {'linear', 'relu', 'leaky_relu'}, optional
-        Activation of every layer.
+    activation : Activation or str, optional
+        Activation of every layer, homogeneous: linear, relu, leaky_relu.
 
     Returns
     -------
@@ -402,7 +403,7 @@ def unbiased_gain(width: int, activation: Homogeneous = "relu") -> float:
     return math.exp(-0.5 * log_growth_mean(width, 1.0, activation))
 
 
-def sussillo_abbott_gain(width: int, activation: Literal["linear", "relu"] = "relu") -> float:
+def sussillo_abbott_gain(width: int, activation: Activation | str = "relu") -> float:
     """Sussillo and Abbott's formula for the gain without drift.
 
     linear: ``exp(1 / (2 n))``; ReLU: ``sqrt(2) exp(1.2 / (max(n, 6) - 2.4))``, an empirical fit
@@ -412,8 +413,8 @@ def sussillo_abbott_gain(width: int, activation: Literal["linear", "relu"] = "re
     ----------
     width : int
         Number of units of every layer.
-    activation : {'linear', 'relu'}, optional
-        Activation of every layer.
+    activation : Activation or str, optional
+        Activation of every layer: linear or relu.
 
     Returns
     -------
@@ -431,8 +432,9 @@ def sussillo_abbott_gain(width: int, activation: Literal["linear", "relu"] = "re
     """
     if width < 1:
         raise ValueError(f"width must be at least 1, got {width}")
-    if activation == "linear":
+    name = activations.get(activation).name
+    if name == "linear":
         return math.exp(0.5 / width)
-    if activation == "relu":
+    if name == "relu":
         return math.sqrt(2.0) * math.exp(1.2 / (max(width, 6) - 2.4))
-    raise ValueError(f"the formula covers linear and relu, not {activation!r}")
+    raise ValueError(f"the formula covers linear and relu, not {name}")

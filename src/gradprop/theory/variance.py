@@ -84,7 +84,8 @@ class SignalProfile:
     log_delta : ndarray of float64, shape (D,)
         ``ln(E[(delta^l)**2] / E[(delta^D)**2])`` with ``delta^l = dC/dz^l`` of a single example.
     log_weight_gradient : ndarray of float64, shape (D,)
-        ``ln(E[(dC/dW^l)**2] / E[(dC/dW^D)**2])`` of a single example.
+        ``ln(E[(dC/dW^l)**2] / E[(dC/dW^D)**2])`` of a single example; not finite where ``q`` has
+        left the range of floats.
     """
 
     q: FloatArray
@@ -104,6 +105,11 @@ class SignalProfile:
         Returns
         -------
         ndarray of float64, shape (D,)
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer.
         """
         return _ratio(self.log_delta, reference)
 
@@ -118,6 +124,11 @@ class SignalProfile:
         Returns
         -------
         ndarray of float64, shape (D,)
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer.
         """
         return _ratio(self.log_weight_gradient, reference)
 

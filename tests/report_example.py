@@ -1,0 +1,148 @@
+"""A small invented tree of results and figures, for the tests of the report."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradprop.spec import Cell, Component, Study
+
+VERSIONS = {"python": "3.11.7", "tensorflow": "2.21.0", "keras": "3.15.1"}
+
+
+def make_study(
+    name: str = "example",
+    title: str = "An example",
+    question: str = "How does the scale of the weights change the gradient?",
+    figures: tuple[str, ...] = ("small", "wide"),
+    dataset: str = "digits",
+    depths: tuple[int, ...] = (2, 5),
+    seeds: int = 3,
+    epochs: int = 10,
+) -> Study:
+    """Return a study with two initializers."""
+    cells = tuple(
+        Cell(
+            dataset=Component(dataset),
+            depth=depth,
+            width=64,
+            activation="tanh",
+            initializer=initializer,
+            learning_rate=0.01,
+            batch_size=64,
+            epochs=epochs,
+            seed=seed,
+        )
+        for depth in depths
+        for initializer in (Component("zeros"), Component("normal", (("stddev", 1.0),)))
+        for seed in range(seeds)
+    )
+    options = {figure: {"kind": "line", "title": figure, "caption": ""} for figure in figures}
+    return Study(name, title, question, cells, options)
+
+
+def cells_table(study: Study) -> pd.DataFrame:
+    """Return invented results; the last seed of every configuration has diverged."""
+    rng = np.random.default_rng(0)
+    last = max(cell.seed for cell in study.cells)
+    classification = study.cells[0].dataset.name != "linear_teacher"
+    rows = []
+    for cell in study.cells:
+        bad = cell.seed == last and cell.initializer.name == "normal"
+        loss, accuracy = rng.uniform(0.1, 2, 2), rng.uniform(0.5, 1, 2)
+        if bad or not cell.epochs:
+            loss = np.full(2, np.nan)
+        if bad or not (cell.epochs and classification):
+            accuracy = np.full(2, np.nan)
+        rows.append(
+            {
+                "cell": cell.id,
+                **cell.columns(),
+                "status": "diverged" if bad else "ok",
+                "final_train_loss": loss[0],
+                "final_test_loss": loss[1],
+                "final_train_accuracy": accuracy[0],
+                "final_test_accuracy": accuracy[1],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def runs_table(study: Study) -> pd.DataFrame:
+    """Return two runs: the first trained all cells, the second one of them again."""
+    common = {
+        "shard": "a",
+        "threads": 2,
+        "phase_seconds": "{}",
+        "peak_memory_mib": 812.4,
+        "processor": "Invented CPU <2 GHz>",
+        "cores": 2,
+        "versions": json.dumps(VERSIONS),
+        "config": "0123456789ab",
+    }
+    ids = [cell.id for cell in study.cells]
+    return pd.DataFrame(
+        [
+            {**common, "cells": json.dumps(ids), "cpu_seconds": 30.0, "code": "a" * 12}
+            | {"commit": ""},
+            {**common, "cells": json.dumps(ids[:1]), "cpu_seconds": 4.5, "code": "b" * 12}
+            | {"commit": "1234567"},
+        ]
+    )
+
+
+def write_results(study: Study, results: Path) -> None:
+    """Write the tables that the report reads."""
+    for table, rows in {"cells": cells_table(study), "runs": runs_table(study)}.items():
+        path = results / study.name / table / "shard.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(path)
+
+
+@cache
+def draw(name: str) -> dict[str, bytes]:
+    """Draw a figure, few lines or (`wide`) a dense cloud of points; return its files."""
+    wide = name == "wide"
+    figure = Figure(figsize=(10, 4) if wide else (6, 4))
+    axes = figure.subplots()
+    axes.plot(
+        *np.random.default_rng(0).normal(size=(2, 20_000 if wide else 20)), "." if wide else "-"
+    )
+    axes.set(xlabel="layer", ylabel="log10 RMS of the gradient")
+    pictures = {}
+    for ending in ("svg", "png", "pdf"):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=ending, dpi=100 if wide else 300)
+        pictures[ending] = buffer.getvalue()
+    return pictures
+
+
+def write_figures(
+    study: Study, reports: Path, description: Mapping[str, Any] | None = None
+) -> None:
+    """Write the files of every figure of a study."""
+    folder, data = reports / "figures" / study.name, reports / "data" / study.name
+    for path in (folder, data):
+        path.mkdir(parents=True, exist_ok=True)
+    for name in study.figures:
+        for ending, content in draw(name).items():
+            (folder / f"{name}.{ending}").write_bytes(content)
+        (data / f"{name}.csv").write_text("layer,rms\n1,0.5\n")
+        text = {"title": f"Title of {name}", "caption": "Median over seeds.", "alt": f"Alt {name}"}
+        (data / f"{name}.json").write_text(json.dumps({**text, **(description or {})}))
+
+
+def write_tree(root: Path, *studies: Study) -> tuple[Path, Path]:
+    """Write results and figures of studies; return the folders of results and of reports."""
+    for study in studies:
+        write_results(study, root / "results")
+        write_figures(study, root / "reports")
+    return root / "results", root / "reports"

@@ -1,0 +1,387 @@
+"""Every mistake in the configuration gives one line with file, key, value and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from gradprop import config, grid
+from gradprop.config import ConfigError
+
+ROOT = Path(__file__).parents[1]
+SCHEMAS = ROOT / "workflow/schemas"
+NAMES = ("config", "study")
+
+STUDY = """
+title: A study
+question: Why?
+grid:
+  dataset: digits
+  depth: 2
+  width: 8
+  activation: tanh
+  initializer: zeros
+  learning_rate: 0.1
+  batch_size: 16
+  epochs: 1
+"""
+
+
+@cache
+def schema(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = config.read_yaml(SCHEMAS / f"{name}.schema.yaml")
+    return content
+
+
+def message(name: str, text: str) -> str:
+    """Return what the user sees when `text` stands in the file <name>.yaml."""
+    with pytest.raises(ConfigError) as caught:
+        config.validate(yaml.safe_load(text), schema(name), f"{name}.yaml")
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------ the schemas
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_schemas_are_valid(name: str) -> None:
+    assert schema(name)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    jsonschema.Draft202012Validator.check_schema(schema(name))
+
+
+def objects(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every part of a schema that has properties and is not a mere condition."""
+    if isinstance(node, list):
+        for item in node:
+            yield from objects(item)
+    if isinstance(node, dict):
+        if "properties" in node:
+            yield node
+        for key, value in node.items():
+            yield from objects(value if key != "if" else None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_key_is_documented(name: str) -> None:
+    document = schema(name)
+    keys = 0
+    for node in objects(document):
+        if node.get("additionalProperties") is not False:
+            continue  # adds a constraint to keys that are documented elsewhere
+        needed = {*node.get("required", ()), *grid.REQUIRED, "name"}
+        for key, value in node["properties"].items():
+            keys += 1
+            reference = value.get("$ref", "").removeprefix("#/$defs/")
+            full = {**document["$defs"][reference], **value} if reference else value
+            assert full.get("description"), f"{key} has no description"
+            assert key in needed or "default" in full, f"{key} has no default"
+    assert keys >= 5
+
+
+def test_no_object_takes_unknown_keys() -> None:
+    for name in NAMES:
+        for node in objects(schema(name)):
+            if node.get("type") == "object":
+                assert node["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_are_valid(name: str) -> None:
+    document = schema(name)
+    keys = [item for node in objects(document) for item in node["properties"].items()]
+    keys += [(key, value) for key, value in document.get("$defs", {}).items()]
+    defaults = [(key, value) for key, value in keys if value.get("default") is not None]
+    assert defaults
+    for key, value in defaults:
+        config.validate(value["default"], {**value, "$defs": document.get("$defs", {})}, key)
+
+
+def test_the_configuration_that_is_delivered_is_valid() -> None:
+    path = ROOT / "config/config.yaml"
+    studies = grid.load_studies(
+        config.read_yaml(path), str(path), [ROOT / "config/studies"], SCHEMAS
+    )
+    assert all(study.cells for study in studies.values())
+
+
+# ------------------------------------------------------------------------------ the messages
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "config.yaml: the file is empty"),
+        ("[digits]", "config.yaml: ['digits'] is not a mapping (key: value)"),
+        ("seeds: 3", "config.yaml: missing key: studies"),
+        ("studies: digits", "config.yaml: studies: 'digits' is not a list; write [digits]"),
+        ("studies: []", "config.yaml: studies: [] is empty"),
+        ("studies: [a, b, a]", "config.yaml: studies: 'a' stands twice in the list"),
+        (
+            "studies: [My-Study]",
+            "config.yaml: studies[0]: 'My-Study' is not allowed; allowed: lower-case letters, "
+            "digits and underscores, a letter first",
+        ),
+        (
+            "studies: [on]",
+            "config.yaml: studies[0]: True is not text: YAML reads yes, no, on and off as true "
+            "and false; put it in quotes",
+        ),
+        ("{studies: [a], seeds: 0}", "config.yaml: seeds: 0 is less than the minimum of 1"),
+        ("{studies: [a], seeds: 2.5}", "config.yaml: seeds: 2.5 is not an integer"),
+        (
+            "{studies: [a], seeds: 1e1}",
+            "config.yaml: seeds: '1e1' is not an integer: YAML reads it as text; write 10",
+        ),
+        (
+            "{studies: [a], sedes: 3}",
+            "config.yaml: sedes: unknown key; allowed: studies, seeds, stack_size, report. "
+            "Did you mean 'seeds'?",
+        ),
+        (
+            "{studies: [a], 7: 3}",
+            "config.yaml: 7: unknown key; allowed: studies, seeds, stack_size, report",
+        ),
+        (
+            "{studies: [a], report: {title: 2024}}",
+            "config.yaml: report.title: 2024 is not text; put it in quotes",
+        ),
+        ("{studies: [a], report: {title: ''}}", "config.yaml: report.title: '' is empty"),
+    ],
+)
+def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
+    assert message("config", text) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (
+            "dataset",
+            "digist",
+            "grid.dataset: 'digist' is not allowed; allowed: digits, gaussian_mixture, circles, "
+            "spirals, linear_teacher. Did you mean 'digits'?",
+        ),
+        (
+            "dataset",
+            "[digits, {name: circles, nois: 0.1}]",
+            "grid.dataset[1].nois: unknown key; allowed: name, examples, factor, noise, "
+            "test_fraction, seed. Did you mean 'noise'?",
+        ),
+        ("depth", "[1, -2]", "grid.depth[1]: -2 is less than the minimum of 0"),
+        (
+            "depth",
+            "'3'",
+            "grid.depth: '3' is not an integer: YAML reads it as text; write 3",
+        ),
+        ("depth", "{from: 3}", "grid.depth: missing key: to"),
+        ("width", "{from: 0, to: 3}", "grid.width.from: 0 is less than the minimum of 1"),
+        (
+            "activation",
+            "[tanh, off]",
+            "grid.activation[1]: False is not allowed; allowed: linear, tanh, sigmoid, softsign, "
+            "relu, leaky_relu, elu, selu, gelu, swish (YAML reads yes, no, on and off as true and "
+            "false)",
+        ),
+        (
+            "activation",
+            "Leaky-ReLU",
+            "grid.activation: 'Leaky-ReLU' is not allowed; allowed: linear, tanh, sigmoid, "
+            "softsign, relu, leaky_relu, elu, selu, gelu, swish. Did you mean 'leaky_relu'?",
+        ),
+        (
+            "initializer",
+            "[{name: normal, stddev: 1e-7}]",
+            "grid.initializer[0].stddev: '1e-7' is not a number: YAML reads it as text; "
+            "write 1.0e-07",
+        ),
+        (
+            "initializer",
+            "{name: zeros, gain: 2}",
+            "grid.initializer.gain: unknown key; allowed: name",
+        ),
+        ("initializer", "{gain: 2}", "grid.initializer: missing key: name"),
+        (
+            "initializer",
+            "{name: variance_scaling, mode: fanin}",
+            "grid.initializer.mode: 'fanin' is not allowed; allowed: fan_in, fan_out, fan_avg. "
+            "Did you mean 'fan_in'?",
+        ),
+        (
+            "learning_rate",
+            "[0.1, 1e-3]",
+            "grid.learning_rate[1]: '1e-3' is not a number: YAML reads it as text; write 0.001",
+        ),
+        (
+            "learning_rate",
+            ".inf",
+            "grid.learning_rate: inf is not a number (infinite and undefined numbers are not "
+            "allowed)",
+        ),
+        (
+            "optimizer",
+            "{name: sgd, momentum: 1}",
+            "grid.optimizer.momentum: 1 is greater than or equal to the maximum of 1",
+        ),
+        ("use_bias", "'yes'", "grid.use_bias: 'yes' is not true or false"),
+        ("epochs", "", "grid.epochs: nothing is not an integer"),
+        ("seeds", "[]", "grid.seeds: [] is empty"),
+    ],
+)
+def test_mistakes_in_a_grid(key: str, value: str, expected: str) -> None:
+    text = f"{{title: a, question: b, grid: {{{key}: {value}}}}}"
+    assert message("study", text) == f"study.yaml: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("{title: a}", ": missing key: kind"),
+        ("{kind: divergence, title: a}", ": missing key: hue"),
+        (
+            "{kind: atlas, title: a, hue: depth, statistic: train_loss}",
+            ".statistic: 'train_loss' is not allowed; allowed: final_train_accuracy, "
+            "final_test_accuracy, final_train_loss, final_test_loss, steps_to_target. Did you "
+            "mean 'final_train_loss'?",
+        ),
+        (
+            "{kind: divergence, title: a, hue: dept}",
+            ".hue: 'dept' is not allowed; allowed: dataset, depth, width, activation, "
+            "initializer, learning_rate, optimizer, batch_size, seed. Did you mean 'depth'?",
+        ),
+        (
+            "{kind: float_limits, title: a, select: {depth: [1, '2']}}",
+            ".select.depth[1]: '2' is not an integer: YAML reads it as text; write 2",
+        ),
+    ],
+)
+def test_mistakes_in_a_figure(options: str, expected: str) -> None:
+    assert (
+        message("study", f"{STUDY}\nfigures: {{x: {options}}}")
+        == f"study.yaml: figures.x{expected}"
+    )
+
+
+def test_a_list_statistic_is_for_the_kinds_that_draw_several() -> None:
+    options = "{title: a, hue: depth, statistic: [signal_log10_rms, gradient_log10_rms], kind: "
+    for kind in ("layer_profile", "slope"):
+        content = yaml.safe_load(f"{STUDY}\nfigures: {{x: {options} {kind}}}}}")
+        config.validate(content, schema("study"), "study.yaml")
+    assert "is not allowed" in message(
+        "study", f"{STUDY}\nfigures: {{x: {options} layer_heatmap}}}}"
+    )
+
+
+def test_a_name_of_a_figure_becomes_a_file_name() -> None:
+    text = message("study", f"{STUDY}\nfigures: {{../x: {{kind: float_limits, title: a}}}}")
+    assert text.startswith("study.yaml: figures: '../x' is not allowed; allowed: lower-case")
+
+
+def test_all_mistakes_are_told_up_to_a_limit() -> None:
+    lines = message("config", "{a: 1, b: 1, c: 1, d: 1, e: 1, f: 1}").splitlines()
+    assert len(lines) == config.MOST_ERRORS + 1
+    assert lines[0] == "config.yaml: missing key: studies"
+    assert lines[-1] == "... and 2 more"
+
+
+def test_long_values_are_cut() -> None:
+    assert len(message("config", f"studies: {'x' * 1000}y")) < 1200
+    assert "..." in message("config", f"{{studies: [a], seeds: {'x' * 1000}}}")
+
+
+# ---------------------------------------------------------------------------- reading files
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a: [1\nb: 2", "line 2, column 2: not valid YAML: expected ',' or ']', but got ':'"),
+        (b"? [1]\n: 2", "line 1, column 3: not valid YAML: found unhashable key"),
+        (
+            b"a: 1\nb: 2\na: 3",
+            "line 3, column 1: not valid YAML: key 'a' stands twice in one mapping",
+        ),
+        (
+            b"a: !!python/object:os.system {}",
+            "line 1, column 4: not valid YAML: could not determine",
+        ),
+        (b"a: \xff", "not valid UTF-8 at byte 3"),
+        (b"a: \x07", "not valid YAML: unacceptable character #x0007"),
+    ],
+)
+def test_files_that_are_not_yaml(tmp_path: Path, content: bytes, expected: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        config.read_yaml(path)
+    assert str(caught.value).startswith(f"{path}: {expected}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        config.read_yaml(tmp_path / "x.yaml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        config.read_yaml(tmp_path)
+
+
+def test_merged_and_repeated_keys_in_different_mappings_are_fine(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n", encoding="utf-8")
+    assert config.read_yaml(path) == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}}
+
+
+# -------------------------------------------------------------------------- loading studies
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "one.yaml").write_text(STUDY, encoding="utf-8")
+    return tmp_path
+
+
+def load(folder: Path, **document: Any) -> int:
+    """Return the number of cells of the first study."""
+    studies = grid.load_studies(document, "config.yaml", [folder], SCHEMAS)
+    return len(next(iter(studies.values())).cells)
+
+
+def test_seeds_have_a_default(folder: Path) -> None:
+    assert load(folder, studies=["one"]) == 5
+    assert load(folder, studies=["one"], seeds=2) == 2
+
+
+def test_an_unknown_study_is_told_with_those_that_exist(folder: Path) -> None:
+    expected = "config.yaml: studies: 'won' is not allowed; allowed: one. Did you mean 'one'?"
+    with pytest.raises(ConfigError) as caught:
+        load(folder, studies=["won"])
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("epochs: 1", "", "grid: missing key: epochs; every block needs it, in the block or in"),
+        ("depth: 2", "depth: {from: 3, to: 1}", "grid.depth: {'from': 3, 'to': 1} is empty"),
+        ("grid:", "grid: []\ntraining:", "grid: [] is empty"),
+    ],
+)
+def test_mistakes_in_a_study_name_its_file(folder: Path, old: str, new: str, expected: str) -> None:
+    path = folder / "one.yaml"
+    path.write_text(STUDY.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(folder, studies=["one"])
+    assert f"{path}: {expected}" in str(caught.value).splitlines()[0]
+
+
+def test_mistakes_in_a_list_of_blocks_name_the_block() -> None:
+    block = yaml.safe_load(STUDY)["grid"]
+    content = {"title": "a", "question": "b", "grid": [block, {**block, "depth": 3}]}
+    del content["grid"][1]["width"]
+    with pytest.raises(ConfigError, match=r"^s.yaml: grid\[1\]: missing key: width;"):
+        grid.build_study("s", content, 1, "s.yaml")

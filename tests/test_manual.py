@@ -1,0 +1,102 @@
+"""The tables of config/README.md; run as a program, this file brings them in step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gradprop import activations, optimizers
+from gradprop.activations import ACTIVATIONS
+from gradprop.datasets import DATASETS
+from gradprop.initializers import INITIALIZERS
+from gradprop.optimizers import OPTIMIZERS
+from gradprop.spec import Scalar
+
+MANUAL = Path(__file__).parents[1] / "config/README.md"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *([cell.replace("|", r"\|") for cell in r] for r in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def listed(parameters: Mapping[str, Scalar]) -> str:
+    items = (yaml.safe_dump({name: default}).strip() for name, default in parameters.items())
+    return ", ".join(f"`{item}`" for item in items)
+
+
+def formula(documented: object) -> str:
+    """Return the docstring of a function as one line of Markdown."""
+    text = " ".join((documented.__doc__ or "").split()).replace("``", "`").rstrip(".")
+    return text.replace("LEAKY_RELU_SLOPE", str(activations.LEAKY_RELU_SLOPE)).partition(";")[0]
+
+
+def interval(low: float, high: float) -> str:
+    parts = [
+        *([f"z <= {low:.4g}"] if abs(low) < float("inf") else []),
+        *([f"z >= {high:.4g}"] if abs(high) < float("inf") else []),
+    ]
+    return " or ".join(parts) or "never"
+
+
+def tables() -> dict[str, str]:
+    """Return the tables of the manual by name, made from the registries."""
+    return {
+        "initializers": table(
+            ["name", "weights", "parameters and defaults", "source"],
+            [
+                [f"`{name}`", entry.formula, listed(entry.parameters), entry.source]
+                for name, entry in INITIALIZERS.items()
+            ],
+        ),
+        "datasets": table(
+            ["name", "task", "what it is", "parameters and defaults", "source"],
+            [
+                [f"`{name}`", e.task, e.description, listed(e.parameters), e.source]
+                for name, e in DATASETS.items()
+            ],
+        ),
+        "activations": table(
+            ["name", "value at z", "saturated where", "source"],
+            [
+                [f"`{name}`", formula(entry.function), interval(*entry.saturation), entry.source]
+                for name, entry in ACTIVATIONS.items()
+            ],
+        ),
+        "optimizers": table(
+            ["name", "update", "parameters and defaults"],
+            [
+                [f"`{name}`", " ".join(str(rule.__doc__).split()), listed(parameters)]
+                for name, parameters in OPTIMIZERS.items()
+                if (rule := getattr(optimizers, f"_{name}"))
+            ],
+        ),
+    }
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """Return the manual with the table between its markers replaced."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+    result, count = re.subn(
+        pattern, lambda found: f"{found[1]}{content}\n{found[2]}", text, flags=re.DOTALL
+    )
+    assert count == 1, f"{MANUAL} has no place for the table {name}"
+    return result
+
+
+@pytest.mark.parametrize("name", tables())
+def test_the_table_agrees_with_the_registry(name: str) -> None:
+    text = MANUAL.read_text(encoding="utf-8")
+    assert text == replaced(text, name, tables()[name]), "run: python tests/test_manual.py"
+
+
+if __name__ == "__main__":
+    manual = MANUAL.read_text(encoding="utf-8")
+    for name, content in tables().items():
+        manual = replaced(manual, name, content)
+    MANUAL.write_text(manual, encoding="utf-8")

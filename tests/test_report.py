@@ -1,0 +1,367 @@
+"""The report as a file: what it says, what it escapes, what it refuses."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from markupsafe import Markup
+
+from gradprop import report, studies
+from gradprop.report import ReportError, count, final_results, percent, power, sig, write_report
+from gradprop.spec import Study
+from tests.report_example import cells_table, make_study, runs_table, write_figures, write_tree
+
+VOID = {"meta", "link", "img", "br", "hr", "col", "input", "wbr"}
+HOSTILE = "<script>alert(\"x\")</script> & 'quoted'"
+
+
+class Document(HTMLParser):
+    """Collects what the tests ask for, and insists on balanced tags."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open_tags: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open_tags == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(attrs) == len(dict(attrs)), f"<{tag}> repeats an attribute"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open_tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open_tags.pop() == tag, self.getpos()
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.open_tags):
+            self.rows[-1][-1] += data
+
+    def values(self, tag: str, attribute: str) -> list[str]:
+        found = (attributes.get(attribute) for name, attributes in self.tags if name == tag)
+        return [value for value in found if value is not None]
+
+
+@pytest.fixture(autouse=True)
+def generic_chapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "chapter_template", lambda name: None)
+
+
+def write(root: Path, *studies: Study, title: str = "Gradients") -> str:
+    results, reports = write_tree(root, *studies)
+    write_report(studies, results, reports, title)
+    return (reports / "index.html").read_text(encoding="utf-8")
+
+
+def use_prose(
+    monkeypatch: pytest.MonkeyPatch, root: Path, text: str, numbers: dict[str, float | str]
+) -> None:
+    """Give every study the chapter `text`."""
+    folder = root / "templates"
+    folder.mkdir()
+    for path in report.TEMPLATES.glob("*.*"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "own.html.j2").write_text(text)
+    monkeypatch.setattr(report, "TEMPLATES", folder)
+    monkeypatch.setattr(studies, "chapter_template", lambda name: "own.html.j2")
+    monkeypatch.setattr(studies, "numbers", lambda study, results: numbers)
+
+
+# ------------------------------------------------------------------------------- formatting
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [
+        (0.0123456, 3, "0.0123"),
+        (1234.5, 3, "1,230"),
+        (9.996, 3, "10.0"),
+        (-0.5, 2, "−0.50"),
+        (999_999, 3, "1.00\xa0×\xa010<sup>6</sup>"),
+        (1.234e-45, 2, "1.2\xa0×\xa010<sup>−45</sup>"),
+        (0, 3, "0"),
+        (float("nan"), 3, "undefined"),
+        (float("-inf"), 3, "−∞"),
+    ],
+)
+def test_significant_digits(value: float, digits: int, expected: str) -> None:
+    assert sig(value, digits) == expected
+
+
+def test_other_formats() -> None:
+    assert power(1.23e-45) == Markup("1.2\xa0×\xa010<sup>−45</sup>")
+    assert power(-123_456, 3) == "−1.23\xa0×\xa010<sup>5</sup>"
+    assert percent(0.9723, 1) == "97.2\u202f%"
+    assert percent(1) == "100\u202f%"
+    assert count(1_234_567.0) == "1,234,567"
+    assert report.plural(1, "study", "studies") == "1 study"
+
+
+# ------------------------------------------------------------------------------- the report
+
+
+def test_report_is_well_formed_and_self_contained(tmp_path: Path) -> None:
+    html = write(tmp_path, make_study(), make_study("second"))
+    document = Document(html)
+    names = [tag for tag, _ in document.tags]
+    assert names.count("h1") == names.count("main") == names.count("nav") == 1
+    assert not {"script", "iframe", "object", "embed"} & set(names)
+    loaded = document.values("img", "src") + document.values("link", "href")
+    assert all(address.startswith("data:image/") for address in loaded)
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert not re.search(r"url\(|@import|@font-face", style)
+    assert "'none'" in document.values("meta", "content")[0]
+
+
+def test_headings_descend_one_level_at_a_time(tmp_path: Path) -> None:
+    tags = [tag for tag, _ in Document(write(tmp_path, make_study())).tags]
+    levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
+
+
+def test_links_lead_to_anchors_and_files(tmp_path: Path) -> None:
+    document = Document(write(tmp_path, make_study()))
+    ids = [attributes["id"] for _, attributes in document.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = document.values("a", "href")
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    linked = {link for link in links if link[0] != "#" and not link.startswith("data:")}
+    expected = {
+        f"{folder}/example/{name}.{ending}"
+        for name in ("small", "wide")
+        for folder, ending in [*(("figures", e) for e in ("svg", "png", "pdf")), ("data", "csv")]
+    }
+    assert linked == expected
+    assert all((tmp_path / "reports" / link).is_file() for link in linked)
+
+
+def test_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    study = make_study()
+    first = write(tmp_path, study)
+    write_report([study], tmp_path / "results", tmp_path / "reports", "Gradients")
+    assert (tmp_path / "reports/index.html").read_text(encoding="utf-8") == first
+    assert write(tmp_path / "elsewhere", study) == first
+
+
+def test_every_text_is_escaped(tmp_path: Path) -> None:
+    study = make_study("hostile", HOSTILE, HOSTILE, dataset=HOSTILE)
+    results, reports = write_tree(tmp_path, study)
+    write_figures(study, reports, dict.fromkeys(("title", "caption", "alt"), HOSTILE))
+    write_report([study], results, reports, HOSTILE)
+    document = Document((reports / "index.html").read_text(encoding="utf-8"))
+    assert "script" not in [tag for tag, _ in document.tags]
+    assert document.values("img", "alt") == [HOSTILE] * 2
+    assert [HOSTILE, "tanh", "2", "zeros"] in [row[:4] for row in document.rows]
+    assert any(row[1:] == ["Invented CPU <2 GHz>"] for row in document.rows)
+
+
+def test_summary_counts_cells_by_status(tmp_path: Path) -> None:
+    html = write(tmp_path, make_study(), make_study("other", seeds=5))
+    text = " ".join(re.sub(r"<[^>]*>", "", html).split())
+    assert "32 cells in 2 studies" in text
+    assert "28 ended in order, 4 diverged and 0 underflowed" in text
+    assert "3 to 5 seeds, depending on the study" in text
+
+
+# ---------------------------------------------------------------------------------- figures
+
+
+def test_the_smaller_picture_is_embedded(tmp_path: Path) -> None:
+    document = Document(write(tmp_path, make_study()))
+    small, wide = document.values("img", "src")
+    assert small.startswith("data:image/svg+xml,")
+    assert wide.startswith("data:image/png;base64,")
+    assert document.values("img", "width") == ["576", "960"]
+    assert document.values("img", "height") == ["384", "384"]
+    plates = [a["href"] for tag, a in document.tags if a.get("class") == "plate"]
+    assert plates == ["figures/example/small.svg", "figures/example/wide.png"]
+
+
+def test_size_of_an_svg() -> None:
+    assert report.svg_size('<svg width="72pt" height="2in">', "x") == (96, 192)
+    assert report.svg_size('<svg\n width="10" stroke-width="3" height="5.6px">', "x") == (10, 6)
+    with pytest.raises(ReportError, match=r"x\.svg: the SVG has no width and height"):
+        report.svg_size('<svg width="100%" height="1in">', "x.svg")
+
+
+def test_missing_figure_is_named_with_its_command(tmp_path: Path) -> None:
+    study = make_study()
+    results, reports = write_tree(tmp_path, study)
+    missing = reports / "figures/example/wide.svg"
+    missing.unlink()
+    with pytest.raises(ReportError) as error:
+        write_report([study], results, reports, "x")
+    assert str(error.value) == (
+        f"{missing}: no such file; to make it: snakemake --cores 4 {missing}"
+    )
+    assert not (reports / "index.html").exists()
+
+
+def test_missing_results_are_named(tmp_path: Path) -> None:
+    study = make_study()
+    results, reports = write_tree(tmp_path, study)
+    larger = make_study(seeds=4)
+    with pytest.raises(ReportError, match="4 of 16 cells of the grid are missing"):
+        write_report([larger], results, reports, "x")
+    (results / "example/cells/shard.parquet").unlink()
+    with pytest.raises(ReportError, match=r"example/cells: no results; .* snakemake --cores 4"):
+        write_report([study], results, reports, "x")
+
+
+def test_figure_without_alternative_text_is_refused(tmp_path: Path) -> None:
+    study = make_study()
+    results, reports = write_tree(tmp_path, study)
+    write_figures(study, reports, {"alt": ""})
+    with pytest.raises(ReportError, match=r"small\.json: 'alt' is missing or empty"):
+        write_report([study], results, reports, "x")
+
+
+# ------------------------------------------------------------------------------------ prose
+
+
+def test_own_prose_places_refers_and_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """<p>As {{ ref("small") }} shows, {{ numbers.factor | sig(3) }} becomes
+    {{ numbers.total | power }} ({{ numbers.where }}).</p><h3>What to <em>see</em></h3>
+    {{ figure("wide") }}<h3>What to see</h3>"""
+    use_prose(monkeypatch, tmp_path, text, {"factor": 0.5, "total": 0.5**150, "where": "<b>"})
+    html = write(tmp_path, make_study())
+    document = Document(html)
+    # `small` is not placed: it comes at the end, and the text could refer to it before that.
+    assert '<a href="#figure-example.small">Figure\xa01.2</a> shows, 0.500 becomes' in html
+    assert "7.0\xa0×\xa010<sup>−46</sup> (&lt;b&gt;)" in html
+    assert document.values("img", "alt") == ["Alt wide", "Alt small"]
+    assert document.values("h3", "id") == [
+        "section-example.what-to-see",
+        "section-example.what-to-see-2",
+        "final-study-example",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{{ figure("smal") }}', r"own\.html\.j2: figure: 'smal' .* Did you mean 'small'"),
+        ('{{ ref("x") }}', r"own\.html\.j2: figure: 'x' is not allowed; allowed: small, wide"),
+        ('{{ figure("small") }}{{ figure("small") }}', "figure 'small' is placed twice"),
+        ("{{ numbers.absent | sig(3) }}", r"own\.html\.j2: .* no attribute 'absent'"),
+        ("{% if %}", r"own\.html\.j2: "),
+    ],
+)
+def test_mistakes_in_prose_are_clear_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    use_prose(monkeypatch, tmp_path, text, {})
+    with pytest.raises(ReportError, match=message):
+        write(tmp_path, make_study())
+
+
+# ----------------------------------------------------------------------------------- tables
+
+
+def test_final_results_against_counting_by_hand() -> None:
+    cells = cells_table(make_study())
+    summary = final_results(cells)
+    assert list(zip(summary["depth"], summary["initializer"], strict=True)) == [
+        (depth, initializer) for depth in (2, 5) for initializer in ("zeros", "normal(stddev=1.0)")
+    ]
+    for row in summary.to_dict("records"):
+        chosen = [
+            cell
+            for cell in cells.to_dict("records")
+            if (cell["depth"], cell["initializer"]) == (row["depth"], row["initializer"])
+        ]
+        fine = sorted(c["final_test_accuracy"] for c in chosen if c["status"] == "ok")
+        middle = fine[1] if len(fine) == 3 else (fine[0] + fine[1]) / 2
+        assert row["seeds"] == 3
+        assert row["final_test_accuracy"] == pytest.approx(middle)
+        assert row["diverged"] == pytest.approx(1 - len(fine) / 3)
+        assert row["underflowed"] == 0
+
+
+def test_what_varies_becomes_a_key() -> None:
+    cells = cells_table(make_study(depths=(2,)))
+    cells["learning_rate"] = [0.1 if seed else 0.01 for seed in cells["seed"]]
+    summary = final_results(cells)
+    assert len(summary) == 4
+    assert sorted(summary["learning_rate"].unique()) == [0.01, 0.1]
+    assert summary["seeds"].tolist() == [1, 2, 1, 2]
+
+
+def test_results_table_shows_what_the_study_has(tmp_path: Path) -> None:
+    shapes = (
+        make_study("classes"),
+        make_study("regression", dataset="linear_teacher"),
+        make_study("start", epochs=0, depths=tuple(range(1, 8))),
+    )
+    html = write(tmp_path, *shapes)
+    headings = [row for row in Document(html).rows if row[:1] == ["Data set"]]
+    assert [row[5:-2] for row in headings] == [
+        ["Train accuracy", "Test accuracy"],
+        ["Train loss", "Test loss"],
+        [],
+    ]
+    summary = final_results(cells_table(shapes[0]))
+    keys = ["digits", "tanh", "2", "zeros"]
+    shown = next(row for row in Document(html).rows if row[:4] == keys)
+    expected = f"{100 * summary['final_train_accuracy'][0]:.1f}\u202f%"
+    assert shown[4:6] == ["3", expected]
+    # Only the longest table is folded.
+    assert html.count("<details>") == 1
+    assert "Show all 14 rows" in html
+
+
+# ------------------------------------------------------------------------------- provenance
+
+
+def test_only_runs_behind_the_present_rows_count(tmp_path: Path) -> None:
+    study = make_study()
+    runs = runs_table(study)
+    assert report.responsible_runs(runs, study)["cpu_seconds"].tolist() == [30.0, 4.5]
+    every_cell = runs["cells"][0]
+    again = pd.concat([runs, runs.iloc[:1].assign(cells=every_cell, cpu_seconds=7.0)])
+    assert report.responsible_runs(again, study)["cpu_seconds"].tolist() == [7.0]
+    assert json.loads(every_cell) == [cell.id for cell in study.cells]
+
+    rows = {row[0]: row[1:] for row in Document(write(tmp_path, study)).rows}
+    assert rows["Code digest"] == ["aaaaaaaaaaaa, bbbbbbbbbbbb"]
+    assert rows["Commit"] == ["1234567"]
+    assert rows["tensorflow"] == ["2.21.0"]
+    assert rows["An example"][:4] == ["12", "2", "34.5", "812"]
+
+
+# ------------------------------------------------------------------------------------ style
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_contrasts_with_its_background() -> None:
+    style = (report.TEMPLATES / "report.css").read_text(encoding="utf-8")
+    themes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    colours = [dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", theme)) for theme in themes]
+    checked = [theme for theme in colours if "paper" in theme]
+    assert len(checked) == 2
+    for theme in checked:
+        for text in ("ink", "muted", "link"):
+            for background in ("paper", "shade"):
+                dark, light = sorted(_luminance(theme[name]) for name in (text, background))
+                assert (light + 0.05) / (dark + 0.05) >= 4.5
