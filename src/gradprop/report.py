@@ -33,13 +33,18 @@ STATUSES = ("ok", "diverged", "underflowed")
 LONGEST_OPEN_TABLE = 12
 MOST_NAMED_FILES = 3
 
-# The final results have a row for every combination of these, and of whatever else varies.
+# What always names a row of the final results; whatever else tells rows apart is added.
 KEYS = ("dataset", "activation", "depth", "initializer")
 PARAMETERS = tuple(f.name for f in fields(Cell) if f.name != "seed")
 # Worth naming in the caption if all cells of a study share them.
 SHARED = ("width", "epochs", "batch_size", "optimizer", "learning_rate")
 ACCURACIES = ("final_train_accuracy", "final_test_accuracy")
 LOSSES = ("final_train_loss", "final_test_loss")
+DASH = "–"
+UNTRAINED = (
+    "The networks of this study were measured at initialization only: the shares of them that "
+    "diverged or underflowed, and the smallest depth at which one did."
+)
 LABELS = {
     "dataset": "Data set",
     "final_train_accuracy": "Train accuracy",
@@ -294,26 +299,45 @@ def final_results(cells: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row for each combination of the `KEYS` and of every other parameter that varies:
+        One row for each configuration, named by the `KEYS` and by what else tells them apart:
         number of seeds; medians of the final losses and accuracies over the seeds for
         which they are defined; shares of diverged and underflowed seeds. Texts are in the
-        order in which the grid names them, numbers ascend.
+        order in which the grid names them, numbers ascend. If no cell was trained, all depths
+        share a row, with their range and the smallest depth of which a cell is not ok.
     """
-    varying = [p for p in PARAMETERS if p in cells and p not in KEYS and cells[p].nunique() > 1]
-    keys = [*KEYS, *varying]
-    marked = cells.assign(**{name: cells["status"] == name for name in STATUSES})
+    trained = cells["epochs"].any()
+    keys = [key for key in _distinguishing(cells) if trained or key != "depth"]
+    marked = cells.assign(
+        diverged=cells["status"] == "diverged",
+        underflowed=cells["status"] == "underflowed",
+        bad_depth=cells["depth"].where(cells["status"] != "ok"),
+    )
+    if trained:
+        measured = {name: (name, "median") for name in (*ACCURACIES, *LOSSES)}
+    else:
+        measured = {"depth_min": ("depth", "min"), "depth_max": ("depth", "max")}
+        measured["first_bad_depth"] = ("bad_depth", "min")
+    shares = {name: (name, "mean") for name in ("diverged", "underflowed")}
     groups = marked.groupby(keys, sort=False)
-    finals = [*ACCURACIES, *LOSSES]
-    summary = pd.concat(
-        [
-            groups["seed"].nunique().rename("seeds"),
-            groups[finals].median(),
-            groups[["diverged", "underflowed"]].mean(),
-        ],
-        axis=1,
-    ).reset_index()
+    summary = groups.agg(seeds=("seed", "nunique"), **measured, **shares).reset_index()
     ranks = pd.concat([_ranks(summary[key]) for key in keys], axis=1)
     return summary.loc[ranks.sort_values(keys).index].reset_index(drop=True)
+
+
+def _distinguishing(cells: pd.DataFrame) -> list[str]:
+    """Return the parameters that name a row of the final results.
+
+    A parameter that follows from the others (a width that each data set has its own of) is
+    left out, but for those of the optimizer.
+    """
+    keys = list(KEYS)
+    for name in PARAMETERS:
+        if name in keys or name not in cells or cells[name].nunique() == 1:
+            continue
+        splits = len(cells[[*keys, name]].drop_duplicates()) > len(cells[keys].drop_duplicates())
+        if splits or name in ("optimizer", "learning_rate"):
+            keys.append(name)
+    return keys
 
 
 def _ranks(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -325,30 +349,52 @@ def _ranks(values: pd.Series[Any]) -> pd.Series[Any]:
 
 def _results_table(study: Study, cells: pd.DataFrame, summary: pd.DataFrame) -> Table:
     keys = [name for name in summary.columns if name in PARAMETERS]
-    shown = [name for name in ACCURACIES if summary[name].notna().any()]
-    regression = summary[ACCURACIES[0]].isna() & summary[LOSSES[0]].notna()
-    shown += LOSSES if regression.any() else ()
-    numeric = [pd.api.types.is_any_real_numeric_dtype(summary[key]) for key in keys]
-    columns = [*zip(map(_label, keys), numeric, strict=True)]
-    measured = ("Seeds", *map(_label, shown), "Diverged", "Underflowed")
-    columns += [(label, True) for label in measured]
-    rows = [_results_row(row, keys, shown, study.names) for row in summary.to_dict("records")]
+    columns = [(_label(key), pd.api.types.is_any_real_numeric_dtype(summary[key])) for key in keys]
+    trained = "depth" in keys
+    measured = _trained_columns(summary) if trained else _untrained_columns(summary)
+    columns += [(name, True) for name in measured]
+    rows = zip(
+        *([_named(value, study.names) for value in summary[key]] for key in keys), strict=True
+    )
     return Table(
         id=f"results-{_slug(study.name)}",
-        caption=_results_caption(cells, bool(shown)),
+        caption=_results_caption(cells) if trained else UNTRAINED,
         columns=columns,
-        rows=rows,
+        rows=[
+            [*names, *rest]
+            for names, rest in zip(rows, zip(*measured.values(), strict=True), strict=True)
+        ],
         keys=len(keys),
     )
 
 
-def _results_row(
-    row: Mapping[Any, Any], keys: Sequence[str], shown: Sequence[str], names: Mapping[str, str]
-) -> list[Text]:
-    parameters = [_named(row[key], names) for key in keys]
-    finals = [_final(row[name], name in ACCURACIES) for name in shown]
-    shares = [percent(row[name]) for name in ("diverged", "underflowed")]
-    return [*parameters, count(row["seeds"]), *finals, *shares]
+def _trained_columns(summary: pd.DataFrame) -> dict[str, list[Text]]:
+    """Return heading and texts of the columns of results."""
+    shown = [name for name in ACCURACIES if summary[name].notna().any()]
+    regression = summary[ACCURACIES[0]].isna() & summary[LOSSES[0]].notna()
+    shown += LOSSES if regression.any() else ()
+    finals = {
+        _label(name): [_final(value, name in ACCURACIES) for value in summary[name]]
+        for name in shown
+    }
+    return {"Seeds": [*map(count, summary["seeds"])], **finals, **_shares(summary)}
+
+
+def _untrained_columns(summary: pd.DataFrame) -> dict[str, list[Text]]:
+    """Return the same for cells that were measured at initialization only."""
+    ranges = zip(summary["depth_min"], summary["depth_max"], strict=True)
+    return {
+        "Depths": [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges],
+        "Seeds": [*map(count, summary["seeds"])],
+        **_shares(summary),
+        "First depth not ok": [
+            DASH if math.isnan(depth) else count(depth) for depth in summary["first_bad_depth"]
+        ],
+    }
+
+
+def _shares(summary: pd.DataFrame) -> dict[str, list[Text]]:
+    return {_label(name): [*map(percent, summary[name])] for name in ("diverged", "underflowed")}
 
 
 def _named(value: Any, names: Mapping[str, str]) -> Text:
@@ -360,13 +406,11 @@ def _named(value: Any, names: Mapping[str, str]) -> Text:
 
 def _final(value: float, is_accuracy: bool) -> Text:
     if math.isnan(value):
-        return "–"
+        return DASH
     return percent(value, 1) if is_accuracy else sig(value)
 
 
-def _results_caption(cells: pd.DataFrame, trained: bool) -> str:
-    if not trained:
-        return "Every network of this study, measured at initialization: seeds and their status."
+def _results_caption(cells: pd.DataFrame) -> str:
     settings = [
         f"{name.replace('_', ' ')} {_plain(cells[name].iloc[0])}"
         for name in SHARED
@@ -565,7 +609,7 @@ def _effort_table(chapters: Sequence[Chapter]) -> Table:
                 count(len(chapter.cells)),
                 count(len(chapter.runs)),
                 sig(chapter.runs["cpu_seconds"].sum()),
-                count(chapter.runs["peak_memory_mib"].max()) if len(chapter.runs) else "–",
+                count(chapter.runs["peak_memory_mib"].max()) if len(chapter.runs) else DASH,
                 digest([cell.id for cell in chapter.study.cells]),
             ]
             for chapter in chapters

@@ -91,7 +91,10 @@ def _quantile(rows: NDArray[np.float32], probability: float) -> Float64:
     below = int(position)
     above = min(below + 1, rows.shape[1] - 1)
     low, high = rows[:, below].astype(np.float64), rows[:, above].astype(np.float64)
-    values = np.where(low == high, low, low + (position - below) * (high - low))
+    share = position - below
+    # Not low + share * (high - low), which is NaN at a quantile beside an infinite value.
+    between = (1 - share) * low + share * high if share else low
+    values = np.where(low == high, low, between)
     return np.where(np.isnan(rows[:, -1]), np.nan, values)
 
 

@@ -5,6 +5,8 @@ for name, study in STUDIES.items():
     rule:
         name:
             f"figures_{name}"
+        message:
+            f"Study {name}: figures"
         input:
             study=f"results/{name}/study.json",
             tables=study_tables(name, ["cells", "steps", "layers"]),

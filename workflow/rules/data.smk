@@ -1,4 +1,6 @@
 rule study:
+    message:
+        "Study {wildcards.study}: definition"
     output:
         "results/{study}/study.json",
     params:
@@ -11,6 +13,8 @@ rule study:
 
 
 rule dataset:
+    message:
+        "Data set {wildcards.dataset}"
     input:
         modules(("datasets", "files", "spec")),
     output:

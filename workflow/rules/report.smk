@@ -1,4 +1,6 @@
 rule report:
+    message:
+        "Report {output}"
     input:
         studies=expand("results/{study}/study.json", study=STUDIES),
         figures=[path for study in STUDIES for path in figure_files(study, ["svg", "png"])],

@@ -1,5 +1,7 @@
 # Trains only the cells that the tables lack; the tables are kept and added to.
 rule train:
+    message:
+        "Study {wildcards.study}: training {wildcards.shard}"
     input:
         study=ancient("results/{study}/study.json"),
         data=shard_dataset,

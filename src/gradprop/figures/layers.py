@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,26 @@ from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups, statistics
 
 
+# Ratios above 10 or below 1e-11 leave the panel: what matters is the band around 1e-3.
+UPDATE_RATIO_LIMITS = (-11, 2)
+
+
 def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Median and quartiles over seeds of statistics, by layer."""
     names = statistics(options)
     rows = at_step(tables.join(tables.layers, options), options)
+    if all(name.startswith("activation") for name in names):
+        rows = hidden(rows)  # the output layer has no activation function
     parts = [
         analysis.quartiles(rows, [*groups(options), "layer"], name).assign(statistic=name)
         for name in names
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def hidden(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the output layer of every network."""
+    return rows[rows["layer"] < rows.groupby("cell", sort=False)["layer"].transform("max")]
 
 
 def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
@@ -36,7 +48,6 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
         rows,
         options.get("rows"),
         "panel",
-        aspect=1.35 if len(names) == 1 else 1.0,
         sharex="col",
         sharey="row" if len(names) == 1 else False,
     )
@@ -59,9 +70,15 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
                 markersize=3,
                 markeredgewidth=0,
             )
-    facets.set_axis_labels("layer", style.label(names[0]) if len(names) == 1 else "")
-    style.legend_below(facets.figure, _handles(rows[hue], colours, dashes))
-    return facets.figure
+        axes.set(xlabel="", ylabel="")
+        if names[0].endswith("_std"):
+            axes.set_yscale("log")
+    return style.finish(
+        facets.figure,
+        line_handles(rows[hue], colours, dashes, absent=_exact_zeros(rows, hue)),
+        xlabel="layer",
+        ylabel=style.label(names[0]) if len(names) == 1 else "log$_{10}$ RMS",
+    )
 
 
 def _panel_titles(rows: pd.DataFrame, column: str | None, several: bool) -> pd.Series[str]:
@@ -71,14 +88,31 @@ def _panel_titles(rows: pd.DataFrame, column: str | None, several: bool) -> pd.S
         numeric = pd.api.types.is_numeric_dtype(rows[column])
         titles = (f"{style.label(column)} " if numeric else "") + rows[column].astype(str)
     if several:
-        titles = rows["statistic"].map(style.label) + "\n" + titles
+        titles = rows["statistic"].map(style.label).str.replace(".*of ", "", regex=True) + ", " + titles
     return titles
 
 
-def _handles(values: pd.Series[Any], colours: dict[Any, str], dashes: dict[Any, Any]) -> list[Line2D]:
+def line_handles(
+    values: pd.Series[Any],
+    colours: dict[Any, str],
+    dashes: dict[Any, Any],
+    absent: Collection[Any] = (),
+) -> list[Line2D]:
+    """Return the legend entries of lines with a colour and a dash for every value.
+
+    Values in `absent` have no line, because all they have to show is exactly zero.
+    """
+    notes = {value: " (exactly 0)" for value in absent}
     return [
-        Line2D([], [], color=colours[v], linestyle=dashes[v], label=str(v)) for v in values.unique()
+        Line2D([], [], color=colours[v], linestyle=dashes[v], label=f"{v}{notes.get(v, '')}")
+        for v in values.unique()
     ]
+
+
+def _exact_zeros(rows: pd.DataFrame, hue: str) -> set[Any]:
+    """Return the hue values whose medians are nowhere finite."""
+    finite = np.isfinite(rows["median"]).groupby(rows[hue]).any()
+    return set(finite.index[~finite])
 
 
 def describe_profile(rows: pd.DataFrame, options: Options) -> str:
@@ -119,7 +153,7 @@ def draw_heatmap(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw layers upwards, steps to the right, the median as colour; grey is not finite."""
     finite = rows["median"][np.isfinite(rows["median"])]
     low, high = finite.quantile(0.02), finite.quantile(0.98)
-    facets = style.grid(rows, options.get("rows"), options.get("columns"), aspect=1.3)
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.1)
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         table = panel.pivot(index="layer", columns="step", values="median")
@@ -137,11 +171,10 @@ def draw_heatmap(rows: pd.DataFrame, options: Options) -> Figure:
         every = max(1, len(table.columns) // 5)
         axes.set_xticks(np.arange(len(table.columns))[::every] + 0.5, table.columns[::every])
         axes.grid(False)
-    facets.set_axis_labels("step", "layer")
-    facets.figure.tight_layout(rect=(0, 0, 0.9, 1))
-    bar = facets.figure.colorbar(mesh, cax=facets.figure.add_axes((0.92, 0.2, 0.015, 0.6)))
+    figure = style.finish(facets.figure, [], xlabel="step", ylabel="layer", right=0.9)
+    bar = figure.colorbar(mesh, cax=figure.add_axes((0.92, 0.2, 0.015, 0.6)))
     bar.set_label(style.label(options["statistic"]))
-    return facets.figure
+    return figure
 
 
 def describe_heatmap(rows: pd.DataFrame, options: Options) -> str:
@@ -186,7 +219,7 @@ def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
     marker_by = options.get("columns")
     shades = style.palette(rows[marker_by]) if marker_by else {None: style.COLOURS[0]}
     facets = style.grid(
-        rows, options.get("rows"), "panel", height=0.5 + 0.24 * len(order), aspect=1.8, sharex=False
+        rows, options.get("rows"), "panel", height=0.5 + 0.24 * len(order), sharex=False
     )
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
@@ -207,13 +240,17 @@ def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
             )
         axes.set_yticks(range(len(order)), order)
         axes.set_ylim(len(order) - 0.5, -0.5)
-    facets.set_axis_labels("decades per layer towards the input", "")
     handles = [
         Line2D([], [], color=colour, marker="o", linestyle="none", label=f"{value}")
         for value, colour in shades.items()
     ]
-    style.legend_below(facets.figure, handles, style.label(marker_by) if marker_by else None)
-    return facets.figure
+    return style.finish(
+        facets.figure,
+        handles,
+        xlabel="decades per layer towards the input",
+        ylabel="",
+        legend_title=style.label(marker_by) if marker_by else None,
+    )
 
 
 def describe_slopes(rows: pd.DataFrame, options: Options) -> str:
@@ -230,8 +267,8 @@ def describe_slopes(rows: pd.DataFrame, options: Options) -> str:
 
 def prepare_update_ratio(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Update-to-weight ratio of the first and the last hidden layer, by step."""
-    rows = tables.join(tables.layers, options)
-    last = rows.groupby("cell", sort=False)["layer"].transform("max") - 1
+    rows = hidden(tables.join(tables.layers, options))
+    last = rows.groupby("cell", sort=False)["layer"].transform("max")
     rows = rows[(rows["layer"] == 1) | (rows["layer"] == last)]
     position = np.where(rows["layer"] == 1, "first hidden layer", "last hidden layer")
     rows = rows.assign(position=position)
@@ -243,7 +280,7 @@ def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
     hue = options["hue"]
     colours = style.palette(rows[hue])
     lines = {"first hidden layer": "solid", "last hidden layer": (0, (4, 1.5))}
-    facets = style.grid(rows, options.get("rows"), options.get("columns"), aspect=1.35)
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.2)
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         axes.axhspan(-4, -2, color="#f0f0f0", zorder=0)
@@ -253,13 +290,14 @@ def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
             )
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
-    facets.set_axis_labels("step", style.label("log10_update_ratio"))
+        axes.set_ylim(*UPDATE_RATIO_LIMITS)
     handles = [Line2D([], [], color=colour, label=str(v)) for v, colour in colours.items()]
     handles += [
         Line2D([], [], color="#4d4d4d", linestyle=line, label=name) for name, line in lines.items()
     ]
-    style.legend_below(facets.figure, handles)
-    return facets.figure
+    return style.finish(
+        facets.figure, handles, xlabel="step", ylabel=style.label("log10_update_ratio")
+    )
 
 
 def describe_update_ratio(rows: pd.DataFrame, options: Options) -> str:

@@ -64,14 +64,17 @@ def prepare_output(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def draw_output(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw log10 of the ratio against L: lines are closed forms, dots are measured."""
-    figure, axes = style.panels(1, width=7.0, height=4.0)
-    _draw_against_depth(axes[0], rows, "L, number of weight matrices")
-    axes[0].set_ylabel("log$_{10}$ (RMS of output / RMS of input)")
-    style.legend_below(figure, _closed_form_handles(rows, "c$^L$"))
-    return figure
+    figure, axes = style.panels(1, height=4.0)
+    _draw_against_depth(axes[0], rows)
+    return style.finish(
+        figure,
+        _closed_form_handles(rows, "c$^L$"),
+        xlabel="L, number of weight matrices",
+        ylabel="log$_{10}$ (RMS of output / RMS of input)",
+    )
 
 
-def _draw_against_depth(axes: style.Axes, rows: pd.DataFrame, xlabel: str) -> None:
+def _draw_against_depth(axes: style.Axes, rows: pd.DataFrame) -> None:
     colours = style.palette(rows["c"])
     for edge, text in ((LARGEST, "float32 overflows"), (SMALLEST, "float32 underflows")):
         axes.axhline(edge, color="#808080", linewidth=0.9, linestyle=(0, (2, 2)))
@@ -80,7 +83,6 @@ def _draw_against_depth(axes: style.Axes, rows: pd.DataFrame, xlabel: str) -> No
         axes.plot(line["matrices"], line["closed_form"], color=colours[c], linewidth=1.2)
         dots = line[np.isfinite(line["measured"]) & (line["matrices"] % 10 == 0)]
         axes.plot(dots["matrices"], dots["measured"], "o", markersize=3.4, color=colours[c])
-    axes.set_xlabel(xlabel)
 
 
 def _closed_form_handles(rows: pd.DataFrame, formula: str) -> list[Line2D]:
@@ -110,12 +112,12 @@ def prepare_gradient(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def draw_gradient(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the gradient against depth, and, for some depths, against the layer: flat lines."""
-    figure, axes = style.panels(2, width=9.6, height=4.0)
+    figure, axes = style.panels(2, height=3.8)
     edges = rows.groupby(["c", "matrices"], sort=False).agg(
         measured=("measured", "max"), closed_form=("closed_form", "first")
     )
-    _draw_against_depth(axes[0], edges.reset_index(), "L, number of weight matrices")
-    axes[0].set_ylabel("log$_{10}$ RMS of dC/dW (c = 1: 0)")
+    _draw_against_depth(axes[0], edges.reset_index())
+    axes[0].set_xlabel("L, number of weight matrices")
     axes[0].set_title("Against the depth of the network: exponential")
     colours = style.palette(rows["c"])
     for (c, matrices), line in rows.groupby(["c", "matrices"]):
@@ -126,8 +128,12 @@ def draw_gradient(rows: pd.DataFrame, options: Options) -> Figure:
     axes[1].set_xlim(0, max(SHOWN_DEPTHS) * 1.18)
     axes[1].set_xlabel("layer")
     axes[1].set_title("Against the layer, within one network: constant")
-    style.legend_below(figure, _closed_form_handles(rows, "c$^{L-1}$"))
-    return figure
+    return style.finish(
+        figure,
+        _closed_form_handles(rows, "c$^{L-1}$"),
+        xlabel="",
+        ylabel="log$_{10}$ RMS of dC/dW (c = 1: 0)",
+    )
 
 
 def describe_gradient(rows: pd.DataFrame, options: Options) -> str:
@@ -159,7 +165,7 @@ def draw_limits(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the relative error against L; marks at the top are overflows and exact zeros."""
     colours = style.palette(rows["c"])
     quantities = list(dict.fromkeys(rows["quantity"]))
-    figure, axes = style.panels(len(quantities), width=9.6, height=3.6, sharey=True)
+    figure, axes = style.panels(len(quantities), height=3.4, sharey=True)
     for panel, quantity in zip(axes, quantities, strict=True):
         part = rows[rows["quantity"] == quantity]
         panel.axhline(1e-5, color="#808080", linewidth=0.9, linestyle=(0, (2, 2)))
@@ -179,13 +185,12 @@ def draw_limits(rows: pd.DataFrame, options: Options) -> Figure:
         panel.set_yscale("log")
         panel.set_ylim(5e-10, 1e3)
         panel.set_title(quantity)
-        panel.set_xlabel("L, number of weight matrices")
-    axes[0].set_ylabel("relative error")
     handles = [Line2D([], [], color=colours[c], label=f"c = {c}") for c in colours]
     for marker, text in (("x", "infinite or NaN"), ("|", "exactly zero")):
         handles.append(Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=text))
-    style.legend_below(figure, handles)
-    return figure
+    return style.finish(
+        figure, handles, xlabel="L, number of weight matrices", ylabel="relative error"
+    )
 
 
 def describe_limits(rows: pd.DataFrame, options: Options) -> str:
@@ -245,7 +250,7 @@ RANDOM_STYLES = {
 def draw_random(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw single networks thin, their median and mean thick, the theory dashed."""
     values = sorted(rows["c"].unique())
-    figure, axes = style.panels(len(values), width=10.6, height=3.2)
+    figure, axes = style.panels(len(values), height=2.8)
     for panel, c in zip(axes, values, strict=True):
         part = rows[rows["c"] == c]
         for _, line in part[part["kind"] == "network"].groupby("network"):
@@ -254,12 +259,11 @@ def draw_random(rows: pd.DataFrame, options: Options) -> Figure:
             line = part[part["kind"] == kind]
             panel.plot(line["layer"], line["log10_growth"], **look)
         panel.set_title(f"c = {c:g}")
-        panel.set_xlabel("layer")
-    axes[0].set_ylabel("log$_{10}$ of squared length")
     handles = [Line2D([], [], color="#9ecae1", linewidth=0.8, label="single networks")]
     handles += [Line2D([], [], label=kind, **look) for kind, look in RANDOM_STYLES.items()]
-    style.legend_below(figure, handles)
-    return figure
+    return style.finish(
+        figure, handles, xlabel="layer", ylabel="log$_{10}$ of squared length"
+    )
 
 
 def describe_random(rows: pd.DataFrame, options: Options) -> str:

@@ -22,7 +22,7 @@ LABELS = {
     "signal_log10_rms": "log$_{10}$ RMS of dC/dz",
     "gradient_log10_rms": "log$_{10}$ RMS of dC/dW",
     "gradient_log10_norm": "log$_{10}$ norm of dC/dW",
-    "activation_std": "standard deviation of activations",
+    "activation_std": "std of activations",
     "activation_mean": "mean activation",
     "activation_log10_mean_square": "log$_{10}$ mean square of activations",
     "preactivation_log10_mean_square": "log$_{10}$ mean square of z",
@@ -41,6 +41,8 @@ LABELS = {
     "learning_rate": "learning rate",
     "batch_size": "batch size",
 }
+
+WIDTH = 10.0  # inches, of every figure
 
 # Okabe and Ito's colours (safe for colour-blind readers), then darker kin for long legends.
 COLOURS = [
@@ -108,60 +110,97 @@ def grid(
     column: str | None,
     *,
     height: float = 1.9,
-    aspect: float = 1.2,
     sharex: bool | str = True,
     sharey: bool | str = True,
 ) -> sns.FacetGrid:
-    """Return a seaborn grid of small multiples with one panel a value of `row` and `column`."""
+    """Return a seaborn grid of small multiples with one panel a value of `row` and `column`.
+
+    All grids have the same total width, so that text has one size throughout the report; a
+    single panel gets half of it.
+    """
+    columns = rows[column].nunique() if column is not None else 1
+    width = WIDTH / max(columns, 2)
     facets = sns.FacetGrid(
         rows,
         row=row,
         col=column,
         height=height,
-        aspect=aspect,
+        aspect=width / height,
         sharex=sharex,  # type: ignore[arg-type]
         sharey=sharey,  # type: ignore[arg-type]
         margin_titles=True,
         despine=True,
     )
-    names = {"row_template": "{row_name}", "col_template": "{col_name}"}
-    if column is not None and pd.api.types.is_numeric_dtype(rows[column]):
-        names["col_template"] = f"{label(column)} {{col_name}}"
-    if row is not None and pd.api.types.is_numeric_dtype(rows[row]):
-        names["row_template"] = f"{label(row)} {{row_name}}"
-    facets.set_titles(**names)
+    facets.set_titles(
+        row_template=_title(rows, row, "{row_name}"), col_template=_title(rows, column, "{col_name}")
+    )
+    facets.set_axis_labels("", "")
     return facets
 
 
+def _title(rows: pd.DataFrame, name: str | None, template: str) -> str:
+    """Return the template of panel titles: numbers need their parameter's name before them."""
+    if name is not None and pd.api.types.is_numeric_dtype(rows[name]):
+        return f"{label(name)} {template}"
+    return template
+
+
 def panels(
-    count: int, *, width: float, height: float, sharey: bool = False
+    count: int, *, height: float, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with `count` panels side by side; sizes in inches."""
-    figure, axes = plt.subplots(
-        1, count, figsize=(width, height), sharey=sharey, squeeze=False, layout="none"
-    )
+    """Return a figure with `count` panels of `height` inches side by side."""
+    figure, axes = plt.subplots(1, count, figsize=(WIDTH, height), sharey=sharey, squeeze=False)
     sns.despine(figure)
     return figure, list(axes[0])
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], title: str | None = None) -> None:
-    """Put one legend under all panels, in as many columns as the width allows."""
-    width = figure.get_size_inches()[0]
+def finish(
+    figure: Figure,
+    handles: Sequence[Any],
+    *,
+    xlabel: str,
+    ylabel: str,
+    legend_title: str | None = None,
+    right: float = 1.0,
+) -> Figure:
+    """Put axis labels around all panels and one legend below them.
+
+    Parameters
+    ----------
+    figure
+        With its panels drawn.
+    handles
+        Entries of the legend; none for no legend.
+    xlabel, ylabel
+        Labels that all panels share.
+    legend_title
+        Heading of the legend.
+    right
+        Right edge of the panels, as a fraction of the width.
+    """
+    width, height = figure.get_size_inches()
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    columns = max(1, min(len(handles), int(width / (0.55 + 0.078 * longest))))
-    rows = -(-len(handles) // columns) + (1 if title else 0)
-    height = figure.get_size_inches()[1]
-    extra = 0.12 + 0.2 * rows
-    figure.set_size_inches(width, height + extra)
-    figure.legend(
-        handles=handles,
-        title=title,
-        loc="lower center",
-        ncols=columns,
-        frameon=False,
-        bbox_to_anchor=(0.5, 0.0),
-    )
-    figure.tight_layout(rect=(0, extra / (height + extra), 1, 1))
+    columns = max(1, min(len(handles), int(width / (0.65 + 0.075 * longest))))
+    rows = -(-len(handles) // columns) + (1 if legend_title else 0)
+    below = 0.1 + 0.2 * rows if handles else 0.0
+    total = height + below + 0.2
+    figure.set_size_inches(width, total)
+    bottom = figure.supxlabel(xlabel, fontsize=10, y=(below + 0.02) / total, va="bottom")
+    side = figure.supylabel(ylabel, fontsize=10, x=0.004, ha="left")
+    for text in (bottom, side):  # their room is reserved by hand below
+        text.set_in_layout(False)
+    if handles:
+        figure.legend(
+            handles=handles,
+            title=legend_title,
+            loc="lower center",
+            ncols=columns,
+            frameon=False,
+            bbox_to_anchor=(0.5, 0.0),
+        )
+    left = 0.28 / width if ylabel else 0.0
+    figure.tight_layout(rect=(left, (below + (0.24 if xlabel else 0.0)) / total, right, 1), h_pad=0.9)
+    return figure
 
 
 def save(figure: Figure, paths: Sequence[Path]) -> None:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from gradprop import analysis
 from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables, groups
+from gradprop.figures.layers import line_handles
 
 # A network counts as untrainable if it does not beat the most frequent class by this much.
 UNTRAINABLE_MARGIN = 0.05
@@ -28,7 +29,7 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the statistic against the step; a cross marks where the last seed diverged."""
     hue, name = options["hue"], options["statistic"]
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
-    facets = style.grid(rows, options.get("rows"), options.get("columns"), aspect=1.25)
+    facets = style.grid(rows, options.get("rows"), options.get("columns"))
     logarithmic = name.endswith("loss")
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
@@ -49,23 +50,18 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
         if logarithmic:
             axes.set_yscale("log")
             axes.set_ylim(*_loss_limits(rows))
-    facets.set_axis_labels("step", style.label(name))
-    handles = [
-        Line2D([], [], color=colours[v], linestyle=dashes[v], label=str(v))
-        for v in rows[hue].unique()
-    ]
+    handles = line_handles(rows[hue], colours, dashes)
     if (rows["lost"] > 0).any():
         cross = Line2D([], [], color="#4d4d4d", marker="x", linestyle="none", label="diverged")
         handles.append(cross)
-    style.legend_below(facets.figure, handles)
-    return facets.figure
+    return style.finish(facets.figure, handles, xlabel="step", ylabel=style.label(name))
 
 
 def _loss_limits(rows: pd.DataFrame) -> tuple[float, float]:
     """Return limits that show learning; exploding losses leave the panel at the top."""
     finite = rows["median"][np.isfinite(rows["median"]) & (rows["median"] > 0)]
-    typical = float(finite.median())
-    return max(float(finite.min()) / 1.5, typical * 1e-4), min(float(finite.max()) * 1.5, typical * 1e2)
+    start = float(finite[rows["step"] == rows["step"].min()].median())
+    return max(float(finite.min()) / 1.3, start * 1e-4), min(float(finite.max()) * 1.3, start * 5)
 
 
 def describe_curves(rows: pd.DataFrame, options: Options) -> str:
@@ -115,7 +111,7 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
     finite = rows["median"][np.isfinite(rows["median"])]
     never = 3 * (finite.max() if len(finite) else 1)
-    facets = style.grid(rows, options.get("rows"), options.get("columns"), aspect=1.3, height=2.1)
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.2)
     order = {value: number for number, value in enumerate(rows[hue].unique())}
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
@@ -148,15 +144,10 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set_yscale("log")
         axes.set_xticks(sorted(rows["depth"].unique()), sorted(rows["depth"].unique()))
         axes.minorticks_off()
-    facets.set_axis_labels("depth", "steps to target loss")
-    handles = [
-        Line2D([], [], color=colours[v], linestyle=dashes[v], marker="o", label=str(v))
-        for v in rows[hue].unique()
-    ]
+    handles = line_handles(rows[hue], colours, dashes)
     for marker, text in (("^", "never within the run"), ("x", "diverged")):
         handles.append(Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=text))
-    style.legend_below(facets.figure, handles)
-    return facets.figure
+    return style.finish(facets.figure, handles, xlabel="depth", ylabel="steps to target loss")
 
 
 def describe_target(rows: pd.DataFrame, options: Options) -> str:
@@ -190,7 +181,7 @@ def draw_divergence(rows: pd.DataFrame, options: Options) -> Figure:
     hue = options["hue"]
     colours = style.palette(rows[hue])
     depths = sorted(rows["depth"].unique())
-    facets = style.grid(rows, options.get("rows"), options.get("columns"), aspect=1.35)
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.1)
     width = 0.8 / len(colours)
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
@@ -208,13 +199,13 @@ def draw_divergence(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set_xticks(range(len(depths)), depths)
         axes.set_ylim(0, 1.03)
         axes.grid(False, axis="x")
-    facets.set_axis_labels("depth", "fraction diverged")
+        if not panel["diverged"].any():
+            axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color="#606060")
     handles = [
         Line2D([], [], color=c, marker="s", linestyle="none", label=str(v))
         for v, c in colours.items()
     ]
-    style.legend_below(facets.figure, handles)
-    return facets.figure
+    return style.finish(facets.figure, handles, xlabel="depth", ylabel="fraction diverged")
 
 
 def describe_divergence(rows: pd.DataFrame, options: Options) -> str:
@@ -257,8 +248,8 @@ def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
         rows,
         options.get("rows"),
         options.get("columns"),
-        height=0.55 + 0.27 * len(order),
-        aspect=(0.6 + 0.5 * len(depths)) / (0.55 + 0.27 * len(order)),
+        height=0.4 + 0.25 * len(order),
+        sharey=False,
     )
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
@@ -277,10 +268,8 @@ def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
         )
         axes.set(xlabel="", ylabel="")
         axes.tick_params(length=0)
-        axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
-    facets.set_axis_labels("depth", "")
-    facets.figure.tight_layout()
-    return facets.figure
+        axes.set_yticklabels(order if key[1] == 0 else [], rotation=0)
+    return style.finish(facets.figure, [], xlabel="depth", ylabel="")
 
 
 def _marks(panel: pd.DataFrame, hue: str, order: list[Any], depths: list[int]) -> pd.DataFrame:
