@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -303,18 +304,27 @@ def test_what_varies_becomes_a_key() -> None:
     assert summary["seeds"].tolist() == [1, 2, 1, 2]
 
 
+def test_what_follows_from_other_keys_is_left_out() -> None:
+    cells = cells_table(make_study())
+    cells["width"] = 10 * cells["depth"]
+    assert "width" not in final_results(cells)
+    cells["width"] += cells["seed"]
+    summary = final_results(cells)
+    assert summary["width"].tolist() == [20, 21, 22] * 2 + [50, 51, 52] * 2
+
+
 def test_results_table_shows_what_the_study_has(tmp_path: Path) -> None:
     shapes = (
         make_study("classes"),
         make_study("regression", dataset="linear_teacher"),
-        make_study("start", epochs=0, depths=tuple(range(1, 8))),
+        make_study("deep", depths=tuple(range(1, 8))),
     )
     html = write(tmp_path, *shapes)
     headings = [row for row in Document(html).rows if row[:1] == ["Data set"]]
     assert [row[5:-2] for row in headings] == [
         ["Train accuracy", "Test accuracy"],
         ["Train loss", "Test loss"],
-        [],
+        ["Train accuracy", "Test accuracy"],
     ]
     summary = final_results(cells_table(shapes[0]))
     keys = ["digits", "tanh", "2", "zeros"]
@@ -324,6 +334,33 @@ def test_results_table_shows_what_the_study_has(tmp_path: Path) -> None:
     # Only the longest table is folded.
     assert html.count("<details>") == 1
     assert "Show all 14 rows" in html
+
+
+def test_depths_of_untrained_networks_share_a_row(tmp_path: Path) -> None:
+    study = make_study("start", epochs=0, depths=tuple(range(1, 8)))
+    cells = cells_table(study)
+    cells["status"] = "ok"
+    cells.loc[(cells["initializer"] != "zeros") & (cells["depth"] > 4), "status"] = "underflowed"
+    summary = final_results(cells)
+    assert summary["initializer"].tolist() == ["zeros", "normal(stddev=1.0)"]
+    assert summary[["depth_min", "depth_max"]].to_numpy().tolist() == [[1, 7], [1, 7]]
+    assert summary["underflowed"].tolist() == [0, pytest.approx(3 / 7)]
+    assert summary["first_bad_depth"].tolist() == [pytest.approx(float("nan"), nan_ok=True), 5]
+
+    rows = Document(write(tmp_path, study)).rows
+    assert ["digits", "tanh", "zeros", "1 to 7", "3", "0\u202f%", "0\u202f%", "–"] in rows
+    third = "33\u202f%"
+    keys = ["digits", "tanh", "normal(stddev=1.0)"]
+    assert [*keys, "1 to 7", "3", third, "0\u202f%", "1"] in rows
+
+
+def test_components_are_called_by_their_display_names(tmp_path: Path) -> None:
+    study = replace(make_study(), names={"zeros": "nothing at all"})
+    rows = Document(write(tmp_path, study)).rows
+    assert {row[3] for row in rows if row[0] == "digits"} == {
+        "nothing at all zeros",
+        "normal(stddev=1.0)",
+    }
 
 
 # ------------------------------------------------------------------------------- provenance

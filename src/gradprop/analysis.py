@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
@@ -42,7 +43,7 @@ def layer_slopes(layers: pd.DataFrame, statistic: str) -> pd.Series[float]:
     return slopes.reindex(index).rename("slope")
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
     """Return the mean of independent values and its t-interval.
 
     Parameters
@@ -83,7 +84,7 @@ def quartiles(rows: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame
     bounds = groups.quantile(np.array([0.25, 0.5, 0.75])).unstack()
     table = pd.DataFrame({"median": bounds[0.5], "low": bounds[0.25], "high": bounds[0.75]})
     table["seeds"] = groups.count()
-    zero = np.isneginf(rows[value].astype(float))
+    zero = rows[value] == -np.inf
     table["zero"] = zero.groupby(keys, sort=False).sum()
     table["lost"] = (finite.isna() & ~zero).groupby(keys, sort=False).sum()
     return table.reset_index()

@@ -42,7 +42,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     figures.set_defaults(run=draw_figures)
 
     report = commands.add_parser("report", help="write the HTML report")
-    report.add_argument("studies", type=Path, nargs="+", help="results/<study>/study.json, in order")
+    report.add_argument(
+        "studies", type=Path, nargs="+", help="results/<study>/study.json, in order"
+    )
     report.add_argument("--reports", type=Path, default=Path("reports"), help="default: reports")
     report.add_argument("--title", default="gradprop", help="its heading")
     report.set_defaults(run=write_html)
@@ -97,11 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
     from gradprop.config import ConfigError
     from gradprop.datasets import ChangedDataError
+    from gradprop.report import ReportError
 
     options = parse_arguments(arguments)
     try:
         options.run(options)
-    except (ConfigError, ChangedDataError) as error:
+    except (ConfigError, ChangedDataError, ReportError) as error:
         print(f"gradprop: {error}", file=sys.stderr)
         return 1
     return 0

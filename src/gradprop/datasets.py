@@ -87,7 +87,13 @@ def _digits(test_fraction: float, seed: int) -> Arrays:
 
 
 def _gaussian_mixture(
-    examples: int, classes: int, dimension: int, separation: float, noise: float, seed: int, **_: Any
+    examples: int,
+    classes: int,
+    dimension: int,
+    separation: float,
+    noise: float,
+    seed: int,
+    **_: Any,
 ) -> Arrays:
     """Draw class centres N(0, separation^2 I), add N(0, noise^2 I) to them."""
     rng = np.random.default_rng(seed)

@@ -188,7 +188,7 @@ def _field_type(name: str) -> str:
 def stacks(cells: Sequence[Cell]) -> list[Stack]:
     """Group cells that differ in nothing but what may differ between replicas."""
     groups: dict[Cell, list[Cell]] = {}
-    common = {
+    common: dict[str, Any] = {
         "initializer": Component(""),
         "learning_rate": 0.0,
         "seed": 0,

@@ -8,6 +8,7 @@ would be misread by the fan computation.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -197,7 +198,7 @@ def stream_seed(*parts: Scalar) -> int:
 def layer_shapes(inputs: int, cell: Cell, outputs: int) -> list[tuple[int, int]]:
     """Return (fan_in, fan_out) of layers 1 … depth + 1."""
     sizes = [inputs, *[cell.width] * cell.depth, outputs]
-    return list(zip(sizes, sizes[1:], strict=False))
+    return list(itertools.pairwise(sizes))
 
 
 def kernel_seed(cell: Cell, layer: int) -> int:

@@ -13,9 +13,7 @@ from gradprop import datasets, provenance, tables
 from gradprop.spec import Shard, digest
 
 
-def train_shard(
-    shard: Shard, folder: Path, data: Path, threads: int, stack_size: int
-) -> int:
+def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size: int) -> int:
     """Train the cells of a shard that its tables lack.
 
     TensorFlow is imported only if there are any.
@@ -49,11 +47,7 @@ def train_shard(
 
     stopwatch = training.Stopwatch({"import": time.perf_counter() - start})
     stacking.set_threads(threads)
-    chunks = [
-        chunk
-        for stack in shard.stacks
-        for chunk in stack.only(missing).chunks(stack_size)
-    ]
+    chunks = [chunk for stack in shard.stacks for chunk in stack.only(missing).chunks(stack_size)]
     results = list(training.train(chunks, dataset, stopwatch, shard.name))
     rows = {table: [getattr(result, table) for result in results] for table in tables.TABLES}
     with stopwatch.phase("write"):

@@ -25,9 +25,9 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 with _quiet():
     import keras
 
-from gradprop import initializers, optimizers
-from gradprop.datasets import Dataset
-from gradprop.spec import Cell
+from gradprop import initializers, optimizers  # noqa: E402
+from gradprop.datasets import Dataset  # noqa: E402
+from gradprop.spec import Cell  # noqa: E402
 
 
 def resolve_loss(cell: Cell, dataset: Dataset) -> str:

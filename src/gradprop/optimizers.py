@@ -52,12 +52,12 @@ def create_update(
     callable
         From the gradients to the changes that it added to the variables.
     """
-    makers = {"sgd": _sgd, "adam": _adam}
+    makers: dict[str, Callable[..., Update]] = {"sgd": _sgd, "adam": _adam}
     return makers[optimizer.name](variables, rates, **parameters(optimizer))
 
 
 def _sgd(variables: Sequence[Tensor], rates: NDArray[np.float32], momentum: float) -> Update:
-    """v <- momentum v - rate g;  w <- w + v (Keras's SGD; Polyak 1964)."""
+    """V <- momentum v - rate g;  w <- w + v (Keras's SGD; Polyak 1964)."""
     import tensorflow as tf
 
     rate = tf.constant(rates)

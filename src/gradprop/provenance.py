@@ -29,7 +29,15 @@ NUMERIC_MODULES = (
 
 # The modules behind figures and report: an edit of one redraws what it can change.
 FIGURE_MODULES = ("analysis", "figures", "tables", "theory")
-REPORT_MODULES = ("analysis", "provenance", "report", "studies", "tables", "templates")
+REPORT_MODULES = (
+    "analysis",
+    "provenance",
+    "report",
+    "studies",
+    "tables",
+    "templates",
+    "templates/studies",
+)
 
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pandas", "seaborn")
 

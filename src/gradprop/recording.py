@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,7 @@ def underflowed(log10_magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
     """
     before, after = log10_magnitude[:, :-1], log10_magnitude[:, 1:]
     lost = np.isneginf(after) & np.isfinite(before) & (before < UNDERFLOW_LOG10)
-    return lost.any(axis=(0, 1))
+    return np.asarray(lost.any(axis=(0, 1)))
 
 
 class Recorder:
@@ -118,7 +119,7 @@ class Recorder:
         if len(newly_bad):
             preactivations = as_numpy(record.preactivations)
             self.bad_step[newly_bad] = step
-            self.bad_layer[newly_bad] = [first_bad_layer(preactivations, r) for r in newly_bad]
+            self.bad_layer[newly_bad] = [first_bad_layer(preactivations, int(r)) for r in newly_bad]
         smooth = np.mean(self.recent_losses, axis=0)
         with np.errstate(invalid="ignore"):
             hit = (smooth <= self.targets) & (self.targets > 0) & (self.reached < 0)
@@ -210,7 +211,6 @@ class Recorder:
         """Return one row a cell, probe and layer."""
         return _tidy(self.layer_rows, self.probed, self.stack, layers=self.stack.program.depth + 1)
 
-
     def result(self) -> StackResult:
         """Return the rows of all tables."""
         return StackResult(self.cell_table(), self.step_table(), self.layer_table())
@@ -227,11 +227,11 @@ def _tidy(
     layers: int | None,
 ) -> pd.DataFrame:
     """Turn arrays (layers, replicas) per probe into a table with one row each."""
-    keys: dict[str, list[int] | list[str]] = {"step": probed}
+    keys: dict[str, list[Any]] = {"step": probed}
     if layers is not None:
         keys["layer"] = list(range(1, layers + 1))
     keys["cell"] = [cell.id for cell in stack.cells]
-    index = pd.MultiIndex.from_product(keys.values(), names=list(keys))
+    index = pd.MultiIndex.from_product(list(keys.values()), names=list(keys))
     columns = {name: np.stack([row[name] for row in rows]).ravel() for name in rows[0]}
     table = pd.DataFrame(columns, index=index).reset_index()
     leading = [name for name in ("cell", "step", "layer") if name in keys]

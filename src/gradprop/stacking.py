@@ -167,9 +167,7 @@ class StackedNetwork:
             # The sum over replicas keeps every replica's own mean loss: only its gradient,
             # 1 / batch for every example, is used.
             objective = tf.reduce_sum(losses) / self.batch_size
-        signals, gradients = tape.gradient(
-            objective, [preactivations, self.kernels + self.biases]
-        )
+        signals, gradients = tape.gradient(objective, [preactivations, self.kernels + self.biases])
         updates = self._update(gradients)
         layers = len(self.kernels)
         return StepRecord(

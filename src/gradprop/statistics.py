@@ -132,7 +132,7 @@ class LayerRecord:
 
     @cached_property
     def saturated(self) -> NDArray[np.bool_]:
-        """Where phi' is at most 1 % of its maximum, (replicas, batch * units)."""
+        """Where |phi'| is and stays at most 1 % of its maximum, (replicas, batch * units)."""
         low, high = ACTIVATIONS[self.function].saturation
         z = self.preactivation.values
         if np.isinf(low) and np.isinf(high):
@@ -214,7 +214,11 @@ def log10_magnitude_quantile(probability: float) -> Callable[[Sample], Float64]:
 
 
 def saturated_fraction(record: LayerRecord) -> Float64:
-    """Return the fraction of (example, unit) pairs at which |phi'(z)| <= 1 % of its maximum."""
+    """Return the fraction of (example, unit) pairs in the flat tails of phi.
+
+    There |phi'| is at most 1 % of its maximum from z outwards (the slope of gelu and swish is
+    also small in a short interval around their minimum, which does not count).
+    """
     return record.activation.fraction(record.saturated)
 
 
@@ -294,7 +298,9 @@ STATISTICS: dict[str, Statistic] = {
         _of("activation", log10_mean_square), "log10 mean phi(z)^2", "Hanin and Rolnick 2018"
     ),
     "activation_q02": Statistic(
-        _of("activation", quantile(0.02)), "2 % quantile of phi(z)", "Glorot and Bengio 2010, fig. 3"
+        _of("activation", quantile(0.02)),
+        "2 % quantile of phi(z)",
+        "Glorot and Bengio 2010, fig. 3",
     ),
     "activation_q50": Statistic(_of("activation", quantile(0.50)), "median of phi(z)", _GLOROT),
     "activation_q98": Statistic(
@@ -307,7 +313,7 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "saturated_fraction": Statistic(
         saturated_fraction,
-        "fraction of (example, unit) pairs with |phi'(z)| at most 1 % of its maximum",
+        "fraction of (example, unit) pairs with |phi'| at most 1 % of its maximum from z outwards",
         "Glorot and Bengio 2010, section 3",
     ),
     "dead_fraction": Statistic(

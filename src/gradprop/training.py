@@ -17,6 +17,7 @@ from gradprop.recording import Recorder, StackResult
 from gradprop.spec import Cell, Stack
 from gradprop.stacking import StackedNetwork, as_numpy
 
+
 @dataclass
 class Stopwatch:
     """Wall seconds by phase of a job."""

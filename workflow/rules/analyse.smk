@@ -5,8 +5,6 @@ for name, study in STUDIES.items():
     rule:
         name:
             f"figures_{name}"
-        message:
-            f"Study {name}: figures"
         input:
             study=f"results/{name}/study.json",
             tables=study_tables(name, ["cells", "steps", "layers"]),
@@ -16,5 +14,9 @@ for name, study in STUDIES.items():
             [update(path) for path in figure_data(name, ["csv", "json"])],
         log:
             f"logs/{name}/figures.log",
+        conda:
+            "gradprop"
+        message:
+            f"Study {name}: figures"
         shell:
             "gradprop figures {input.study} 2>&1 | tee {log}"

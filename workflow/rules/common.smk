@@ -1,6 +1,5 @@
 # Helpers only: the studies of the configuration, and the files and parameters of their jobs.
 import json
-import os
 import re
 import sys
 
@@ -10,9 +9,8 @@ from gradprop import grid, provenance
 from gradprop.config import ConfigError
 from gradprop.spec import digest
 
-
 # Steps run the `gradprop` command of the Python that runs Snakemake.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
 def load_studies():
@@ -27,9 +25,7 @@ def load_studies():
 
 STUDIES = load_studies()
 SHARDS = {name: grid.shards(study.cells) for name, study in STUDIES.items()}
-DATASETS = {
-    cell.dataset.slug: cell.dataset for study in STUDIES.values() for cell in study.cells
-}
+DATASETS = {cell.dataset.slug: cell.dataset for study in STUDIES.values() for cell in study.cells}
 
 
 wildcard_constraints:

@@ -1,6 +1,4 @@
 rule report:
-    message:
-        "Report {output}"
     input:
         studies=expand("results/{study}/study.json", study=STUDIES),
         figures=[path for study in STUDIES for path in figure_files(study, ["svg", "png"])],
@@ -9,10 +7,14 @@ rule report:
         code=modules(provenance.REPORT_MODULES),
     output:
         "reports/index.html",
-    params:
-        title=config.get("report", {}).get("title", "gradprop"),
     log:
         "logs/report.log",
     localrule: True
+    conda:
+        "gradprop"
+    params:
+        title=config.get("report", {}).get("title", "gradprop"),
+    message:
+        "Report {output}"
     shell:
         "gradprop report {input.studies} --title {params.title:q} 2>&1 | tee {log}"

@@ -1,7 +1,5 @@
 # Trains only the cells that the tables lack; the tables are kept and added to.
 rule train:
-    message:
-        "Study {wildcards.study}: training {wildcards.shard}"
     input:
         study=ancient("results/{study}/study.json"),
         data=shard_dataset,
@@ -11,14 +9,18 @@ rule train:
         update("results/{study}/steps/{shard}.parquet"),
         update("results/{study}/layers/{shard}.parquet"),
         update("results/{study}/runs/{shard}.parquet"),
-    params:
-        cells=shard_cells,
-        stack_size=config.get("stack_size", 40),
     log:
         "logs/{study}/train/{shard}.log",
+    conda:
+        "gradprop"
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        cells=shard_cells,
+        stack_size=config.get("stack_size", 40),
+    message:
+        "Study {wildcards.study}: training {wildcards.shard}"
     shell:
         "gradprop train {input.study} {wildcards.shard} {input.data}"
         " --threads {threads} --stack-size {params.stack_size} 2>&1 | tee {log}"

@@ -50,9 +50,7 @@ def draw_study(study: Study, results: Path, reports: Path) -> list[str]:
     return drawn
 
 
-def draw_figure(
-    tables: StudyTables, name: str, options: Mapping[str, Any], reports: Path
-) -> bool:
+def draw_figure(tables: StudyTables, name: str, options: Mapping[str, Any], reports: Path) -> bool:
     """Draw one figure if it changed; tell whether it did."""
     kind = KINDS[options["kind"]]
     rows = kind.prepare(tables, options)
@@ -61,9 +59,9 @@ def draw_figure(
     pictures = [reports / "figures" / tables.study.name / f"{name}.{ending}" for ending in FORMATS]
     key = _key(kind, options, numbers)
     sidecar = data.with_suffix(".json")
-    if all(path.exists() for path in [sidecar, data.with_suffix(".csv"), *pictures]):
-        if json.loads(sidecar.read_text(encoding="utf-8"))["key"] == key:
-            return False
+    complete = all(path.exists() for path in [sidecar, data.with_suffix(".csv"), *pictures])
+    if complete and json.loads(sidecar.read_text(encoding="utf-8"))["key"] == key:
+        return False
     figure = kind.draw(rows, options)
     style.save(figure, pictures)
     files.write_text(data.with_suffix(".csv"), numbers)

@@ -15,7 +15,6 @@ from gradprop import analysis
 from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups, statistics
 
-
 # Ratios above 10 or below 1e-11 leave the panel: what matters is the band around 1e-3.
 UPDATE_RATIO_LIMITS = (-11, 2)
 
@@ -40,7 +39,8 @@ def hidden(rows: pd.DataFrame) -> pd.DataFrame:
 
 def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw statistics against the layer: line for the median, band for the quartiles."""
-    column, hue = options.get("columns"), options["hue"]
+    hue: str = options["hue"]
+    column: str | None = options.get("columns")
     names = statistics(options)
     rows = rows.assign(panel=_panel_titles(rows, column, len(names) > 1))
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
@@ -88,7 +88,8 @@ def _panel_titles(rows: pd.DataFrame, column: str | None, several: bool) -> pd.S
         numeric = pd.api.types.is_numeric_dtype(rows[column])
         titles = (f"{style.label(column)} " if numeric else "") + rows[column].astype(str)
     if several:
-        titles = rows["statistic"].map(style.label).str.replace(".*of ", "", regex=True) + ", " + titles
+        quantity = rows["statistic"].map(style.label).str.replace(".*of ", "", regex=True)
+        titles = quantity + ", " + titles
     return titles
 
 
@@ -102,7 +103,7 @@ def line_handles(
 
     Values in `absent` have no line, because all they have to show is exactly zero.
     """
-    notes = {value: " (exactly 0)" for value in absent}
+    notes = dict.fromkeys(absent, " (exactly 0)")
     return [
         Line2D([], [], color=colours[v], linestyle=dashes[v], label=f"{v}{notes.get(v, '')}")
         for v in values.unique()
@@ -117,7 +118,7 @@ def _exact_zeros(rows: pd.DataFrame, hue: str) -> set[Any]:
 
 def describe_profile(rows: pd.DataFrame, options: Options) -> str:
     """Say what is plotted, the range, and what could not be drawn."""
-    hue = options["hue"]
+    hue: str = options["hue"]
     names = " and ".join(_plain(name) for name in statistics(options))
     finite = rows[np.isfinite(rows["median"])]
     text = (
@@ -213,10 +214,10 @@ def prepare_slopes(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw points with intervals: slope to the right, one line a hue value."""
-    hue = options["hue"]
+    hue: str = options["hue"]
     order = list(dict.fromkeys(rows[hue]))
     rows = rows.assign(panel=rows["statistic"].map(style.label))
-    marker_by = options.get("columns")
+    marker_by: str | None = options.get("columns")
     shades = style.palette(rows[marker_by]) if marker_by else {None: style.COLOURS[0]}
     facets = style.grid(
         rows, options.get("rows"), "panel", height=0.5 + 0.24 * len(order), sharex=False
@@ -255,9 +256,11 @@ def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
 
 def describe_slopes(rows: pd.DataFrame, options: Options) -> str:
     """Name the steepest and the flattest slope of every statistic."""
-    hue, parts = options["hue"], []
+    hue: str = options["hue"]
+    parts = []
     for name, group in rows.dropna(subset=["slope"]).groupby("statistic", sort=False):
-        low, high = group.loc[group["slope"].idxmin()], group.loc[group["slope"].idxmax()]
+        group = group.sort_values("slope")
+        low, high = group.iloc[0], group.iloc[-1]
         parts.append(
             f"{_plain(str(name))}: from {low['slope']:.3g} ({low[hue]}) to {high['slope']:.3g} "
             f"({high[hue]}) decades per layer"
@@ -277,17 +280,15 @@ def prepare_update_ratio(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw ratio against step; full line for the first hidden layer, dashed for the last."""
-    hue = options["hue"]
+    hue: str = options["hue"]
     colours = style.palette(rows[hue])
-    lines = {"first hidden layer": "solid", "last hidden layer": (0, (4, 1.5))}
+    lines: dict[str, Any] = {"first hidden layer": "solid", "last hidden layer": (0, (4, 1.5))}
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.2)
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         axes.axhspan(-4, -2, color="#f0f0f0", zorder=0)
         for (value, position), line in panel.groupby([hue, "position"], sort=False):
-            axes.plot(
-                line["step"], line["median"], color=colours[value], linestyle=lines[position]
-            )
+            axes.plot(line["step"], line["median"], color=colours[value], linestyle=lines[position])
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
         axes.set_ylim(*UPDATE_RATIO_LIMITS)
@@ -302,7 +303,7 @@ def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
 
 def describe_update_ratio(rows: pd.DataFrame, options: Options) -> str:
     """Give the medians of both layers at the first probe."""
-    hue = options["hue"]
+    hue: str = options["hue"]
     start = rows[rows["step"] == rows["step"].min()]
     medians = start.groupby([hue, "position"], sort=False)["median"].median()
     parts = [f"{value}, {position}: {ratio:.2f}" for (value, position), ratio in medians.items()]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -74,7 +77,7 @@ def draw_output(rows: pd.DataFrame, options: Options) -> Figure:
     )
 
 
-def _draw_against_depth(axes: style.Axes, rows: pd.DataFrame) -> None:
+def _draw_against_depth(axes: Axes, rows: pd.DataFrame) -> None:
     colours = style.palette(rows["c"])
     for edge, text in ((LARGEST, "float32 overflows"), (SMALLEST, "float32 underflows")):
         axes.axhline(edge, color="#808080", linewidth=0.9, linestyle=(0, (2, 2)))
@@ -138,7 +141,7 @@ def draw_gradient(rows: pd.DataFrame, options: Options) -> Figure:
 
 def describe_gradient(rows: pd.DataFrame, options: Options) -> str:
     """Say that the gradient depends on depth and not on the layer, with the measured spread."""
-    spread = rows.groupby(["c", "matrices"])["measured"].agg(lambda v: v.max() - v.min())
+    spread = rows.groupby(["c", "matrices"])["measured"].agg(np.ptp)
     largest = spread[np.isfinite(spread)].max()
     return (
         "Left: log10 of the weight gradient of linear networks W = c I against the number of "
@@ -195,8 +198,11 @@ def draw_limits(rows: pd.DataFrame, options: Options) -> Figure:
 
 def describe_limits(rows: pd.DataFrame, options: Options) -> str:
     """Give the L at which each c leaves the range of float32."""
-    lost = rows[rows["state"] != "ok"].groupby(["quantity", "c", "state"])["matrices"].min()
-    text = "; ".join(f"{q}, c = {c}: {state} from L = {L}" for (q, c, state), L in lost.items())
+    lost = rows[rows["state"] != "ok"].groupby(["quantity", "c", "state"], as_index=False).min()
+    text = "; ".join(
+        f"{row.quantity}, c = {row.c}: {row.state} from L = {row.matrices}"
+        for row in lost.itertuples()
+    )
     return f"Relative error of float32 against the closed form, by L. {text}."
 
 
@@ -220,7 +226,8 @@ def prepare_random(tables: StudyTables, options: Options) -> pd.DataFrame:
     median = groups.median().reset_index().assign(kind="median")
     mean = groups.agg(_log10_mean).reset_index().assign(kind="mean")
     typical = {
-        c: log_growth_mean(int(rows["width"].iloc[0]), c**2) / np.log(10) for c in rows["c"].unique()
+        c: log_growth_mean(int(rows["width"].iloc[0]), c**2) / np.log(10)
+        for c in rows["c"].unique()
     }
     theory = median.assign(log10_growth=(median["layer"] - 1) * 2 * np.log10(median["c"]))
     drift = median.assign(log10_growth=(median["layer"] - 1) * median["c"].map(typical))
@@ -239,7 +246,7 @@ def _log10_mean(values: pd.Series[float]) -> float:
     return float(top + np.log10(np.mean(10 ** (values - top))))
 
 
-RANDOM_STYLES = {
+RANDOM_STYLES: dict[str, dict[str, Any]] = {
     "mean": {"color": "#D55E00", "linewidth": 1.6},
     "theory of the mean": {"color": "#D55E00", "linewidth": 1.2, "linestyle": (0, (4, 2))},
     "median": {"color": "#0072B2", "linewidth": 1.6},
@@ -261,9 +268,7 @@ def draw_random(rows: pd.DataFrame, options: Options) -> Figure:
         panel.set_title(f"c = {c:g}")
     handles = [Line2D([], [], color="#9ecae1", linewidth=0.8, label="single networks")]
     handles += [Line2D([], [], label=kind, **look) for kind, look in RANDOM_STYLES.items()]
-    return style.finish(
-        figure, handles, xlabel="layer", ylabel="log$_{10}$ of squared length"
-    )
+    return style.finish(figure, handles, xlabel="layer", ylabel="log$_{10}$ of squared length")
 
 
 def describe_random(rows: pd.DataFrame, options: Options) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def label(name: str) -> str:
     return LABELS.get(name, name.replace("_", " "))
 
 
-def palette(values: Sequence[Hashable]) -> dict[Hashable, str]:
+def palette(values: Iterable[Any]) -> dict[Any, str]:
     """Return a colour for every value: a sequence for numbers, distinct hues for names."""
     unique = list(dict.fromkeys(values))
     if all(isinstance(value, (int, float)) for value in unique):
@@ -97,7 +97,7 @@ def palette(values: Sequence[Hashable]) -> dict[Hashable, str]:
     return {value: COLOURS[number % len(COLOURS)] for number, value in enumerate(unique)}
 
 
-def dashes(values: Sequence[Hashable]) -> dict[Hashable, Any]:
+def dashes(values: Iterable[Any]) -> dict[Any, Any]:
     """Return a line style for every value, so that colour is not the only difference."""
     unique = list(dict.fromkeys(values))
     per_round = len(COLOURS) // 2
@@ -126,13 +126,14 @@ def grid(
         col=column,
         height=height,
         aspect=width / height,
-        sharex=sharex,  # type: ignore[arg-type]
-        sharey=sharey,  # type: ignore[arg-type]
+        sharex=sharex,
+        sharey=sharey,
         margin_titles=True,
         despine=True,
     )
     facets.set_titles(
-        row_template=_title(rows, row, "{row_name}"), col_template=_title(rows, column, "{col_name}")
+        row_template=_title(rows, row, "{row_name}"),
+        col_template=_title(rows, column, "{col_name}"),
     )
     facets.set_axis_labels("", "")
     return facets
@@ -145,9 +146,7 @@ def _title(rows: pd.DataFrame, name: str | None, template: str) -> str:
     return template
 
 
-def panels(
-    count: int, *, height: float, sharey: bool = False
-) -> tuple[Figure, list[Axes]]:
+def panels(count: int, *, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """Return a figure with `count` panels of `height` inches side by side."""
     figure, axes = plt.subplots(1, count, figsize=(WIDTH, height), sharey=sharey, squeeze=False)
     sns.despine(figure)
@@ -199,7 +198,9 @@ def finish(
             bbox_to_anchor=(0.5, 0.0),
         )
     left = 0.28 / width if ylabel else 0.0
-    figure.tight_layout(rect=(left, (below + (0.24 if xlabel else 0.0)) / total, right, 1), h_pad=0.9)
+    figure.tight_layout(
+        rect=(left, (below + (0.24 if xlabel else 0.0)) / total, right, 1), h_pad=0.9
+    )
     return figure
 
 

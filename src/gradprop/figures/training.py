@@ -27,7 +27,8 @@ def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the statistic against the step; a cross marks where the last seed diverged."""
-    hue, name = options["hue"], options["statistic"]
+    hue: str = options["hue"]
+    name: str = options["statistic"]
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
     facets = style.grid(rows, options.get("rows"), options.get("columns"))
     logarithmic = name.endswith("loss")
@@ -40,11 +41,11 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
             axes.fill_between(
                 shown["step"], shown["low"], shown["high"], color=colours[value], alpha=0.2, lw=0
             )
-            axes.plot(
-                shown["step"], shown["median"], color=colours[value], linestyle=dashes[value]
-            )
+            axes.plot(shown["step"], shown["median"], color=colours[value], linestyle=dashes[value])
             if len(shown) < len(line):
-                axes.plot(shown["step"].iloc[-1], shown["median"].iloc[-1], "x", color=colours[value])
+                axes.plot(
+                    shown["step"].iloc[-1], shown["median"].iloc[-1], "x", color=colours[value]
+                )
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
         if logarithmic:
@@ -66,7 +67,7 @@ def _loss_limits(rows: pd.DataFrame) -> tuple[float, float]:
 
 def describe_curves(rows: pd.DataFrame, options: Options) -> str:
     """Give the median at the end for every hue value, and how many lines end early."""
-    hue = options["hue"]
+    hue: str = options["hue"]
     end = rows[rows["step"] == rows["step"].max()]
     finals = end.groupby(hue, sort=False)["median"].median()
     text = ", ".join(f"{value} {final:.3g}" for value, final in finals.items())
@@ -107,7 +108,7 @@ def prepare_target(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw steps against depth; marks at the top edge are never (triangle) or diverged (cross)."""
-    hue = options["hue"]
+    hue: str = options["hue"]
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
     finite = rows["median"][np.isfinite(rows["median"])]
     never = 3 * (finite.max() if len(finite) else 1)
@@ -152,7 +153,7 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
 
 def describe_target(rows: pd.DataFrame, options: Options) -> str:
     """Count for every hue value the groups that reached the target."""
-    hue = options["hue"]
+    hue: str = options["hue"]
     counts = rows.groupby(hue, sort=False).agg(
         groups=("median", "size"), reached=("median", lambda m: int(np.isfinite(m).sum()))
     )
@@ -164,7 +165,7 @@ def describe_target(rows: pd.DataFrame, options: Options) -> str:
 
 
 def prepare_divergence(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Fraction of seeds that diverged, by depth, with the median step and layer of the first NaN."""
+    """Fraction of seeds that diverged, by depth, with step and layer of the first NaN."""
     keys = [*groups(options), "depth"]
     cells = tables.select(options)
     rows = cells.assign(diverged=cells["status"] == "diverged").groupby(keys, sort=False)
@@ -178,7 +179,7 @@ def prepare_divergence(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def draw_divergence(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw bars of the diverged fraction over depth; the text gives step and layer."""
-    hue = options["hue"]
+    hue: str = options["hue"]
     colours = style.palette(rows[hue])
     depths = sorted(rows["depth"].unique())
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.1)
@@ -193,7 +194,13 @@ def draw_divergence(rows: pd.DataFrame, options: Options) -> Figure:
                 if row.diverged > 0:
                     text = f"step {row.first_bad_step:.0f}, layer {row.first_bad_layer:.0f}"
                     axes.text(
-                        x, 0.03, text, rotation=90, ha="center", va="bottom", fontsize=7.5,
+                        x,
+                        0.03,
+                        text,
+                        rotation=90,
+                        ha="center",
+                        va="bottom",
+                        fontsize=7.5,
                         color="white",
                     )
         axes.set_xticks(range(len(depths)), depths)
@@ -210,7 +217,7 @@ def draw_divergence(rows: pd.DataFrame, options: Options) -> Figure:
 
 def describe_divergence(rows: pd.DataFrame, options: Options) -> str:
     """List where anything diverged."""
-    hue = options["hue"]
+    hue: str = options["hue"]
     share = rows.groupby(hue, sort=False)["diverged"].mean()
     text = ", ".join(f"{value} {fraction:.0%}" for value, fraction in share.items())
     return f"Bars of the fraction of seeds that became NaN or infinite, by depth. Overall: {text}."
@@ -218,7 +225,7 @@ def describe_divergence(rows: pd.DataFrame, options: Options) -> str:
 
 def prepare_atlas(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Median final accuracy over seeds, with the shares of diverged and untrainable networks."""
-    name = options["statistic"]
+    name: str = options["statistic"]
     keys = [*groups(options), "depth"]
     cells = tables.select(options)
     accuracy = cells[name].fillna(0.0).where(cells["status"] != "diverged", 0.0)
@@ -242,7 +249,7 @@ def prepare_atlas(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw depth against hue value as a heat map; 'x' is diverged, '–' is untrainable."""
-    hue = options["hue"]
+    hue: str = options["hue"]
     order, depths = list(dict.fromkeys(rows[hue])), sorted(rows["depth"].unique())
     facets = style.grid(
         rows,
@@ -276,17 +283,20 @@ def _marks(panel: pd.DataFrame, hue: str, order: list[Any], depths: list[int]) -
     """Return the text of every field: the median in percent, or why there is none."""
     text = (panel["median"] * 100).round().astype(int).astype(str)
     text = text.mask(panel["untrainable"] > 0.5, "–").mask(panel["diverged"] > 0.5, "x")
-    return panel.assign(text=text).pivot(index=hue, columns="depth", values="text").loc[order, depths]
+    return (
+        panel.assign(text=text).pivot(index=hue, columns="depth", values="text").loc[order, depths]
+    )
 
 
 def describe_atlas(rows: pd.DataFrame, options: Options) -> str:
     """Count trained, untrainable and diverged fields; name the best hue value at largest depth."""
     deepest = rows[rows["depth"] == rows["depth"].max()]
     best = deepest.loc[deepest["median"].idxmax()]
+    diverged, untrainable = ((rows[key] > 0.5).sum() for key in ("diverged", "untrainable"))
     return (
         f"Heat maps of the median {style.label(options['statistic'])} over depth and "
-        f"{style.label(options['hue'])}. Of {len(rows)} fields {int((rows['diverged'] > 0.5).sum())} "
-        f"diverged and {int((rows['untrainable'] > 0.5).sum())} are untrainable; best at depth "
+        f"{style.label(options['hue'])}. Of {len(rows)} fields {diverged} "
+        f"diverged and {untrainable} are untrainable; best at depth "
         f"{best['depth']}: {best[options['hue']]} with {best['median']:.0%}."
     )
 

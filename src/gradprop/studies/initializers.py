@@ -54,12 +54,13 @@ def _slopes(tables: StudyTables, cells: pd.DataFrame) -> dict[tuple[str, str, st
     """Mean slope at initialization over the seeds of the deepest networks."""
     chosen = cells[cells["depth"] == cells["depth"].max()]
     rows = at_step(tables.layers[tables.layers["cell"].isin(chosen["cell"])], {"at": "start"})
-    found = {}
+    found: dict[tuple[str, str, str], float] = {}
     for kind in ("signal", "gradient"):
         slopes = analysis.layer_slopes(rows, f"{kind}_log10_rms").reset_index()
         slopes = slopes.merge(chosen[["cell", "activation", "initializer"]], on="cell")
-        for (activation, initializer), group in slopes.groupby(["activation", "initializer"]):
-            found[activation, initializer, kind] = float(group["slope"].mean())
+        means = slopes.groupby(["activation", "initializer"], as_index=False)["slope"].mean()
+        for row in means.itertuples():
+            found[str(row.activation), str(row.initializer), kind] = float(row.slope)
     return found
 
 

@@ -20,7 +20,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     output, gradient = prepare_output(tables, {}), prepare_gradient(tables, {})
     limits = prepare_limits(tables, {})
     exact = limits[(limits["state"] == "ok") & (limits["c"] != limits["c"].min())]
-    spread = gradient.groupby(["c", "matrices"])["measured"].agg(lambda v: v.max() - v.min())
+    spread = gradient.groupby(["c", "matrices"])["measured"].agg(np.ptp)
     lost = limits[limits["state"] != "ok"].groupby(["quantity", "state"])["matrices"].min()
     low, high = float(output["c"].min()), float(output["c"].max())
     at = output[output["matrices"] == min(100, output["matrices"].max())]
@@ -36,8 +36,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "high_output": 10 ** float(at.loc[at["c"] == high, "measured"].iloc[0]),
         "largest_error": float(exact["relative_error"].max()),
         "layer_spread": float(spread[np.isfinite(spread)].max()),
-        "overflow_power": int(np.ceil(np.log(float(FLOAT32.max)) / np.log(high))),
-        "underflow_power": int(np.ceil(np.log(float(FLOAT32.tiny)) / np.log(low))),
+        "overflow_power": int(np.log(float(FLOAT32.max)) // np.log(high)) + 1,
+        "underflow_power": int(np.log2(float(FLOAT32.tiny)) // np.log2(low)) + 1,
         "measured_overflow": float(lost.get(("output", "overflow"), np.nan)),
         "measured_zero": float(lost.get(("output", "zero"), np.nan)),
         "layers": int(last["layer"].max()),
