@@ -21,6 +21,9 @@ Float64 = NDArray[np.float64]
 
 ROUNDING = 2.0**-23
 
+# TensorFlow flushes numbers below 2^-126 to zero; a minibatch and a layer multiply them.
+SMALLEST = 2.0**-120
+
 
 def make_cell(**changes: Any) -> Cell:
     """Return a small cell; components may be given as they stand in a study's YAML."""
@@ -61,8 +64,8 @@ class Bounded:
         """Assert that `measured` is within `roundings` times the error."""
         actual = np.asarray(measured, dtype=np.float64)
         assert actual.shape == self.value.shape
-        excess = np.abs(actual - self.value) - roundings * self.error
-        assert excess.max() <= 0, f"{excess.max()} more than {roundings} roundings"
+        excess = (np.abs(actual - self.value) / (self.error + SMALLEST)).max()
+        assert excess <= roundings, f"off by {excess:.3g} roundings"
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,10 @@ def run_step(
         preactivations.append(z)
         if layer < depth:
             value = phi.function(z.value)
-            slope = np.abs(phi.derivative(z.value))
-            layer_inputs.append(Bounded(value, slope * z.error + ROUNDING * np.abs(value)))
+            # TensorFlow's exp(z) - 1 has terms of 1, however small z is.
+            terms = np.where(z.value < 0, 2, 0) if activation in ("elu", "selu") else 0
+            error = np.abs(phi.derivative(z.value)) * z.error
+            layer_inputs.append(Bounded(value, error + ROUNDING * (np.abs(value) + terms)))
     outputs = preactivations[-1]
     losses, signal = loss_and_signal(loss, outputs, targets)
     signals = [signal]
@@ -150,6 +155,50 @@ def run_step(
         [_mean_product(h, d) for h, d in zip(layer_inputs, signals, strict=True)],
         [_mean_product(_ones_like(d), d, ones=True) for d in signals],
     )
+
+
+class Optimizer:
+    """An optimizer in float64; its terms are what a sum of float32 numbers would round."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.name, self.rate = cell.optimizer.name, cell.learning_rate
+        self.parameters = optimizers.parameters(cell.optimizer)
+        self.steps = 0
+        self.first: list[Float64] = []
+        self.first_terms: list[Float64] = []
+        self.second: list[Float64] = []
+
+    def changes(self, gradients: Sequence[ArrayLike]) -> list[Bounded]:
+        """Return what the next step adds to the variables."""
+        exact = [np.asarray(gradient, dtype=np.float64) for gradient in gradients]
+        if not self.steps:
+            self.first = [np.zeros_like(g) for g in exact]
+            self.first_terms = [np.zeros_like(g) for g in exact]
+            self.second = [np.zeros_like(g) for g in exact]
+        self.steps += 1
+        return [
+            {"sgd": self._sgd, "adam": self._adam}[self.name](index, gradient)
+            for index, gradient in enumerate(exact)
+        ]
+
+    def _sgd(self, index: int, gradient: Float64) -> Bounded:
+        momentum = self.parameters["momentum"]
+        self.first[index] = momentum * self.first[index] - self.rate * gradient
+        terms = momentum * self.first_terms[index] + self.rate * np.abs(gradient)
+        self.first_terms[index] = terms
+        return Bounded(self.first[index], ROUNDING * terms)
+
+    def _adam(self, index: int, gradient: Float64) -> Bounded:
+        decay, slow_decay = self.parameters["beta_1"], self.parameters["beta_2"]
+        self.first[index] = decay * self.first[index] + (1 - decay) * gradient
+        terms = decay * self.first_terms[index] + (1 - decay) * np.abs(gradient)
+        self.first_terms[index] = terms
+        self.second[index] = slow_decay * self.second[index] + (1 - slow_decay) * gradient**2
+        unbiased = 1 - slow_decay**self.steps
+        factor = self.rate * np.sqrt(unbiased) / (1 - decay**self.steps)
+        size = factor / (np.sqrt(self.second[index]) + self.parameters["epsilon"])
+        # 1 - beta_2^t is a small difference of two numbers near 1.
+        return Bounded(-size * self.first[index], (ROUNDING / unbiased) * size * terms)
 
 
 def _ones_like(signal: Bounded) -> Bounded:

@@ -149,6 +149,13 @@ def test_conda_environment_fits_pyproject() -> None:
     assert conda_problems(PROJECT["project"], CONDA) == []
 
 
+def test_environment_of_the_rules_is_the_same_without_the_package() -> None:
+    rules = yaml.safe_load((ROOT / "workflow/envs/gradprop.yaml").read_text("utf-8"))
+    *conda, pip = CONDA["dependencies"]
+    assert rules["channels"] == CONDA["channels"]
+    assert rules["dependencies"] == [*conda, {"pip": [d for d in pip["pip"] if d != "-e ."]}]
+
+
 def test_versions_agree() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["version"] == PROJECT["project"]["version"]

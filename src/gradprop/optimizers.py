@@ -57,7 +57,7 @@ def create_update(
 
 
 def _sgd(variables: Sequence[Tensor], rates: NDArray[np.float32], momentum: float) -> Update:
-    """V <- momentum v - rate g;  w <- w + v (Keras's SGD; Polyak 1964)."""
+    """Make Keras's SGD (Polyak 1964): v <- momentum v - rate g;  w <- w + v."""
     import tensorflow as tf
 
     rate = tf.constant(rates)

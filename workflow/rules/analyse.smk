@@ -10,12 +10,21 @@ for name, study in STUDIES.items():
             tables=study_tables(name, ["cells", "steps", "layers"]),
             code=modules(provenance.FIGURE_MODULES),
         output:
-            [update(path) for path in figure_files(name, ["svg", "pdf", "png"])],
+            [
+                report(
+                    update(f"reports/figures/{name}/{figure}.svg"),
+                    caption="../report/figure.rst",
+                    category=study.title,
+                    labels={"figure": options["title"]},
+                )
+                for figure, options in study.figures.items()
+            ],
+            [update(path) for path in figure_files(name, ["pdf", "png"])],
             [update(path) for path in figure_data(name, ["csv", "json"])],
         log:
             f"logs/{name}/figures.log",
         conda:
-            "gradprop"
+            "../envs/gradprop.yaml"
         message:
             f"Study {name}: figures"
         shell:

@@ -5,7 +5,7 @@ rule study:
         "logs/{study}/study.log",
     localrule: True
     conda:
-        "gradprop"
+        "../envs/gradprop.yaml"
     params:
         definition=study_definition,
     message:
@@ -22,7 +22,7 @@ rule dataset:
     log:
         "logs/data/{dataset}.log",
     conda:
-        "gradprop"
+        "../envs/gradprop.yaml"
     params:
         label=lambda wildcards: DATASETS[wildcards.dataset].label,
     message:

@@ -11,7 +11,7 @@ rule report:
         "logs/report.log",
     localrule: True
     conda:
-        "gradprop"
+        "../envs/gradprop.yaml"
     params:
         title=config.get("report", {}).get("title", "gradprop"),
     message:

@@ -12,7 +12,7 @@ rule train:
     log:
         "logs/{study}/train/{shard}.log",
     conda:
-        "gradprop"
+        "../envs/gradprop.yaml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -255,7 +255,7 @@ def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
         rows,
         options.get("rows"),
         options.get("columns"),
-        height=0.4 + 0.25 * len(order),
+        height=0.55 + 0.25 * len(order),
         sharey=False,
     )
     for key, panel in facets.facet_data():
@@ -268,14 +268,15 @@ def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
             vmax=1,
             cmap="cividis",
             cbar=False,
+            xticklabels=depths,
+            yticklabels=order if key[1] == 0 else False,
             annot=_marks(panel, hue, order, depths),
             fmt="",
             annot_kws={"fontsize": 8.5},
             linewidths=0.8,
         )
         axes.set(xlabel="", ylabel="")
-        axes.tick_params(length=0)
-        axes.set_yticklabels(order if key[1] == 0 else [], rotation=0)
+        axes.tick_params(length=0, rotation=0)
     return style.finish(facets.figure, [], xlabel="depth", ylabel="")
 
 

@@ -1,0 +1,220 @@
+"""Initializers: every registry entry against its formula, and the independence of layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gradprop import initializers
+from gradprop.datasets import Dataset
+from gradprop.initializers import INITIALIZERS, draw_bias, draw_kernel, kernel_seed, stream_seed
+from tests.reference import make_cell
+
+Kernel = NDArray[np.float32]
+Moments = Callable[[int, int], tuple[float, float]]
+
+EVERY = pytest.mark.parametrize("name", INITIALIZERS)
+RANDOM = pytest.mark.parametrize("name", [n for n in INITIALIZERS if INITIALIZERS[n].random])
+
+# Mean and variance of an entry of a kernel with fan-in n and fan-out m.
+MOMENTS: dict[str, Moments] = {
+    "zeros": lambda n, m: (0, 0),
+    "ones": lambda n, m: (1, 0),
+    "constant": lambda n, m: (0.1, 0),
+    "identity": lambda n, m: (1 / max(n, m), 1 / max(n, m) - 1 / max(n, m) ** 2),
+    "normal": lambda n, m: (0, 0.01**2),
+    "uniform": lambda n, m: (0, 0.05**2 / 3),
+    "standard_heuristic": lambda n, m: (0, 1 / (3 * n)),
+    "lecun_normal": lambda n, m: (0, 1 / n),
+    "lecun_uniform": lambda n, m: (0, 1 / n),
+    "glorot_normal": lambda n, m: (0, 2 / (n + m)),
+    "glorot_uniform": lambda n, m: (0, 2 / (n + m)),
+    "he_normal": lambda n, m: (0, 2 / n),
+    "he_uniform": lambda n, m: (0, 2 / n),
+    "orthogonal": lambda n, m: (0, 1 / max(n, m)),
+    "pytorch_default": lambda n, m: (0, 1 / (3 * n)),
+    "variance_scaling": lambda n, m: (0, 1 / n),
+}
+
+# Half the width of the uniform distributions.
+LIMITS: dict[str, Callable[[int, int], float]] = {
+    "uniform": lambda n, m: 0.05,
+    "standard_heuristic": lambda n, m: 1 / math.sqrt(n),
+    "lecun_uniform": lambda n, m: math.sqrt(3 / n),
+    "glorot_uniform": lambda n, m: math.sqrt(6 / (n + m)),
+    "he_uniform": lambda n, m: math.sqrt(6 / n),
+    # torch.nn.init.kaiming_uniform_: gain * sqrt(3 / fan_in), gain = sqrt(2 / (1 + a^2))
+    "pytorch_default": lambda n, m: math.sqrt(2 / (1 + math.sqrt(5) ** 2)) * math.sqrt(3 / n),
+}
+
+
+def draw(
+    initializer: Any, shape: tuple[int, int] = (7, 7), layer: int = 2, **changes: Any
+) -> Kernel:
+    return draw_kernel(make_cell(initializer=initializer, **changes), layer, shape)
+
+
+def check_moments(kernel: Kernel, mean: float, variance: float) -> None:
+    """Compare with five standard errors of a normal sample (uniform ones have smaller)."""
+    values = kernel.astype(np.float64)
+    assert abs(values.mean() - mean) <= 5 * math.sqrt(variance / values.size) + 1e-7
+    assert abs(values.var() - variance) <= 5 * math.sqrt(2 / values.size) * variance + 1e-12
+
+
+@EVERY
+@pytest.mark.parametrize("shape", [(400, 150), (150, 400)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_mean_and_variance(name: str, shape: tuple[int, int], seed: int) -> None:
+    kernel = draw(name, shape, seed=seed)
+    assert kernel.shape == shape
+    assert kernel.dtype == np.float32
+    check_moments(kernel, *MOMENTS[name](*shape))
+
+
+def test_the_registry_is_covered() -> None:
+    assert set(MOMENTS) == set(INITIALIZERS)
+    assert all(entry.formula and entry.source for entry in INITIALIZERS.values())
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("shape", [(400, 150), (150, 400)])
+def test_uniform_distributions_fill_their_range(name: str, shape: tuple[int, int]) -> None:
+    limit = LIMITS[name](*shape)
+    largest = np.abs(draw(name, shape)).max()
+    assert 0.999 * limit < largest <= limit * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("name", ["lecun_normal", "glorot_normal", "he_normal"])
+def test_normal_variance_scaling_is_truncated_at_two_deviations(name: str) -> None:
+    n, m = 400, 150
+    deviation = math.sqrt(MOMENTS[name](n, m)[1]) / 0.87962566103423978
+    largest = np.abs(draw(name, (n, m))).max()
+    assert 1.99 * deviation < largest <= 2 * deviation * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (60, 25), (25, 60)])
+@pytest.mark.parametrize("gain", [1.0, 1.5])
+def test_orthogonal(shape: tuple[int, int], gain: float) -> None:
+    kernel = draw({"name": "orthogonal", "gain": gain}, shape).astype(np.float64)
+    tall = kernel if shape[0] >= shape[1] else kernel.T
+    np.testing.assert_allclose(tall.T @ tall, gain**2 * np.eye(min(shape)), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (5, 3), (3, 5)])
+@pytest.mark.parametrize("gain", [1.0, -0.5])
+def test_identity(shape: tuple[int, int], gain: float) -> None:
+    kernel = draw({"name": "identity", "gain": gain}, shape)
+    np.testing.assert_array_equal(kernel, gain * np.eye(*shape))
+
+
+@pytest.mark.parametrize("mode", ["fan_in", "fan_out", "fan_avg"])
+@pytest.mark.parametrize("distribution", ["truncated_normal", "untruncated_normal", "uniform"])
+def test_variance_scaling(mode: str, distribution: str) -> None:
+    n, m = 400, 150
+    parameters = {"scale": 3.0, "mode": mode, "distribution": distribution}
+    fan = {"fan_in": n, "fan_out": m, "fan_avg": (n + m) / 2}[mode]
+    check_moments(draw({"name": "variance_scaling", **parameters}, (n, m)), 0, 3.0 / fan)
+
+
+def test_parameters_of_scale() -> None:
+    check_moments(draw({"name": "normal", "stddev": 2.0}, (400, 150)), 0, 4.0)
+    check_moments(draw({"name": "uniform", "limit": 3.0}, (400, 150)), 0, 3.0)
+    assert (draw({"name": "constant", "value": -2.5}) == -2.5).all()
+
+
+def test_pytorch_default_is_the_standard_heuristic() -> None:
+    np.testing.assert_array_equal(draw("pytorch_default"), draw("standard_heuristic"))
+
+
+# --------------------------------------------------------------------------- random streams
+
+
+@RANDOM
+def test_layers_never_share_a_kernel(name: str, blobs: Dataset) -> None:
+    from gradprop import networks
+
+    cell = make_cell(initializer=name, depth=6)
+    drawn = [draw_kernel(cell, layer, (7, 7)) for layer in range(1, 8)]
+    model = networks.build_model(cell, blobs)
+    built = [model.get_layer(f"layer_{layer}").kernel.numpy() for layer in range(1, 7)]
+    for kernels in (drawn, built):
+        assert len({kernel.tobytes() for kernel in kernels}) == len(kernels)
+
+
+@RANDOM
+@pytest.mark.parametrize("field", ["seed", "depth", "width"])
+def test_other_cells_have_other_kernels(name: str, field: str) -> None:
+    kernels = [draw(name, **{field: value}) for value in (3, 4, 5)]
+    assert len({kernel.tobytes() for kernel in kernels}) == 3
+
+
+@EVERY
+def test_a_cell_always_has_the_same_kernels(name: str) -> None:
+    first = draw(name, (7, 5), seed=3).copy()
+    initializers._draw.cache_clear()
+    draw(name, (7, 5), seed=4)
+    np.testing.assert_array_equal(draw(name, (7, 5), seed=3), first)
+    unrelated = {"learning_rate": 0.3, "batch_size": 3, "epochs": 9, "activation": "relu"}
+    initializers._draw.cache_clear()
+    np.testing.assert_array_equal(draw(name, (7, 5), seed=3, **unrelated), first)
+
+
+@pytest.mark.parametrize("name", [n for n in INITIALIZERS if not INITIALIZERS[n].random])
+def test_what_is_not_random_is_the_same_everywhere(name: str) -> None:
+    np.testing.assert_array_equal(draw(name, layer=1, seed=0), draw(name, layer=2, seed=9))
+
+
+KERAS: dict[str, tuple[str, dict[str, Any]]] = {
+    "normal": ("RandomNormal", {"mean": 0.0, "stddev": 0.01}),
+    "uniform": ("RandomUniform", {"minval": -0.05, "maxval": 0.05}),
+    "lecun_normal": ("LecunNormal", {}),
+    "lecun_uniform": ("LecunUniform", {}),
+    "glorot_normal": ("GlorotNormal", {}),
+    "glorot_uniform": ("GlorotUniform", {}),
+    "he_normal": ("HeNormal", {}),
+    "he_uniform": ("HeUniform", {}),
+    "orthogonal": ("Orthogonal", {"gain": 1.0}),
+    "variance_scaling": (
+        "VarianceScaling",
+        {"scale": 1.0, "mode": "fan_in", "distribution": "untruncated_normal"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_the_same_as_a_direct_call_of_keras(name: str) -> None:
+    import keras
+
+    class_name, parameters = KERAS[name]
+    seed = kernel_seed(make_cell(initializer=name), 2)
+    direct = getattr(keras.initializers, class_name)(seed=seed, **parameters)((9, 4))
+    np.testing.assert_array_equal(draw(name, (9, 4)), np.asarray(direct))
+
+
+def test_scales_of_one_distribution_start_in_the_same_direction() -> None:
+    small, large = draw("normal"), draw({"name": "normal", "stddev": 1.0})
+    np.testing.assert_allclose(100 * small, large, rtol=1e-6)
+
+
+def test_streams_differ_by_every_part() -> None:
+    seeds = [stream_seed(*parts) for parts in (("a", 1), ("a", 2), ("b", 1), ("a", 1, 1), ("a1",))]
+    assert len(set(seeds)) == 5
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    # SHA-256 of "kernel/0", first four bytes, shifted: a stream must never move.
+    assert stream_seed("kernel", 0) == 1_115_363_088
+
+
+def test_biases() -> None:
+    cell = make_cell(bias_std=2.0)
+    bias = draw_bias(cell, 1, 10_000)
+    check_moments(bias, 0, 4.0)
+    assert bias.dtype == np.float32
+    np.testing.assert_array_equal(bias, draw_bias(cell, 1, 10_000))
+    assert not np.array_equal(bias, draw_bias(cell, 2, 10_000))
+    assert not np.array_equal(bias, draw_bias(make_cell(bias_std=2.0, seed=1), 1, 10_000))
+    assert (draw_bias(make_cell(), 1, 5) == 0).all()

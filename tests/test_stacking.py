@@ -1,0 +1,244 @@
+"""The stacked program, one step at a time, against Keras and against NumPy in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gradprop import networks
+from gradprop.activations import ACTIVATIONS
+from gradprop.datasets import Dataset
+from gradprop.initializers import INITIALIZERS
+from gradprop.spec import Cell, Stack
+from gradprop.stacking import StackedNetwork
+from tests.reference import ROUNDING, Bounded, Optimizer, make_cell, run_step
+
+import keras  # isort: skip
+import tensorflow as tf  # isort: skip
+
+Float32 = NDArray[np.float32]
+
+SGD = "sgd"
+MOMENTUM = {"name": "sgd", "momentum": 0.9}
+ADAM = "adam"
+STEPS = 3
+
+
+def all_initializers(**changes: Any) -> list[Cell]:
+    """Return one cell for every initializer, each with its own step size and seed."""
+    return [
+        make_cell(
+            initializer=name,
+            learning_rate=0.05 / (1 + number % 3),
+            seed=number,
+            bias_std=0.1 * (number % 2),
+            **changes,
+        )
+        for number, name in enumerate(INITIALIZERS)
+    ]
+
+
+def batches(dataset: Dataset, cells: Sequence[Cell]) -> Iterator[NDArray[np.int32]]:
+    rng = np.random.default_rng(5)
+    size = cells[0].batch_size
+    while True:
+        yield np.stack(
+            [rng.choice(len(dataset.x_train), size, replace=False) for _ in cells]
+        ).astype(np.int32)
+
+
+class KerasStep(NamedTuple):
+    """What Keras computes in one step."""
+
+    losses: Any
+    preactivations: list[Any]
+    signals: list[Any]
+    gradients: list[Any]
+
+
+class KerasNetwork:
+    """A plain `keras.Sequential`, stepped by its own autodiff and its own optimizers."""
+
+    def __init__(self, cells: Sequence[Cell], dataset: Dataset) -> None:
+        self.model = networks.build_model(cells[0], dataset)
+        self.optimizers = [networks.build_optimizer(cell) for cell in cells]
+        self.loss = networks.resolve_loss(cells[0], dataset)
+        for optimizer in self.optimizers:
+            optimizer.build(self.variables)
+
+    @property
+    def variables(self) -> list[Any]:
+        """Return kernels, then biases."""
+        layers = [layer for layer in self.model.layers if isinstance(layer, keras.layers.Dense)]
+        return [layer.kernel for layer in layers] + [
+            layer.bias for layer in layers if layer.use_bias
+        ]
+
+    def assign(self, values: Sequence[Float32]) -> None:
+        for variable, value in zip(self.variables, values, strict=True):
+            variable.assign(value)
+
+    def losses(self, targets: Any, outputs: Any) -> Any:
+        if self.loss == "output_sum":
+            return keras.ops.sum(outputs, axis=-1)
+        if self.loss == "mean_squared_error":
+            return keras.losses.mean_squared_error(targets, outputs)
+        return keras.losses.sparse_categorical_crossentropy(targets, outputs, from_logits=True)
+
+    @tf.function
+    def step(self, x: Any, y: Any) -> KerasStep:
+        """Run forward and backward, without an update."""
+        preactivations = []
+        with tf.GradientTape() as tape:
+            hidden = x
+            for layer in self.model.layers:
+                hidden = layer(hidden)
+                if isinstance(layer, keras.layers.Dense):
+                    preactivations.append(hidden)
+            losses = self.losses(y, hidden)
+            objective = keras.ops.mean(losses)
+        variables = [variable.value for variable in self.variables]
+        signals, gradients = tape.gradient(objective, [preactivations, variables])
+        return KerasStep(losses, preactivations, signals, gradients)
+
+
+class Spied(StackedNetwork):
+    """A stack whose last gradients, those of the biases included, can be looked at."""
+
+    def __init__(self, stack: Stack, dataset: Dataset) -> None:
+        super().__init__(stack, dataset)
+        self.variables = self.kernels + self.biases
+        self.seen = [tf.Variable(tf.zeros_like(variable)) for variable in self.variables]
+        update = self._update
+
+        def spy(gradients: Sequence[Any]) -> list[Any]:
+            for seen, gradient in zip(self.seen, gradients, strict=True):
+                seen.assign(gradient)
+            return update(gradients)
+
+        self._update = spy
+
+    def values(self) -> list[Float32]:
+        """Return copies of kernels and biases."""
+        return [variable.numpy().copy() for variable in self.variables]
+
+
+def one(arrays: Sequence[Any], replica: int) -> list[Float32]:
+    """Return the arrays of one replica, biases without their middle axis."""
+    return [
+        value[0] if len(value) == 1 else value
+        for value in (np.asarray(array[replica]) for array in arrays)
+    ]
+
+
+def check_all(bounds: Sequence[Bounded], measured: Sequence[Any], scale: float = 1) -> None:
+    for bound, value in zip(bounds, measured, strict=True):
+        bound.check(scale * np.asarray(value))
+
+
+def compare_steps(cells: Sequence[Cell], dataset: Dataset) -> None:
+    """Step the stack, and from the same weights a Keras model of each cell and float64."""
+    stack = Spied(Stack(tuple(cells)), dataset)
+    plain = KerasNetwork(cells, dataset)
+    exact_optimizers = [Optimizer(cell) for cell in cells]
+    layers, batch_size = cells[0].depth + 1, cells[0].batch_size
+    for _, examples in zip(range(STEPS), batches(dataset, cells), strict=False):
+        before = stack.values()
+        record = stack.step(examples)
+        after = stack.values()
+        for r, cell in enumerate(cells):
+            x, y = dataset.x_train[examples[r]], dataset.y_train[examples[r]]
+            weights, gradients = one(before, r), one(stack.seen, r)
+            exact = run_step(weights[:layers], weights[layers:], cell.activation, plain.loss, x, y)
+
+            check_all([exact.losses], [record.losses[r]])
+            check_all(exact.preactivations, one(record.preactivations, r))
+            check_all(exact.activations, one(record.activations, r))
+            check_all(exact.signals, one(record.signals, r), batch_size)
+            exact_gradients = exact.gradients + exact.bias_gradients[: len(weights) - layers]
+            check_all(exact_gradients, gradients)
+
+            plain.assign(weights)
+            keras_step = plain.step(tf.constant(x), tf.constant(y))
+            check_all([exact.losses], [keras_step.losses])
+            check_all(exact.preactivations, keras_step.preactivations)
+            check_all(exact.signals, keras_step.signals, batch_size)
+            check_all(exact_gradients, keras_step.gradients)
+
+            # Updates are compared for the same gradients: Adam divides by their size, so that
+            # one rounding of a gradient that is almost zero is a whole step.
+            changes = exact_optimizers[r].changes(gradients)
+            updates = one(record.updates, r)
+            check_all(changes[:layers], updates)
+            np.testing.assert_array_equal(record.gradients[0][r], gradients[0])
+            plain.optimizers[r].apply(gradients, plain.variables)
+            for old, change, new, theirs in zip(
+                weights, changes, one(after, r), plain.variables, strict=True
+            ):
+                largest = np.abs(old) + np.abs(change.value)
+                Bounded(old + change.value, change.error + ROUNDING * largest).check(new)
+                np.testing.assert_allclose(new, theirs, rtol=0, atol=4 * ROUNDING * largest.max())
+            for old, update, new in zip(weights[:layers], updates, one(after, r), strict=False):
+                np.testing.assert_array_equal(old + update, new)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, MOMENTUM, ADAM], ids=["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_steps_of_every_initializer(activation: str, optimizer: Any, blobs: Dataset) -> None:
+    compare_steps(all_initializers(activation=activation, optimizer=optimizer), blobs)
+
+
+@pytest.mark.parametrize("loss", ["auto", "output_sum"])
+@pytest.mark.parametrize("use_bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
+def test_regression(loss: str, use_bias: bool, activation: str, teacher: Dataset) -> None:
+    changes = {"activation": activation, "loss": loss, "use_bias": use_bias, "depth": 3}
+    cells = all_initializers(dataset="linear_teacher", **changes)
+    compare_steps(cells, teacher)
+
+
+@pytest.mark.parametrize("loss", ["auto", "output_sum"])
+def test_classification_without_biases(loss: str, blobs: Dataset) -> None:
+    compare_steps(all_initializers(loss=loss, use_bias=False, depth=1), blobs)
+
+
+@pytest.mark.parametrize("epochs", [0, 1], ids=["eager", "compiled"])
+def test_both_ways_of_running_the_program(epochs: int, blobs: Dataset) -> None:
+    compare_steps(all_initializers(epochs=epochs, activation="swish", width=9), blobs)
+
+
+@pytest.mark.parametrize("bias_std", [0.0, 0.5])
+def test_a_replica_starts_as_the_keras_model_does(bias_std: float, blobs: Dataset) -> None:
+    cells = [replace(cell, bias_std=bias_std) for cell in all_initializers()]
+    stack = StackedNetwork(Stack(tuple(cells)), blobs)
+    for r, cell in enumerate(cells):
+        plain = KerasNetwork([cell], blobs)
+        for ours, theirs in zip(one(stack.kernels + stack.biases, r), plain.variables, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert all((np.asarray(b) != 0).all() == (bias_std > 0) for b in stack.biases)
+
+
+def test_predictions_are_those_of_the_keras_model(blobs: Dataset) -> None:
+    cells = all_initializers(activation="gelu")
+    outputs = StackedNetwork(Stack(tuple(cells)), blobs).predict(blobs.x_test)
+    assert outputs.shape == (len(cells), len(blobs.x_test), 3)
+    for r, cell in enumerate(cells):
+        expected = networks.build_model(cell, blobs)(blobs.x_test)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(outputs[r], expected, rtol=0, atol=8 * ROUNDING * scale)
+
+
+def test_learning_rates_are_those_of_the_cells(blobs: Dataset) -> None:
+    """The replicas' losses are summed, not averaged: a step is as long as that of one cell."""
+    rates = [0.01, 0.02, 0.4]
+    cells = [make_cell(learning_rate=rate) for rate in rates]
+    stack = StackedNetwork(Stack(tuple(cells)), blobs)
+    record = stack.step(np.tile(np.arange(13, dtype=np.int32), (3, 1)))
+    for r, rate in enumerate(rates):
+        for update, gradient in zip(record.updates, record.gradients, strict=True):
+            np.testing.assert_array_equal(update[r], -np.float32(rate) * gradient[0].numpy())
