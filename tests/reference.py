@@ -60,7 +60,7 @@ class Bounded:
     value: Float64
     error: Float64
 
-    def check(self, measured: ArrayLike, roundings: float = 4) -> None:
+    def check(self, measured: ArrayLike, roundings: float = 6) -> None:
         """Assert that `measured` is within `roundings` times the error."""
         actual = np.asarray(measured, dtype=np.float64)
         assert actual.shape == self.value.shape

@@ -26,15 +26,15 @@ Float32 = NDArray[np.float32]
 SGD = "sgd"
 MOMENTUM = {"name": "sgd", "momentum": 0.9}
 ADAM = "adam"
-STEPS = 3
+STEPS = 2
 
 
-def all_initializers(**changes: Any) -> list[Cell]:
+def all_initializers(rate: float = 0.05, **changes: Any) -> list[Cell]:
     """Return one cell for every initializer, each with its own step size and seed."""
     return [
         make_cell(
             initializer=name,
-            learning_rate=0.05 / (1 + number % 3),
+            learning_rate=rate / (1 + number % 3),
             seed=number,
             bias_std=0.1 * (number % 2),
             **changes,
@@ -198,7 +198,7 @@ def test_steps_of_every_initializer(activation: str, optimizer: Any, blobs: Data
 @pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
 def test_regression(loss: str, use_bias: bool, activation: str, teacher: Dataset) -> None:
     changes = {"activation": activation, "loss": loss, "use_bias": use_bias, "depth": 3}
-    cells = all_initializers(dataset="linear_teacher", **changes)
+    cells = all_initializers(1e-4, dataset="linear_teacher", **changes)
     compare_steps(cells, teacher)
 
 
