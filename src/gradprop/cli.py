@@ -30,7 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     train = commands.add_parser("train", help="train the missing cells of a shard")
     train.add_argument("study", type=Path, help="results/<study>/study.json")
-    train.add_argument("shard", help="its name: <dataset>-width<n>-depth<n>")
+    train.add_argument("shard", help="its name: <dataset>-width<n>-depth<n>to<n>")
     train.add_argument("data", type=Path, help="results/data/<dataset>.npz")
     train.add_argument("--threads", type=int, default=1, help="default: 1")
     train.add_argument("--stack-size", type=int, default=40, help="most cells a stack; default: 40")

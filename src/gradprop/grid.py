@@ -204,11 +204,15 @@ def stacks(cells: Sequence[Cell]) -> list[Stack]:
 def shard_name(cell: Cell) -> str:
     """Return the name of the shard that a cell belongs to.
 
-    Training deep networks takes long: they get a shard for every depth. Networks that are only
-    measured at initialization share one.
+    Depths share a shard up to 16, from 17 to 32, from 33 to 64 and so on: deep networks, which
+    take long, are trained in parallel, and shallow ones do not pay the import of TensorFlow for
+    every depth. Networks that are only measured at initialization share one shard.
     """
-    depth = f"depth{cell.depth}" if cell.epochs else "start"
-    return f"{cell.dataset.slug}-width{cell.width}-{depth}"
+    span = "start"
+    if cell.epochs:
+        most = max(16, 1 << (cell.depth - 1).bit_length())
+        span = f"depth{most // 2 + 1 if most > 16 else 0}to{most}"
+    return f"{cell.dataset.slug}-width{cell.width}-{span}"
 
 
 def shards(cells: Sequence[Cell]) -> dict[str, Shard]:

@@ -50,7 +50,7 @@ def create_update(
     Returns
     -------
     callable
-        From the gradients to the changes that it added to the variables.
+        From the gradients to what it subtracted from the variables.
     """
     makers: dict[str, Callable[..., Update]] = {"sgd": _sgd, "adam": _adam}
     return makers[optimizer.name](variables, rates, **parameters(optimizer))
@@ -64,14 +64,14 @@ def _sgd(variables: Sequence[Tensor], rates: NDArray[np.float32], momentum: floa
     velocities = [tf.Variable(tf.zeros_like(v)) for v in variables] if momentum else []
 
     def update(gradients: Sequence[Tensor]) -> list[Tensor]:
-        changes = [-(g * rate) for g in gradients]
-        if momentum:
+        changes = [g * rate for g in gradients]
+        if momentum:  # velocities have the sign of Keras's, so that roundings are the same
             changes = [
-                velocity.assign(momentum * velocity + change).read_value()
+                -velocity.assign(momentum * velocity - change)
                 for velocity, change in zip(velocities, changes, strict=True)
             ]
         for variable, change in zip(variables, changes, strict=True):
-            variable.assign_add(change)
+            variable.assign_sub(change)
         return changes
 
     return update
@@ -103,8 +103,8 @@ def _adam(
         for variable, g, m, v in zip(variables, gradients, first, second, strict=True):
             m.assign_add((g - m) * (1 - beta_1))
             v.assign_add((tf.square(g) - v) * (1 - beta_2))
-            change = -(m * alpha) / (tf.sqrt(v) + epsilon)
-            variable.assign_add(change)
+            change = (m * alpha) / (tf.sqrt(v) + epsilon)
+            variable.assign_sub(change)
             changes.append(change)
         return changes
 

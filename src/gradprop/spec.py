@@ -231,8 +231,8 @@ class Stack:
 class Shard:
     """The stacks that one job trains and whose rows one file per table holds.
 
-    A shard has one data set, one width and, if its cells are trained, one depth: its name
-    depends on nothing else, so that new cells join existing files.
+    A shard has one data set, one width and, if its cells are trained, depths of one octave: its
+    name depends on nothing else, so that new cells join existing files.
     """
 
     name: str

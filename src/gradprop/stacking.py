@@ -37,7 +37,7 @@ class StepRecord(NamedTuple):
     activations: list[Tensor]  # (replicas, batch, units)
     signals: list[Tensor]  # (replicas, batch, units), of the loss averaged over the minibatch
     gradients: list[Tensor]  # (replicas, fan_in, fan_out)
-    updates: list[Tensor]  # (replicas, fan_in, fan_out)
+    updates: list[Tensor]  # (replicas, fan_in, fan_out), what was subtracted from the kernels
 
 
 def set_threads(threads: int) -> None:
@@ -125,7 +125,11 @@ class StackedNetwork:
         # Networks that are only measured at initialization run once: tracing would not pay.
         compiled = program.epochs > 0
         self._step = tf.function(self._run_step) if compiled else self._run_step
-        self._evaluate = tf.function(self._run_forward) if compiled else self._run_forward
+        self._predict = tf.function(self._run_outputs) if compiled else self._run_outputs
+
+    def read_kernels(self) -> list[NDArray[np.float32]]:
+        """Return the kernels as they are now; later steps do not change the arrays."""
+        return as_numpy([kernel.read_value() for kernel in self.kernels])
 
     def step(self, examples: NDArray[np.int32]) -> StepRecord:
         """Make one step of gradient descent on the training examples (replicas, batch)."""
@@ -140,11 +144,14 @@ class StackedNetwork:
             Shape (replicas, examples, outputs).
         """
         shared = tf.constant(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
-        return self._evaluate(shared)[1][-1].numpy()
+        return as_numpy([self._predict(shared)])[0]
 
     def losses(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> NDArray[np.float32]:
         """Return the loss of every example, (replicas, examples), given its targets."""
         return self._loss(tf.constant(targets), tf.constant(outputs)).numpy()
+
+    def _run_outputs(self, inputs: Tensor) -> Tensor:
+        return self._run_forward(inputs)[1][-1]
 
     def _run_forward(self, inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         preactivations, activations = [], []
@@ -176,5 +183,5 @@ class StackedNetwork:
 
 
 def as_numpy(tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-    """Return the arrays behind eager tensors, without copying."""
-    return [tensor.numpy() for tensor in tensors]
+    """Return read-only arrays on the memory of eager tensors, without copying."""
+    return [np.asarray(memoryview(tensor)) for tensor in tensors]

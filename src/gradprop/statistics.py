@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from gradprop.activations import ACTIVATIONS
 
 Float64 = NDArray[np.float64]
+
+# Most entries of a layer whose quantiles are exact.
+QUANTILE_SAMPLE = 1024
 
 
 class Sample:
@@ -66,23 +69,56 @@ class Sample:
 
     @cached_property
     def _sorted(self) -> NDArray[np.float32]:
-        return np.sort(self.values, axis=1)
+        return np.sort(self._quantile_sample, axis=1)
 
     @cached_property
     def _sorted_magnitudes(self) -> NDArray[np.float32]:
-        return np.sort(np.abs(self.values), axis=1)
+        return np.sort(np.abs(self._quantile_sample), axis=1)
+
+    @property
+    def _quantile_sample(self) -> NDArray[np.float32]:
+        if self.size <= QUANTILE_SAMPLE:
+            return self.values
+        return self.values[:, quantile_entries(self.size)]
 
     def quantile(self, probability: float) -> Float64:
-        """Quantile of the values, linear interpolation (type 7 of Hyndman and Fan 1996)."""
+        """Quantile of the values, linear interpolation (type 7 of Hyndman and Fan 1996).
+
+        Of more than `QUANTILE_SAMPLE` entries, those of `quantile_entries` are taken.
+        """
         return self.scale * _quantile(self._sorted, probability)
 
     def magnitude_quantile(self, probability: float) -> Float64:
-        """Quantile of the absolute values, linear interpolation."""
+        """Quantile of the absolute values, of the same entries as `quantile`."""
         return self.scale * _quantile(self._sorted_magnitudes, probability)
+
+    @cached_property
+    def zero_fraction(self) -> Float64:
+        """Fraction of entries that are exactly 0."""
+        return 1 - np.count_nonzero(self.values, axis=1) / self.size
+
+    @cached_property
+    def nonfinite_fraction(self) -> Float64:
+        """Fraction of entries that are NaN or infinite."""
+        if np.isfinite(self.mean_square).all():  # squares of float32 do not overflow in float64
+            return np.zeros(len(self.values))
+        return self.fraction(~np.isfinite(self.values))
 
     def fraction(self, mask: NDArray[np.bool_]) -> Float64:
         """Fraction of true entries of `mask`, which has the shape of the values."""
         return np.count_nonzero(mask, axis=1) / self.size
+
+
+@lru_cache
+def quantile_entries(size: int) -> NDArray[np.intp]:
+    """Return the `QUANTILE_SAMPLE` of `size` entries that quantiles are taken of.
+
+    Sorting all entries would take longer than a training step. A fixed random choice is the same
+    for every replica; the standard error of a quantile's probability p is
+    ``sqrt(p (1 - p) / QUANTILE_SAMPLE)``, 0.016 at the median.
+    """
+    chosen = np.random.default_rng(0).choice(size, QUANTILE_SAMPLE, replace=False)
+    return np.sort(chosen)
 
 
 def _quantile(rows: NDArray[np.float32], probability: float) -> Float64:
@@ -195,12 +231,12 @@ def standard_deviation(sample: Sample) -> Float64:
 
 def zero_fraction(sample: Sample) -> Float64:
     """Return the fraction of entries that are exactly 0."""
-    return sample.fraction(sample.values == 0)
+    return sample.zero_fraction
 
 
 def nonfinite_fraction(sample: Sample) -> Float64:
     """Return the fraction of entries that are NaN or infinite."""
-    return sample.fraction(~np.isfinite(sample.values))
+    return sample.nonfinite_fraction
 
 
 def quantile(probability: float) -> Callable[[Sample], Float64]:

@@ -15,7 +15,7 @@ from gradprop.datasets import Dataset
 from gradprop.initializers import stream_seed
 from gradprop.recording import Recorder, StackResult
 from gradprop.spec import Cell, Stack
-from gradprop.stacking import StackedNetwork, as_numpy
+from gradprop.stacking import StackedNetwork
 
 
 @dataclass
@@ -134,7 +134,7 @@ def train_stack(
                 recorder.evaluate_test()
                 if step == steps:
                     recorder.evaluate_final()
-        kernels = as_numpy(network.kernels) if step in probes else []
+        kernels = network.read_kernels() if step in probes else []
         with stopwatch.phase("train" if step else "first step"):
             record = network.step(batch)
             recorder.observe(step, record, batch)

@@ -1,0 +1,235 @@
+"""Training jobs: only missing cells are trained, and what counts as missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from gradprop import datasets, grid, jobs, provenance, tables
+from gradprop.spec import Cell, Shard
+from gradprop.tables import TABLES
+from tests.reference import make_cell
+
+SOURCE = Path(provenance.__file__).parents[1]
+DATA = {"name": "gaussian_mixture", "examples": 60, "classes": 3, "dimension": 5}
+
+CELLS = [
+    make_cell(seed=seed, initializer=initializer, depth=depth, width=5, batch_size=16)
+    for depth in (1, 2)
+    for initializer in ("glorot_normal", "zeros")
+    for seed in (0, 1)
+]
+
+Train = Callable[..., int]
+
+
+def make_shard(cells: Sequence[Cell]) -> Shard:
+    return Shard("shard", tuple(grid.stacks(cells)))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.npz"
+    datasets.write(datasets.create(DATA), path)
+    return path
+
+
+@pytest.fixture
+def train(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Return a job in this process, where TensorFlow's threads are already set."""
+    from gradprop import stacking
+
+    monkeypatch.setattr(stacking, "set_threads", lambda threads: None)
+
+    def run(cells: Sequence[Cell], folder: str = "results", stack_size: int = 40) -> int:
+        return jobs.train_shard(make_shard(cells), tmp_path / folder, data, 1, stack_size)
+
+    return run
+
+
+def python(code: str, *arguments: object) -> str:
+    """Run code in a fresh interpreter; return what it prints."""
+    run = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    return run.stdout
+
+
+def test_only_missing_cells_are_trained(train: Train) -> None:
+    assert train(CELLS[:3]) == 3
+    assert train(CELLS[:3]) == 0
+    assert train(CELLS) == 5
+    assert train(CELLS[::-1]) == 0
+    assert train(CELLS[:2]) == 0  # removing some trains nothing
+    assert train(CELLS) == 0  # and throws nothing away
+    changed = [replace(CELLS[0], learning_rate=0.7), replace(CELLS[0], epochs=2)]
+    assert train([*CELLS, *changed]) == 2
+    same = replace(CELLS[0], learning_rate=0.1, probes=3, use_bias=True, loss="auto")
+    assert train([same]) == 0
+
+
+@pytest.mark.parametrize("stack_size", [1, 3])
+def test_files_do_not_depend_on_runs_and_stacks(
+    train: Train, stack_size: int, tmp_path: Path
+) -> None:
+    train(CELLS, "one run")
+    train(CELLS[5:], "two runs", stack_size=stack_size)
+    train(CELLS[::-1], "two runs", stack_size=stack_size)
+    for table in TABLES:
+        paths = [tables.path_of(tmp_path / f, table, "shard") for f in ("one run", "two runs")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_other_data_is_other_work(train: Train, data: Path) -> None:
+    train(CELLS[:2])
+    data.unlink()
+    datasets.write(datasets.create({**DATA, "noise": 2.0}), data)
+    assert train(CELLS[:2]) == 2
+
+
+def test_other_code_is_other_work(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(CELLS[:2])
+    monkeypatch.setattr(provenance, "code_digest", lambda: "another")
+    assert train(CELLS[:1]) == 1
+    assert train(CELLS[:2]) == 1
+
+
+def test_a_run_is_noted(train: Train, tmp_path: Path) -> None:
+    train(CELLS[:3])
+    train(CELLS[:4])
+    train(CELLS[:4])
+    runs = pd.read_parquet(tables.path_of(tmp_path / "results", tables.RUNS, "shard"))
+    trained = [set(json.loads(cells)) for cells in runs["cells"]]
+    assert trained == [{cell.id for cell in CELLS[:3]}, {CELLS[3].id}]
+    assert set(json.loads(runs["versions"][0])) == {"python", *provenance.PACKAGES}
+    assert {"import", "build", "train", "write"} <= set(json.loads(runs["phase_seconds"][0]))
+    assert (runs["code"] == provenance.code_digest()).all()
+    assert (runs["cpu_seconds"] > 0).all()
+    assert (runs["peak_memory_mib"] > 1).all()
+
+
+def test_tensorflow_is_not_imported_when_nothing_is_missing(
+    train: Train, tmp_path: Path, data: Path
+) -> None:
+    train(CELLS[:2])
+    documents = [cell.document() for cell in CELLS[:2]]
+    code = """
+import json, sys
+from pathlib import Path
+from gradprop import grid, jobs
+from gradprop.spec import Cell, Component, Shard
+
+def component(document):
+    return Component(document.pop("name"), tuple(sorted(document.items())))
+
+cells = []
+for document in json.loads(sys.argv[1]):
+    for key in ("dataset", "initializer", "optimizer"):
+        document[key] = component(document[key])
+    cells.append(Cell(**document))
+shard = Shard("shard", tuple(grid.stacks(cells)))
+trained = jobs.train_shard(shard, Path(sys.argv[2]), Path(sys.argv[3]), 1, 40)
+print(json.dumps([trained, sorted({name.split(".")[0] for name in sys.modules})]))
+"""
+    trained, modules = json.loads(python(code, json.dumps(documents), tmp_path / "results", data))
+    assert trained == 0
+    assert "gradprop" in modules
+    assert not {"tensorflow", "keras"} & set(modules)
+
+
+# ------------------------------------------------------------------------------------- code
+
+
+def test_numeric_modules_are_those_that_training_imports() -> None:
+    code = "import sys, gradprop.training; print(*sys.modules)"
+    loaded = {name.split(".")[1] for name in python(code).split() if name.startswith("gradprop.")}
+    assert loaded == set(provenance.NUMERIC_MODULES)
+
+
+def copy_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copy = tmp_path / "package"
+    shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    return copy
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the package, of which the digest is taken from now on."""
+    return copy_package(tmp_path, monkeypatch)
+
+
+def edit(path: Path, pattern: str, replacement: str) -> None:
+    before = path.read_text(encoding="utf-8")
+    after, changes = re.subn(pattern, replacement, before, count=1, flags=re.DOTALL)
+    assert changes == 1
+    assert after != before
+    path.write_text(after, encoding="utf-8")
+
+
+def test_the_digest_does_not_depend_on_the_place(tmp_path: Path) -> None:
+    original = provenance.code_digest()
+    assert re.fullmatch("[0-9a-f]{12}", original)
+    with pytest.MonkeyPatch.context() as patch:
+        copy_package(tmp_path, patch)
+        assert provenance.code_digest() == original
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement"),
+    [
+        (r"\n\n\ndef ", "\n\n\n# A new comment.\ndef "),
+        (r'^r?""".*?"""', '"""Another docstring of the module."""'),
+        (r'"""Return the arithmetic mean\."""', '"""Give the mean."""'),
+        (r"\n\n\ndef ", "\n\n\n\n\ndef "),
+    ],
+    ids=["comment", "module docstring", "function docstring", "blank lines"],
+)
+def test_the_digest_ignores_comments_and_docstrings(
+    pattern: str, replacement: str, package: Path
+) -> None:
+    before = provenance.code_digest()
+    edit(package / "statistics.py", pattern, replacement)
+    assert provenance.code_digest() == before
+
+
+@pytest.mark.parametrize("module", provenance.NUMERIC_MODULES)
+def test_the_digest_sees_code_in_every_module(module: str, package: Path) -> None:
+    before = provenance.code_digest()
+    path = package / f"{module}.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\nADDED = 1\n", encoding="utf-8")
+    assert provenance.code_digest() != before
+
+
+def test_the_digest_sees_a_changed_number(package: Path) -> None:
+    before = provenance.code_digest()
+    edit(package / "recording.py", r"SMOOTHING_STEPS = \d+", "SMOOTHING_STEPS = 7")
+    changed = provenance.code_digest()
+    assert changed != before
+
+
+def test_the_digest_ignores_what_decides_no_number(package: Path) -> None:
+    before = provenance.code_digest()
+    edit(package / "tables.py", r"\n\n\ndef ", "\n\n\nADDED = 1\n\n\ndef ")
+    assert provenance.code_digest() == before
+
+
+def test_modules_exist() -> None:
+    paths: list[Any] = provenance.module_paths(provenance.NUMERIC_MODULES)
+    assert len(paths) == len(provenance.NUMERIC_MODULES)
+    assert all(Path(path).is_file() for path in paths)

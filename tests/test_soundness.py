@@ -1,0 +1,249 @@
+"""A cell's rows are the same bits whatever it is trained with: stack, order, threads, runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gradprop import datasets, initializers, networks, stacking, training
+from gradprop.activations import ACTIVATIONS
+from gradprop.datasets import Dataset
+from gradprop.initializers import INITIALIZERS
+from gradprop.recording import StackResult
+from gradprop.spec import Cell, Stack
+from tests.reference import make_cell, run_step
+
+ROOT = Path(__file__).parents[1]
+MOMENTUM = {"name": "sgd", "momentum": 0.9}
+
+# Every activation once, in shapes of which some fill whole vector registers and most do not.
+PROGRAMS: dict[str, dict[str, Any]] = {
+    "linear": {"width": 7, "batch_size": 5, "optimizer": "sgd"},
+    "tanh": {"width": 37, "batch_size": 13, "optimizer": MOMENTUM, "depth": 3},
+    "sigmoid": {"width": 7, "batch_size": 13, "optimizer": "adam"},
+    "softsign": {"width": 64, "batch_size": 9, "optimizer": "sgd", "dataset": "linear_teacher"},
+    "relu": {"width": 37, "batch_size": 9, "optimizer": "adam", "dataset": "linear_teacher"},
+    "leaky_relu": {"width": 64, "batch_size": 64, "optimizer": MOMENTUM},
+    "elu": {"width": 37, "batch_size": 5, "optimizer": "sgd", "use_bias": False},
+    "selu": {"width": 7, "batch_size": 9, "optimizer": MOMENTUM, "dataset": "linear_teacher"},
+    "gelu": {"width": 5, "batch_size": 13, "optimizer": "adam", "depth": 1},
+    "swish": {"width": 37, "batch_size": 11, "optimizer": "sgd", "loss": "output_sum"},
+}
+EVERY = pytest.mark.parametrize("activation", PROGRAMS)
+
+Rows = dict[str, dict[str, Any]]
+
+
+def forty_cells(activation: str, **changes: Any) -> list[Cell]:
+    """Return cells that differ in everything that may differ within a stack."""
+    names = [*INITIALIZERS, {"name": "normal", "stddev": 1.0}]
+    program = {"activation": activation, **PROGRAMS[activation], **changes}
+    return [
+        make_cell(
+            initializer=names[number % len(names)],
+            seed=number // 3,
+            learning_rate=0.002 * (1 + number % 5),
+            bias_std=0.1 * (number % 2),
+            target_loss=0.5 * (number % 3),
+            **program,
+        )
+        for number in range(40)
+    ]
+
+
+def train(cells: Sequence[Cell], dataset: Dataset) -> StackResult:
+    (result,) = training.train([Stack(tuple(cells))], dataset, training.Stopwatch(), "test")
+    return result
+
+
+def rows(result: StackResult) -> Rows:
+    """Return for every cell the bits of every column of its rows in every table."""
+    found: Rows = {}
+    for table in ("cells", "steps", "layers"):
+        frame: pd.DataFrame = getattr(result, table)
+        for cell, part in frame.groupby("cell"):
+            for name, column in part.items():
+                is_float = pd.api.types.is_float_dtype(column.dtype)
+                bits = column.to_numpy().tobytes() if is_float else column.astype(str).tolist()
+                found.setdefault(str(cell), {})[f"{table}.{name}"] = bits
+    return found
+
+
+def check_same(some: Rows, all_rows: Rows) -> None:
+    for cell, columns in some.items():
+        different = [name for name, bits in columns.items() if all_rows[cell][name] != bits]
+        assert not different, f"{cell}: {', '.join(different)}"
+
+
+def data_of(cell: Cell, blobs: Dataset, teacher: Dataset) -> Dataset:
+    return teacher if cell.dataset.name == "linear_teacher" else blobs
+
+
+def test_every_activation_has_a_program() -> None:
+    assert set(PROGRAMS) == set(ACTIVATIONS)
+
+
+@EVERY
+@pytest.mark.parametrize("epochs", [0, 1], ids=["eager", "compiled"])
+def test_a_cell_does_not_depend_on_its_stack(
+    activation: str, epochs: int, blobs: Dataset, teacher: Dataset
+) -> None:
+    """In stacks of 1, 3, 25 and 40, at any place."""
+    cells = forty_cells(activation, epochs=epochs)
+    dataset = data_of(cells[0], blobs, teacher)
+    together = rows(train(cells, dataset))
+    assert len(together) == 40
+    for some in ([cells[7]], [cells[39], cells[3], cells[16]], cells[:14:-1]):
+        alone = rows(train(some, dataset))
+        assert len(alone) == len(some)
+        check_same(alone, together)
+
+
+def test_constants_of_any_size(teacher: Dataset) -> None:
+    """TensorFlow's graph optimizer rewrites constants below 100 kB only, in another order."""
+    wide = {"name": "linear_teacher", "examples": 150, "dimension": 7, "outputs": 15}
+    dataset = datasets.generate(datasets.create(wide))
+    cells = forty_cells("tanh", dataset=wide, batch_size=63, width=5, depth=1)
+    assert 40 * 63 * 15 * 4 > 100 * 1024 > 3 * 63 * 15 * 4
+    check_same(rows(train(cells[:3], dataset)), rows(train(cells, dataset)))
+
+
+# ----------------------------------------------------------------------------------- threads
+
+
+def digests() -> dict[str, str]:
+    """Train a few programs, large ones among them; return a hash of the rows of each."""
+    mixture = {"name": "gaussian_mixture", "examples": 150, "classes": 3, "dimension": 7}
+    dataset = datasets.generate(datasets.create(mixture))
+    found = {}
+    for name, replicas, changes in (
+        ("tanh", 7, {"width": 257, "batch_size": 61}),
+        ("gelu", 40, {}),
+        ("swish", 25, {"width": 64, "batch_size": 64}),
+        ("relu", 1, {"width": 301, "batch_size": 120, "dataset": "gaussian_mixture"}),
+    ):
+        trained = rows(train(forty_cells(name, **changes)[:replicas], dataset))
+        text = repr(sorted((cell, sorted(bits.items())) for cell, bits in trained.items()))
+        found[name] = hashlib.sha256(text.encode()).hexdigest()
+    return found
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    code = (
+        "import json, sys\n"
+        "from gradprop import stacking\n"
+        "stacking.set_threads(int(sys.argv[1]))\n"
+        "from tests import test_soundness\n"
+        "print(json.dumps(test_soundness.digests()))\n"
+    )
+    path = os.pathsep.join([str(Path(stacking.__file__).parents[1]), str(ROOT)])
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, threads],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        for threads in ("1", "2")
+    ]
+    found = [json.loads(run.communicate()[0]) for run in runs]
+    assert len(found[0]) == 4
+    assert found[0] == found[1]
+
+
+# -------------------------------------------------------------------------------- divergence
+
+# Changes that make a cell's numbers leave the range of float32.
+DIVERGING: dict[str, dict[str, Any]] = {
+    "huge steps": {"learning_rate": 1e6},
+    "large steps": {"learning_rate": 30.0, "activation": "linear", "depth": 3},
+    "huge weights": {"initializer": {"name": "normal", "stddev": 1e20}},
+    "large weights": {"initializer": {"name": "normal", "stddev": 1e13}, "depth": 4},
+    "momentum": {"learning_rate": 1e6, "optimizer": MOMENTUM, "activation": "leaky_relu"},
+    "regression": {"learning_rate": 1e3, "dataset": "linear_teacher", "activation": "elu"},
+    "adam": {"initializer": {"name": "normal", "stddev": 1e30}, "optimizer": "adam"},
+}
+
+
+def diverging_cell(case: str) -> Cell:
+    changes = {"activation": "relu", "epochs": 2, "seed": 11, "probes": 6, **DIVERGING[case]}
+    return make_cell(**changes)
+
+
+def first_failure(cell: Cell, dataset: Dataset) -> tuple[int, int]:
+    """Return step and layer at which plain gradient descent leaves the range of float32."""
+    shapes = initializers.layer_shapes(dataset.x_train.shape[1], cell, dataset.outputs)
+    kernels = [initializers.draw_kernel(cell, n, s) for n, s in enumerate(shapes, start=1)]
+    biases = [np.zeros(out, np.float32) for _, out in shapes]
+    velocities = [np.zeros_like(value) for value in [*kernels, *biases]]
+    momentum = dict(cell.optimizer.parameters).get("momentum", 0.0)
+    loss = networks.resolve_loss(cell, dataset)
+    batches = training.minibatches(Stack((cell,)), len(dataset.x_train))
+    for step, (examples,) in enumerate(batches):
+        x, y = dataset.x_train[examples], dataset.y_train[examples]
+        exact = run_step(kernels, biases, cell.activation, loss, x, y)
+        for layer, z in enumerate(exact.preactivations, start=1):
+            if not np.isfinite(z.value.astype(np.float32)).all():
+                return step, layer
+        if not np.isfinite(exact.losses.value.astype(np.float32)).all():
+            return step, len(kernels)
+        gradients = [g.value for g in (*exact.gradients, *exact.bias_gradients)]
+        velocities = [
+            (momentum * velocity - cell.learning_rate * gradient).astype(np.float32)
+            for velocity, gradient in zip(velocities, gradients, strict=True)
+        ]
+        changed = [v + d for v, d in zip([*kernels, *biases], velocities, strict=True)]
+        kernels, biases = changed[: len(kernels)], changed[len(kernels) :]
+    raise AssertionError("minibatches never end")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("case", DIVERGING)
+def test_a_diverging_replica(case: str, blobs: Dataset, teacher: Dataset) -> None:
+    """It is marked, stays NaN, and leaves the bits of its neighbours as they were."""
+    bad = diverging_cell(case)
+    dataset = data_of(bad, blobs, teacher)
+    program = {"depth": bad.depth, "epochs": 2, "probes": 6, "batch_size": 13, "width": 7}
+    program |= {"activation": bad.activation, "optimizer": bad.optimizer.document()}
+    good = [
+        make_cell(seed=seed, learning_rate=0.01, dataset=bad.dataset.document(), **program)
+        for seed in range(4)
+    ]
+    result = train([*good[:2], bad, *good[2:]], dataset)
+    check_same(rows(train(good, dataset)), rows(result))
+
+    status = result.cells.set_index("cell")
+    assert (status.loc[[cell.id for cell in good], "status"] == "ok").all()
+    marked = status.loc[bad.id]
+    assert marked["status"] == "diverged"
+    found = (marked["first_bad_step"], marked["first_bad_layer"])
+    assert found == first_failure(bad, dataset)
+    assert np.isnan(marked[["final_train_loss", "final_test_loss"]].astype(float)).all()
+    steps = result.steps[result.steps["cell"] == bad.id]
+    late = steps["step"] >= found[0]
+    assert late.any()
+    assert (np.isfinite(steps["train_loss"]) == ~late).all()
+
+
+def test_the_first_bad_layer_by_hand(blobs: Dataset) -> None:
+    """Weights of 1e20 make z of 1e20, 1e40: the second layer is out of range, at once."""
+    result = train([diverging_cell("huge weights")], blobs)
+    (row,) = result.cells.to_dict("records")
+    assert (row["first_bad_step"], row["first_bad_layer"]) == (0, 2)
+    layers = result.layers[result.layers["step"] == 0].set_index("layer")
+    assert layers["preactivation_log10_mean_square"][1] == pytest.approx(40, abs=2)
+    assert not np.isfinite(layers["preactivation_log10_mean_square"][2])
+    assert layers["activation_nonfinite_fraction"][1] == 0
+    assert layers["activation_nonfinite_fraction"][2] > 0

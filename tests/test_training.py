@@ -1,0 +1,341 @@
+"""The training loop: steps, minibatches, probes, targets and statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from gradprop import networks, training
+from gradprop.datasets import Dataset
+from gradprop.recording import Recorder, StackResult, first_bad_layer, underflowed
+from gradprop.spec import Cell, Stack
+from gradprop.stacking import StackedNetwork, StepRecord
+from gradprop.training import minibatches, probe_steps, total_steps
+from tests.reference import make_cell
+
+import keras  # isort: skip
+import tensorflow as tf  # isort: skip
+
+
+def train(cells: Sequence[Cell], dataset: Dataset) -> StackResult:
+    (result,) = training.train([Stack(tuple(cells))], dataset, training.Stopwatch(), "test")
+    return result
+
+
+# ------------------------------------------------------------------------ steps and probes
+
+
+@pytest.mark.parametrize(
+    ("steps", "probes", "expected"),
+    [
+        (0, 10, [0]),
+        (1, 10, [0, 1]),
+        (100, 1, [0, 100]),
+        (100, 2, [0, 1, 100]),
+        (100, 3, [0, 1, 10, 100]),
+        (1000, 4, [0, 1, 10, 100, 1000]),
+        (5, 10, [0, 1, 2, 3, 4, 5]),
+        (16, 5, [0, 1, 2, 4, 8, 16]),
+    ],
+)
+def test_probe_steps(steps: int, probes: int, expected: list[int]) -> None:
+    assert probe_steps(steps, probes) == expected
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 220, 99_999])
+@pytest.mark.parametrize("probes", [1, 2, 10, 30])
+def test_probes_begin_and_end_with_the_training(steps: int, probes: int) -> None:
+    found = probe_steps(steps, probes)
+    assert found[0] == 0
+    assert found[-1] == steps
+    assert found == sorted(set(found))
+    assert len(found) <= probes + 1
+
+
+def test_total_steps() -> None:
+    assert total_steps(make_cell(batch_size=13, epochs=1), 120) == 9
+    assert total_steps(make_cell(batch_size=13, epochs=4), 120) == 36
+    assert total_steps(make_cell(batch_size=120, epochs=2), 120) == 2
+    assert total_steps(make_cell(epochs=0), 120) == 0
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_minibatch_larger_than_the_data(epochs: int, blobs: Dataset) -> None:
+    cell = make_cell(batch_size=121, epochs=epochs)
+    with pytest.raises(ValueError, match=r"batch_size 121 .*'gaussian_mixture' \(120 examples\)"):
+        train([cell], blobs)
+
+
+def test_tables_hold_every_probe(blobs: Dataset) -> None:
+    cells = [make_cell(seed=seed, depth=3, epochs=2, probes=4) for seed in range(2)]
+    result = train(cells, blobs)
+    probes = probe_steps(18, 4)
+    assert len(probes) == 5
+    ids = [cell.id for cell in cells]
+    steps = {(cell, step) for cell in ids for step in probes}
+    assert set(result.steps[["cell", "step"]].itertuples(index=False, name=None)) == steps
+    layers = {(*pair, layer) for pair in steps for layer in (1, 2, 3, 4)}
+    found = list(result.layers[["cell", "step", "layer"]].itertuples(index=False, name=None))
+    assert set(found) == layers
+    assert len(found) == len(layers)
+    assert result.cells["cell"].tolist() == ids
+
+
+# ------------------------------------------------------------------------------ minibatches
+
+
+def first_batches(cells: Sequence[Cell], count: int) -> NDArray[np.int32]:
+    """Return minibatches, (steps, replicas, batch)."""
+    return np.stack(list(islice(minibatches(Stack(tuple(cells)), 120), count)))
+
+
+def test_an_epoch_takes_every_example_once() -> None:
+    batches = first_batches([make_cell(batch_size=10), make_cell(batch_size=10, seed=1)], 36)
+    assert batches.shape == (36, 2, 10)
+    epochs = batches.reshape(3, 12, 2, 10)
+    for replica in range(2):
+        orders = [epoch[:, replica].ravel() for epoch in epochs]
+        for order in orders:
+            assert sorted(order) == list(range(120))
+        assert len({order.tobytes() for order in orders}) == 3
+
+
+def test_an_incomplete_minibatch_is_left_out() -> None:
+    batches = first_batches([make_cell(batch_size=50)], 3)
+    assert len(set(batches[:2].ravel())) == 100
+    assert len(set(batches[2].ravel())) == 50
+
+
+def test_minibatches_depend_on_nothing_but_the_seed() -> None:
+    cells = [
+        make_cell(seed=7),
+        make_cell(seed=8),
+        make_cell(seed=7, depth=9, width=3, initializer="zeros", learning_rate=2.0),
+        make_cell(seed=7, activation="relu", optimizer="adam", epochs=50),
+    ]
+    together = first_batches(cells, 20)
+    for other in (2, 3):
+        np.testing.assert_array_equal(together[:, 0], together[:, other])
+    assert (together[:, 0] != together[:, 1]).any()
+    np.testing.assert_array_equal(first_batches([cells[1]], 20)[:, 0], together[:, 1])
+
+
+# ------------------------------------------------------------------------- steps to target
+
+
+def recorder(targets: Sequence[float], dataset: Dataset) -> Recorder:
+    cells = [make_cell(target_loss=target, seed=n) for n, target in enumerate(targets)]
+    network: Any = SimpleNamespace()
+    return Recorder(Stack(tuple(cells)), network, dataset)
+
+
+def losses_record(losses: Sequence[float]) -> StepRecord:
+    """Return a step of a minibatch of two examples whose mean losses are `losses`."""
+    values = tf.constant([[0.5 * loss, 1.5 * loss] for loss in losses], tf.float32)
+    outputs = tf.zeros((len(losses), 2, 3))
+    return StepRecord(values, [outputs], [outputs], [outputs], [], [])
+
+
+def observe(recorder: Recorder, losses: Sequence[Sequence[float]]) -> list[int]:
+    examples = np.zeros((len(losses[0]), 2), np.int32)
+    for step, row in enumerate(losses):
+        recorder.observe(step, losses_record(row), examples)
+    return [int(step) for step in recorder.reached]
+
+
+def test_steps_to_target_by_hand(blobs: Dataset) -> None:
+    """The mean of the losses so far is 8, 6, 4.67, 3.75, 3.1: it first meets 4 in step 3."""
+    losses = [8, 4, 2, 1, 0.5]
+    for target, step in ((8, 0), (6, 1), (5, 2), (4, 3), (3.1, 4), (3, -1), (0, -1)):
+        assert observe(recorder([target], blobs), [[loss] for loss in losses]) == [step]
+
+
+def test_targets_are_met_by_the_mean_of_ten_losses(blobs: Dataset) -> None:
+    """A 1 for every 3: after ten more steps the threes are forgotten."""
+    losses = [3.0] * 20 + [1.0] * 20
+    steps = observe(recorder([2.0, 1.0, 2.5], blobs), [[loss] * 3 for loss in losses])
+    assert steps == [24, 29, 22]
+
+
+def test_a_diverged_replica_meets_no_target(blobs: Dataset) -> None:
+    losses = [[np.nan, 5.0], [1.0, np.inf], [1.0, 1.0], [1.0, 1.0]]
+    assert observe(recorder([4.0, 4.0], blobs), losses) == [-1, -1]
+
+
+def test_targets_of_a_training(blobs: Dataset) -> None:
+    cells = [make_cell(target_loss=target, epochs=3) for target in (0.0, 1e-9, 1e9)]
+    (none, never, at_once) = train(cells, blobs).cells["steps_to_target"]
+    assert pd.isna(none)
+    assert pd.isna(never)
+    assert at_once == 0
+
+
+# --------------------------------------------------------------------------------- statuses
+
+
+def test_first_bad_layer() -> None:
+    good, bad = np.zeros((2, 3, 4), np.float32), np.zeros((2, 3, 4), np.float32)
+    bad[1, 2, 3] = np.inf
+    assert first_bad_layer([good, bad, bad], 1) == 2
+    assert first_bad_layer([good, bad, bad], 0) == 3
+
+
+def test_underflowed_by_hand() -> None:
+    """Log10 magnitudes layer by layer, one replica a column."""
+    inf = np.inf
+    magnitudes = np.array(
+        [
+            # lost at -44, true zero, never small, small but there, zero all along, jump to zero
+            [-10.0, -1.0, -1.0, -10.0, -inf, -3.0],
+            [-44.0, -inf, -1.0, -36.0, -inf, -29.0],
+            [-inf, -inf, -1.0, -40.0, -inf, -inf],
+        ]
+    )
+    expected = [True, False, False, False, False, False]
+    assert underflowed(magnitudes[None]).tolist() == expected
+    fine = np.zeros_like(magnitudes)
+    assert underflowed(np.stack([fine, magnitudes])).tolist() == expected
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("activation", "epochs"), [("sigmoid", 0), ("tanh", 1)])
+def test_underflow_is_told_from_true_zeros(activation: str, epochs: int, blobs: Dataset) -> None:
+    """Weights of 1e-8 lose the signal in five layers; zeros never had one."""
+    initializers = [{"name": "normal", "stddev": 1e-8}, "zeros", "glorot_normal"]
+    cells = [
+        make_cell(initializer=i, depth=10, activation=activation, epochs=epochs)
+        for i in initializers
+    ]
+    result = train(cells, blobs)
+    assert result.cells["status"].tolist() == ["underflowed", "ok", "ok"]
+    assert result.cells["first_bad_step"].isna().all()
+    tiny, zero, _ = (
+        result.layers[(result.layers["cell"] == cell.id) & (result.layers["step"] == 0)]
+        for cell in cells
+    )
+    for part in (tiny, zero):
+        assert part["signal_zero_fraction"].iloc[0] == 1
+        assert part["signal_log10_rms"].iloc[-1] > -1
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_forward_signal_that_underflows(blobs: Dataset) -> None:
+    small = make_cell(
+        initializer={"name": "normal", "stddev": 1e-8}, depth=10, activation="linear", epochs=0
+    )
+    (row,) = train([small], blobs).cells.to_dict("records")
+    assert row["status"] == "underflowed"
+
+
+def test_cells_that_are_only_measured(blobs: Dataset) -> None:
+    (row,) = train([make_cell(epochs=0)], blobs).cells.to_dict("records")
+    assert row["status"] == "ok"
+    assert np.isnan(row["final_train_loss"])
+    assert np.isnan(row["final_test_accuracy"])
+
+
+# ---------------------------------------------------------------- against a loop with Keras
+
+
+class KerasRun:
+    """A cell trained by Keras on the same minibatches; test loss and accuracy before steps."""
+
+    def __init__(self, cell: Cell, dataset: Dataset) -> None:
+        self.model = networks.build_model(cell, dataset)
+        self.dataset = dataset
+        loss: keras.losses.Loss = keras.losses.MeanSquaredError()
+        metrics: list[Any] = []
+        if dataset.task == "classification":
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            metrics = ["accuracy"]
+        self.model.compile(networks.build_optimizer(cell), loss, metrics=metrics)
+        steps = total_steps(cell, len(dataset.x_train))
+        probes = probe_steps(steps, cell.probes)
+        batches: Iterator[Any] = minibatches(Stack((cell,)), len(dataset.x_train))
+        self.losses: list[float] = []
+        self.tests: dict[int, list[float]] = {}
+        for step, (examples,) in zip(range(steps), batches, strict=False):
+            if step in probes:
+                self.tests[step] = self.evaluate("test")
+            x, y = dataset.x_train[examples], dataset.y_train[examples]
+            metrics = self.model.train_on_batch(x, y)
+            self.model.reset_metrics()
+            self.losses.append(float(np.atleast_1d(metrics)[0]))
+        self.tests[steps] = self.evaluate("test")
+        self.train = self.evaluate("train")
+
+    def evaluate(self, part: str) -> list[float]:
+        """Return loss and accuracy, NaN for regression."""
+        x, y = getattr(self.dataset, f"x_{part}"), getattr(self.dataset, f"y_{part}")
+        found = np.atleast_1d(self.model.evaluate(x, y, verbose=0)).tolist()
+        return [*found, np.nan][:2]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_losses_are_those_of_keras(
+    task: str, optimizer: str, blobs: Dataset, teacher: Dataset
+) -> None:
+    """At every probe before its step, and at the end without the last probe's update."""
+    dataset = blobs if task == "classification" else teacher
+    rate = 0.5 if optimizer == "sgd" else 0.05
+    cell = make_cell(optimizer=optimizer, learning_rate=rate, batch_size=17, probes=4)
+    other = make_cell(optimizer=optimizer, learning_rate=rate / 2, batch_size=17, probes=4, seed=3)
+    result = train([other, cell], dataset)
+    expected = KerasRun(cell, dataset)
+    steps = result.steps[result.steps["cell"] == cell.id]
+    assert steps["step"].tolist() == list(expected.tests) == [0, 1, 2, 4, 7]
+    tests = np.array(list(expected.tests.values()))
+    assert (np.abs(np.diff(tests[:, 0])) > 1e-3 * tests[1:, 0]).all()  # a step more would show
+    np.testing.assert_allclose(steps[["test_loss", "test_accuracy"]], tests, rtol=2e-4)
+    # A probe's training loss is the mean of the last ten minibatches, its own included.
+    for step, loss in zip(steps["step"][:-1], steps["train_loss"][:-1], strict=True):
+        assert loss == pytest.approx(np.mean(expected.losses[: step + 1]), rel=2e-4)
+    final = result.cells.set_index("cell").loc[cell.id]
+    for part, values in (("train", expected.train), ("test", expected.tests[7])):
+        found = final[[f"final_{part}_loss", f"final_{part}_accuracy"]].astype(float)
+        np.testing.assert_allclose(found, values, rtol=2e-4)
+
+
+def test_the_last_update_belongs_to_no_result(
+    blobs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network that is left has made one step more than the final evaluation has seen."""
+    kept: list[StackedNetwork] = []
+
+    def keep(*arguments: Any) -> StackedNetwork:
+        kept.append(StackedNetwork(*arguments))
+        return kept[0]
+
+    monkeypatch.setattr(training, "StackedNetwork", keep)
+    cell = make_cell(learning_rate=0.5)
+    result = train([cell], blobs)
+    outputs = kept[0].predict(blobs.x_train)[0]
+    after = keras.losses.sparse_categorical_crossentropy(blobs.y_train, outputs, from_logits=True)
+    final = result.cells["final_train_loss"][0]
+    assert abs(float(np.mean(after)) - final) > 1e-3 * final
+
+
+def test_accuracy_by_chance(blobs: Dataset, teacher: Dataset) -> None:
+    assert train([make_cell(epochs=0)], blobs).cells["chance_accuracy"][0] == 1 / 3
+    (row,) = train([make_cell(epochs=0)], teacher).cells.to_dict("records")
+    assert np.isnan(row["chance_accuracy"])
+
+
+def test_evaluation_in_parts(blobs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set larger than one evaluation batch gives what it gives in one piece."""
+    from gradprop import recording
+
+    cell = make_cell(epochs=1)
+    whole = train([cell], blobs).cells
+    monkeypatch.setattr(recording, "EVALUATION_BATCH", 32)
+    parts = train([cell], blobs).cells
+    for name in ("final_train_loss", "final_test_loss", "final_train_accuracy"):
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5)
