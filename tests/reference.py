@@ -131,10 +131,11 @@ def run_step(
         preactivations.append(z)
         if layer < depth:
             value = phi.function(z.value)
-            # TensorFlow's exp(z) - 1 has terms of 1, however small z is.
-            terms = np.where(z.value < 0, 2, 0) if activation in ("elu", "selu") else 0
+            terms = np.abs(value)
+            if activation in ("elu", "selu"):  # exp(z) - 1 has terms of 1, however small z is
+                terms = terms + 2 * (z.value < 0)
             error = np.abs(phi.derivative(z.value)) * z.error
-            layer_inputs.append(Bounded(value, error + ROUNDING * (np.abs(value) + terms)))
+            layer_inputs.append(Bounded(value, error + ROUNDING * terms))
     outputs = preactivations[-1]
     losses, signal = loss_and_signal(loss, outputs, targets)
     signals = [signal]

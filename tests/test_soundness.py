@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradprop import datasets, initializers, networks, stacking, training
+from gradprop import datasets, initializers, networks, optimizers, stacking, training
 from gradprop.activations import ACTIVATIONS
 from gradprop.datasets import Dataset
 from gradprop.initializers import INITIALIZERS
@@ -188,7 +188,7 @@ def first_failure(cell: Cell, dataset: Dataset) -> tuple[int, int]:
     kernels = [initializers.draw_kernel(cell, n, s) for n, s in enumerate(shapes, start=1)]
     biases = [np.zeros(out, np.float32) for _, out in shapes]
     velocities = [np.zeros_like(value) for value in [*kernels, *biases]]
-    momentum = dict(cell.optimizer.parameters).get("momentum", 0.0)
+    momentum = optimizers.parameters(cell.optimizer).get("momentum", 0.0)
     loss = networks.resolve_loss(cell, dataset)
     batches = training.minibatches(Stack((cell,)), len(dataset.x_train))
     for step, (examples,) in enumerate(batches):
@@ -215,7 +215,13 @@ def test_a_diverging_replica(case: str, blobs: Dataset, teacher: Dataset) -> Non
     """It is marked, stays NaN, and leaves the bits of its neighbours as they were."""
     bad = diverging_cell(case)
     dataset = data_of(bad, blobs, teacher)
-    program = {"depth": bad.depth, "epochs": 2, "probes": 6, "batch_size": 13, "width": 7}
+    program: dict[str, Any] = {
+        "depth": bad.depth,
+        "epochs": 2,
+        "probes": 6,
+        "batch_size": 13,
+        "width": 7,
+    }
     program |= {"activation": bad.activation, "optimizer": bad.optimizer.document()}
     good = [
         make_cell(seed=seed, learning_rate=0.01, dataset=bad.dataset.document(), **program)

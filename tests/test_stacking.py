@@ -70,6 +70,7 @@ class KerasNetwork:
         self.loss = networks.resolve_loss(cells[0], dataset)
         for optimizer in self.optimizers:
             optimizer.build(self.variables)
+        self.step: Any = tf.function(self._step)
 
     @property
     def variables(self) -> list[Any]:
@@ -90,8 +91,7 @@ class KerasNetwork:
             return keras.losses.mean_squared_error(targets, outputs)
         return keras.losses.sparse_categorical_crossentropy(targets, outputs, from_logits=True)
 
-    @tf.function
-    def step(self, x: Any, y: Any) -> KerasStep:
+    def _step(self, x: Any, y: Any) -> KerasStep:
         """Run forward and backward, without an update."""
         preactivations = []
         with tf.GradientTape() as tape:

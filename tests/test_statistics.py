@@ -12,7 +12,15 @@ import pytest
 from numpy.typing import NDArray
 
 from gradprop.activations import ACTIVATIONS, SATURATION_LEVEL
-from gradprop.statistics import PRESETS, STATISTICS, LayerRecord, Sample, measure
+from gradprop.statistics import (
+    PRESETS,
+    QUANTILE_SAMPLE,
+    STATISTICS,
+    LayerRecord,
+    Sample,
+    measure,
+    quantile_entries,
+)
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -73,10 +81,11 @@ CASES = [*map(str, RANGES), *SPECIAL]
 
 def select(record: LayerRecord, replicas: list[int]) -> LayerRecord:
     names = ("gradient", "signal", "preactivation", "activation", "weight", "update")
-    samples = {name: getattr(record, name) for name in names}
-    return replace(
-        record, **{name: Sample(s.values[replicas], s.scale) for name, s in samples.items()}
-    )
+    samples: dict[str, Any] = {}
+    for name in names:
+        sample: Sample = getattr(record, name)
+        samples[name] = Sample(sample.values[replicas], sample.scale)
+    return replace(record, **samples)
 
 
 # ------------------------------------------------------------------------------ brute force
@@ -238,6 +247,32 @@ def test_quantiles_beside_infinity() -> None:
     np.testing.assert_array_equal(sample.quantile(0.75), [np.inf, 2.5, np.inf])
 
 
+def test_quantiles_of_many_entries_are_those_of_a_fixed_sample() -> None:
+    size = QUANTILE_SAMPLE + 1
+    chosen = quantile_entries(size)
+    assert len(set(chosen.tolist())) == len(chosen) == QUANTILE_SAMPLE
+    assert 0 <= chosen.min() <= chosen.max() < size
+    values = entries(np.random.default_rng(0), (3, 64 * 64), (-2, 2))
+    sample = Sample(values)
+    for probability in (0.02, 0.05, 0.5, 0.95, 0.98):
+        part = values[:, quantile_entries(64 * 64)].astype(np.float64)
+        expected = np.quantile(part, probability, axis=1)
+        np.testing.assert_allclose(sample.quantile(probability), expected, rtol=1e-12)
+        expected = np.quantile(np.abs(part), probability, axis=1)
+        found = sample.magnitude_quantile(probability)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        # Four standard errors of the share of all entries that lie below.
+        below = (np.abs(values) <= found[:, None]).mean(axis=1)
+        error = np.sqrt(probability * (1 - probability) / QUANTILE_SAMPLE)
+        np.testing.assert_allclose(below, probability, atol=4 * error)
+
+
+def test_quantiles_of_few_entries_are_exact() -> None:
+    values = entries(np.random.default_rng(0), (2, QUANTILE_SAMPLE), (-2, 2))
+    expected = np.quantile(values.astype(np.float64), 0.3, axis=1)
+    np.testing.assert_allclose(Sample(values).quantile(0.3), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("scale", [1.0, 64.0, 0.3])
 def test_scale_multiplies_the_quantity(scale: float) -> None:
     values = entries(np.random.default_rng(0), (4, 33), (-1, 1))
@@ -259,8 +294,9 @@ def slopes_beyond(function: str, z: Float64) -> Float64:
     """Return the largest |phi'| from z outwards, in units of the largest of all."""
     derivative = ACTIVATIONS[function].derivative
     outwards = z[..., None] + np.sign(z)[..., None] * np.linspace(0, 20, 801)
-    largest = np.abs(derivative(np.linspace(-20, 20, 400_001))).max()
-    return np.abs(derivative(outwards)).max(axis=-1) / largest
+    largest = float(np.abs(derivative(np.linspace(-20, 20, 400_001))).max())
+    beyond: Float64 = np.abs(derivative(outwards)).max(axis=-1)
+    return beyond / largest
 
 
 def with_preactivations(function: str, z: Float32) -> LayerRecord:
@@ -329,5 +365,6 @@ def test_sums_of_a_row_do_not_depend_on_their_neighbours(size: int) -> None:
 
 
 def test_only_what_is_asked_for_is_computed() -> None:
-    record: Any = replace(make_record(), weight=None)
+    nothing: Any = None
+    record = replace(make_record(), weight=nothing)
     assert list(measure(record, ["gradient_mean"])) == ["gradient_mean"]

@@ -111,7 +111,8 @@ class Recorder:
 
     def observe(self, step: int, record: StepRecord, examples: NDArray[np.int32]) -> None:
         """Note the losses of one step; find out which replicas went bad in it."""
-        losses = record.losses.numpy().mean(axis=1, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            losses = record.losses.numpy().mean(axis=1, dtype=np.float64)
         self.recent_losses.append(losses)
         outputs = record.activations[-1].numpy()
         self.recent_accuracies.append(self._accuracy(outputs, self.dataset.y_train[examples]))
