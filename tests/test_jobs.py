@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from gradprop import datasets, grid, jobs, provenance, tables
-from gradprop.spec import Cell, Shard
+from gradprop.spec import Cell, Shard, Stack
 from gradprop.tables import TABLES
 from tests.reference import make_cell
 
@@ -26,9 +26,13 @@ DATA = {"name": "gaussian_mixture", "examples": 60, "classes": 3, "dimension": 5
 
 CELLS = [
     make_cell(seed=seed, initializer=initializer, depth=depth, width=5, batch_size=16)
-    for depth in (1, 2)
-    for initializer in ("glorot_normal", "zeros")
-    for seed in (0, 1)
+    for depth, initializer, seed in (
+        (1, "glorot_normal", 0),
+        (1, "glorot_normal", 1),
+        (1, "zeros", 0),
+        (2, "glorot_normal", 0),
+        (2, "he_normal", 3),
+    )
 ]
 
 Train = Callable[..., int]
@@ -47,13 +51,24 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def train(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """Return a job in this process, where TensorFlow's threads are already set."""
-    from gradprop import stacking
+    """Return a job in this process (where TensorFlow's threads are set) that counts cells."""
+    from gradprop import stacking, training
 
+    trained: list[Cell] = []
+    train_all = training.train
+
+    def spy(stacks: list[Stack], *arguments: Any) -> Iterator[Any]:
+        trained.extend(cell for stack in stacks for cell in stack.cells)
+        return train_all(stacks, *arguments)
+
+    monkeypatch.setattr(training, "train", spy)
     monkeypatch.setattr(stacking, "set_threads", lambda threads: None)
 
     def run(cells: Sequence[Cell], folder: str = "results", stack_size: int = 40) -> int:
-        return jobs.train_shard(make_shard(cells), tmp_path / folder, data, 1, stack_size)
+        trained.clear()
+        count = jobs.train_shard(make_shard(cells), tmp_path / folder, data, 1, stack_size)
+        assert count == len(trained) == len(set(trained) & set(cells))
+        return count
 
     return run
 
@@ -73,7 +88,7 @@ def python(code: str, *arguments: object) -> str:
 def test_only_missing_cells_are_trained(train: Train) -> None:
     assert train(CELLS[:3]) == 3
     assert train(CELLS[:3]) == 0
-    assert train(CELLS) == 5
+    assert train(CELLS) == 2
     assert train(CELLS[::-1]) == 0
     assert train(CELLS[:2]) == 0  # removing some trains nothing
     assert train(CELLS) == 0  # and throws nothing away
@@ -83,12 +98,12 @@ def test_only_missing_cells_are_trained(train: Train) -> None:
     assert train([same]) == 0
 
 
-@pytest.mark.parametrize("stack_size", [1, 3])
+@pytest.mark.parametrize("stack_size", [1, 2])
 def test_files_do_not_depend_on_runs_and_stacks(
     train: Train, stack_size: int, tmp_path: Path
 ) -> None:
     train(CELLS, "one run")
-    train(CELLS[5:], "two runs", stack_size=stack_size)
+    train(CELLS[1:3], "two runs", stack_size=stack_size)
     train(CELLS[::-1], "two runs", stack_size=stack_size)
     for table in TABLES:
         paths = [tables.path_of(tmp_path / f, table, "shard") for f in ("one run", "two runs")]

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from gradprop import networks, training
 from gradprop.datasets import Dataset
+from gradprop.initializers import draw_kernel, layer_shapes
 from gradprop.recording import Recorder, StackResult, first_bad_layer, underflowed
 from gradprop.spec import Cell, Stack
 from gradprop.stacking import StackedNetwork, StepRecord
-from gradprop.training import minibatches, probe_steps, total_steps
-from tests.reference import make_cell
+from gradprop.training import ScheduleError, minibatches, probe_steps, total_steps
+from tests.reference import make_cell, run_step
 
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
@@ -69,7 +70,9 @@ def test_total_steps() -> None:
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_a_minibatch_larger_than_the_data(epochs: int, blobs: Dataset) -> None:
     cell = make_cell(batch_size=121, epochs=epochs)
-    with pytest.raises(ValueError, match=r"batch_size 121 .*'gaussian_mixture' \(120 examples\)"):
+    with pytest.raises(
+        ScheduleError, match=r"batch_size 121 .*'gaussian_mixture' \(120 examples\)"
+    ):
         train([cell], blobs)
 
 
@@ -302,6 +305,53 @@ def test_losses_are_those_of_keras(
     for part, values in (("train", expected.train), ("test", expected.tests[7])):
         found = final[[f"final_{part}_loss", f"final_{part}_accuracy"]].astype(float)
         np.testing.assert_allclose(found, values, rtol=2e-4)
+
+
+def log10_rms(values: NDArray[np.float64]) -> float:
+    return float(np.log10(np.sqrt(np.mean(values**2))))
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_the_first_probe_by_brute_force(epochs: int, use_bias: bool, blobs: Dataset) -> None:
+    """Of the second of two replicas: signals of single examples, weights before the update."""
+    options = {"depth": 3, "activation": "gelu", "learning_rate": 0.2, "use_bias": use_bias}
+    cells = [make_cell(seed=seed, epochs=epochs, **options) for seed in (5, 6)]
+    result = train(cells, blobs)
+    cell = cells[1]
+    (examples,) = first_batches([cell], 1)[0]
+    x, y = blobs.x_train[examples], blobs.y_train[examples]
+    shapes = layer_shapes(7, cell, 3)
+    kernels = [draw_kernel(cell, n, shape) for n, shape in enumerate(shapes, start=1)]
+    exact = run_step(kernels, [], cell.activation, "cross_entropy", x, y)
+    rows = result.layers[(result.layers["cell"] == cell.id) & (result.layers["step"] == 0)]
+    assert rows["layer"].tolist() == [1, 2, 3, 4]
+    layers = rows.to_dict("list")
+    gradients = [gradient.value for gradient in exact.gradients]
+    weights = [kernel.astype(np.float64) for kernel in kernels]
+    norm = np.linalg.norm
+    expected = {
+        "gradient_log10_rms": [log10_rms(g) for g in gradients],
+        "signal_log10_rms": [log10_rms(d.value) for d in exact.signals],
+        "signal_log10_q50": [np.log10(np.median(np.abs(d.value))) for d in exact.signals],
+        "preactivation_log10_mean_square": [2 * log10_rms(z.value) for z in exact.preactivations],
+        "activation_std": [h.value.std() for h in exact.activations],
+        "weight_log10_norm": [np.log10(norm(w)) for w in weights],
+        "log10_update_ratio": [
+            np.log10(0.2 * norm(g) / norm(w)) for g, w in zip(gradients, weights, strict=True)
+        ],
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(layers[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+    (step,) = result.steps[(result.steps["cell"] == cell.id) & (result.steps["step"] == 0)].to_dict(
+        "records"
+    )
+    assert step["train_loss"] == pytest.approx(exact.losses.value.mean(), rel=1e-6)
+    right = (exact.activations[-1].value.argmax(axis=1) == y).mean()
+    assert step["train_accuracy"] == right
+    total = np.sqrt(sum(norm(g) ** 2 for g in gradients))
+    assert step["gradient_log10_norm"] == pytest.approx(np.log10(total), abs=1e-6)
+    assert step["learning_rate"] == 0.2
 
 
 def test_the_last_update_belongs_to_no_result(

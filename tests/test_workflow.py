@@ -219,7 +219,7 @@ def test_tables_agree_with_plain_keras_and_float64(built: Workspace) -> None:
             chosen = next(batches)[0]
             x, y = data.x_train[chosen], data.y_train[chosen]
             if step in probed:
-                compare(model, cell, x, y, layers.loc[(cell.id, step)])
+                compare(model, cell, x, y, layers.loc[[(cell.id, step)]])
                 accuracy = np.mean(model.predict(data.x_test, verbose=0).argmax(1) == data.y_test)
                 assert steps.loc[(cell.id, step), "test_accuracy"] == pytest.approx(accuracy)
             with tf.GradientTape() as tape:

@@ -78,6 +78,8 @@ def quartiles(rows: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame
         Columns `by`, ``median``, ``low`` (25 %), ``high`` (75 %), ``seeds`` (finite values),
         ``zero`` (values of ``-inf``: exact zeros of a logarithm) and ``lost`` (NaN or inf).
     """
+    if rows.empty:
+        return pd.DataFrame(columns=[*by, "median", "low", "high", "seeds", "zero", "lost"])
     finite = rows[value].where(np.isfinite(rows[value].astype(float)))
     keys = [rows[name] for name in by]
     groups = finite.groupby(keys, sort=False)

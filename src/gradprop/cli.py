@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gradprop import __version__, files
+from gradprop.errors import GradpropError
 from gradprop.spec import Component
 
 
@@ -97,14 +98,10 @@ def write_html(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    from gradprop.config import ConfigError
-    from gradprop.datasets import ChangedDataError
-    from gradprop.report import ReportError
-
     options = parse_arguments(arguments)
     try:
         options.run(options)
-    except (ConfigError, ChangedDataError, ReportError) as error:
+    except GradpropError as error:
         print(f"gradprop: {error}", file=sys.stderr)
         return 1
     return 0

@@ -11,6 +11,8 @@ from typing import Any
 import jsonschema
 import yaml
 
+from gradprop.errors import GradpropError
+
 MOST_ERRORS = 5
 _LONGEST = 80
 
@@ -24,7 +26,7 @@ _TYPES = {
 }
 
 
-class ConfigError(Exception):
+class ConfigError(GradpropError):
     """The configuration can't be used; the message says which file, key and value, and why."""
 
 

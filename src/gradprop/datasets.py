@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop import files
+from gradprop.errors import GradpropError
 from gradprop.spec import NUMERICS, Component, Scalar
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
 
-class ChangedDataError(Exception):
+class ChangedDataError(GradpropError):
     """A generator gives other arrays than those that results were computed from."""
 
 

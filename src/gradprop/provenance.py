@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent
 NUMERIC_MODULES = (
     "activations",
     "datasets",
+    "errors",
     "files",
     "initializers",
     "networks",

@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from gradprop import config, files, tables
 from gradprop import studies as prose
+from gradprop.errors import GradpropError
 from gradprop.spec import Cell, Study, digest
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -63,7 +64,7 @@ _SAFE = " !$&'()*+,-./:;=?@[]^_`{|}~"
 _NUMBER = re.compile("\0(.+?)\0")
 
 
-class ReportError(Exception):
+class ReportError(GradpropError):
     """The report can't be written; the message says what is missing and how to make it."""
 
 

@@ -12,10 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop.datasets import Dataset
+from gradprop.errors import GradpropError
 from gradprop.initializers import stream_seed
 from gradprop.recording import Recorder, StackResult
 from gradprop.spec import Cell, Stack
 from gradprop.stacking import StackedNetwork
+
+
+class ScheduleError(GradpropError):
+    """A cell can't be trained as its schedule says."""
 
 
 @dataclass
@@ -78,11 +83,11 @@ def total_steps(cell: Cell, examples: int) -> int:
 
     Raises
     ------
-    ValueError
+    ScheduleError
         If a minibatch is larger than the training set.
     """
     if cell.batch_size > examples:
-        raise ValueError(
+        raise ScheduleError(
             f"batch_size {cell.batch_size} is larger than the training set of "
             f"{cell.dataset.label!r} ({examples} examples)"
         )

@@ -17,11 +17,14 @@ from typing import Any
 
 from gradprop import files
 from gradprop.figures import layers, mechanism, style, training
-from gradprop.figures.data import Kind, StudyTables
+from gradprop.figures.data import FigureError, Kind, StudyTables
 from gradprop.spec import Study, canonical_json
+
+__all__ = ["FORMATS", "KINDS", "FigureError", "StudyTables", "draw_figure", "draw_study"]
 
 KINDS: dict[str, Kind] = {**mechanism.KINDS, **layers.KINDS, **training.KINDS}
 FORMATS = ("svg", "pdf", "png")
+NOTHING = "No network of this study has what this figure shows."
 
 
 def draw_study(study: Study, results: Path, reports: Path) -> list[str]:
@@ -62,13 +65,13 @@ def draw_figure(tables: StudyTables, name: str, options: Mapping[str, Any], repo
     complete = all(path.exists() for path in [sidecar, data.with_suffix(".csv"), *pictures])
     if complete and json.loads(sidecar.read_text(encoding="utf-8"))["key"] == key:
         return False
-    figure = kind.draw(rows, options)
+    figure = style.note(NOTHING) if rows.empty else kind.draw(rows, options)
     style.save(figure, pictures)
     files.write_text(data.with_suffix(".csv"), numbers)
     text = {
         "title": options["title"],
         "caption": options.get("caption", ""),
-        "alt": kind.describe(rows, options),
+        "alt": NOTHING if rows.empty else kind.describe(rows, options),
         "key": key,
     }
     files.write_text(sidecar, json.dumps(text, indent=1, ensure_ascii=False) + "\n")

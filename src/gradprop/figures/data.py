@@ -12,10 +12,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradprop import tables
+from gradprop.errors import GradpropError
 from gradprop.grid import select
 from gradprop.spec import Study
 
 Options = Mapping[str, Any]
+
+
+class FigureError(GradpropError):
+    """A figure can't be drawn from this study; the message says what it needs."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables
+from gradprop.figures.data import FigureError, Kind, Options, StudyTables
 from gradprop.spec import Component
 from gradprop.theory import log_growth_mean
 
@@ -46,12 +46,19 @@ def scaled_identities(tables: StudyTables) -> pd.DataFrame:
     cells = tables.cells[tables.cells["initializer"].str.match(r"identity\b")]
     cells = cells.assign(c=cells["initializer"].map(gain), matrices=cells["depth"] + 1)
     columns = ["cell", "layer", "preactivation_log10_mean_square", "gradient_log10_rms"]
-    rows = tables.layers[columns].merge(cells[["cell", "c", "matrices"]], on="cell")
+    rows = tables.layers[columns].merge(cells[["cell", "c", "matrices", "seed"]], on="cell")
     unit = rows[rows["c"] == 1.0].rename(columns={"gradient_log10_rms": "unit_gradient"})
-    inputs = unit["preactivation_log10_mean_square"].iloc[0] / 2  # W = I: the input itself
-    rows = rows.merge(unit[["matrices", "layer", "unit_gradient"]], on=["matrices", "layer"])
+    if unit.empty:
+        raise FigureError(
+            "figures of the scaled identity compare with c = 1: the grid needs the initializer "
+            "identity with gain 1"
+        )
+    # With W = I what comes out is what went in.
+    inputs = unit.groupby("seed")["preactivation_log10_mean_square"].first() / 2
+    keys = ["seed", "matrices", "layer"]
+    rows = rows.merge(unit[[*keys, "unit_gradient"]], on=keys)
     return rows.assign(
-        output=rows["preactivation_log10_mean_square"] / 2 - inputs,
+        output=rows["preactivation_log10_mean_square"] / 2 - rows["seed"].map(inputs),
         gradient=rows["gradient_log10_rms"] - rows["unit_gradient"],
     )[["c", "matrices", "layer", "output", "gradient"]]
 

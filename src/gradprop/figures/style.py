@@ -118,6 +118,7 @@ def grid(
     All grids have the same total width, so that text has one size throughout the report; a
     single panel gets half of it.
     """
+    height = max(height, 1.4)  # a panel needs room for its labels
     columns = rows[column].nunique() if column is not None else 1
     width = WIDTH / max(columns, 2)
     facets = sns.FacetGrid(
@@ -201,6 +202,14 @@ def finish(
     figure.tight_layout(
         rect=(left, (below + (0.24 if xlabel else 0.0)) / total, right, 1), h_pad=0.9
     )
+    return figure
+
+
+def note(text: str) -> Figure:
+    """Return a figure that says why there is nothing to draw."""
+    figure, axes = panels(1, height=1.4)
+    axes[0].axis("off")
+    axes[0].text(0.5, 0.5, text, ha="center", va="center")
     return figure
 
 

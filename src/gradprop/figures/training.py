@@ -61,6 +61,8 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
 def _loss_limits(rows: pd.DataFrame) -> tuple[float, float]:
     """Return limits that show learning; exploding losses leave the panel at the top."""
     finite = rows["median"][np.isfinite(rows["median"]) & (rows["median"] > 0)]
+    if finite.empty:
+        return 0.1, 10.0
     start = float(finite[rows["step"] == rows["step"].min()].median())
     return max(float(finite.min()) / 1.3, start * 1e-4), min(float(finite.max()) * 1.3, start * 5)
 
@@ -109,21 +111,23 @@ def prepare_target(tables: StudyTables, options: Options) -> pd.DataFrame:
 def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw steps against depth; marks at the top edge are never (triangle) or diverged (cross)."""
     hue: str = options["hue"]
+    depths = sorted(rows["depth"].unique())
+    rows = rows.assign(position=rows["depth"].map(depths.index))
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
     finite = rows["median"][np.isfinite(rows["median"])]
-    never = 3 * (finite.max() if len(finite) else 1)
+    never = 3 * max(finite.max() if len(finite) else 1, 1)
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.2)
     order = {value: number for number, value in enumerate(rows[hue].unique())}
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         axes.axhspan(never / 1.6, never * 1.6, color="#f0f0f0", zorder=0)
         for value, line in panel.groupby(hue, sort=False):
-            line = line.sort_values("depth")
+            line = line.sort_values("position")
             shown = line[np.isfinite(line["median"])]
             error = [shown["median"] - shown["low"], shown["high"] - shown["median"]]
             axes.errorbar(
-                shown["depth"],
-                shown["median"],
+                shown["position"],
+                shown["median"].clip(lower=1),
                 yerr=[np.nan_to_num(part, posinf=0) for part in error],
                 color=colours[value],
                 linestyle=dashes[value],
@@ -132,19 +136,18 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
             )
             missing = line[~np.isfinite(line["median"])]
             diverged = missing["diverged"] * 2 > missing["seeds"]
-            shift = 1.1 ** (order[value] - (len(order) - 1) / 2)
+            shift = 0.12 * (order[value] - (len(order) - 1) / 2)
             for mask, marker in ((~diverged, "^"), (diverged, "x")):
                 axes.plot(
-                    missing["depth"][mask] * shift,
+                    missing["position"][mask] + shift,
                     np.full(int(mask.sum()), never),
                     marker,
                     color=colours[value],
                     markersize=5,
                 )
-        axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xticks(sorted(rows["depth"].unique()), sorted(rows["depth"].unique()))
-        axes.minorticks_off()
+        axes.set_xticks(range(len(depths)), depths)
+        axes.set_xlim(-0.4, len(depths) - 0.6)
     handles = line_handles(rows[hue], colours, dashes)
     for marker, text in (("^", "never within the run"), ("x", "diverged")):
         handles.append(Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=text))

@@ -1,0 +1,1 @@
+"""Side-by-side measurements of gradprop's speed: `python -m benchmarks`."""

@@ -1,0 +1,284 @@
+"""The parts of the benchmark: which jobs each runs, and what it makes of their times."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from benchmarks import work
+from benchmarks.process import Job, Usage, run_interleaved
+from benchmarks.results import Row, row
+
+GRADPROP, PROCESSES = "gradprop", "model.fit, one process a cell"
+ONE_PROCESS, JAX = "model.fit, one process", "JAX vmap + jit"
+COMPETITORS = "competitors"
+RATE, RATIO = "cells per CPU-s", "CPU time over gradprop's"
+
+Rounds = Sequence[Mapping[str, Usage]]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes
+    ----------
+    repetitions
+        Interleaved repetitions of every job.
+    depths, seeds, epochs
+        The reference work.
+    real_cells
+        Cells a depth that `model.fit` really trains.
+    seeds_of_many
+        For every study of many small cells its seeds; it has 24 cells a seed.
+    widths, deep
+        Widths (at depth 20) and depths (at width 64) of which one step is timed.
+    """
+
+    repetitions: int = 3
+    depths: tuple[int, ...] = (5, 20, 50)
+    seeds: int = 5
+    epochs: int = 10
+    real_cells: int = 4
+    seeds_of_many: tuple[int, ...] = (5, 50, 500)
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    deep: tuple[int, ...] = (5, 20, 50, 100, 200, 500)
+
+
+QUICK = Size(
+    repetitions=1,
+    depths=(5,),
+    seeds=1,
+    epochs=2,
+    real_cells=1,
+    seeds_of_many=(1, 5),
+    widths=(64, 256),
+    deep=(5, 50),
+)
+
+
+def competitors(size: Size, data: str) -> list[Row]:
+    """Cells per CPU second of gradprop and of what one would use instead."""
+    block = work.reference(size.depths, size.seeds, size.epochs)
+    jobs = {GRADPROP: Job("stacked.train_grid", {"block": block, "data": data})}
+    for depth in size.depths:
+        jobs |= _fit_jobs(block, depth, size.real_cells, data)
+    if importlib.util.find_spec("jax"):
+        arguments = {"block": block, "probed": _probed(block), "data": data}
+        jobs[JAX] = Job("jax_grid.train_grid", arguments)
+    else:
+        print("JAX is not installed; to compare with it: pip install jax", flush=True)
+    rounds = run_interleaved(jobs, size.repetitions)
+    return _competitor_rows(rounds, size, len(work.expand(block)))
+
+
+def _probed(block: Mapping[str, Any]) -> list[int]:
+    """Return the steps of the probes; TensorFlow is imported here, not in JAX's process."""
+    from gradprop import training
+
+    cell = work.expand(block)[0]
+    return training.probe_steps(training.total_steps(cell, work.EXAMPLES), cell.probes)
+
+
+def _fit_jobs(block: Mapping[str, Any], depth: int, count: int, data: str) -> dict[str, Job]:
+    """Return the jobs that train `count` cells of a depth, evenly taken from its grid."""
+    one_depth = {**block, "depth": depth}
+    total = len(work.expand(one_depth))
+    chosen = [int((number + 0.5) * total / count) for number in range(count)]
+    task, shared = "model_fit.train_cells", {"block": one_depth, "data": data}
+    jobs = {
+        f"{PROCESSES}, depth {depth}, cell {cell}": Job(task, {**shared, "chosen": [cell]})
+        for cell in chosen
+    }
+    return {**jobs, f"{ONE_PROCESS}, depth {depth}": Job(task, {**shared, "chosen": chosen})}
+
+
+def _competitor_rows(rounds: Rounds, size: Size, cells: int) -> list[Row]:
+    depths = [str(depth) for depth in size.depths]
+    rounds_of_seconds = [_cpu_seconds(usages, depths, cells) for usages in rounds]
+    extrapolated = f"extrapolated from {size.real_cells} real cells a depth"
+    aims = {PROCESSES: ">= 50", ONE_PROCESS: ">= 8", JAX: ">= 1"}
+    rows = []
+    for subject in rounds_of_seconds[0]:
+        note = extrapolated if subject in (PROCESSES, ONE_PROCESS) else "all cells"
+        for case in (*depths, "all"):
+            count = cells if case == "all" else cells // len(depths)
+            rates = [count / seconds[subject][case] for seconds in rounds_of_seconds]
+            rows.append(row(COMPETITORS, subject, case, RATE, "", rates, note=note))
+            if subject != GRADPROP:
+                ratios = [s[subject][case] / s[GRADPROP][case] for s in rounds_of_seconds]
+                aim = aims[subject] if case == "all" else ""
+                rows.append(row(COMPETITORS, subject, case, RATIO, "x", ratios, aim, note))
+    return rows
+
+
+def _cpu_seconds(
+    usages: Mapping[str, Usage], depths: Sequence[str], cells: int
+) -> dict[str, dict[str, float]]:
+    """Return for every competitor the CPU seconds of the whole grid, by depth and of ``all``.
+
+    A depth of gradprop or JAX lacks the import, which belongs to no depth; ``all`` has it.
+    """
+    spent: dict[str, dict[str, float]] = {}
+    for subject in (GRADPROP, JAX):
+        if subject in usages:
+            usage = usages[subject]
+            spent[subject] = {**usage.result["seconds"], "all": usage.cpu}
+    spent |= {PROCESSES: {}, ONE_PROCESS: {}}
+    for depth in depths:
+        prefix = f"{PROCESSES}, depth {depth},"
+        real = [usage.cpu for name, usage in usages.items() if name.startswith(prefix)]
+        inside = usages[f"{ONE_PROCESS}, depth {depth}"].result["seconds"]
+        spent[PROCESSES][depth] = cells / len(depths) * fmean(real)
+        spent[ONE_PROCESS][depth] = cells / len(depths) * fmean(inside)
+    for subject in (PROCESSES, ONE_PROCESS):
+        spent[subject]["all"] = sum(spent[subject].values())
+    return spent
+
+
+def efficiency(size: Size, data: str) -> list[Row]:
+    """FLOP rate of the training loop at depth 20, width 64 as a share of a large sgemm's."""
+    block = work.reference([20], size.seeds, size.epochs)
+    results = _results(Job("stacked.efficiency", {"block": block, "data": data}), size)
+    names = {"sgemm": "sgemm 1024", "step": "training step", "loop": "training loop"}
+    rows = []
+    for key, name in names.items():
+        rates = [result[key] for result in results]
+        rows.append(row("efficiency", name, "depth 20", "FLOP rate", "GFLOP/CPU-s", rates))
+    for key in ("step", "loop"):
+        shares = [100 * result[key] / result["sgemm"] for result in results]
+        aim = ">= 50" if key == "loop" else ""
+        rows.append(row("efficiency", names[key], "depth 20", "share of sgemm", "%", shares, aim))
+    return rows
+
+
+def _results(job: Job, size: Size) -> list[dict[str, Any]]:
+    rounds = run_interleaved({job.task: job}, size.repetitions)
+    return [usages[job.task].result for usages in rounds]
+
+
+def overhead(size: Size, data: str) -> list[Row]:
+    """CPU time that probes add to the training loop (tracing left out on both sides)."""
+    block = work.reference(size.depths, size.seeds, size.epochs)
+    results = _results(Job("stacked.overhead", {"block": block, "data": data}), size)
+    by_depth = [result["seconds"] for result in results]
+    cases = {str(depth): [seconds[str(depth)] for seconds in by_depth] for depth in size.depths}
+    cases["all"] = [_sum_depths(seconds) for seconds in by_depth]
+    rows = []
+    for case, measured in cases.items():
+        final = case == "all"
+        # The loss on the whole test set at every step is no statistic of a layer: no aim there.
+        rows += _overhead_rows("default", case, measured, ("<= 10", "<= 10") if final else ("", ""))
+        rows += _overhead_rows("every step", case, measured, ("", "<= 25") if final else ("", ""))
+    return rows
+
+
+def _overhead_rows(
+    variant: str, case: str, measured: Sequence[Any], aims: tuple[str, str]
+) -> list[Row]:
+    subject = {"default": "default probes", "every step": "cheap set at every step"}[variant]
+    whole, statistics = [], []
+    for variants in measured:
+        without, with_probes = variants["without"]["loop"], variants[variant]
+        whole.append(100 * (with_probes["loop"] / without - 1))
+        statistics.append(100 * ((with_probes["loop"] - with_probes["evaluate"]) / without - 1))
+    return [
+        row("overhead", subject, case, "added, with test loss", "% of CPU", whole, aims[0]),
+        row("overhead", subject, case, "added by statistics", "% of CPU", statistics, aims[1]),
+    ]
+
+
+def _sum_depths(seconds: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    total: dict[str, dict[str, float]] = {}
+    for variants in seconds.values():
+        for variant, phases in variants.items():
+            sums = total.setdefault(variant, {})
+            for phase, value in phases.items():
+                sums[phase] = sums.get(phase, 0.0) + value
+    return total
+
+
+def scale(size: Size, data: str) -> list[Row]:
+    """Cost per cell, peak memory and planning time for ten and a hundred times the cells."""
+    block = work.reference([2], 1, 1)
+    axes = {"width": 8, "activation": ["tanh", "relu", "sigmoid"]}
+    grid = {key: value for key, value in {**block, **axes}.items() if key != "seeds"}
+    content = {"title": "Many cells", "question": "", "grid": grid}
+    jobs = {
+        f"{24 * seeds} cells": Job(
+            "stacked.scale", {"content": content, "seeds": seeds, "data": data}
+        )
+        for seeds in size.seeds_of_many
+    }
+    rounds = run_interleaved(jobs, size.repetitions)
+    return [line for name in jobs for line in _scale_rows([usages[name] for usages in rounds])]
+
+
+def _scale_rows(usages: Sequence[Usage]) -> list[Row]:
+    cells = usages[0].result["cells"]
+    seconds = [usage.result["seconds"] for usage in usages]
+    names = {
+        "train": "train and write",
+        "plan": "expand grid, make shards",
+        "train again": "nothing missing",
+        "read": "read the layers",
+    }
+    rows = []
+    for key, name in names.items():
+        each = [1e3 * s[key] / cells for s in seconds]
+        rows.append(row("scale", name, f"{cells} cells", "time a cell", "CPU-ms", each))
+    peaks = [usage.peak for usage in usages]
+    return [*rows, row("scale", "whole job", f"{cells} cells", "peak memory", "MiB", peaks)]
+
+
+def step(size: Size, data: str) -> list[Row]:
+    """CPU time of one training step against its FLOP, for wide and for deep networks."""
+    block = {**work.reference([1], 1, 1), "activation": "tanh", "initializer": "he_normal"}
+    networks = [{"width": width, "depth": 20, "replicas": 2} for width in size.widths]
+    networks += [{"width": 64, "depth": depth, "replicas": 8} for depth in size.deep]
+    arguments = {"networks": networks, "block": block, "data": data}
+    results = [result["steps"] for result in _results(Job("stacked.one_step", arguments), size)]
+    rows = []
+    for position, network in enumerate(networks):
+        steps = [steps[position] for steps in results]
+        rows += _step_rows("wide" if position < len(size.widths) else "deep", network, steps)
+    wide, deep = slice(len(size.widths)), slice(len(size.widths), None)
+    for subject, part in (("wide", wide), ("deep", deep)):
+        slopes = [_slope(steps[part]) for steps in results]
+        quantity = "exponent of time over FLOP"
+        rows.append(row("step", subject, "all", quantity, "", slopes, note="1 is linear"))
+    return rows
+
+
+def _step_rows(
+    subject: str, network: Mapping[str, int], steps: Sequence[Mapping[str, float]]
+) -> list[Row]:
+    case = "width {width}, depth {depth}, {replicas} cells".format(**network)
+    columns = {
+        ("FLOP of a step", "GFLOP"): [s["gflop"] for s in steps],
+        ("time of a step", "CPU-ms"): [1e3 * s["seconds"] for s in steps],
+        ("FLOP rate", "GFLOP/CPU-s"): [s["gflop"] / s["seconds"] for s in steps],
+    }
+    return [
+        row("step", subject, case, quantity, unit, values)
+        for (quantity, unit), values in columns.items()
+    ]
+
+
+def _slope(steps: Sequence[Mapping[str, float]]) -> float:
+    flop, seconds = (np.log([s[key] for s in steps]) for key in ("gflop", "seconds"))
+    return float(np.polyfit(flop, seconds, 1)[0])
+
+
+PARTS: dict[str, Callable[[Size, str], list[Row]]] = {
+    "competitors": competitors,
+    "efficiency": efficiency,
+    "overhead": overhead,
+    "scale": scale,
+    "step": step,
+}

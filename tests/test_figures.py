@@ -1,0 +1,157 @@
+"""Figures draw what changed, from numbers that agree with the tables, degenerate ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from gradprop import figures, grid, jobs, tables
+from gradprop.datasets import write
+from gradprop.figures import KINDS, StudyTables, draw_study
+from gradprop.spec import Study
+
+SCHEMA = Path(__file__).parent.parent / "workflow/schemas/study.schema.yaml"
+
+GROUPS: dict[str, Any] = {"rows": "activation", "columns": "depth", "hue": "initializer"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "layer_profile": {"statistic": ["signal_log10_rms", "gradient_log10_rms"], **GROUPS},
+    "layer_heatmap": {"statistic": "gradient_log10_rms", "columns": "initializer"},
+    "learning_curves": {"statistic": "train_loss", **GROUPS},
+    "slope": {"statistic": "signal_log10_rms", **GROUPS},
+    "atlas": {"statistic": "final_train_accuracy", "hue": "initializer"},
+    "steps_to_target": {"hue": "initializer"},
+    "divergence": {"hue": "initializer"},
+    "update_ratio": {"hue": "initializer"},
+}
+MECHANISM = ["product_output", "product_gradient", "float_limits", "random_products"]
+
+
+def make_study(folder: Path, grid_block: Mapping[str, Any], **changes: Any) -> Study:
+    """Train a small study; return it with one figure of every kind that fits."""
+    kinds: Any = changes.pop("kinds", OPTIONS)
+    content = {
+        "title": "T",
+        "question": "Q?",
+        "grid": {
+            "dataset": {"name": "gaussian_mixture", "dimension": 4, "classes": 2, "examples": 40},
+            "depth": [2, 3],
+            "width": 5,
+            "activation": "tanh",
+            "initializer": ["he_normal", "zeros"],
+            "learning_rate": 0.1,
+            "batch_size": 8,
+            "epochs": 1,
+            "target_loss": 0.5,
+            "seeds": 2,
+            **grid_block,
+        },
+        "probes": 2,
+        "figures": {k: {"kind": k, "title": k, **OPTIONS.get(k, {})} for k in kinds},
+        **changes,
+    }
+    study = grid.build_study("small", content, 1, "small.yaml")
+    data = folder / "data.npz"
+    write(study.cells[0].dataset, data)
+    for shard in grid.shards(study.cells).values():
+        jobs.train_shard(shard, folder / "small", data, threads=1, stack_size=8)
+    return study
+
+
+def test_kinds_are_those_of_the_schema() -> None:
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    assert set(schema["$defs"]["figure"]["properties"]["kind"]["enum"]) == set(KINDS)
+    assert set(KINDS) == {*OPTIONS, *MECHANISM}
+
+
+def test_only_what_changed_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study(tmp_path, {}, kinds=["atlas", "divergence"])
+    results, reports = tmp_path / "small", tmp_path / "reports"
+    assert draw_study(study, results, reports) == ["atlas", "divergence"]
+    assert draw_study(study, results, reports) == []
+    edited = {**study.definition["content"]["figures"]}
+    edited["atlas"] = {**edited["atlas"], "title": "Another"}
+    again = grid.build_study(
+        "small", {**study.definition["content"], "figures": edited}, 1, "small.yaml"
+    )
+    assert draw_study(again, results, reports) == ["atlas"]
+    (reports / "figures/small/divergence.pdf").unlink()
+    assert draw_study(again, results, reports) == ["divergence"]
+    source = figures.inspect.getsource
+
+    def other(module: Any) -> str:
+        return source(module) + ("# edited" if module is figures.style else "")
+
+    monkeypatch.setattr(figures.inspect, "getsource", other)
+    assert draw_study(again, results, reports) == ["atlas", "divergence"]
+
+
+DEGENERATE: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "one of everything": {"depth": 2, "initializer": "he_normal", "seeds": 1},
+    "no hidden layer": {"depth": 0, "initializer": "he_normal"},
+    "one hidden layer": {"depth": 1},
+    "all zeros": {"initializer": "zeros"},
+    "all diverged": {"initializer": {"name": "normal", "stddev": 1e30}, "activation": "relu"},
+    "initialization only": {"epochs": 0},
+    "one unit, one example": {"width": 1, "batch_size": 1},
+    "regression": {"dataset": {"name": "linear_teacher", "dimension": 3, "examples": 40}},
+}
+
+
+@pytest.mark.filterwarnings("error:.*:RuntimeWarning")
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_every_kind_draws_degenerate_studies(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    study = make_study(tmp_path, DEGENERATE[name])
+    assert draw_study(study, tmp_path / "small", tmp_path / "reports") == list(OPTIONS)
+    for figure in OPTIONS:
+        assert (tmp_path / f"reports/figures/small/{figure}.svg").stat().st_size > 1000
+
+
+def test_profile_numbers_are_those_of_the_table(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"initializer": "he_normal", "seeds": 3})
+    results = tmp_path / "small"
+    options = study.figures["layer_profile"]
+    rows = KINDS["layer_profile"].prepare(StudyTables(study, results), options)
+    layers, cells = (tables.read(results, name, study) for name in ("layers", "cells"))
+    deep = set(cells.loc[cells["depth"] == 3, "cell"])
+    chosen = layers[layers["cell"].isin(deep) & (layers["step"] == 0) & (layers["layer"] == 2)]
+    row = rows[
+        (rows["depth"] == 3) & (rows["layer"] == 2) & (rows["statistic"] == "signal_log10_rms")
+    ]
+    assert row["median"].item() == np.median(chosen["signal_log10_rms"])
+    assert row["seeds"].item() == 3
+
+
+def test_mechanism_follows_its_closed_form(tmp_path: Path) -> None:
+    identities = [{"name": "identity", "gain": c} for c in (0.5, 1.0, 1.5)]
+    random = [{"name": "variance_scaling", "scale": c} for c in (0.25, 1.0)]
+    block = {
+        "dataset": {"name": "linear_teacher", "dimension": 2, "outputs": 2, "examples": 40},
+        "width": 2,
+        "depth": [0, 3, 9],
+        "activation": "linear",
+        "initializer": [*identities, *random],
+        "epochs": 0,
+        "loss": "output_sum",
+        "seeds": 1,
+        "use_bias": False,
+    }
+    study = make_study(tmp_path, block, kinds=MECHANISM)
+    rows = KINDS["product_gradient"].prepare(StudyTables(study, tmp_path / "small"), {})
+    np.testing.assert_allclose(rows["measured"], rows["closed_form"], atol=1e-6)
+    output = KINDS["product_output"].prepare(StudyTables(study, tmp_path / "small"), {})
+    assert output.set_index(["c", "matrices"])["measured"][1.5, 10] == pytest.approx(
+        10 * np.log10(1.5), rel=1e-6
+    )
+    assert draw_study(study, tmp_path / "small", tmp_path / "reports") == MECHANISM
+    limits = pd.read_csv(tmp_path / "reports/data/small/float_limits.csv")
+    assert (limits["relative_error"] < 1e-5).all()
