@@ -54,7 +54,7 @@ def test_mean_interval_of_few_values() -> None:
 def test_quartiles_count_zeros_and_losses() -> None:
     rows = pd.DataFrame({"group": list("xxxxxyy"), "value": [1, 2, 3, -np.inf, np.nan, -np.inf, 7]})
     table = analysis.quartiles(rows, ["group"], "value").set_index("group")
-    assert table.loc["x", ["median", "low", "high"]].tolist() == [2, 1.5, 2.5]
+    assert list(table.loc["x", ["median", "low", "high"]]) == [2, 1.5, 2.5]
     assert table["seeds"].tolist() == [3, 1]
     assert table["zero"].tolist() == [1, 1]
     assert table["lost"].tolist() == [1, 0]

@@ -37,7 +37,7 @@ def test_all_steps_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     definition = json.dumps({"name": "small", "content": CONTENT, "seeds": 1})
     study, data = tmp_path / "results/small/study.json", tmp_path / "results/data/circles.npz"
     reports = tmp_path / "reports"
-    assert main(["study", definition, str(study)]) == 0
+    assert main(["define", definition, str(study)]) == 0
     assert main(["data", "circles(examples=40)", str(data)]) == 0
     shard = "circles_examples_40-width3-depth0to16"
     assert main(["train", str(study), shard, str(data)]) == 0
@@ -50,7 +50,7 @@ def test_all_steps_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     definition = json.dumps({"name": "small", "content": CONTENT, "seeds": 1})
     study = tmp_path / "results/small/study.json"
-    main(["study", definition, str(study)])
+    main(["define", definition, str(study)])
     assert main(["report", str(study), "--reports", str(tmp_path / "reports")]) == 1
     assert capsys.readouterr().err.startswith("gradprop: ")
 

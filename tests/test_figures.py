@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,12 @@ def test_only_what_changed_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert draw_study(again, results, reports) == ["atlas"]
     (reports / "figures/small/divergence.pdf").unlink()
     assert draw_study(again, results, reports) == ["divergence"]
-    source = figures.inspect.getsource
+    source = inspect.getsource
 
     def other(module: Any) -> str:
         return source(module) + ("# edited" if module is figures.style else "")
 
-    monkeypatch.setattr(figures.inspect, "getsource", other)
+    monkeypatch.setattr(inspect, "getsource", other)
     assert draw_study(again, results, reports) == ["atlas", "divergence"]
 
 

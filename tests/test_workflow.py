@@ -243,7 +243,6 @@ def compare(
             "gradient_log10_norm": np.log10(np.linalg.norm(gradient)),
             "gradient_mean": gradient.mean(),
             "gradient_std": gradient.std(),
-            "gradient_log10_q50": np.log10(np.median(np.abs(gradient))),
             "signal_log10_rms": np.log10(np.sqrt(np.mean(signal**2))),
             "activation_mean": activation.mean(),
             "activation_std": activation.std(),
@@ -275,7 +274,7 @@ def test_a_new_seed_trains_only_new_cells(built: Workspace) -> None:
     [
         ("activation", "tnah", ["tiny.yaml", "grid.activation", "'tnah'", "tanh", "Did you mean"]),
         ("depth", "three", ["tiny.yaml", "grid.depth", "'three'"]),
-        ("dpeth", 3, ["tiny.yaml", "grid", "'dpeth'", "depth"]),
+        ("dpeth", 3, ["tiny.yaml", "grid.dpeth", "Did you mean 'depth'"]),
     ],
 )
 def test_a_wrong_study_gets_one_clear_message(

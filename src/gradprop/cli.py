@@ -19,10 +19,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    study = commands.add_parser("study", help="write a study's definition")
-    study.add_argument("definition", help="the definition as JSON")
-    study.add_argument("output", type=Path, help="results/<study>/study.json")
-    study.set_defaults(run=write_study)
+    define = commands.add_parser("define", help="write a study's definition")
+    define.add_argument("definition", help="the definition as JSON")
+    define.add_argument("output", type=Path, help="results/<study>/study.json or grid.json")
+    define.set_defaults(run=write_definition)
 
     data = commands.add_parser("data", help="make a data set")
     data.add_argument("dataset", help="its label: digits, circles(noise=0.1) ...")
@@ -30,7 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     data.set_defaults(run=write_data)
 
     train = commands.add_parser("train", help="train the missing cells of a shard")
-    train.add_argument("study", type=Path, help="results/<study>/study.json")
+    train.add_argument("grid", type=Path, help="results/<study>/grid.json or study.json")
     train.add_argument("shard", help="its name: <dataset>-width<n>-depth<n>to<n>")
     train.add_argument("data", type=Path, help="results/data/<dataset>.npz")
     train.add_argument("--threads", type=int, default=1, help="default: 1")
@@ -52,7 +52,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def write_study(options: argparse.Namespace) -> None:
+def write_definition(options: argparse.Namespace) -> None:
     """Write a study's definition as indented JSON."""
     definition = json.loads(options.definition)
     files.write_text(options.output, json.dumps(definition, indent=1, sort_keys=False) + "\n")
@@ -74,8 +74,8 @@ def train_cells(options: argparse.Namespace) -> None:
     """Train what a shard lacks."""
     from gradprop import grid, jobs
 
-    shard = grid.shards(grid.read_study(options.study).cells)[options.shard]
-    folder = options.study.parent
+    shard = grid.shards(grid.read_study(options.grid).cells)[options.shard]
+    folder = options.grid.parent
     jobs.train_shard(shard, folder, options.data, options.threads, options.stack_size)
 
 

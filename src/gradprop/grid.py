@@ -111,6 +111,12 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
     )
 
 
+def cell_definition(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study's definition without what its cells do not depend on."""
+    content = {k: v for k, v in definition["content"].items() if k not in ("figures", "names")}
+    return {**definition, "content": {**content, "title": "", "question": ""}}
+
+
 def read_study(path: Path) -> Study:
     """Read a study back from the JSON file that holds its `Study.definition`."""
     return build_study(**json.loads(path.read_text(encoding="utf-8")), source=str(path))

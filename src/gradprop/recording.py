@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +121,7 @@ class Recorder:
             preactivations = as_numpy(record.preactivations)
             self.bad_step[newly_bad] = step
             self.bad_layer[newly_bad] = [first_bad_layer(preactivations, int(r)) for r in newly_bad]
-        smooth = np.mean(self.recent_losses, axis=0)
+        smooth = _mean_over_steps(self.recent_losses)
         with np.errstate(invalid="ignore"):
             hit = (smooth <= self.targets) & (self.targets > 0) & (self.reached < 0)
         self.reached[hit] = step
@@ -148,9 +148,9 @@ class Recorder:
         self.probed.append(step)
         self.step_rows.append(
             {
-                "train_loss": np.mean(self.recent_losses, axis=0),
+                "train_loss": _mean_over_steps(self.recent_losses),
                 "test_loss": test_loss,
-                "train_accuracy": np.mean(self.recent_accuracies, axis=0),
+                "train_accuracy": _mean_over_steps(self.recent_accuracies),
                 "test_accuracy": test_accuracy,
                 "gradient_log10_norm": norm,
                 "learning_rate": np.array([c.learning_rate for c in self.stack.cells]),
@@ -215,6 +215,11 @@ class Recorder:
     def result(self) -> StackResult:
         """Return the rows of all tables."""
         return StackResult(self.cell_table(), self.step_table(), self.layer_table())
+
+
+def _mean_over_steps(recent: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Average arrays (replicas,) in one order of summation, however many replicas there are."""
+    return np.stack(list(recent), axis=1).mean(axis=1)
 
 
 def _nullable(values: NDArray[np.int64]) -> pd.Series[int]:

@@ -25,6 +25,13 @@ import tensorflow as tf  # isort: skip
 
 Tensor = Any  # TensorFlow publishes no type stubs
 
+# Grappler folds and reorders constants only below 100 kB: the order of arithmetic of a replica
+# would depend on the size of its stack.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+# Entries of the widest vector registers (16 float32 of AVX-512).
+PACKET = 16
+
 
 class StepRecord(NamedTuple):
     """Everything that one training step computed, as TensorFlow tensors.
@@ -56,8 +63,28 @@ def _add_bias(z: Tensor, bias: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple
     return z + bias, gradient
 
 
+def _in_whole_packets(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Apply an element-wise function to z (replicas, batch, units), padded if need be.
+
+    TensorFlow computes exp, log and erf of whole vector registers with other approximations than
+    of the entries left over at the end of an array. Which entries are left over would depend on
+    the number of replicas if a replica did not fill whole registers.
+    """
+    entries = z.shape[1] * z.shape[2]
+    padding = -entries % PACKET
+    if not padding:
+        return function(z)
+    flat = tf.pad(tf.reshape(z, (-1, entries)), ((0, 0), (0, padding)))
+    return tf.reshape(function(flat)[:, :entries], z.shape)
+
+
 def _cross_entropy(targets: Tensor, outputs: Tensor) -> Tensor:
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, outputs)
+    examples = outputs.shape[1]
+    padding = (0, -examples % PACKET)  # as in `_in_whole_packets`
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        tf.pad(targets, ((0, 0), padding)), tf.pad(outputs, ((0, 0), padding, (0, 0)))
+    )
+    return losses[:, :examples]
 
 
 def _mean_squared_error(targets: Tensor, outputs: Tensor) -> Tensor:
@@ -160,7 +187,7 @@ class StackedNetwork:
             z = tf.matmul(hidden, kernel)
             if self.biases:
                 z = _add_bias(z, self.biases[index])
-            hidden = self._activation(z) if index < self.depth else z
+            hidden = _in_whole_packets(self._activation, z) if index < self.depth else z
             preactivations.append(z)
             activations.append(hidden)
         return preactivations, activations

@@ -3,14 +3,11 @@ import json
 import re
 import sys
 
-from snakemake.exceptions import WorkflowError
-
 from gradprop import grid, provenance
 from gradprop.config import ConfigError
-from gradprop.spec import digest
 
 # Steps run the `gradprop` command of the Python that runs Snakemake.
-shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
 def load_studies():
@@ -20,7 +17,7 @@ def load_studies():
     try:
         return grid.load_studies(config, source, folders, schemas)
     except ConfigError as error:
-        raise WorkflowError(str(error)) from None
+        sys.exit(str(error))
 
 
 STUDIES = load_studies()
@@ -29,6 +26,7 @@ DATASETS = {cell.dataset.slug: cell.dataset for study in STUDIES.values() for ce
 
 
 wildcard_constraints:
+    part="grid|study",
     study="|".join(STUDIES),
     dataset="|".join(map(re.escape, DATASETS)),
     shard=r"[\w.]+-width\d+-\w+",
@@ -67,14 +65,10 @@ def figure_data(study, formats):
     )
 
 
-def study_definition(wildcards):
-    return json.dumps(STUDIES[wildcards.study].definition)
-
-
-def shard_cells(wildcards):
-    """Return a digest of the cells of a shard: a new cell makes the job run."""
-    shard = SHARDS[wildcards.study][wildcards.shard]
-    return digest(sorted(cell.id for cell in shard.cells))
+def definition(wildcards):
+    """Return what a study is built from, or only what its cells depend on, as JSON."""
+    study = STUDIES[wildcards.study].definition
+    return json.dumps(study if wildcards.part == "study" else grid.cell_definition(study))
 
 
 def shard_dataset(wildcards):

@@ -1,17 +1,19 @@
-rule study:
+# grid.json is what the cells depend on, study.json has the figures and texts too: an edit of a
+# figure does not reach the training jobs.
+rule definition:
     output:
-        "results/{study}/study.json",
+        "results/{study}/{part}.json",
     log:
-        "logs/{study}/study.log",
+        "logs/{study}/{part}.log",
     localrule: True
     conda:
         "../envs/gradprop.yaml"
     params:
-        definition=study_definition,
+        definition=definition,
     message:
-        "Study {wildcards.study}: definition"
+        "Study {wildcards.study}: {wildcards.part}"
     shell:
-        "gradprop study {params.definition:q} {output} 2> {log}"
+        "gradprop define {params.definition:q} {output} 2> {log}"
 
 
 rule dataset:

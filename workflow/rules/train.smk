@@ -1,7 +1,7 @@
 # Trains only the cells that the tables lack; the tables are kept and added to.
 rule train:
     input:
-        study=ancient("results/{study}/study.json"),
+        grid="results/{study}/grid.json",
         data=shard_dataset,
         code=modules(provenance.NUMERIC_MODULES),
     output:
@@ -17,10 +17,9 @@ rule train:
     resources:
         mem_mb=2000,
     params:
-        cells=shard_cells,
         stack_size=config.get("stack_size", 40),
     message:
         "Study {wildcards.study}: training {wildcards.shard}"
     shell:
-        "gradprop train {input.study} {wildcards.shard} {input.data}"
+        "gradprop train {input.grid} {wildcards.shard} {input.data}"
         " --threads {threads} --stack-size {params.stack_size} 2>&1 | tee {log}"
