@@ -54,5 +54,5 @@ def _draw_steps(axes: Axes, rows: Sequence[Row]) -> None:
         ]
         axes.plot(*columns, marker="o", label=name)
     axes.set(xscale="log", yscale="log", xlabel="GFLOP of a step", ylabel="CPU ms of a step")
-    axes.set_title("One step of wide and of deep networks")
+    axes.set_title("One step, wide or deep")
     axes.legend(fontsize=7, frameon=False)

@@ -56,7 +56,7 @@ QUICK = Size(
     seeds=1,
     epochs=2,
     real_cells=1,
-    seeds_of_many=(1, 5),
+    seeds_of_many=(1,),
     widths=(64, 256),
     deep=(5, 50),
 )

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gradprop.grid import shards
 from gradprop.spec import Cell, Component, Study
 
 VERSIONS = {"python": "3.11.7", "tensorflow": "2.21.0", "keras": "3.15.1"}
@@ -101,8 +102,9 @@ def runs_table(study: Study) -> pd.DataFrame:
 
 def write_results(study: Study, results: Path) -> None:
     """Write the tables that the report reads."""
+    shard = next(iter(shards(study.cells)))  # any file of the study will do
     for table, rows in {"cells": cells_table(study), "runs": runs_table(study)}.items():
-        path = results / study.name / table / "shard.parquet"
+        path = results / study.name / table / f"{shard}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(path)
 

@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradprop import tables
+from gradprop.grid import shard_name
 from gradprop.spec import Cell, Study
 from gradprop.tables import TABLES
 from tests.reference import make_cell
 
 ORIGIN = {"code": "c0", "data": "d0"}
 CELLS = [make_cell(seed=seed) for seed in range(6)]
+SHARD = shard_name(CELLS[0])
 Rows = dict[str, list[pd.DataFrame]]
 
 
@@ -41,7 +43,7 @@ def make_rows(cells: Sequence[Cell], shift: float = 0.0) -> Rows:
 
 
 def add(folder: Path, cells: Sequence[Cell], origin: Any = ORIGIN, **options: Any) -> None:
-    tables.add_rows(folder, "shard", make_rows(cells, **options), origin)
+    tables.add_rows(folder, SHARD, make_rows(cells, **options), origin)
 
 
 def ids(cells: Sequence[Cell]) -> set[str]:
@@ -57,20 +59,20 @@ def make_study(cells: Sequence[Cell]) -> Study:
 
 
 def test_nothing_is_finished_at_first(tmp_path: Path) -> None:
-    assert tables.finished_cells(tmp_path, "shard", ORIGIN) == set()
+    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == set()
 
 
 def test_rows_of_several_stacks_are_written_together(tmp_path: Path) -> None:
     first, second = make_rows(CELLS[:2]), make_rows(CELLS[2:5])
-    tables.add_rows(tmp_path, "shard", {t: [*first[t], *second[t]] for t in TABLES}, ORIGIN)
-    assert tables.finished_cells(tmp_path, "shard", ORIGIN) == ids(CELLS[:5])
-    assert sorted(contents(tmp_path)) == [f"{table}/shard.parquet" for table in sorted(TABLES)]
+    tables.add_rows(tmp_path, SHARD, {t: [*first[t], *second[t]] for t in TABLES}, ORIGIN)
+    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:5])
+    assert sorted(contents(tmp_path)) == [f"{table}/{SHARD}.parquet" for table in sorted(TABLES)]
 
 
 def test_added_rows_join_those_that_are_there(tmp_path: Path) -> None:
     add(tmp_path, CELLS[:2])
     add(tmp_path, CELLS[2:4])
-    assert tables.finished_cells(tmp_path, "shard", ORIGIN) == ids(CELLS[:4])
+    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:4])
     assert len(tables.read(tmp_path, "layers", make_study(CELLS))) == 4 * 2 * 3
 
 
@@ -88,7 +90,7 @@ def test_the_bytes_are_a_function_of_the_cells(table: str, tmp_path: Path) -> No
     for name, parts in orders.items():
         for part in parts:
             add(tmp_path / name, part)
-        found.add(tables.path_of(tmp_path / name, table, "shard").read_bytes())
+        found.add(tables.path_of(tmp_path / name, table, SHARD).read_bytes())
     assert len(found) == 1
 
 
@@ -107,28 +109,28 @@ def test_rows_of_other_origin_do_not_count_and_are_dropped(
 ) -> None:
     other = {**ORIGIN, **change}
     add(tmp_path, CELLS[:3])
-    assert tables.finished_cells(tmp_path, "shard", other) == set()
+    assert tables.finished_cells(tmp_path, SHARD, other) == set()
     add(tmp_path, CELLS[3:5], origin=other)
-    assert tables.finished_cells(tmp_path, "shard", other) == ids(CELLS[3:5])
-    assert tables.finished_cells(tmp_path, "shard", ORIGIN) == set()
+    assert tables.finished_cells(tmp_path, SHARD, other) == ids(CELLS[3:5])
+    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == set()
     assert set(tables.read(tmp_path, "cells", make_study(CELLS))["cell"]) == ids(CELLS[3:5])
 
 
 def test_the_order_of_the_origin_does_not_matter(tmp_path: Path) -> None:
     add(tmp_path, CELLS[:1])
     backwards = dict(reversed(ORIGIN.items()))
-    assert tables.finished_cells(tmp_path, "shard", backwards) == ids(CELLS[:1])
+    assert tables.finished_cells(tmp_path, SHARD, backwards) == ids(CELLS[:1])
     add(tmp_path, CELLS[1:2], origin=backwards)
-    assert tables.finished_cells(tmp_path, "shard", ORIGIN) == ids(CELLS[:2])
+    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:2])
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_cell_is_finished_when_it_is_in_every_table(table: str, tmp_path: Path) -> None:
     add(tmp_path, CELLS[:2])
-    tables.path_of(tmp_path, table, "shard").unlink()
-    assert tables.finished_cells(tmp_path, "shard", ORIGIN) == set()
+    tables.path_of(tmp_path, table, SHARD).unlink()
+    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == set()
     add(tmp_path, CELLS[:1])
-    assert tables.finished_cells(tmp_path, "shard", ORIGIN) == ids(CELLS[:1])
+    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:1])
 
 
 def test_an_interrupted_write_leaves_whole_files(
@@ -152,7 +154,7 @@ def test_an_interrupted_write_leaves_whole_files(
     after = contents(tmp_path)
     assert after.keys() == before.keys()
     assert sum(after[name] != before[name] for name in before) == 1
-    assert tables.finished_cells(tmp_path, "shard", ORIGIN) == ids(CELLS[:2])
+    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:2])
     monkeypatch.setattr(pq, "write_table", write_table)
     add(tmp_path, CELLS[2:4])
     add(tmp_path / "once", CELLS[:4])
@@ -196,6 +198,6 @@ def test_cells_that_left_the_grid_stay_in_the_files(tmp_path: Path) -> None:
 
 def test_runs_are_appended(tmp_path: Path) -> None:
     for number in range(3):
-        tables.add_run(tmp_path, "shard", {"threads": number, "versions": "{}"})
+        tables.add_run(tmp_path, SHARD, {"threads": number, "versions": "{}"})
     runs = tables.read(tmp_path, tables.RUNS, make_study(CELLS))
     assert runs["threads"].tolist() == [0, 1, 2]

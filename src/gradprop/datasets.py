@@ -185,7 +185,13 @@ def create(value: str | Mapping[str, Any]) -> Component:
 
 
 def generate(component: Component) -> Dataset:
-    """Make the arrays of a data set: generate, split (stratified for classes), standardize."""
+    """Make the arrays of a data set: generate, split (stratified for classes), standardize.
+
+    Raises
+    ------
+    GradpropError
+        If there are too few examples to split.
+    """
     from sklearn.model_selection import train_test_split
 
     entry = DATASETS[component.name]
@@ -193,13 +199,16 @@ def generate(component: Component) -> Dataset:
     x, y = entry.make(**parameters)
     classification = entry.task == "classification"
     y = np.asarray(y, dtype=np.int32 if classification else np.float32)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x,
-        y,
-        test_size=parameters["test_fraction"],
-        random_state=parameters["seed"],
-        stratify=y if classification else None,
-    )
+    try:
+        x_train, x_test, y_train, y_test = train_test_split(
+            x,
+            y,
+            test_size=parameters["test_fraction"],
+            random_state=parameters["seed"],
+            stratify=y if classification else None,
+        )
+    except ValueError as error:  # too few examples for the classes or for the test set
+        raise GradpropError(f"data set {component.label!r} can't be split: {error}") from None
     if not classification:  # an exactly linear teacher stays one without a bias
         y_train, y_test = y_train - y_train.mean(axis=0), y_test - y_train.mean(axis=0)
     mean, scale = x_train.mean(axis=0), (x_train - x_train.mean(axis=0)).std()

@@ -11,7 +11,15 @@ from typing import Any
 
 from gradprop import config, datasets, initializers, optimizers
 from gradprop.spec import REPLICA_FIELDS, Cell, Component, Shard, Stack, Study
+from gradprop.statistics import PRESETS, STATISTICS
 
+# Figures of the mechanism compare with these networks.
+NEEDED_INITIALIZERS = {
+    "product_output": Component("identity"),
+    "product_gradient": Component("identity"),
+    "float_limits": Component("identity"),
+    "random_products": Component("variance_scaling"),
+}
 _COMPONENTS = {
     "dataset": datasets.create,
     "initializer": initializers.create,
@@ -96,10 +104,7 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
         _check_block(full, f"{source}: {key}")
         cells.extend(expand(full))
     for figure, options in content.get("figures", {}).items():
-        if options.get("select") and not select(cells, options["select"]):
-            raise config.ConfigError(
-                f"{source}: figures.{figure}.select: no cell of the grid has {options['select']}"
-            )
+        _check_figure(options, shared["statistics"], cells, f"{source}: figures.{figure}")
     return Study(
         name=name,
         title=content["title"],
@@ -145,13 +150,44 @@ def select(cells: Sequence[Cell], wanted: Mapping[str, Any]) -> list[Cell]:
 
 def canonical_label(label: str) -> str:
     """Return a component's label without parameters at their default: normal(stddev=0.01)."""
-    component = Component.parse(label)
+    try:
+        component = Component.parse(label)
+    except ValueError:
+        return label
     for create in _COMPONENTS.values():
         try:
             return create(component.document()).label
-        except KeyError:
+        except (KeyError, ValueError):
             continue
     return label
+
+
+def _check_figure(
+    options: Mapping[str, Any], preset: str, cells: Sequence[Cell], where: str
+) -> None:
+    """Raise a `ConfigError` for a figure that this grid can't give."""
+    for key, value in options.get("select", {}).items():
+        known = list(dict.fromkeys(cell.columns()[key] for cell in cells))
+        for item in value if isinstance(value, list) else [value]:
+            if not select(cells, {key: item}):
+                raise config.unknown(f"select.{key}", str(item), list(map(str, known)), where)
+    if not select(cells, options.get("select", {})):
+        raise config.ConfigError(f"{where}.select: no cell has all of {options['select']}")
+    groups = [options[key] for key in ("rows", "columns", "hue") if key in options]
+    if options["kind"] in ("atlas", "divergence", "steps_to_target"):
+        groups.append("depth")  # their horizontal axis
+    for name in groups:
+        if groups.count(name) > 1:
+            raise config.ConfigError(f"{where}: {name} divides the figure twice")
+    named = options.get("statistic", [])
+    for name in named if isinstance(named, list) else [named]:
+        if name in STATISTICS and name not in PRESETS[preset]:
+            raise config.unknown("statistic", name, PRESETS[preset], f"{where} ({preset})")
+    needed = NEEDED_INITIALIZERS.get(options["kind"])
+    if needed and not any(cell.initializer == needed for cell in cells):
+        raise config.ConfigError(
+            f"{where}: kind {options['kind']} needs the initializer {needed.label} in the grid"
+        )
 
 
 def _check_block(block: Mapping[str, Any], where: str) -> None:

@@ -29,6 +29,10 @@ from gradprop.spec import Cell, Study, digest
 TEMPLATES = Path(__file__).parent / "templates"
 GENERIC_CHAPTER = "chapter.html.j2"
 COMMAND = "snakemake --cores 4"
+PROSE_LEFT_OUT = (
+    "The text of this chapter was written for the study as it is shipped. It is left out, because "
+    "the study was changed."
+)
 
 STATUSES = ("ok", "diverged", "underflowed")
 LONGEST_OPEN_TABLE = 12
@@ -66,6 +70,10 @@ _NUMBER = re.compile("\0(.+?)\0")
 
 class ReportError(GradpropError):
     """The report can't be written; the message says what is missing and how to make it."""
+
+
+class StudyChangedError(ReportError):
+    """A study's own prose speaks of a number or a figure that the study does not have."""
 
 
 # ------------------------------------------------------------------------------- formatting
@@ -476,22 +484,42 @@ class Chapter:
         return f"{self.number}.{self.placed.index(name) + 1}"
 
     def render(self, environment: jinja2.Environment, results: Path) -> None:
-        """Fill the body: the study's own prose if it has any, the generic chapter if not."""
+        """Fill the body: the study's own prose if it has any, the generic chapter if not.
+
+        Prose speaks of the study as it is shipped. If the study was changed so that a number or
+        a figure in it is gone, the generic chapter takes its place and says so.
+        """
         own = prose.chapter_template(self.study.name)
-        numbers = prose.numbers(self.study, results / self.study.name) if own else {}
-        source = own or GENERIC_CHAPTER
+        try:
+            text = self._fill(environment, own or GENERIC_CHAPTER, results)
+        except StudyChangedError as error:
+            self.placed.clear()
+            note = Markup('<p class="note">{} ({})</p>').format(PROSE_LEFT_OUT, error)
+            text = note + self._fill(environment, GENERIC_CHAPTER, results)
+        place = _helpers(self, environment, GENERIC_CHAPTER)[0]
+        text += "".join(place(name) for name in self.available if name not in self.placed)
+        text = _NUMBER.sub(lambda match: self.figure_number(match[1]), text)
+        self.body = _with_anchors(text, self.study)
+
+    def _fill(self, environment: jinja2.Environment, source: str, results: Path) -> str:
+        """Render one template, with the numbers of the study's prose unless it is generic."""
+        numbers = {}
+        if source != GENERIC_CHAPTER:
+            try:
+                numbers = prose.numbers(self.study, results / self.study.name)
+            except (GradpropError, LookupError, TypeError, ValueError) as error:
+                raise StudyChangedError(f"its numbers: {error}") from error
         place, refer = _helpers(self, environment, source)
         try:
-            text = environment.get_template(source).render(
+            return environment.get_template(source).render(
                 study=self.study, numbers=Numbers(**numbers), figure=place, ref=refer
             )
         except jinja2.TemplateNotFound as error:
             raise ReportError(f"{TEMPLATES / str(error)}: no such file") from None
+        except jinja2.UndefinedError as error:
+            raise StudyChangedError(f"{source}: {error.message}") from error
         except jinja2.TemplateError as error:
             raise ReportError(f"{source}: {error.message}") from error
-        text += "".join(place(name) for name in self.available if name not in self.placed)
-        text = _NUMBER.sub(lambda match: self.figure_number(match[1]), text)
-        self.body = _with_anchors(text, self.study)
 
 
 class Numbers(SimpleNamespace):
@@ -503,7 +531,8 @@ def _helpers(chapter: Chapter, environment: jinja2.Environment, source: str) -> 
 
     def find(name: str) -> Figure:
         if name not in chapter.available:
-            raise ReportError(str(config.unknown("figure", name, [*chapter.available], source)))
+            allowed = [*chapter.available]
+            raise StudyChangedError(str(config.unknown("figure", name, allowed, source)))
         return chapter.available[name]
 
     def place(name: str) -> Markup:

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradprop import files
+from gradprop.errors import GradpropError
+from gradprop.grid import shards
 from gradprop.spec import Study
 
 # Rows of one cell are sorted by these keys, so that a file is a pure function of its cells.
@@ -90,8 +92,16 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
         ``cells``, ``steps``, ``layers`` or ``runs``.
     study
         Says which cells belong to the grid.
+
+    Raises
+    ------
+    GradpropError
+        If the study has no results.
     """
-    frames = [pd.read_parquet(path) for path in sorted((folder / table).glob("*.parquet"))]
+    paths = [path_of(folder, table, name) for name in shards(study.cells)]
+    frames = [pd.read_parquet(path) for path in paths if path.exists()]
+    if not frames:
+        raise GradpropError(f"{folder / table}: no results; to make them: snakemake --cores 4")
     rows = pd.concat(frames, ignore_index=True)
     if table == RUNS:
         return rows

@@ -6,7 +6,7 @@ rule report:
         tables=[path for study in STUDIES for path in study_tables(study, ["cells", "runs"])],
         code=modules(provenance.REPORT_MODULES),
     output:
-        report("reports/index.html", caption="../report/index.rst", category="Report"),
+        report(update("reports/index.html"), caption="../report/index.rst", category="Report"),
     log:
         "logs/report.log",
     localrule: True

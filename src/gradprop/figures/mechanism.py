@@ -146,10 +146,20 @@ def draw_gradient(rows: pd.DataFrame, options: Options) -> Figure:
     )
 
 
+def layer_spread(rows: pd.DataFrame) -> pd.Series[float]:
+    """Return the largest difference between two layers of every network, in decades.
+
+    Networks with a gradient that is zero or not finite are left out.
+    """
+    groups = rows.groupby(["c", "matrices"])["measured"]
+    highest, lowest = groups.max(), groups.min()
+    finite = np.isfinite(highest) & np.isfinite(lowest)
+    return highest[finite] - lowest[finite]
+
+
 def describe_gradient(rows: pd.DataFrame, options: Options) -> str:
     """Say that the gradient depends on depth and not on the layer, with the measured spread."""
-    spread = rows.groupby(["c", "matrices"])["measured"].agg(np.ptp)
-    largest = spread[np.isfinite(spread)].max()
+    largest = layer_spread(rows).max()
     return (
         "Left: log10 of the weight gradient of linear networks W = c I against the number of "
         "matrices L, straight lines. Right: the same against the layer for some L, horizontal "
@@ -158,17 +168,22 @@ def describe_gradient(rows: pd.DataFrame, options: Options) -> str:
 
 
 def prepare_limits(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Relative error of output and gradient against the closed form; NaN where not finite."""
+    """Relative error of output and gradient against the closed form; NaN where not finite.
+
+    Of the gradients of a network, the one of the layer with the largest error is kept.
+    """
     output = prepare_output(tables, options).assign(quantity="output")
-    gradient = prepare_gradient(tables, options).assign(quantity="gradient of the first layer")
-    rows = pd.concat([output, gradient[gradient["layer"] == 1]], ignore_index=True)
+    gradient = prepare_gradient(tables, options).assign(quantity="gradient, worst layer")
+    rows = pd.concat([output, gradient], ignore_index=True)
     with np.errstate(over="ignore", invalid="ignore"):
         error = np.abs(10 ** (rows["measured"] - rows["closed_form"]) - 1)
     state = np.select(
         [np.isneginf(rows["measured"]), ~np.isfinite(rows["measured"])], ["zero", "overflow"], "ok"
     )
     rows = rows.assign(relative_error=error.where(state == "ok"), state=state)
-    return rows[["quantity", "c", "matrices", "relative_error", "state"]]
+    severity = error.where(state == "ok", np.inf).fillna(np.inf)
+    worst = severity.groupby([rows["quantity"], rows["c"], rows["matrices"]], sort=False).idxmax()
+    return rows.loc[worst, ["quantity", "c", "matrices", "relative_error", "state"]]
 
 
 def draw_limits(rows: pd.DataFrame, options: Options) -> Figure:

@@ -231,12 +231,12 @@ def prepare_atlas(tables: StudyTables, options: Options) -> pd.DataFrame:
     name: str = options["statistic"]
     keys = [*groups(options), "depth"]
     cells = tables.select(options)
-    accuracy = cells[name].fillna(0.0).where(cells["status"] != "diverged", 0.0)
+    accuracy = cells[name].where(cells["status"] != "diverged", 0.0)
     chance = cells["chance_accuracy"] + UNTRAINABLE_MARGIN
     cells = cells.assign(
         value=accuracy,
         diverged=cells["status"] == "diverged",
-        untrainable=(cells["status"] != "diverged") & ~(accuracy > chance),
+        untrainable=(cells["status"] != "diverged") & (accuracy <= chance),
     )
     return (
         cells.groupby(keys, sort=False)
@@ -251,7 +251,10 @@ def prepare_atlas(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw depth against hue value as a heat map; 'x' is diverged, '–' is untrainable."""
+    """Draw depth against hue value as a heat map.
+
+    'x' is diverged, '–' untrainable, '?' not measured.
+    """
     hue: str = options["hue"]
     order, depths = list(dict.fromkeys(rows[hue])), sorted(rows["depth"].unique())
     facets = style.grid(
@@ -285,7 +288,7 @@ def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
 
 def _marks(panel: pd.DataFrame, hue: str, order: list[Any], depths: list[int]) -> pd.DataFrame:
     """Return the text of every field: the median in percent, or why there is none."""
-    text = (panel["median"] * 100).round().astype(int).astype(str)
+    text = panel["median"].map("{:.0%}".format).str.rstrip("%").replace("nan", "?")
     text = text.mask(panel["untrainable"] > 0.5, "–").mask(panel["diverged"] > 0.5, "x")
     return (
         panel.assign(text=text).pivot(index=hue, columns="depth", values="text").loc[order, depths]
@@ -295,7 +298,7 @@ def _marks(panel: pd.DataFrame, hue: str, order: list[Any], depths: list[int]) -
 def describe_atlas(rows: pd.DataFrame, options: Options) -> str:
     """Count trained, untrainable and diverged fields; name the best hue value at largest depth."""
     deepest = rows[rows["depth"] == rows["depth"].max()]
-    best = deepest.loc[deepest["median"].idxmax()]
+    best = deepest.sort_values("median", na_position="first").iloc[-1]
     diverged, untrainable = ((rows[key] > 0.5).sum() for key in ("diverged", "untrainable"))
     return (
         f"Heat maps of the median {style.label(options['statistic'])} over depth and "

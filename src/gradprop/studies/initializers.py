@@ -47,6 +47,10 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         found[f"{activation}_{initializer}_accuracy"] = _accuracy(
             digits, activation, initializer, depth
         )
+    sigmoid = digits[(digits["activation"] == "sigmoid") & (digits["depth"] == 20)]
+    medians = sigmoid.groupby("initializer")["final_train_accuracy"].median()
+    found["sigmoid_best"] = str(medians.idxmax())
+    found["sigmoid_best_accuracy"] = float(medians.max())
     return found
 
 
