@@ -175,10 +175,16 @@ def test_values_survive(tmp_path: Path) -> None:
     assert tables.read(tmp_path, "layers", make_study(CELLS[:2]))["std"].dtype == np.float32
 
 
+def test_files_that_are_no_shard_of_the_study_are_not_read(tmp_path: Path) -> None:
+    add(tmp_path, CELLS)
+    tables.add_rows(tmp_path, "left-from-before", make_rows(CELLS[:3]), ORIGIN)
+    assert len(tables.read(tmp_path, "cells", make_study(CELLS))) == len(CELLS)
+
+
 def test_a_study_is_read_in_the_order_of_its_grid(tmp_path: Path) -> None:
     order = [CELLS[number] for number in (4, 0, 5, 2)]
     add(tmp_path, CELLS[:3])
-    tables.add_rows(tmp_path, "another", make_rows(CELLS[3:]), ORIGIN)
+    add(tmp_path, CELLS[3:])
     assert tables.read(tmp_path, "cells", make_study(order))["cell"].tolist() == [
         cell.id for cell in order
     ]

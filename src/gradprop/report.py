@@ -495,7 +495,7 @@ class Chapter:
         except StudyChangedError as error:
             self.placed.clear()
             note = Markup('<p class="note">{} ({})</p>').format(PROSE_LEFT_OUT, error)
-            text = note + self._fill(environment, GENERIC_CHAPTER, results)
+            text = str(note) + self._fill(environment, GENERIC_CHAPTER, results)
         place = _helpers(self, environment, GENERIC_CHAPTER)[0]
         text += "".join(place(name) for name in self.available if name not in self.placed)
         text = _NUMBER.sub(lambda match: self.figure_number(match[1]), text)
