@@ -20,3 +20,9 @@ def teacher() -> Dataset:
     """Return a regression set: 120 examples to train on, 7 features, 5 targets."""
     teacher = {"name": "linear_teacher", "examples": 150, "dimension": 7, "outputs": 5}
     return datasets.generate(datasets.create(teacher))
+
+
+@pytest.fixture
+def shared_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a job run in the process of the tests, where TensorFlow has its threads already."""
+    monkeypatch.setattr("gradprop.stacking.set_threads", lambda threads: None)

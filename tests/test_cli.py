@@ -9,6 +9,8 @@ import pytest
 
 from gradprop.cli import main
 
+pytestmark = pytest.mark.usefixtures("shared_process")
+
 CONTENT = {
     "title": "T",
     "question": "Q?",

@@ -17,6 +17,8 @@ from gradprop.datasets import write
 from gradprop.figures import KINDS, StudyTables, draw_study
 from gradprop.spec import Study
 
+pytestmark = pytest.mark.usefixtures("shared_process")
+
 SCHEMA = Path(__file__).parent.parent / "workflow/schemas/study.schema.yaml"
 
 GROUPS: dict[str, Any] = {"rows": "activation", "columns": "depth", "hue": "initializer"}
