@@ -244,10 +244,9 @@ def test_mistakes_in_a_grid(key: str, value: str, expected: str) -> None:
         ("{title: a}", ": missing key: kind"),
         ("{kind: divergence, title: a}", ": missing key: hue"),
         (
-            "{kind: atlas, title: a, hue: depth, statistic: train_loss}",
-            ".statistic: 'train_loss' is not allowed; allowed: final_train_accuracy, "
-            "final_test_accuracy, final_train_loss, final_test_loss, steps_to_target. Did you "
-            "mean 'final_train_loss'?",
+            "{kind: atlas, title: a, hue: depth, statistic: train_accuracy}",
+            ".statistic: 'train_accuracy' is not allowed; allowed: final_train_accuracy, "
+            "final_test_accuracy. Did you mean 'final_train_accuracy'?",
         ),
         (
             "{kind: divergence, title: a, hue: dept}",
