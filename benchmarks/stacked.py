@@ -52,7 +52,7 @@ def train_grid(block: Mapping[str, Any], data: str, repetition: int) -> dict[str
 def _train_stack(stack: Stack, dataset: Dataset) -> Phases:
     """Train a stack; return the CPU seconds of its phases and ``loop``, the training loop.
 
-    The loop is everything but the construction and the first step, which traces the program.
+    The loop is everything but the construction and the steps that trace the programs.
     """
     from gradprop import training
 
@@ -66,7 +66,7 @@ def _train_stack(stack: Stack, dataset: Dataset) -> Phases:
     stopwatch = Stopwatch()
     total = _cpu(lambda: list(_quiet_train([stack], dataset, stopwatch)))
     phases = {"train": 0.0, "probe": 0.0, "evaluate": 0.0, **stopwatch.seconds}
-    return {**phases, "loop": total - phases["build"] - phases["first step"]}
+    return {**phases, "loop": total - phases["build"] - phases["trace"]}
 
 
 def _quiet_train(stacks: list[Stack], dataset: Dataset, stopwatch: Any) -> Iterator[object]:

@@ -155,14 +155,26 @@ def test_other_cells_have_other_kernels(name: str, field: str) -> None:
 
 
 @EVERY
+@pytest.mark.parametrize("seeds", [2, 60], ids=["one by one", "traced"])
+def test_kernels_of_a_stack_are_those_of_its_cells(name: str, seeds: int) -> None:
+    """Drawn by separate calls of the Keras initializer, or by one program for all seeds."""
+    cells = [make_cell(initializer=name, seed=seed, depth=2) for seed in range(seeds)]
+    cells.insert(1, make_cell(initializer={"name": "normal", "stddev": 0.3}, depth=2))
+    shapes = [(5, 7), (7, 7), (7, 3)]
+    drawn = initializers.draw_kernels(cells, shapes)
+    assert [array.shape for array in drawn] == [(seeds + 1, *shape) for shape in shapes]
+    for layer, (kernels, shape) in enumerate(zip(drawn, shapes, strict=True), start=1):
+        expected = [draw_kernel(cell, layer, shape) for cell in cells]
+        np.testing.assert_array_equal(kernels, expected)
+
+
+@EVERY
 def test_a_cell_always_has_the_same_kernels(name: str) -> None:
     first = draw(name, (7, 5), seed=3).copy()
-    initializers._draw.cache_clear()
     draw(name, (7, 5), seed=4)
     np.testing.assert_array_equal(draw(name, (7, 5), seed=3), first)
     unrelated = {"learning_rate": 0.3, "batch_size": 3, "epochs": 9, "activation": "relu"}
     other = make_cell(initializer=name, seed=3, **unrelated)
-    initializers._draw.cache_clear()
     np.testing.assert_array_equal(draw_kernel(other, 2, (7, 5)), first)
 
 

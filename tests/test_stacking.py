@@ -170,7 +170,9 @@ def compare_steps(cells: Sequence[Cell], dataset: Dataset) -> None:
     layers, batch_size = cells[0].depth + 1, cells[0].batch_size
     for _, examples in zip(range(STEPS), batches(dataset, cells), strict=False):
         before = stack.values()
-        record = stack.step(examples)
+        step = stack.step(examples, probed=True)
+        record = step.layers
+        assert record is not None
         after = stack.values()
         # Updates are compared for the same gradients: Adam divides by their size, so that
         # one rounding of a gradient that is almost zero is a whole step.
@@ -181,7 +183,7 @@ def compare_steps(cells: Sequence[Cell], dataset: Dataset) -> None:
             weights, gradients = one(before, r), one(seen, r)
             exact = run_step(weights[:layers], weights[layers:], cell.activation, plain.loss, x, y)
 
-            check_all([exact.losses], [record.losses[r]])
+            check_all([exact.losses], [step.losses[r]])
             check_all(exact.preactivations, one(record.preactivations, r))
             check_all(exact.activations, one(record.activations, r))
             check_all(exact.signals, one(record.signals, r), batch_size)
@@ -256,15 +258,31 @@ def test_predictions_are_those_of_the_keras_model(blobs: Dataset) -> None:
 
 
 @pytest.mark.parametrize("epochs", [0, 1], ids=["eager", "compiled"])
-def test_kernels_that_were_read_stay_as_they_were(epochs: int, blobs: Dataset) -> None:
+def test_weights_of_a_probe_are_those_before_the_step(epochs: int, blobs: Dataset) -> None:
     cells = all_initializers(epochs=epochs)
     stack = StackedNetwork(Stack(tuple(cells)), blobs)
-    read = stack.read_kernels()
-    copies = [kernel.copy() for kernel in read]
+    before = [kernel.numpy().copy() for kernel in stack.kernels]
+    layers = stack.step(next(batches(blobs, cells)), probed=True).layers
+    assert layers is not None
     stack.step(next(batches(blobs, cells)))
-    for kernel, copy, now in zip(read, copies, stack.read_kernels(), strict=True):
-        np.testing.assert_array_equal(kernel, copy)
-        assert (now != copy).any()
+    for seen, kernel, now in zip(layers.weights, before, stack.kernels, strict=True):
+        np.testing.assert_array_equal(seen.numpy(), kernel)
+        assert (now.numpy() != kernel).any()
+
+
+@pytest.mark.parametrize("optimizer", [SGD, MOMENTUM, ADAM], ids=["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_probe_does_not_change_the_step(activation: str, optimizer: Any, blobs: Dataset) -> None:
+    """Plain steps and probed ones are two programs of the same arithmetic."""
+    cells = all_initializers(activation=activation, optimizer=optimizer)
+    plain, probed = (StackedNetwork(Stack(tuple(cells)), blobs) for _ in range(2))
+    for _, examples in zip(range(20), batches(blobs, cells), strict=False):
+        one_step, other = plain.step(examples), probed.step(examples, probed=True)
+        assert one_step.layers is None
+        np.testing.assert_array_equal(one_step.losses, other.losses)
+        np.testing.assert_array_equal(one_step.outputs, other.outputs)
+    for a, b in zip(plain.kernels + plain.biases, probed.kernels + probed.biases, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 def test_learning_rates_are_those_of_the_cells(blobs: Dataset) -> None:
@@ -272,7 +290,8 @@ def test_learning_rates_are_those_of_the_cells(blobs: Dataset) -> None:
     rates = [0.01, 0.02, 0.4]
     cells = [make_cell(learning_rate=rate) for rate in rates]
     stack = StackedNetwork(Stack(tuple(cells)), blobs)
-    record = stack.step(np.tile(np.arange(13, dtype=np.int32), (3, 1)))
+    record = stack.step(np.tile(np.arange(13, dtype=np.int32), (3, 1)), probed=True).layers
+    assert record is not None
     for r, rate in enumerate(rates):
         for update, gradient in zip(record.updates, record.gradients, strict=True):
             np.testing.assert_array_equal(update[r], np.float32(rate) * gradient[0].numpy())

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from gradprop import networks, training
 from gradprop.datasets import Dataset
 from gradprop.initializers import draw_kernel, layer_shapes
-from gradprop.recording import Recorder, StackResult, first_bad_layer, underflowed
+from gradprop.recording import Recorder, StackResult, underflowed
 from gradprop.spec import Cell, Stack
-from gradprop.stacking import StackedNetwork, StepRecord
+from gradprop.stacking import StackedNetwork, Step, _first_bad_layer
 from gradprop.training import ScheduleError, minibatches, probe_steps, total_steps
 from tests.reference import make_cell, run_step
 
@@ -139,17 +139,17 @@ def recorder(targets: Sequence[float], dataset: Dataset) -> Recorder:
     return Recorder(Stack(tuple(cells)), network, dataset)
 
 
-def losses_record(losses: Sequence[float]) -> StepRecord:
+def step_of(losses: Sequence[float]) -> Step:
     """Return a step of a minibatch of two examples whose mean losses are `losses`."""
     values = tf.constant([[0.5 * loss, 1.5 * loss] for loss in losses], tf.float32)
-    outputs = tf.zeros((len(losses), 2, 3))
-    return StepRecord(values, [outputs], [outputs], [outputs], [], [])
+    count = len(losses)
+    return Step(values, tf.zeros((count, 2, 3)), tf.zeros(count, tf.int32), None)
 
 
 def observe(recorder: Recorder, losses: Sequence[Sequence[float]]) -> list[int]:
     examples = np.zeros((len(losses[0]), 2), np.int32)
     for step, row in enumerate(losses):
-        recorder.observe(step, losses_record(row), examples)
+        recorder.observe(step, step_of(row), examples)
     return [int(step) for step in recorder.reached]
 
 
@@ -183,11 +183,19 @@ def test_targets_of_a_training(blobs: Dataset) -> None:
 # --------------------------------------------------------------------------------- statuses
 
 
-def test_first_bad_layer() -> None:
-    good, bad = np.zeros((2, 3, 4), np.float32), np.zeros((2, 3, 4), np.float32)
-    bad[1, 2, 3] = np.inf
-    assert first_bad_layer([good, bad, bad], 1) == 2
-    assert first_bad_layer([good, bad, bad], 0) == 3
+@pytest.mark.parametrize("compiled", [False, True])
+def test_first_bad_layer(compiled: bool) -> None:
+    """Replica 0 is well, 1 bad from layer 2 on, 2 in the output layer, 3 in the loss alone."""
+    layers = [np.zeros((4, 3, 5), np.float32) for _ in range(3)]
+    layers[1][1, 2, 3] = np.inf
+    layers[2][1:3, 0, 0] = np.nan
+    losses = np.zeros((4, 3), np.float32)
+    losses[1:, 1] = np.inf
+    search = tf.function(_first_bad_layer) if compiled else _first_bad_layer
+    tensors = [tf.constant(z) for z in layers]
+    assert search(tf.constant(losses), tensors).numpy().tolist() == [0, 2, 3, 3]
+    assert search(tf.constant(losses), tensors[:1]).numpy().tolist() == [0, 1, 1, 1]
+    assert search(tf.zeros((4, 3)), tensors).numpy().tolist() == [0, 0, 0, 0]
 
 
 def test_underflowed_by_hand() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -185,6 +185,10 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 
 
+# From how many kernels on one program is faster than separate calls of the initializer.
+WORTH_TRACING = 50
+
+
 def stream_seed(*parts: Scalar) -> int:
     """Return the 31-bit seed of the random stream named by `parts`.
 
@@ -212,8 +216,8 @@ def kernel_seed(cell: Cell, layer: int) -> int:
     return stream_seed("kernel", cell.seed, cell.depth, cell.width, layer)
 
 
-def build(initializer: Component, seed: int, fan_in: int) -> Any:
-    """Return a new Keras initializer for one kernel."""
+def build(initializer: Component, seed: Any, fan_in: int) -> Any:
+    """Return a new Keras initializer for one kernel; `seed` is an integer or a SeedGenerator."""
     entry = INITIALIZERS[initializer.name]
     parameters = {**entry.parameters, **dict(initializer.parameters)}
     return entry.build(fan_in, seed, **parameters)
@@ -221,13 +225,78 @@ def build(initializer: Component, seed: int, fan_in: int) -> Any:
 
 def draw_kernel(cell: Cell, layer: int, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Draw the kernel of `layer`, of `shape` (fan_in, fan_out)."""
-    return _draw(cell.initializer, kernel_seed(cell, layer), shape)
-
-
-@lru_cache(maxsize=256)  # networks without randomness share one kernel a shape
-def _draw(initializer: Component, seed: int, shape: tuple[int, int]) -> NDArray[np.float32]:
-    kernel = build(initializer, seed, shape[0])(shape, dtype="float32")
+    kernel = build(cell.initializer, kernel_seed(cell, layer), shape[0])(shape, dtype="float32")
     return np.asarray(kernel, dtype=np.float32)
+
+
+def draw_kernels(
+    cells: Sequence[Cell], shapes: Sequence[tuple[int, int]]
+) -> list[NDArray[np.float32]]:
+    """Draw what `draw_kernel` draws, for all layers of cells of equal shapes.
+
+    Parameters
+    ----------
+    cells
+        Cells of a stack.
+    shapes
+        Of every layer, (fan_in, fan_out).
+
+    Returns
+    -------
+    list of ndarray
+        One array a layer, (cells, fan_in, fan_out).
+    """
+    kernels = [np.empty((len(cells), *shape), dtype=np.float32) for shape in shapes]
+    places: dict[tuple[Component, tuple[int, int]], list[tuple[int, int]]] = {}
+    for index, shape in enumerate(shapes):
+        for replica, cell in enumerate(cells):
+            places.setdefault((cell.initializer, shape), []).append((index, replica))
+    for (initializer, shape), wanted in places.items():
+        seeds = [kernel_seed(cells[replica], index + 1) for index, replica in wanted]
+        unique, order = np.unique(seeds, return_inverse=True)
+        drawn = _draw_many(initializer, shape, unique)
+        for (index, replica), position in zip(wanted, order, strict=True):
+            kernels[index][replica] = drawn[position]
+    return kernels
+
+
+def _draw_many(
+    initializer: Component, shape: tuple[int, int], seeds: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Draw one kernel a seed, (seeds, fan_in, fan_out)."""
+    if len(seeds) < WORTH_TRACING:
+        draws = (build(initializer, int(seed), shape[0]) for seed in seeds)
+        return np.stack([draw(shape, dtype="float32") for draw in draws])
+    words = np.stack([seeds, np.zeros_like(seeds)], axis=1).astype(np.int32)
+    return np.asarray(_traced_draw(initializer, shape)(words))
+
+
+@lru_cache
+def _traced_draw(initializer: Component, shape: tuple[int, int]) -> Callable[..., Any]:
+    """Trace the Keras initializer into one program that loops over seeds.
+
+    It has the same bits as calls of the initializer one by one, which cost ten times as much.
+    """
+    import keras
+    import tensorflow as tf
+
+    class GivenSeed(keras.random.SeedGenerator):
+        """The seed that Keras derives of an integer, which is not known when tracing."""
+
+        def __init__(self, words: Any) -> None:
+            self.words = words
+
+        def next(self, ordered: bool = True) -> Any:
+            return self.words
+
+    def draw(words: Any) -> Any:
+        return build(initializer, GivenSeed(words), shape[0])(shape, dtype="float32")
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.int32)], autograph=False)
+    def draw_all(words: Any) -> Any:
+        return tf.map_fn(draw, words, fn_output_signature=tf.float32)
+
+    return draw_all
 
 
 def draw_bias(cell: Cell, layer: int, units: int) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gradprop.datasets import Dataset
 from gradprop.spec import Cell, Stack
-from gradprop.stacking import StackedNetwork, StepRecord, as_numpy
+from gradprop.stacking import LayerTensors, StackedNetwork, Step, as_numpy
 from gradprop.statistics import PRESETS, LayerRecord, Sample, measure
 
 # Minibatch losses are averaged over this many steps before they are compared with a target.
@@ -34,20 +34,10 @@ class StackResult:
     layers: pd.DataFrame
 
 
-def layer_records(
-    step: StepRecord, kernels: list[NDArray[np.float32]], cell: Cell
-) -> Iterator[LayerRecord]:
+def layer_records(tensors: LayerTensors, cell: Cell) -> Iterator[LayerRecord]:
     """Yield what a probe sees of layers 1 … depth + 1."""
-    arrays = zip(
-        as_numpy(step.gradients),
-        as_numpy(step.signals),
-        as_numpy(step.preactivations),
-        as_numpy(step.activations),
-        kernels,
-        as_numpy(step.updates),
-        strict=True,
-    )
-    for number, (gradient, signal, z, activation, weight, update) in enumerate(arrays, start=1):
+    layers = zip(*(as_numpy(group) for group in tensors), strict=True)
+    for number, (z, activation, signal, gradient, weight, update) in enumerate(layers, start=1):
         yield LayerRecord(
             gradient=Sample(gradient),
             signal=Sample(signal, scale=cell.batch_size),  # back to the loss of one example
@@ -58,17 +48,6 @@ def layer_records(
             function=cell.activation if number <= cell.depth else "linear",
             units=z.shape[-1],
         )
-
-
-def first_bad_layer(preactivations: list[NDArray[np.float32]], replica: int) -> int:
-    """Return the first layer with a NaN or infinite pre-activation in `replica`.
-
-    If there is none, the loss itself overflowed: the output layer is returned.
-    """
-    for number, z in enumerate(preactivations, start=1):
-        if not np.isfinite(z[replica]).all():
-            return number
-    return len(preactivations)
 
 
 def underflowed(log10_magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -109,22 +88,20 @@ class Recorder:
         undefined = np.full(replicas, np.nan)
         self.test = self.final_train = self.final_test = (undefined, undefined)
 
-    def observe(self, step: int, record: StepRecord, examples: NDArray[np.int32]) -> None:
-        """Note the losses of one step; find out which replicas went bad in it."""
+    def observe(self, number: int, step: Step, examples: NDArray[np.int32]) -> None:
+        """Note the losses of step `number`; find out which replicas went bad in it."""
         with np.errstate(invalid="ignore"):
-            losses = record.losses.numpy().mean(axis=1, dtype=np.float64)
+            losses = step.losses.numpy().mean(axis=1, dtype=np.float64)
         self.recent_losses.append(losses)
-        outputs = record.activations[-1].numpy()
+        outputs = step.outputs.numpy()
         self.recent_accuracies.append(self._accuracy(outputs, self.dataset.y_train[examples]))
-        newly_bad = np.flatnonzero(~np.isfinite(losses) & (self.bad_step < 0))
-        if len(newly_bad):
-            preactivations = as_numpy(record.preactivations)
-            self.bad_step[newly_bad] = step
-            self.bad_layer[newly_bad] = [first_bad_layer(preactivations, int(r)) for r in newly_bad]
+        newly_bad = ~np.isfinite(losses) & (self.bad_step < 0)
+        self.bad_step[newly_bad] = number
+        self.bad_layer[newly_bad] = step.first_bad_layer.numpy()[newly_bad]
         smooth = _mean_over_steps(self.recent_losses)
         with np.errstate(invalid="ignore"):
             hit = (smooth <= self.targets) & (self.targets > 0) & (self.reached < 0)
-        self.reached[hit] = step
+        self.reached[hit] = number
 
     def evaluate_test(self) -> None:
         """Note the test loss before the step of a probe."""
@@ -134,10 +111,10 @@ class Recorder:
         """Note the training and test loss after the last update."""
         self.final_train, self.final_test = self.evaluate("train"), self.test
 
-    def probe(self, step: int, record: StepRecord, kernels: list[NDArray[np.float32]]) -> None:
-        """Record the statistics of one step."""
+    def probe(self, number: int, tensors: LayerTensors) -> None:
+        """Record the statistics of step `number`."""
         program = self.stack.program
-        layers = [measure(r, self.names) for r in layer_records(record, kernels, program)]
+        layers = [measure(record, self.names) for record in layer_records(tensors, program)]
         self.layer_rows.append(
             {name: np.stack([layer[name] for layer in layers]) for name in self.names}
         )
@@ -145,7 +122,7 @@ class Recorder:
             squares = sum(10 ** (2 * layer["gradient_log10_norm"]) for layer in layers)
             norm = 0.5 * np.log10(squares)
         test_loss, test_accuracy = self.test
-        self.probed.append(step)
+        self.probed.append(number)
         self.step_rows.append(
             {
                 "train_loss": _mean_over_steps(self.recent_losses),
@@ -161,10 +138,11 @@ class Recorder:
         """Return mean loss and accuracy (NaN for regression) on all of 'train' or 'test'."""
         x = self.dataset.x_train if part == "train" else self.dataset.x_test
         y = self.dataset.y_train if part == "train" else self.dataset.y_test
-        starts = range(0, len(x), EVALUATION_BATCH)
-        outputs = np.concatenate(
-            [self.network.predict(x[start : start + EVALUATION_BATCH]) for start in starts], axis=1
-        )
+        # Batches of one size, the last one filled up with zeros, share one traced program.
+        size = min(len(self.dataset.x_test), EVALUATION_BATCH)
+        batches = np.pad(x, ((0, -len(x) % size), (0, 0))).reshape(-1, size, x.shape[1])
+        outputs = np.concatenate([self.network.predict(batch) for batch in batches], axis=1)
+        outputs = outputs[:, : len(x)]
         targets = np.broadcast_to(y, (len(outputs), *y.shape))
         loss = self.network.losses(outputs, targets).mean(axis=1, dtype=np.float64)
         return loss, self._accuracy(outputs, targets)

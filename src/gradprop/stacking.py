@@ -33,18 +33,24 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 PACKET = 16
 
 
-class StepRecord(NamedTuple):
-    """Everything that one training step computed, as TensorFlow tensors.
+class LayerTensors(NamedTuple):
+    """What a training step computed in the layers: lists with one entry a layer, 1 … depth + 1."""
 
-    The lists have one entry a layer, 1 … depth + 1.
-    """
-
-    losses: Tensor  # (replicas, batch), of single examples
     preactivations: list[Tensor]  # (replicas, batch, units)
     activations: list[Tensor]  # (replicas, batch, units)
     signals: list[Tensor]  # (replicas, batch, units), of the loss averaged over the minibatch
     gradients: list[Tensor]  # (replicas, fan_in, fan_out)
-    updates: list[Tensor]  # (replicas, fan_in, fan_out), what was subtracted from the kernels
+    weights: list[Tensor]  # (replicas, fan_in, fan_out), before the update
+    updates: list[Tensor]  # (replicas, fan_in, fan_out), what was subtracted from the weights
+
+
+class Step(NamedTuple):
+    """One training step as TensorFlow tensors."""
+
+    losses: Tensor  # (replicas, batch), of single examples
+    outputs: Tensor  # (replicas, batch, outputs)
+    first_bad_layer: Tensor  # (replicas,); 0 where all losses are finite
+    layers: LayerTensors | None  # of probed steps only: memory that is not kept is reused at once
 
 
 def set_threads(threads: int) -> None:
@@ -54,13 +60,26 @@ def set_threads(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-@tf.custom_gradient
-def _add_bias(z: Tensor, bias: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-    def gradient(signal: Tensor) -> tuple[Tensor, Tensor]:
-        ones = tf.ones_like(signal[:, :, :1])
-        return signal, tf.matmul(ones, signal, transpose_a=True)
+def _bias_gradient(signal: Tensor) -> Tensor:
+    return tf.matmul(tf.ones_like(signal[:, :, :1]), signal, transpose_a=True)
 
-    return z + bias, gradient
+
+def _first_bad_layer(losses: Tensor, preactivations: list[Tensor]) -> Tensor:
+    """Return the first layer of a replica with a NaN or infinite pre-activation.
+
+    If there is none but a loss is not finite, the loss itself overflowed: the output layer is
+    returned. 0 where all is well.
+    """
+    well = tf.reduce_all(tf.math.is_finite(losses), axis=1)
+
+    def search() -> Tensor:
+        finite = [tf.reduce_all(tf.math.is_finite(z), axis=(1, 2)) for z in preactivations[:-1]]
+        before = tf.math.cumprod(
+            [tf.ones_like(losses[:, 0]), *(tf.cast(f, losses.dtype) for f in finite)]
+        )
+        return tf.where(well, 0, tf.cast(tf.reduce_sum(before, axis=0), tf.int32))
+
+    return tf.cond(tf.reduce_all(well), lambda: tf.zeros_like(losses[:, 0], tf.int32), search)
 
 
 def _in_whole_packets(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
@@ -130,37 +149,25 @@ class StackedNetwork:
         self._loss = LOSSES[networks.resolve_loss(program, dataset)]
         self._inputs = tf.constant(dataset.x_train)
         self._targets = tf.constant(dataset.y_train)
-        layers = range(1, len(shapes) + 1)
-        self.kernels = [
-            tf.Variable(
-                np.stack([initializers.draw_kernel(c, n, shape) for c in stack.cells]), name=f"W{n}"
-            )
-            for n, shape in zip(layers, shapes, strict=True)
-        ]
+        self.kernels = [tf.Variable(k) for k in initializers.draw_kernels(stack.cells, shapes)]
         self.biases = [
-            tf.Variable(
-                np.stack([initializers.draw_bias(c, n, out)[None] for c in stack.cells]),
-                name=f"b{n}",
-            )
-            for n, (_, out) in zip(layers, shapes, strict=True)
+            tf.Variable(np.stack([initializers.draw_bias(c, n, out)[None] for c in stack.cells]))
+            for n, (_, out) in enumerate(shapes, start=1)
             if program.use_bias
         ]
         rates = np.array([cell.learning_rate for cell in stack.cells], dtype=np.float32)
         self._update = create_update(
             program.optimizer, self.kernels + self.biases, rates[:, None, None]
         )
-        # Networks that are only measured at initialization run once: tracing would not pay.
-        compiled = program.epochs > 0
-        self._step = tf.function(self._run_step) if compiled else self._run_step
-        self._predict = tf.function(self._run_outputs) if compiled else self._run_outputs
+        self._step: Callable[[Tensor, bool], Step] = self._run_step
+        self._predict: Callable[[Tensor], Tensor] = self._run_outputs
+        if program.epochs:  # tracing would not pay for the one step of a start
+            self._step = tf.function(self._run_step, autograph=False)
+            self._predict = tf.function(self._run_outputs, autograph=False)
 
-    def read_kernels(self) -> list[NDArray[np.float32]]:
-        """Return the kernels as they are now; later steps do not change the arrays."""
-        return as_numpy([kernel.read_value() for kernel in self.kernels])
-
-    def step(self, examples: NDArray[np.int32]) -> StepRecord:
+    def step(self, examples: NDArray[np.int32], probed: bool = False) -> Step:
         """Make one step of gradient descent on the training examples (replicas, batch)."""
-        return self._step(tf.constant(examples))
+        return self._step(tf.constant(examples), probed)
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the outputs of every replica on `inputs` (examples, features).
@@ -186,13 +193,13 @@ class StackedNetwork:
         for index, kernel in enumerate(self.kernels):
             z = tf.matmul(hidden, kernel)
             if self.biases:
-                z = _add_bias(z, self.biases[index])
+                z = z + self.biases[index]
             hidden = _in_whole_packets(self._activation, z) if index < self.depth else z
             preactivations.append(z)
             activations.append(hidden)
         return preactivations, activations
 
-    def _run_step(self, examples: Tensor) -> StepRecord:
+    def _run_step(self, examples: Tensor, probed: bool) -> Step:
         inputs = tf.gather(self._inputs, examples)
         targets = tf.gather(self._targets, examples)
         with tf.GradientTape() as tape:
@@ -201,12 +208,13 @@ class StackedNetwork:
             # The sum over replicas keeps every replica's own mean loss: only its gradient,
             # 1 / batch for every example, is used.
             objective = tf.reduce_sum(losses) / self.batch_size
-        signals, gradients = tape.gradient(objective, [preactivations, self.kernels + self.biases])
-        updates = self._update(gradients)
-        layers = len(self.kernels)
-        return StepRecord(
-            losses, preactivations, activations, signals, gradients[:layers], updates[:layers]
-        )
+        signals, gradients = tape.gradient(objective, [preactivations, self.kernels])
+        bad_layer = _first_bad_layer(losses, preactivations)
+        bias_gradients = [_bias_gradient(signal) for signal in signals] if self.biases else []
+        weights = [kernel.read_value() for kernel in self.kernels] if probed else []
+        updates = self._update(gradients + bias_gradients)[: len(gradients)]
+        layers = LayerTensors(preactivations, activations, signals, gradients, weights, updates)
+        return Step(losses, activations[-1], bad_layer, layers if probed else None)
 
 
 def as_numpy(tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:

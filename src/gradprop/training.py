@@ -132,6 +132,7 @@ def train_stack(
     with stopwatch.phase("build"):
         network = StackedNetwork(stack, dataset)
     recorder = Recorder(stack, network, dataset)
+    traced: set[bool] = set()  # plain and probed steps are two programs
     label = f"{program.activation}, depth {program.depth}, {len(stack.cells)} cells"
     for step, batch in zip(range(steps + 1), minibatches(stack, examples), strict=False):
         if step in probes and steps > 0:
@@ -139,13 +140,14 @@ def train_stack(
                 recorder.evaluate_test()
                 if step == steps:
                     recorder.evaluate_final()
-        kernels = network.read_kernels() if step in probes else []
-        with stopwatch.phase("train" if step else "first step"):
-            record = network.step(batch)
-            recorder.observe(step, record, batch)
-        if step in probes:
+        probed = step in probes
+        with stopwatch.phase("train" if probed in traced else "trace"):
+            result = network.step(batch, probed)
+            recorder.observe(step, result, batch)
+        traced.add(probed)
+        if result.layers is not None:
             with stopwatch.phase("probe"):
-                recorder.probe(step, record, kernels)
+                recorder.probe(step, result.layers)
         progress.advance(step_work(stack), f"{label}, step {step}/{steps}")
     return recorder.result()
 
