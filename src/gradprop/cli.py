@@ -40,6 +40,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     figures = commands.add_parser("figures", help="draw the figures of a study that changed")
     figures.add_argument("study", type=Path, help="results/<study>/study.json")
     figures.add_argument("--reports", type=Path, default=Path("reports"), help="default: reports")
+    figures.add_argument("--processes", type=int, default=1, help="that draw; default: 1")
     figures.set_defaults(run=draw_figures)
 
     report = commands.add_parser("report", help="write the HTML report")
@@ -84,7 +85,7 @@ def draw_figures(options: argparse.Namespace) -> None:
     from gradprop import figures, grid
 
     study = grid.read_study(options.study)
-    figures.draw_study(study, options.study.parent, options.reports)
+    figures.draw_study(study, options.study.parent, options.reports, options.processes)
 
 
 def write_html(options: argparse.Namespace) -> None:

@@ -246,14 +246,14 @@ def stacks(cells: Sequence[Cell]) -> list[Stack]:
 def shard_name(cell: Cell) -> str:
     """Return the name of the shard that a cell belongs to.
 
-    Depths share a shard up to 16, from 17 to 32, from 33 to 64 and so on: deep networks, which
+    Depths share a shard up to 32, from 33 to 64, from 65 to 128 and so on: deep networks, which
     take long, are trained in parallel, and shallow ones do not pay the import of TensorFlow for
     every depth. Networks that are only measured at initialization share one shard.
     """
     span = "start"
     if cell.epochs:
-        most = max(16, 1 << (cell.depth - 1).bit_length())
-        span = f"depth{most // 2 + 1 if most > 16 else 0}to{most}"
+        most = max(32, 1 << (cell.depth - 1).bit_length())
+        span = f"depth{most // 2 + 1 if most > 32 else 0}to{most}"
     return f"{cell.dataset.slug}-width{cell.width}-{span}"
 
 

@@ -25,7 +25,8 @@ for name, study in STUDIES.items():
             f"logs/{name}/figures.log",
         conda:
             "../envs/gradprop.yaml"
+        threads: 2
         message:
             f"Study {name}: figures"
         shell:
-            "gradprop figures {input.study} 2>&1 | tee {log}"
+            "gradprop figures {input.study} --processes {threads} 2>&1 | tee {log}"

@@ -11,7 +11,10 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ FORMATS = ("svg", "pdf", "png")
 NOTHING = "No network of this study has what this figure shows."
 
 
-def draw_study(study: Study, results: Path, reports: Path) -> list[str]:
+def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -> list[str]:
     """Draw the figures of a study whose numbers, options or drawing code changed.
 
     Parameters
@@ -38,16 +41,27 @@ def draw_study(study: Study, results: Path, reports: Path) -> list[str]:
         Folder of the study's result tables.
     reports
         Folder that gets ``figures/<study>/`` and ``data/<study>/``.
+    processes
+        How many processes share the work.
 
     Returns
     -------
     list of str
         The figures that were drawn.
     """
+    names = list(study.figures)
+    shares = [names[first::processes] for first in range(min(processes, len(names)))]
+    if len(shares) < 2:
+        return _draw_some(study, results, reports, names)
+    with ProcessPoolExecutor(len(shares)) as pool:
+        return list(chain(*pool.map(partial(_draw_some, study, results, reports), shares)))
+
+
+def _draw_some(study: Study, results: Path, reports: Path, names: Sequence[str]) -> list[str]:
     tables = StudyTables(study, results)
     drawn = []
-    for name, options in study.figures.items():
-        changed = draw_figure(tables, name, options, reports)
+    for name in names:
+        changed = draw_figure(tables, name, study.figures[name], reports)
         print(f"[{study.name}] {name}: {'drawn' if changed else 'unchanged'}", file=sys.stderr)
         drawn += [name] if changed else []
     return drawn

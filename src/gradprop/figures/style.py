@@ -215,6 +215,7 @@ def note(text: str) -> Figure:
 
 def save(figure: Figure, paths: Sequence[Path]) -> None:
     """Save a figure in the formats of `paths` and close it; no date goes into the files."""
+    figure.set_layout_engine(None)  # the layout is done; every format would draw it twice
     for path in paths:
         metadata = {
             ".svg": {"Date": None, "Creator": "gradprop"},
