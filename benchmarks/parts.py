@@ -38,6 +38,8 @@ class Size:
         For every study of many small cells its seeds; it has 24 cells a seed.
     widths, deep
         Widths (at depth 20) and depths (at width 64) of which one step is timed.
+    workflow
+        What `snakemake --config` overrides in the cold run of the workflow.
     """
 
     repetitions: int = 3
@@ -48,6 +50,7 @@ class Size:
     seeds_of_many: tuple[int, ...] = (5, 50, 500)
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     deep: tuple[int, ...] = (5, 20, 50, 100, 200, 500)
+    workflow: tuple[str, ...] = ()
 
 
 QUICK = Size(
@@ -59,6 +62,7 @@ QUICK = Size(
     seeds_of_many=(1,),
     widths=(64, 256),
     deep=(5, 50),
+    workflow=("studies=[mechanism]",),
 )
 
 
@@ -275,10 +279,35 @@ def _slope(steps: Sequence[Mapping[str, float]]) -> float:
     return float(np.polyfit(flop, seconds, 1)[0])
 
 
+def workflow(size: Size, data: str) -> list[Row]:
+    """Where the time of a cold run of the default configuration goes."""
+    job = Job("cold.run_workflow", {"overrides": size.workflow})
+    rounds = [usages["workflow"] for usages in run_interleaved({"workflow": job}, 1)]
+    rows = [
+        row(
+            "workflow",
+            "cold run",
+            "all",
+            "wall time",
+            "s",
+            [u.result["wall"] for u in rounds],
+            "<= 300",
+        )
+    ]
+    rows.append(row("workflow", "cells", "all", "trained", "", [u.result["cells"] for u in rounds]))
+    for phase in rounds[0].result["seconds"]:
+        seconds = [usage.result["seconds"][phase] for usage in rounds]
+        rows.append(row("workflow", phase, "all", "CPU time", "CPU-s", seconds))
+    again = [usage.result["again"] for usage in rounds]
+    rows.append(row("workflow", "nothing to be done", "all", "wall time", "s", again, "<= 5"))
+    return rows
+
+
 PARTS: dict[str, Callable[[Size, str], list[Row]]] = {
     "competitors": competitors,
     "efficiency": efficiency,
     "overhead": overhead,
     "scale": scale,
     "step": step,
+    "workflow": workflow,
 }

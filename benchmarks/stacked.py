@@ -56,16 +56,9 @@ def _train_stack(stack: Stack, dataset: Dataset) -> Phases:
     """
     from gradprop import training
 
-    class Stopwatch(training.Stopwatch):
-        @contextmanager
-        def phase(self, name: str) -> Iterator[None]:
-            start = time.process_time()
-            yield
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - start
-
-    stopwatch = Stopwatch()
+    stopwatch = training.Stopwatch()
     total = _cpu(lambda: list(_quiet_train([stack], dataset, stopwatch)))
-    phases = {"train": 0.0, "probe": 0.0, "evaluate": 0.0, **stopwatch.seconds}
+    phases = {"train": 0.0, "probe": 0.0, "evaluate": 0.0, **stopwatch.cpu_seconds}
     return {**phases, "loop": total - phases["build"] - phases["trace"]}
 
 

@@ -181,13 +181,13 @@ def test_stacks_keep_every_cell_once_and_in_order() -> None:
 
 def test_a_shard_is_a_data_set_a_width_and_a_depth() -> None:
     data = ["digits", {"name": "circles", "noise": 0.1}]
-    every = cells(dataset=data, depth=[1, 20], activation=["tanh", "relu"], seeds=2)
+    every = cells(dataset=data, depth=[1, 40], activation=["tanh", "relu"], seeds=2)
     shards = grid.shards(every)
     assert set(shards) == {
-        "digits-width8-depth0to16",
-        "digits-width8-depth17to32",
-        "circles_noise_0.1-width8-depth0to16",
-        "circles_noise_0.1-width8-depth17to32",
+        "digits-width8-depth0to32",
+        "digits-width8-depth33to64",
+        "circles_noise_0.1-width8-depth0to32",
+        "circles_noise_0.1-width8-depth33to64",
     }
     for name, shard in shards.items():
         assert shard.name == name
@@ -202,7 +202,7 @@ def test_networks_that_are_not_trained_share_a_shard() -> None:
 
 
 def test_new_cells_join_existing_shards() -> None:
-    few, many = grid.shards(cells(depth=[1, 20])), grid.shards(cells(depth=[1, 2, 20, 50], seeds=3))
+    few, many = grid.shards(cells(depth=[1, 40])), grid.shards(cells(depth=[1, 2, 20, 50], seeds=3))
     assert set(few) < set(many)
     for name, shard in few.items():
         assert set(shard.cells) < set(many[name].cells)

@@ -8,9 +8,13 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradprop import datasets, provenance, tables
 from gradprop.spec import Shard, digest
+
+if TYPE_CHECKING:  # importing it for real would import TensorFlow
+    from gradprop.training import Stopwatch
 
 
 def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size: int) -> int:
@@ -42,23 +46,25 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
     if not missing:
         print(f"[{shard.name}] all {len(shard.cells)} cells are there", file=sys.stderr)
         return 0
-    start = time.perf_counter()
+    start = time.perf_counter(), time.process_time()
     from gradprop import stacking, training
 
-    stopwatch = training.Stopwatch({"import": time.perf_counter() - start})
+    stopwatch = training.Stopwatch(
+        {"import": time.perf_counter() - start[0]}, {"import": time.process_time() - start[1]}
+    )
     stacking.set_threads(threads)
     chunks = [chunk for stack in shard.stacks for chunk in stack.only(missing).chunks(stack_size)]
     results = list(training.train(chunks, dataset, stopwatch, shard.name))
     rows = {table: [getattr(result, table) for result in results] for table in tables.TABLES}
     with stopwatch.phase("write"):
         tables.add_rows(folder, shard.name, rows, origin)
-    run = describe_run(shard, missing, threads, stopwatch.seconds)
+    run = describe_run(shard, missing, threads, stopwatch)
     tables.add_run(folder, shard.name, run)
     return len(missing)
 
 
 def describe_run(
-    shard: Shard, trained: set[str], threads: int, seconds: dict[str, float]
+    shard: Shard, trained: set[str], threads: int, stopwatch: Stopwatch
 ) -> dict[str, object]:
     """Return the row of the ``runs`` table: what may differ between two runs of the same cells."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -68,7 +74,8 @@ def describe_run(
         "cells": json.dumps(sorted(trained)),
         "threads": threads,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "phase_seconds": json.dumps({key: round(value, 3) for key, value in seconds.items()}),
+        "phase_seconds": _rounded(stopwatch.seconds),
+        "phase_cpu_seconds": _rounded(stopwatch.cpu_seconds),
         "peak_memory_mib": usage.ru_maxrss * unit / 2**20,
         "processor": provenance.processor(),
         "cores": os.cpu_count(),
@@ -77,3 +84,7 @@ def describe_run(
         "commit": provenance.commit(),
         "config": digest([cell.id for cell in shard.cells]),
     }
+
+
+def _rounded(seconds: dict[str, float]) -> str:
+    return json.dumps({phase: round(value, 3) for phase, value in seconds.items()})

@@ -25,18 +25,21 @@ class ScheduleError(GradpropError):
 
 @dataclass
 class Stopwatch:
-    """Wall seconds by phase of a job."""
+    """Wall and CPU seconds by phase of a job."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the duration of the block to phase `name`."""
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+            self.seconds[name] = self.seconds.get(name, 0.0) + wall
+            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + cpu
 
 
 class Progress:
