@@ -43,6 +43,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     figures.add_argument("--processes", type=int, default=1, help="that draw; default: 1")
     figures.set_defaults(run=draw_figures)
 
+    claims = commands.add_parser("claims", help="judge the claims of a study")
+    claims.add_argument("study", type=Path, help="results/<study>/study.json")
+    claims.add_argument("output", type=Path, help="reports/claims/<study>.json")
+    claims.set_defaults(run=judge_claims)
+
+    verify = commands.add_parser("verify", help="compare verdicts with those listed as supported")
+    verify.add_argument("claims", type=Path, nargs="+", help="reports/claims/<study>.json")
+    verify.add_argument("--listed", type=Path, required=True, help="reports/reference/claims.json")
+    verify.add_argument("--update", action="store_true", help="list these verdicts from now on")
+    verify.set_defaults(run=verify_claims)
+
     report = commands.add_parser("report", help="write the HTML report")
     report.add_argument(
         "studies", type=Path, nargs="+", help="results/<study>/study.json, in order"
@@ -86,6 +97,29 @@ def draw_figures(options: argparse.Namespace) -> None:
 
     study = grid.read_study(options.study)
     figures.draw_study(study, options.study.parent, options.reports, options.processes)
+
+
+def judge_claims(options: argparse.Namespace) -> None:
+    """Judge a study's claims."""
+    from gradprop import claims, grid, studies
+
+    results = studies.judge(grid.read_study(options.study), options.study.parent)
+    claims.write(results, options.output)
+
+
+def verify_claims(options: argparse.Namespace) -> None:
+    """Print all verdicts; fail if a claim listed as supported no longer is."""
+    from gradprop import claims
+
+    results = [result for path in options.claims for result in claims.read(path)]
+    print(claims.text_table(results))
+    print(", ".join(f"{number} {verdict}" for verdict, number in claims.counts(results).items()))
+    listed = json.loads(options.listed.read_text(encoding="utf-8"))
+    if options.update:
+        listed |= {result.key: result.verdict for result in results}
+        files.write_text(options.listed, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")
+    elif broken := claims.broken(results, listed):
+        raise claims.ClaimError(f"no longer supported: {', '.join(broken)}")
 
 
 def write_html(options: argparse.Namespace) -> None:

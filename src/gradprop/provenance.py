@@ -30,8 +30,10 @@ NUMERIC_MODULES = (
 
 # The modules behind figures and report: an edit of one redraws what it can change.
 FIGURE_MODULES = ("analysis", "figures", "tables", "theory")
+CLAIM_MODULES = ("analysis", "claims", "figures", "studies", "tables", "theory")
 REPORT_MODULES = (
     "analysis",
+    "claims",
     "provenance",
     "report",
     "studies",

@@ -21,8 +21,9 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from gradprop import config, files, tables
+from gradprop import claims, config, files, tables
 from gradprop import studies as prose
+from gradprop.claims import Result
 from gradprop.errors import GradpropError
 from gradprop.spec import Cell, Study, digest
 
@@ -295,6 +296,42 @@ class Table:
     def is_long(self) -> bool:
         """Whether the table is better folded."""
         return len(self.rows) > LONGEST_OPEN_TABLE
+
+
+def claims_table(results: Sequence[Result]) -> Table:
+    """Return the verdicts on claims, the failing ones first."""
+    columns = ("Verdict", "Claim", "Networks", "Prediction", "Predicted", "Measured", "Criterion")
+    numeric = ("Predicted", "Measured")
+    return Table(
+        id="claims-table",
+        caption=(
+            "Every claim with its source, the number that it predicts, what was measured (mean "
+            "over networks with its 90 % interval), and the criterion that was fixed before. "
+            "“Not supported” means that the interval does not meet the criterion: the "
+            "claim may be wrong, or the networks too few or too small to tell."
+        ),
+        columns=[(name, name in numeric) for name in columns],
+        rows=[_claim_row(result) for result in claims.sort(results)],
+        keys=2,
+    )
+
+
+def _claim_row(result: Result) -> list[Text]:
+    below = Markup('{} <span class="below">{}</span>')
+    unit = f" {result.unit}" if result.unit else ""
+    measured: Text = DASH if result.measured is None else sig(result.measured)
+    if result.low is not None and result.high is not None and result.low != result.high:
+        measured = below.format(measured, f"{sig(result.low)} to {sig(result.high)}")
+    where = f"{result.case} ({plural(result.networks, 'network', 'networks')})"
+    return [
+        below.format(result.verdict, result.reason) if result.reason else result.verdict,
+        below.format(result.statement, result.source),
+        where if result.networks else result.case,
+        below.format(result.formula, unit.strip()),
+        DASH if result.predicted is None else sig(result.predicted),
+        measured,
+        result.criterion,
+    ]
 
 
 def final_results(cells: pd.DataFrame) -> pd.DataFrame:
@@ -694,6 +731,11 @@ def write_report(studies: Sequence[Study], results: Path, reports: Path, title: 
     ]
     for chapter in chapters:
         chapter.render(environment, results)
+    verdicts = [
+        verdict
+        for study in studies
+        for verdict in claims.read(reports / "claims" / f"{study.name}.json")
+    ]
     summaries = [final_results(chapter.cells) for chapter in chapters]
     html = environment.get_template("report.html.j2").render(
         title=title,
@@ -705,6 +747,8 @@ def write_report(studies: Sequence[Study], results: Path, reports: Path, title: 
         ],
         totals=_totals(chapters),
         overview=_overview_table(chapters),
+        verdicts=claims.counts(verdicts),
+        claims_table=claims_table(verdicts) if verdicts else None,
         environment_table=_environment_table(chapters),
         effort_table=_effort_table(chapters),
         command=COMMAND,

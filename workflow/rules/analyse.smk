@@ -1,3 +1,36 @@
+rule claims:
+    input:
+        study="results/{study}/study.json",
+        tables=lambda wildcards: study_tables(wildcards.study, ["cells", "steps", "layers"]),
+        code=modules(provenance.CLAIM_MODULES),
+    output:
+        update("reports/claims/{study}.json"),
+    log:
+        "logs/{study}/claims.log",
+    conda:
+        "../envs/gradprop.yaml"
+    message:
+        "Study {wildcards.study}: claims"
+    shell:
+        "gradprop claims {input.study} {output} 2>&1 | tee {log}"
+
+
+# `snakemake --cores 4 verify` prints all verdicts; it has no output, so that it always does.
+rule verify:
+    input:
+        claims=expand("reports/claims/{study}.json", study=STUDIES),
+        listed=str(Path(workflow.basedir) / "reports/reference/claims.json"),
+    log:
+        "logs/verify.log",
+    localrule: True
+    conda:
+        "../envs/gradprop.yaml"
+    message:
+        "Claims against those listed as supported"
+    shell:
+        "gradprop verify {input.claims} --listed {input.listed} 2>&1 | tee {log}"
+
+
 # One job a study: its figures share tables and the import of the drawing packages, and the job
 # redraws only those whose numbers or drawing code changed.
 for name, study in STUDIES.items():

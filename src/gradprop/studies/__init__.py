@@ -1,4 +1,4 @@
-"""The studies' chapters: for each a module that computes what its prose says in numbers.
+"""The studies' chapters: for each a module with the numbers in its prose and its claims.
 
 A study without a module here still gets a chapter: its question, its figures with their
 captions, and its final results.
@@ -6,12 +6,14 @@ captions, and its final results.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gradprop import claims
+from gradprop.claims import Claim, Result
 from gradprop.figures.data import StudyTables
 from gradprop.spec import Study
-from gradprop.studies import descent, initializers, mechanism
+from gradprop.studies import descent, initializers, mechanism, propagation, trainability
 
 Numbers = dict[str, float | str]
 
@@ -20,6 +22,20 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "descent": descent.numbers,
     "initializers": initializers.numbers,
 }
+
+CLAIMS: dict[str, Sequence[Claim]] = {
+    "mechanism": mechanism.CLAIMS,
+    "descent": descent.CLAIMS,
+    "initializers": initializers.CLAIMS,
+    "propagation": propagation.CLAIMS,
+    "trainability": trainability.CLAIMS,
+}
+
+
+def judge(study: Study, results: Path) -> list[Result]:
+    """Judge the claims of a study by its result tables."""
+    tables = StudyTables(study, results)
+    return [row for claim in CLAIMS.get(study.name, []) for row in claims.judge(claim, tables)]
 
 
 def chapter_template(name: str) -> str | None:

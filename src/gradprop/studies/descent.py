@@ -1,9 +1,13 @@
-"""The numbers in the chapter on gradient descent."""
+"""The numbers in the chapter on gradient descent, and its claims."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Iterator
 
+import numpy as np
+import pandas as pd
+
+from gradprop.claims import Above, Below, Claim, Evidence, from_count, from_seeds
 from gradprop.figures.data import StudyTables
 
 STARTS = ("vanishing", "balanced", "exploding")
@@ -48,3 +52,84 @@ def _first_ratios(tables: StudyTables) -> dict[str, float | str]:
         f"{row.start}_{row.activation}_ratio": 10.0**row.log10_update_ratio
         for row in medians.itertuples()
     }
+
+
+def _starts(tables: StudyTables) -> pd.DataFrame:
+    """Return the cells with their start and whether they left the initial loss for good."""
+    cells = tables.cells.assign(start=tables.cells["initializer"].str.split(" ").str[0])
+    first = tables.steps[tables.steps["step"] == 0].set_index("cell")["test_loss"]
+    final = cells["final_test_loss"].to_numpy(float)
+    with np.errstate(invalid="ignore"):
+        grew = ~(final <= cells["cell"].map(first).to_numpy(float))
+    return cells.assign(lost=(cells["status"] == "diverged") | grew)
+
+
+def _lost(start: str) -> Callable[[StudyTables], Iterator[Evidence]]:
+    def measure(tables: StudyTables) -> Iterator[Evidence]:
+        cells = _starts(tables)
+        deep = cells[(cells["depth"] >= DEEP) & (cells["start"] == start)]
+        for activation, rows in deep.groupby("activation", sort=False):
+            yield from_count(f"{start}, {activation}, depth >= {DEEP}", rows["lost"])
+
+    return measure
+
+
+def _slow(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare steps to the target, seed by seed, where all seeds of both starts got there."""
+    cells = _starts(tables).astype({"steps_to_target": float})
+    keys = ["activation", "dataset", "depth"]
+    for names, rows in cells.groupby(keys, sort=False):
+        steps = rows.pivot(index="seed", columns="start", values="steps_to_target")
+        pair = steps[["vanishing", "balanced"]]
+        if pair.notna().all(axis=None) and (pair > 0).all(axis=None):
+            case = "{}, {}, depth {}".format(*names)
+            yield from_seeds(case, np.log2(pair["vanishing"] / pair["balanced"]))
+
+
+def _never(tables: StudyTables) -> Iterator[Evidence]:
+    cells = _starts(tables)
+    rows = cells[(cells["start"] == "vanishing") & (cells["depth"] >= DEEP)]
+    for activation, part in rows.groupby("activation", sort=False):
+        yield from_count(f"{activation}, depth >= {DEEP}", part["steps_to_target"].isna())
+
+
+DEEP = 20
+NG = "Ng, Deep Learning Specialization, course 2, week 1"
+CLAIMS = [
+    Claim(
+        id="exploding-diverges",
+        statement="Descent from exploding starts diverges or leaves the initial loss for good.",
+        source=NG,
+        formula="fraction of networks with a loss that is not finite or ends above its start",
+        unit="of networks",
+        criterion=Above(0.5),
+        measure=_lost("exploding"),
+    ),
+    Claim(
+        id="balanced-does-not",
+        statement="Descent from balanced starts does not, at the same learning rate.",
+        source=NG,
+        formula="fraction of networks with a loss that is not finite or ends above its start",
+        unit="of networks",
+        criterion=Below(0.2),
+        measure=_lost("balanced"),
+    ),
+    Claim(
+        id="vanishing-is-slow",
+        statement="Vanishing starts take more steps to the target loss than balanced ones.",
+        source=NG,
+        formula="log2(steps of the vanishing start / steps of the balanced start)",
+        unit="doublings",
+        criterion=Above(0.0),
+        measure=_slow,
+    ),
+    Claim(
+        id="vanishing-never-arrives",
+        statement="In deep networks vanishing starts do not reach the target loss at all.",
+        source=NG,
+        formula="fraction of networks that never reach the target",
+        unit="of networks",
+        criterion=Above(0.5),
+        measure=_never,
+    ),
+]

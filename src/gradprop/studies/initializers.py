@@ -1,11 +1,14 @@
-"""The numbers in the chapter on initializers."""
+"""The numbers in the chapter on initializers, and its claims."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from gradprop import analysis
+from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
 from gradprop.figures.data import StudyTables, at_step
 from gradprop.figures.training import prepare_atlas
 
@@ -76,3 +79,107 @@ def _accuracy(cells: pd.DataFrame, activation: str, initializer: str, depth: int
         & (cells["depth"] == depth)
     ]
     return float(chosen["final_train_accuracy"].median())
+
+
+# The start that theory recommends for an activation.
+CAREFUL = {"tanh": "glorot_normal", "relu": "he_normal"}
+NAIVE = "normal"  # of standard deviation 0.01
+
+
+def _symmetry(tables: StudyTables) -> Iterator[Evidence]:
+    """Count hidden layers whose weights are not all exactly zero, over all probes."""
+    for activation in ("tanh", "relu"):
+        chosen = [
+            cell.id
+            for cell in tables.study.cells
+            if cell.initializer.name == "zeros" and cell.activation == activation
+        ]
+        rows = tables.layers[tables.layers["cell"].isin(chosen)]
+        depths = rows.groupby("cell")["layer"].transform("max")
+        hidden = rows[rows["layer"] < depths]
+        if len(hidden):
+            moved = float((hidden["weight_log10_norm"] > -np.inf).mean())
+            yield exact(activation, moved, 0.0, len(chosen))
+
+
+def _final_accuracies(
+    tables: StudyTables, activation: str, label: str, depth: int
+) -> pd.Series[float]:
+    """Return the final training accuracies on digits by seed; diverged networks count as 0."""
+    names = {cell.id: cell for cell in tables.study.cells}
+    cells = tables.cells.set_index("cell")
+    chosen = [
+        (cell.seed, cells.loc[cell_id, "final_train_accuracy"])
+        for cell_id, cell in names.items()
+        if (cell.dataset.name, cell.activation, cell.initializer.label, cell.depth)
+        == ("digits", activation, label, depth)
+    ]
+    return pd.Series(dict(chosen), dtype=float).fillna(0.0)
+
+
+def _gain_of_care(tables: StudyTables) -> Iterator[Evidence]:
+    for activation, careful in CAREFUL.items():
+        for depth in (20, 50):
+            gain = _final_accuracies(tables, activation, careful, depth) - _final_accuracies(
+                tables, activation, NAIVE, depth
+            )
+            if len(gain):
+                yield from_seeds(f"{activation}, depth {depth}", gain)
+
+
+def _xavier_stalls(tables: StudyTables) -> Iterator[Evidence]:
+    for depth in (20, 50):
+        he = _final_accuracies(tables, "relu", "he_normal", depth)
+        gap = he - _final_accuracies(tables, "relu", "glorot_normal", depth)
+        if len(gap):
+            yield from_seeds(f"relu, depth {depth}", gap)
+
+
+def _sigmoid(tables: StudyTables) -> Iterator[Evidence]:
+    for depth in (20, 50):
+        values = _final_accuracies(tables, "sigmoid", "glorot_normal", depth)
+        if len(values):
+            yield from_seeds(f"sigmoid, depth {depth}", values)
+
+
+CLAIMS = [
+    Claim(
+        id="zeros-stay-symmetric",
+        statement="A start from zeros never breaks symmetry: hidden weights stay exactly zero.",
+        source="Goodfellow et al. 2016, section 8.4",
+        formula="fraction of hidden layers and probes with a weight other than 0 = 0",
+        unit="",
+        criterion=Within(0.0),
+        measure=_symmetry,
+    ),
+    Claim(
+        id="care-makes-depth-trainable",
+        statement=(
+            "A careful start (Xavier for tanh, He for relu) makes deep networks trainable that a "
+            "small fixed scale leaves untrained, at the learning rate of this study."
+        ),
+        source="Glorot and Bengio 2010; He et al. 2015",
+        formula="final training accuracy, careful − N(0, 0.01²)",
+        unit="accuracy",
+        criterion=Above(0.25),
+        measure=_gain_of_care,
+    ),
+    Claim(
+        id="he-over-xavier",
+        statement="Deep relu networks learn from He's start and stall from Xavier's, with SGD.",
+        source="He et al. 2015, figure 3",
+        formula="final training accuracy, He − Xavier",
+        unit="accuracy",
+        criterion=Above(0.25),
+        measure=_xavier_stalls,
+    ),
+    Claim(
+        id="sigmoid-stalls",
+        statement="Deep sigmoid networks do not learn, even from Xavier's start.",
+        source="Glorot and Bengio 2010, section 3.1",
+        formula="final training accuracy near chance",
+        unit="accuracy",
+        criterion=Below(0.2),
+        measure=_sigmoid,
+    ),
+]

@@ -1,9 +1,13 @@
-"""The numbers in the chapter on the mechanism."""
+"""The numbers in the chapter on the mechanism, and its claims."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Iterator
 
+import numpy as np
+import pandas as pd
+
+from gradprop.claims import Claim, Evidence, Within, exact, from_seeds
 from gradprop.figures.data import StudyTables
 from gradprop.figures.mechanism import (
     FLOAT32,
@@ -13,6 +17,7 @@ from gradprop.figures.mechanism import (
     prepare_output,
     prepare_random,
 )
+from gradprop.spec import Cell
 from gradprop.theory import log_growth_mean
 
 
@@ -46,3 +51,138 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "predicted_growth": float(unit["theory of the typical"]),
         "typical_factor": float(np.exp(log_growth_mean(2, 1.0))),
     }
+
+
+def _normal_range(rows: pd.DataFrame) -> pd.DataFrame:
+    """Keep the networks of which float32 holds all that is computed on the way, too.
+
+    The ratios in `rows` are multiplied by inputs and divided by the size of the minibatch, which
+    moves them by less than two decades.
+    """
+    low, high = np.log10(float(FLOAT32.tiny)) + 2, np.log10(float(FLOAT32.max)) - 2
+    return rows[rows["measured"].between(low, high)]
+
+
+def _power(
+    prepare: Callable[[StudyTables, dict[str, str]], pd.DataFrame], case: str
+) -> Callable[[StudyTables], Iterator[Evidence]]:
+    def measure(tables: StudyTables) -> Iterator[Evidence]:
+        measured = _normal_range(prepare(tables, {}))
+        for c in map(float, measured["c"].unique()):
+            rows = measured[measured["c"] == c]
+            if c != 1:
+                slope = np.polyfit(rows["matrices"], rows["measured"], 1)[0]
+                yield exact(f"{case}, c = {c:g}", float(slope), float(np.log10(c)), len(rows))
+
+    return measure
+
+
+def _gradient_spread(tables: StudyTables) -> Iterator[Evidence]:
+    spread = layer_spread(_normal_range(prepare_gradient(tables, {})))
+    yield exact("all networks", 10 ** float(spread.max()) - 1, 0.0, len(spread))
+
+
+def homogeneity_spread(activation: str, seed: int = 0) -> float:
+    """Return the relative spread over layers of the scalar product of W and dC/dW, in float64.
+
+    For a bias-free network of positively homogeneous layers of mixed scales, and C the sum of
+    its outputs on ten random inputs.
+    """
+    random = np.random.default_rng(seed)
+    slope = {"linear": 1.0, "relu": 0.0, "leaky_relu": 0.2}[activation]
+    weights = [random.normal(0, random.uniform(0.1, 0.5), (20, 20)) for _ in range(12)]
+    hidden, slopes, layers = random.normal(size=(10, 20)), [], []
+    for weight in weights:
+        layers.append(hidden)
+        z = hidden @ weight
+        slopes.append(np.where(z > 0, 1.0, slope))
+        hidden = z * slopes[-1]
+    signal, products = np.ones_like(hidden), []
+    for weight, below, slopes_here in zip(weights[::-1], layers[::-1], slopes[::-1], strict=True):
+        signal = signal * slopes_here
+        products.append(float((weight * (below.T @ signal)).sum()))
+        signal = signal @ weight.T
+    return float(np.ptp(products) / np.abs(products).max())
+
+
+def _homogeneity(tables: StudyTables) -> Iterator[Evidence]:
+    for activation in ("linear", "relu", "leaky_relu"):
+        yield exact(activation, homogeneity_spread(activation), 0.0)
+
+
+def _typical_growth(tables: StudyTables) -> Iterator[Evidence]:
+    """Use the layers up to which float32 holds all networks of a variance."""
+    lowest = 2 * np.log10(float(FLOAT32.tiny))
+    for cells in _random_networks(tables):
+        rows = tables.layers[tables.layers["cell"].isin([cell.id for cell in cells])]
+        lengths = rows.pivot(
+            index="layer", columns="cell", values="preactivation_log10_mean_square"
+        )
+        held = lengths.loc[((lengths > lowest) & np.isfinite(lengths)).all(axis=1).cummin()]
+        rates = np.log(10) * (held.iloc[-1] - held.iloc[0]) / (held.index[-1] - held.index[0])
+        scale = dict(cells[0].initializer.parameters).get("scale", 1.0)
+        predicted = log_growth_mean(cells[0].width, float(scale))
+        yield from_seeds(f"c² = {float(scale):g}", rates, predicted)
+
+
+def _random_networks(tables: StudyTables) -> Iterator[list[Cell]]:
+    """Yield the networks with random weights, those of one variance after another."""
+    cells = [c for c in tables.study.cells if c.initializer.name == "variance_scaling"]
+    for label in dict.fromkeys(cell.initializer.label for cell in cells):
+        yield [cell for cell in cells if cell.initializer.label == label]
+
+
+NG = "Ng, Deep Learning Specialization, course 2, week 1"
+CLAIMS = [
+    Claim(
+        id="output-power",
+        statement="The output of a linear network of L layers W = c I is cᴸ times its input.",
+        source=NG,
+        formula="slope of log10 |y| over L = log10 c",
+        unit="decades per layer",
+        criterion=Within(relative=1e-5),
+        measure=_power(prepare_output, "output"),
+    ),
+    Claim(
+        id="gradient-power",
+        statement="Its gradient with respect to every layer's weights carries cᴸ⁻¹.",
+        source=NG,
+        formula="slope of log10 |dC/dW| over L = log10 c",
+        unit="decades per layer",
+        criterion=Within(relative=1e-5),
+        measure=_power(prepare_gradient, "gradient"),
+    ),
+    Claim(
+        id="gradient-equal-over-layers",
+        statement="Within one such network the weight gradient is the same in every layer.",
+        source=NG,
+        formula="(largest − smallest) / largest over layers = 0",
+        unit="",
+        criterion=Within(1e-5),
+        measure=_gradient_spread,
+    ),
+    Claim(
+        id="homogeneity",
+        statement=(
+            "In bias-free networks of homogeneous layers the scalar product of W and dC/dW is "
+            "the same for all layers."
+        ),
+        source="Euler's theorem on homogeneous functions",
+        formula="relative spread over layers = 0, in float64",
+        unit="",
+        criterion=Within(1e-9),
+        measure=_homogeneity,
+    ),
+    Claim(
+        id="typical-growth",
+        statement=(
+            "A typical product of random matrices grows more slowly than its mean square, by an "
+            "exact amount."
+        ),
+        source="Hanin and Nica 2020; Sussillo and Abbott 2014",
+        formula="mean ln growth of |z|² = ln c² + ψ(n/2) − ln(n/2), n = 2",
+        unit="per layer",
+        criterion=Within(0.1),
+        measure=_typical_growth,
+    ),
+]

@@ -1,0 +1,330 @@
+"""Claims: falsifiable statements, judged by the result tables of a study.
+
+A claim states its prediction and its criterion before anything is measured; the verdict is
+computed. "Equal" is never concluded from a difference that is not significant: an interval has to
+lie within a tolerance (an equivalence test, Schuirmann 1987).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from gradprop import analysis, files
+from gradprop.errors import GradpropError
+from gradprop.figures.data import StudyTables
+
+SUPPORTED, NOT_SUPPORTED, NOT_TESTED = "supported", "not supported", "not tested"
+VERDICTS = (NOT_SUPPORTED, NOT_TESTED, SUPPORTED)  # the failing ones first
+
+# Two-sided; each of its bounds is one of a one-sided test at the level of 5 %.
+CONFIDENCE = 0.90
+
+NO_NETWORKS = "the study has no such networks"
+
+
+class ClaimError(GradpropError):
+    """A file of verdicts is missing or says something else than the results."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one case of a claim is judged by.
+
+    Attributes
+    ----------
+    case
+        Which networks, or which part of the claim.
+    predicted
+        NaN if the claim predicts no number.
+    measured, low, high
+        Estimate and its 90 % interval; the same number three times if it is exact.
+    networks
+        How many independent networks (seeds) it rests on.
+    reason
+        Why there is no number, where there is none.
+    """
+
+    case: str
+    predicted: float
+    measured: float
+    low: float
+    high: float
+    networks: int
+    reason: str = ""
+
+
+def exact(case: str, value: float, predicted: float, networks: int = 1) -> Evidence:
+    """Return evidence without chance in it."""
+    return Evidence(case, predicted, value, value, value, networks)
+
+
+def from_seeds(case: str, values: npt.ArrayLike, predicted: float = math.nan) -> Evidence:
+    """Return the mean over seeds with its t-interval.
+
+    Parameters
+    ----------
+    case
+        Which networks.
+    values
+        One number a seed: seeds are the unit of replication, layers and steps are not.
+    predicted
+        What theory says.
+    """
+    finite = np.asarray(values, dtype=np.float64)
+    lost = int((~np.isfinite(finite)).sum())
+    mean, low, high = analysis.mean_interval(finite, CONFIDENCE)
+    reason = f"{lost} of {len(finite)} values are not finite" if lost else ""
+    if lost or not len(finite):
+        low = high = math.nan
+    return Evidence(case, predicted, mean, low, high, len(finite), reason)
+
+
+def from_count(case: str, hits: npt.ArrayLike) -> Evidence:
+    """Return a fraction of networks with its exact interval (Clopper and Pearson 1934)."""
+    array = np.asarray(hits, dtype=bool)
+    if not len(array):
+        return untested(case, NO_NETWORKS)
+    interval = stats.binomtest(int(array.sum()), len(array)).proportion_ci(CONFIDENCE)
+    share = float(array.mean())
+    return Evidence(case, math.nan, share, interval.low, interval.high, len(array))
+
+
+def untested(case: str, reason: str) -> Evidence:
+    """Return evidence that is missing, and why."""
+    return Evidence(case, math.nan, math.nan, math.nan, math.nan, 0, reason)
+
+
+class Criterion(Protocol):
+    """When the evidence supports a claim."""
+
+    @property
+    def text(self) -> str:
+        """The criterion in words."""
+
+    def holds(self, evidence: Evidence) -> bool:
+        """Tell whether it is met."""
+
+
+@dataclass(frozen=True)
+class Within:
+    """The interval lies within a tolerance around the prediction."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The criterion in words."""
+        parts = [f"{self.absolute:g}"] if self.absolute else []
+        parts += [f"{100 * self.relative:g} % of it"] if self.relative else []
+        return f"interval within ± {' or '.join(parts)} of the prediction"
+
+    def holds(self, evidence: Evidence) -> bool:
+        """Tell whether it is met."""
+        tolerance = max(self.absolute, self.relative * abs(evidence.predicted))
+        low, high = evidence.predicted - tolerance, evidence.predicted + tolerance
+        return low <= evidence.low and evidence.high <= high
+
+
+@dataclass(frozen=True)
+class Above:
+    """The whole interval lies above a bound."""
+
+    bound: float
+
+    @property
+    def text(self) -> str:
+        """The criterion in words."""
+        return f"interval above {self.bound:g}"
+
+    def holds(self, evidence: Evidence) -> bool:
+        """Tell whether it is met."""
+        return evidence.low > self.bound
+
+
+@dataclass(frozen=True)
+class Below:
+    """The whole interval lies below a bound."""
+
+    bound: float
+
+    @property
+    def text(self) -> str:
+        """The criterion in words."""
+        return f"interval below {self.bound:g}"
+
+    def holds(self, evidence: Evidence) -> bool:
+        """Tell whether it is met."""
+        return evidence.high < self.bound
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about a study's networks.
+
+    Attributes
+    ----------
+    id
+        Unique within the study.
+    statement
+        In plain words.
+    source
+        Where it is made, with section or figure.
+    formula
+        What is predicted.
+    unit
+        Of prediction and measurement.
+    criterion
+        When it is supported; each piece of evidence gets a verdict of its own.
+    measure
+        From the study's tables to the evidence.
+    """
+
+    id: str
+    statement: str
+    source: str
+    formula: str
+    unit: str
+    criterion: Criterion
+    measure: Callable[[StudyTables], Iterable[Evidence]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row of ``reports/claims/<study>.json``: a claim, one piece of evidence, its verdict."""
+
+    study: str
+    id: str
+    case: str
+    statement: str
+    source: str
+    formula: str
+    unit: str
+    criterion: str
+    predicted: float | None
+    measured: float | None
+    low: float | None
+    high: float | None
+    networks: int
+    verdict: str
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """The name by which a verdict is listed."""
+        return f"{self.study}/{self.id}/{self.case}"
+
+
+def judge(claim: Claim, tables: StudyTables) -> list[Result]:
+    """Measure and judge one claim; without networks to test it on it is not tested."""
+    try:
+        evidence = list(claim.measure(tables))
+    except (KeyError, IndexError):  # the study was changed and lacks what the claim compares
+        evidence = []
+    evidence = evidence or [untested("", NO_NETWORKS)]
+    return [_result(claim, tables.study.name, item) for item in evidence]
+
+
+def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
+    if math.isnan(evidence.low) or math.isnan(evidence.high):
+        verdict = NOT_TESTED
+        evidence = replace(evidence, reason=evidence.reason or "fewer than two networks")
+    else:
+        verdict = SUPPORTED if claim.criterion.holds(evidence) else NOT_SUPPORTED
+    numbers = {name: _number(getattr(evidence, name)) for name in _NUMBERS}
+    return Result(
+        study=study,
+        id=claim.id,
+        case=evidence.case,
+        statement=claim.statement,
+        source=claim.source,
+        formula=claim.formula,
+        unit=claim.unit,
+        criterion=claim.criterion.text,
+        networks=evidence.networks,
+        verdict=verdict,
+        reason=evidence.reason,
+        **numbers,
+    )
+
+
+_NUMBERS = ("predicted", "measured", "low", "high")
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def write(results: Sequence[Result], path: Path) -> None:
+    """Write verdicts as JSON, a row a line."""
+    rows = [json.dumps(vars(result), ensure_ascii=False) for result in results]
+    files.write_text(path, "[\n" + ",\n".join(rows) + "\n]\n")
+
+
+def read(path: Path) -> list[Result]:
+    """Read verdicts back.
+
+    Raises
+    ------
+    ClaimError
+        If there is no such file.
+    """
+    if not path.exists():
+        raise ClaimError(f"{path}: no such file; to make it: snakemake --cores 4")
+    return [Result(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def sort(results: Iterable[Result]) -> list[Result]:
+    """Return results with the failing ones first."""
+    return sorted(results, key=lambda result: VERDICTS.index(result.verdict))
+
+
+def broken(results: Iterable[Result], listed: Mapping[str, str]) -> list[str]:
+    """Return the claims that are listed as supported and, by these results, no longer are.
+
+    Parameters
+    ----------
+    results
+        The verdicts now.
+    listed
+        Verdicts by the key of their result. A listed claim of a study that is among the results
+        counts as broken if it is gone.
+    """
+    now = {result.key: result.verdict for result in results}
+    studies = {key.split("/")[0] for key in now}
+    return [
+        key
+        for key, verdict in listed.items()
+        if verdict == SUPPORTED
+        and key.split("/")[0] in studies
+        and now.get(key, NOT_TESTED) != SUPPORTED
+    ]
+
+
+def text_table(results: Iterable[Result]) -> str:
+    """Return verdicts as text for a terminal, the failing ones first."""
+    lines = []
+    for result in sort(results):
+        number = "–" if result.measured is None else f"{result.measured:.6g}"
+        if result.low is not None and result.low != result.high:
+            number += f" [{result.low:.4g}, {result.high:.4g}]"
+        if result.predicted is not None:
+            number += f", predicted {result.predicted:.6g}"
+        why = f" ({result.reason})" if result.reason else ""
+        lines.append(f"{result.verdict:14} {result.key}: {number} {result.unit}{why}".rstrip())
+    return "\n".join(lines)
+
+
+def counts(results: Iterable[Result]) -> dict[str, int]:
+    """Return how many results have each verdict."""
+    verdicts: list[Any] = [result.verdict for result in results]
+    return {verdict: verdicts.count(verdict) for verdict in reversed(VERDICTS)}

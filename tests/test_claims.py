@@ -1,0 +1,214 @@
+"""Claims: intervals, criteria and verdicts; and controls that have to fail."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from gradprop import claims, cli, initializers, studies, training
+from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
+from gradprop.datasets import Dataset
+from gradprop.spec import Cell, Component, Stack
+from gradprop.studies import mechanism, propagation
+from tests.reference import make_cell
+
+
+def evidence(low: float, high: float, predicted: float = math.nan) -> Evidence:
+    return Evidence("case", predicted, (low + high) / 2, low, high, networks=5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "holds"),
+    [(0.95, 1.05, True), (0.9, 1.1, True), (0.89, 1.0, False), (1.0, 1.11, False), (0, 2, False)],
+)
+def test_within_needs_the_whole_interval(low: float, high: float, holds: bool) -> None:
+    assert Within(absolute=0.1).holds(evidence(low, high, predicted=1.0)) is holds
+    assert Within(relative=0.1).holds(evidence(-high, -low, predicted=-1.0)) is holds
+
+
+def test_above_and_below() -> None:
+    assert Above(0.5).holds(evidence(0.6, 0.9))
+    assert not Above(0.5).holds(evidence(0.4, 0.9))
+    assert Below(0.5).holds(evidence(0.1, 0.4))
+    assert not Below(0.5).holds(evidence(0.1, 0.6))
+
+
+def test_the_interval_over_seeds_against_scipy() -> None:
+    values = np.array([1.0, 2.0, 4.0, 8.0])
+    found = from_seeds("case", values, predicted=3.0)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.90)
+    assert (found.measured, found.networks) == (3.75, 4)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_intervals_of_seeds_hold_the_mean_as_often_as_they_say() -> None:
+    random = np.random.default_rng(0)
+    found = [from_seeds("", random.normal(1, 2, 5)) for _ in range(4000)]
+    share = np.mean([item.low <= 1 <= item.high for item in found])
+    assert abs(share - claims.CONFIDENCE) < 0.02
+
+
+def test_the_interval_of_a_fraction_against_closed_forms() -> None:
+    """All of n hits: the lower bound p solves p^n = 5 %."""
+    found = from_count("case", [True] * 10)
+    assert (found.measured, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.05**0.1)
+    assert from_count("case", []).reason == claims.NO_NETWORKS
+
+
+def claim_of(items: Callable[[Any], list[Evidence]], criterion: Any = None) -> Claim:
+    return Claim("id", "statement", "source", "formula", "m", criterion or Within(0.1), items)
+
+
+def judge(items: list[Evidence]) -> list[claims.Result]:
+    tables: Any = SimpleNamespace(study=SimpleNamespace(name="study"))
+    return claims.judge(claim_of(lambda _: items), tables)
+
+
+def test_verdicts() -> None:
+    found = judge(
+        [
+            exact("right", 1.05, 1.0),
+            exact("wrong", 1.2, 1.0),
+            from_seeds("lost", [1.0, math.nan], 1.0),
+            from_seeds("lonely", [1.0], 1.0),
+        ]
+    )
+    assert [row.verdict for row in found] == [
+        claims.SUPPORTED,
+        claims.NOT_SUPPORTED,
+        claims.NOT_TESTED,
+        claims.NOT_TESTED,
+    ]
+    assert found[2].reason == "1 of 2 values are not finite"
+    assert found[3].reason == "fewer than two networks"
+    assert claims.sort(found)[0].key == "study/id/wrong"
+
+
+def test_a_study_that_lacks_the_networks_leaves_the_claim_untested() -> None:
+    def lacking(_: Any) -> list[Evidence]:
+        return [{}["tanh"]]  # type: ignore[index]
+
+    tables: Any = SimpleNamespace(study=SimpleNamespace(name="study"))
+    for items in (lacking, lambda _: []):
+        (found,) = claims.judge(claim_of(items), tables)
+        assert (found.verdict, found.reason) == (claims.NOT_TESTED, claims.NO_NETWORKS)
+
+
+def test_files_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, listed = tmp_path / "study.json", tmp_path / "listed.json"
+    found = judge([exact("right", 1.0, 1.0), exact("wrong", 2.0, 1.0)])
+    claims.write(found, path)
+    assert claims.read(path) == found
+    listed.write_text("{}")
+    assert cli.main(["verify", str(path), "--listed", str(listed), "--update"]) == 0
+    assert json.loads(listed.read_text())["study/id/wrong"] == claims.NOT_SUPPORTED
+    assert cli.main(["verify", str(path), "--listed", str(listed)]) == 0
+
+    claims.write([replace(found[0], verdict=claims.NOT_SUPPORTED), found[1]], path)
+    assert cli.main(["verify", str(path), "--listed", str(listed)]) == 1
+    assert "no longer supported: study/id/right" in capsys.readouterr().err
+    claims.write([found[1]], path)
+    assert cli.main(["verify", str(path), "--listed", str(listed)]) == 1
+    assert cli.main(["verify", str(tmp_path / "none.json"), "--listed", str(listed)]) == 1
+
+
+def test_ids_are_unique() -> None:
+    for name, items in studies.CLAIMS.items():
+        ids = [claim.id for claim in items]
+        assert len(set(ids)) == len(ids), name
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "leaky_relu"])
+def test_homogeneity_fails_for_other_functions(activation: str) -> None:
+    assert mechanism.homogeneity_spread(activation, seed=1) < 1e-12
+
+
+# ------------------------------------------------------------ measured networks, and controls
+
+
+def tables_of(cells: list[Cell], dataset: Dataset) -> Any:
+    """Return the tables of networks that were only measured at initialization."""
+    watch = training.Stopwatch()
+    (result,) = training.train([Stack(tuple(cells))], dataset, watch, "test")
+    study = SimpleNamespace(name="propagation", cells=tuple(cells), names={})
+    return SimpleNamespace(study=study, cells=result.cells, layers=result.layers)
+
+
+def relu_cells(initializer: Any, count: int = 60) -> list[Cell]:
+    shape = {"depth": 30, "width": 100, "activation": "relu", "epochs": 0, "use_bias": False}
+    return [make_cell(initializer=initializer, seed=n, **shape) for n in range(count)]
+
+
+def verdicts(claim_id: str, tables: Any) -> dict[str, str]:
+    (claim,) = [c for c in propagation.CLAIMS if c.id == claim_id]
+    return {row.case: row.verdict for row in claims.judge(claim, tables)}
+
+
+def relabelled(cells: list[Cell], tables: Any, initializer: Any) -> Any:
+    """Return the tables with networks that claim to have been drawn by another initializer."""
+    component = initializers.create(initializer)
+    named = {cell.id: replace(cell, initializer=component) for cell in cells}
+    layers = tables.layers.assign(cell=[named[c].id for c in tables.layers["cell"]])
+    study = SimpleNamespace(name="propagation", cells=tuple(named.values()), names={})
+    return SimpleNamespace(study=study, layers=layers)
+
+
+def test_he_is_balanced_and_a_forgotten_factor_two_is_found(blobs: Dataset) -> None:
+    cells = relu_cells("he_normal")
+    tables = tables_of(cells, blobs)
+    assert verdicts("signal-rate-relu", tables) == {"relu, he_normal": claims.SUPPORTED}
+    forgotten = relabelled(cells, tables, "glorot_normal")
+    assert verdicts("signal-rate-relu", forgotten) == {"relu, glorot_normal": claims.NOT_SUPPORTED}
+
+
+def test_a_truncated_normal_without_correction_is_not_he(blobs: Dataset) -> None:
+    """Cut at two standard deviations, a normal has 0.774 of its variance."""
+    variance = stats.truncnorm(-2, 2).var()
+    cells = relu_cells({"name": "variance_scaling", "scale": 2 * variance})
+    tables = relabelled(cells, tables_of(cells, blobs), "he_normal")
+    assert verdicts("signal-rate-relu", tables) == {"relu, he_normal": claims.NOT_SUPPORTED}
+    assert verdicts("relu-typical-length", tables) == {"relu, he_normal": claims.NOT_SUPPORTED}
+
+
+def test_weight_gradients_do_not_pass_for_signals(blobs: Dataset) -> None:
+    cells = relu_cells("glorot_normal")
+    tables = tables_of(cells, blobs)
+    assert verdicts("signal-rate-relu", tables) == {"relu, glorot_normal": claims.SUPPORTED}
+    tables.layers["signal_log10_rms"] = tables.layers["gradient_log10_rms"]
+    assert verdicts("signal-rate-relu", tables) == {"relu, glorot_normal": claims.NOT_SUPPORTED}
+
+
+def test_one_kernel_for_all_layers_is_found(
+    blobs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers that share their weights do not fluctuate as independent ones do."""
+    scaled = {"name": "variance_scaling", "scale": 2.0}
+    assert verdicts("relu-spread", tables_of(relu_cells(scaled), blobs)) == {
+        "relu, variance_scaling(scale=2.0)": claims.SUPPORTED
+    }
+    monkeypatch.setattr(initializers, "kernel_seed", lambda cell, layer: cell.seed)
+    shared = tables_of(relu_cells(scaled), blobs)
+    assert verdicts("relu-spread", shared) == {
+        "relu, variance_scaling(scale=2.0)": claims.NOT_SUPPORTED
+    }
+
+
+def test_slopes_of_a_table_by_hand() -> None:
+    cell = make_cell(depth=30, activation="tanh", epochs=0)
+    layers = pd.DataFrame({"cell": cell.id, "step": 0, "layer": range(1, 32)})
+    layers["signal_log10_rms"] = 0.25 * layers["layer"] - 7
+    tables: Any = SimpleNamespace(study=SimpleNamespace(cells=(cell,)), layers=layers)
+    (slope,) = propagation._ln_slopes(tables, "signal_log10_rms")["slope"]
+    assert slope == pytest.approx(0.25 * 2 * math.log(10))
+    assert propagation.weight_variance(replace(cell, initializer=Component("he_normal"))) == 2
