@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gradprop import claims
 from gradprop.grid import shards
 from gradprop.spec import Cell, Component, Study
 
@@ -147,4 +148,5 @@ def write_tree(root: Path, *studies: Study) -> tuple[Path, Path]:
     for study in studies:
         write_results(study, root / "results")
         write_figures(study, root / "reports")
+        claims.write([], root / "reports/claims" / f"{study.name}.json")
     return root / "results", root / "reports"

@@ -41,7 +41,7 @@ def test_all_steps_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     reports = tmp_path / "reports"
     assert main(["define", definition, str(study)]) == 0
     assert main(["data", "circles(examples=40)", str(data)]) == 0
-    shard = "circles_examples_40-width3-depth0to16"
+    shard = "circles_examples_40-width3-depth0to32"
     assert main(["train", str(study), shard, str(data)]) == 0
     assert main(["figures", str(study), "--reports", str(reports)]) == 0
     assert main(["report", str(study), "--reports", str(reports), "--title", "By hand"]) == 0
