@@ -385,7 +385,7 @@ def gradient_cosine(record: LayerRecord) -> Float64:
 
 
 def gradient_log10_snr(record: LayerRecord) -> Float64:
-    r"""Return log10 of the signal-to-noise ratio of dC/dW over minibatches, norm(E g) / sqrt(V).
+    """Return log10 of the signal-to-noise ratio of dC/dW over minibatches, norm(E g) / sqrt(V).
 
     V is the trace of the covariance of the gradient g of one minibatch. Both are estimated from
     the record's K other minibatches with mean m: V by S = sum_k |g_k - m|^2 / (K - 1) and
@@ -425,7 +425,7 @@ STATISTICS: dict[str, Statistic] = {
         _of("gradient", kurtosis),
         "mean (x - mean x)^4 / variance^2 of x = dC/dW: 3 for a normal distribution, at least 1; "
         "NaN without variance",
-        "Pearson 1905; Hanin and Nica 2020 (tails grow with depth)",
+        "Pearson 1905 (beta_2)",
     ),
     "gradient_log10_q05": Statistic(
         _of("gradient", log10_magnitude_quantile(0.05)), "log10 of the 5 % quantile of |dC/dW|", ""
@@ -456,7 +456,7 @@ STATISTICS: dict[str, Statistic] = {
         "log10 norm(E g) / sqrt(trace of Cov g), g = dC/dW of a minibatch, from unbiased estimates "
         f"of both squares over {MINIBATCHES} independent minibatches; -inf if that of "
         "norm(E g)^2 is at most 0",
-        "Shwartz-Ziv and Tishby 2017, section 3; McCandlish et al. 2018, appendix A",
+        "Shwartz-Ziv and Tishby 2017; estimates as in McCandlish et al. 2018, appendix A",
         needs="minibatches",
     ),
     "signal_log10_rms": Statistic(
@@ -487,7 +487,7 @@ STATISTICS: dict[str, Statistic] = {
     "preactivation_correlation": Statistic(
         _correlation("preactivation"),
         "mean c of examples (0, 1), (2, 3), ... of the minibatch, c = sum z_a z_b / "
-        "sqrt(sum z_a^2 sum z_b^2), in [-1, 1]; without pairs with an z of 0",
+        "sqrt(sum z_a^2 sum z_b^2), in [-1, 1]; pairs with a vector of 0 are left out",
         _MEAN_FIELD,
     ),
     "activation_mean": Statistic(_of("activation", mean), "mean phi(z)", _GLOROT),
@@ -500,7 +500,7 @@ STATISTICS: dict[str, Statistic] = {
     "activation_correlation": Statistic(
         _correlation("activation"),
         "mean c of examples (0, 1), (2, 3), ... of the minibatch, h = phi(z), c = sum h_a h_b / "
-        "sqrt(sum h_a^2 sum h_b^2), in [-1, 1]; without pairs with an h of 0",
+        "sqrt(sum h_a^2 sum h_b^2), in [-1, 1]; pairs with a vector of 0 are left out",
         _MEAN_FIELD,
     ),
     "activation_q02": Statistic(
@@ -537,7 +537,8 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "log10_distance_from_start": Statistic(
         log10_distance_from_start,
-        "log10 norm(W - W_0) / norm(W_0), W_0 the weights of step 0",
+        "log10 norm(W - W_0) / norm(W_0), W_0 the weights of step 0: -inf until they move; NaN, "
+        "then inf, where W_0 = 0",
         "Chizat et al. 2019; Nagarajan and Kolter 2019",
         needs="start",
     ),
