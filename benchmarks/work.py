@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradprop import config, grid
 from gradprop.initializers import layer_shapes
 from gradprop.spec import Cell
-from gradprop.statistics import PRESETS, LayerRecord, Sample, measure
+from gradprop.statistics import LayerRecord, Sample, measure, recorded
 
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "config/studies/initializers.yaml"
@@ -76,7 +76,7 @@ def statistics(
     All arrays have a leading replica axis; `signals` are those of the loss averaged over the
     minibatch.
     """
-    names = PRESETS[cell.statistics]
+    names = recorded(cell.statistics)
     records = _records(cell, gradients, signals, preactivations, activations, weights, updates)
     return [measure(record, names) for record in records]
 

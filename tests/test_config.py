@@ -13,6 +13,7 @@ import yaml
 
 from gradprop import config, grid
 from gradprop.config import ConfigError
+from gradprop.statistics import PRESETS, STATISTICS
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "workflow/schemas"
@@ -236,6 +237,33 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
 def test_mistakes_in_a_grid(key: str, value: str, expected: str) -> None:
     text = f"{{title: a, question: b, grid: {{{key}: {value}}}}}"
     assert message("study", text) == f"study.yaml: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (
+            "standart",
+            "statistics: 'standart' is not allowed; allowed: cheap, standard, full. "
+            "Did you mean 'standard'?",
+        ),
+        ("[]", "statistics: [] is empty"),
+        ("[dead_fraction, dead_fraction]", "statistics: 'dead_fraction' stands twice in the list"),
+        (
+            "[dead_fraction, gradient_curtosis]",
+            "statistics[1]: 'gradient_curtosis' is not allowed; allowed: "
+            f"{', '.join(STATISTICS)}. Did you mean 'gradient_kurtosis'?",
+        ),
+    ],
+)
+def test_mistakes_in_the_statistics(value: str, expected: str) -> None:
+    assert message("study", f"{STUDY}\nstatistics: {value}") == f"study.yaml: {expected}"
+
+
+@pytest.mark.parametrize("value", [*PRESETS, list(STATISTICS)[-1:], list(STATISTICS)])
+def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
+    content = {**yaml.safe_load(STUDY), "statistics": value}
+    config.validate(content, schema("study"), "study.yaml")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from gradprop import grid
+from gradprop.config import ConfigError
 from gradprop.spec import REPLICA_FIELDS, Cell, Component
+from gradprop.statistics import PRESETS
 
 BLOCK: dict[str, Any] = {
     "seeds": 1,
@@ -112,6 +114,31 @@ def test_blocks_share_training_and_may_override_it() -> None:
     assert [(c.epochs, c.seed) for c in found] == [(3, 0), (3, 1), (5, 0), (5, 1)]
     shared = {(c.learning_rate, c.optimizer.label, c.probes, c.statistics) for c in found}
     assert shared == {(0.5, "adam", 4, "cheap")}
+
+
+def test_a_choice_of_statistics_has_one_identity() -> None:
+    """A list in any order is one choice; a preset written out is that preset."""
+
+    def ids(statistics: Any) -> list[str]:
+        return [cell.id for cell in study_cells(BLOCK, statistics=statistics)]
+
+    default = [cell.id for cell in study_cells(BLOCK)]
+    assert ids("standard") == ids(PRESETS["standard"]) == default
+    assert ids("cheap") == ids(PRESETS["cheap"][::-1]) != default
+    few = ids(["dead_fraction", "gradient_cosine"])
+    assert few == ids(["gradient_cosine", "dead_fraction"])
+    assert len({*few, *ids(["dead_fraction"]), *ids("full"), *default}) == 4 * len(default)
+
+
+def test_a_figure_draws_what_is_recorded() -> None:
+    options = {"kind": "layer_profile", "title": "a", "hue": "depth", "statistic": "dead_fraction"}
+    for statistics, source in (("cheap", "cheap"), (["activation_mean"], "the study's list")):
+        with pytest.raises(ConfigError) as caught:
+            study_cells(BLOCK, figures={"x": options}, statistics=statistics)
+        text = str(caught.value)
+        assert f"figures.x ({source}): statistic: 'dead_fraction' is not allowed; " in text
+    for statistics in ("standard", ["dead_fraction"]):
+        assert study_cells(BLOCK, figures={"x": options}, statistics=statistics)
 
 
 def test_a_block_may_have_its_own_seeds() -> None:

@@ -15,6 +15,7 @@ from gradprop.datasets import DATASETS
 from gradprop.initializers import INITIALIZERS
 from gradprop.optimizers import OPTIMIZERS
 from gradprop.spec import Scalar
+from gradprop.statistics import PRESETS, STATISTICS
 
 MANUAL = Path(__file__).parents[1] / "config/README.md"
 
@@ -74,6 +75,18 @@ def tables() -> dict[str, str]:
                 [f"`{name}`", " ".join(str(rule.__doc__).split()), listed(parameters)]
                 for name, parameters in OPTIMIZERS.items()
                 if (rule := getattr(optimizers, f"_{name}"))
+            ],
+        ),
+        "statistics": table(
+            ["name", "definition", "presets", "source"],
+            [
+                [
+                    f"`{name}`",
+                    entry.definition,
+                    ", ".join(preset for preset, names in PRESETS.items() if name in names),
+                    entry.source,
+                ]
+                for name, entry in STATISTICS.items()
             ],
         ),
     }

@@ -16,7 +16,7 @@ from gradprop.figures import KINDS
 from gradprop.initializers import INITIALIZERS
 from gradprop.optimizers import OPTIMIZERS
 from gradprop.spec import Cell, Component, Scalar
-from gradprop.statistics import PRESETS, STATISTICS
+from gradprop.statistics import ALWAYS, PRESETS, STATISTICS
 
 SCHEMA: Any = config.read_yaml(Path(__file__).parents[1] / "workflow/schemas/study.schema.yaml")
 DEFS: Any = SCHEMA["$defs"]
@@ -80,8 +80,11 @@ def test_activations() -> None:
 
 def test_statistics() -> None:
     assert DEFS["layer_statistic"]["enum"] == list(STATISTICS)
-    assert SCHEMA["properties"]["statistics"]["enum"] == list(PRESETS)
-    assert all(set(names) <= set(STATISTICS) for names in PRESETS.values())
+    assert SCHEMA["properties"]["statistics"]["else"]["enum"] == list(PRESETS)
+    for names in PRESETS.values():  # a subset in the same order, nothing twice
+        assert list(names) == [name for name in STATISTICS if name in names]
+    for name in ALWAYS:
+        assert name in " ".join(SCHEMA["properties"]["statistics"]["description"].split())
 
 
 def test_kinds_of_figures() -> None:

@@ -21,6 +21,7 @@ from gradprop.datasets import Dataset
 from gradprop.initializers import INITIALIZERS
 from gradprop.recording import StackResult
 from gradprop.spec import Cell, Stack
+from gradprop.statistics import canonical, recorded
 from tests.reference import make_cell, run_step
 
 ROOT = Path(__file__).parents[1]
@@ -41,13 +42,15 @@ PROGRAMS: dict[str, dict[str, Any]] = {
 }
 EVERY = pytest.mark.parametrize("activation", PROGRAMS)
 
+IDENTITY = {"cells.cell", "steps.cell", "layers.cell", "cells.statistics"}
+
 Rows = dict[str, dict[str, Any]]
 
 
 def forty_cells(activation: str, **changes: Any) -> list[Cell]:
-    """Return cells that differ in everything that may differ within a stack."""
+    """Return cells that differ in everything that may differ within a stack, fully measured."""
     names = [*INITIALIZERS, {"name": "normal", "stddev": 1.0}]
-    program = {"activation": activation, **PROGRAMS[activation], **changes}
+    program = {"activation": activation, "statistics": "full", **PROGRAMS[activation], **changes}
     return [
         make_cell(
             initializer=names[number % len(names)],
@@ -119,6 +122,25 @@ def test_constants_of_any_size(teacher: Dataset) -> None:
     cells = forty_cells("tanh", dataset=wide, batch_size=63, width=5, depth=1)
     assert 40 * 63 * 15 * 4 > 100 * 1024 > 3 * 63 * 15 * 4
     check_same(rows(train(cells[:3], dataset)), rows(train(cells, dataset)))
+
+
+@pytest.mark.parametrize("epochs", [0, 2], ids=["eager", "compiled"])
+def test_what_is_measured_changes_no_other_number(epochs: int, blobs: Dataset) -> None:
+    """Gradients of other minibatches and the weights of the start disturb nothing."""
+    found = {}
+    for statistics in ("full", "standard", "cheap", canonical(["gradient_cosine"])):
+        cells = forty_cells("gelu", epochs=epochs, statistics=statistics)[:9]
+        bits = rows(train(cells, blobs))
+        found[statistics] = [
+            {key: value for key, value in bits[cell.id].items() if key not in IDENTITY}
+            for cell in cells
+        ]
+    full = found.pop("full")
+    for statistics, fewer in found.items():
+        for every, some in zip(full, fewer, strict=True):
+            measured = {key.removeprefix("layers.") for key in some if key.startswith("layers.")}
+            assert measured == {"step", "layer", *recorded(statistics)}
+            assert {key: every[key] for key in some} == some
 
 
 # ----------------------------------------------------------------------------------- threads

@@ -295,3 +295,23 @@ def test_learning_rates_are_those_of_the_cells(blobs: Dataset) -> None:
     for r, rate in enumerate(rates):
         for update, gradient in zip(record.updates, record.gradients, strict=True):
             np.testing.assert_array_equal(update[r], np.float32(rate) * gradient[0].numpy())
+
+
+@pytest.mark.parametrize("epochs", [0, 1], ids=["eager", "compiled"])
+@pytest.mark.parametrize("activation", ["linear", "gelu"])
+def test_gradients_without_a_step(activation: str, epochs: int, blobs: Dataset) -> None:
+    """They are those that a step would use, and change neither weights nor the steps after."""
+    cells = all_initializers(activation=activation, epochs=epochs, optimizer=MOMENTUM)
+    looked, plain = (StackedNetwork(Stack(tuple(cells)), blobs) for _ in range(2))
+    some = batches(blobs, cells)
+    for _ in range(3):
+        examples = next(some)
+        looked.gradients(next(some))
+        gradients = looked.gradients(examples)
+        for network in (looked, plain):
+            layers = network.step(examples, probed=True).layers
+            assert layers is not None
+            for found, expected in zip(gradients, layers.gradients, strict=True):
+                np.testing.assert_array_equal(found, expected)
+    for a, b in zip(looked.kernels + looked.biases, plain.kernels + plain.biases, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())

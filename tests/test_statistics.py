@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,17 @@ from numpy.typing import NDArray
 
 from gradprop.activations import ACTIVATIONS, SATURATION_LEVEL
 from gradprop.statistics import (
+    ALWAYS,
+    MINIBATCHES,
     PRESETS,
     QUANTILE_SAMPLE,
     STATISTICS,
     LayerRecord,
     Sample,
+    canonical,
     measure,
     quantile_entries,
+    recorded,
 )
 
 Float32 = NDArray[np.float32]
@@ -61,18 +67,37 @@ SPECIAL: dict[str, Callable[[Float32], Float32]] = {
 }
 
 
+QUANTITIES = ("gradient", "signal", "preactivation", "activation", "weight", "update")
+
+
 def make_record(seed: int = 0, sizes: tuple[int, int, int] = (9, 7, 11)) -> LayerRecord:
     """Return a record with one replica for every range and every special case."""
     rng = np.random.default_rng(seed)
     batch, units, fan_in = sizes
     arrays: dict[str, Sample] = {}
-    for name in ("gradient", "signal", "preactivation", "activation", "weight", "update"):
+    for name in QUANTITIES:
         example = name in ("signal", "preactivation", "activation")
         shape = (batch, units) if example else (fan_in, units)
         rows = [entries(rng, shape, decades) for decades in RANGES]
         rows += [change(entries(rng, shape, (-2, 2))) for change in SPECIAL.values()]
         arrays[name] = Sample(np.stack(rows), scale=BATCH_SIZE if name == "signal" else 1.0)
-    return LayerRecord(**arrays, function="tanh", units=units)
+    others = [beside(rng, arrays["gradient"]) for _ in range(MINIBATCHES)]
+    start = beside(rng, arrays["weight"])
+    return LayerRecord(**arrays, function="tanh", units=units, start=start, minibatches=others)
+
+
+def beside(rng: np.random.Generator, sample: Sample) -> Sample:
+    """Return values that differ a little: by 30 % in the rows of a range, else in a third."""
+    rows = []
+    for number, row in enumerate(sample.values):
+        noise = (1 + 0.3 * rng.standard_normal(row.shape)).clip(0.1, 1.1)
+        if number >= len(RANGES):
+            noise[rng.random(row.shape) < 2 / 3] = 1
+        rows.append((row * noise).clip(-3e38, 3e38) if number < len(RANGES) else row * noise)
+    values = np.stack(rows).astype(np.float32)
+    constant = CASES.index("constant")
+    values[constant] = sample.values[constant]  # a replica whose minibatches all agree
+    return Sample(values)
 
 
 REPLICAS = len(RANGES) + len(SPECIAL)
@@ -80,11 +105,11 @@ CASES = [*map(str, RANGES), *SPECIAL]
 
 
 def select(record: LayerRecord, replicas: list[int]) -> LayerRecord:
-    names = ("gradient", "signal", "preactivation", "activation", "weight", "update")
     samples: dict[str, Any] = {}
-    for name in names:
+    for name in (*QUANTITIES, "start"):
         sample: Sample = getattr(record, name)
         samples[name] = Sample(sample.values[replicas], sample.scale)
+    samples["minibatches"] = [Sample(other.values[replicas]) for other in record.minibatches]
     return replace(record, **samples)
 
 
@@ -136,6 +161,13 @@ def count(test: Callable[[float], bool]) -> Callable[[Float64], float]:
     return lambda values: sum(test(float(value)) for value in values) / len(values)
 
 
+def brute_kurtosis(values: Float64) -> float:
+    if not np.isfinite(values).all() or len(set(values)) == 1:
+        return math.nan
+    squares = (values - brute_mean(values)) ** 2
+    return brute_mean(squares**2) / brute_mean(squares) ** 2
+
+
 Brute = tuple[str, Callable[[Float64], float]]
 
 BRUTE: dict[str, Brute] = {
@@ -143,6 +175,7 @@ BRUTE: dict[str, Brute] = {
     "gradient_log10_rms": ("gradient", lambda v: log10(math.sqrt(brute_mean(v**2)))),
     "gradient_mean": ("gradient", brute_mean),
     "gradient_std": ("gradient", brute_std),
+    "gradient_kurtosis": ("gradient", brute_kurtosis),
     "gradient_log10_q05": ("gradient", brute_magnitude(0.05)),
     "gradient_log10_q50": ("gradient", brute_magnitude(0.50)),
     "gradient_log10_q95": ("gradient", brute_magnitude(0.95)),
@@ -168,6 +201,13 @@ BRUTE: dict[str, Brute] = {
 }
 # Tested below, for they need more than one quantity.
 OTHERS = {"saturated_fraction", "dead_fraction", "log10_update_ratio"}
+COMPARISONS = {
+    "preactivation_correlation",
+    "activation_correlation",
+    "gradient_cosine",
+    "gradient_log10_snr",
+    "log10_distance_from_start",
+}
 
 
 def rows_of(sample: Sample) -> Float64:
@@ -175,9 +215,16 @@ def rows_of(sample: Sample) -> Float64:
 
 
 def test_every_statistic_is_covered() -> None:
-    assert BRUTE.keys() | OTHERS == STATISTICS.keys()
+    assert BRUTE.keys() | OTHERS | COMPARISONS == STATISTICS.keys()
     assert all(statistic.definition for statistic in STATISTICS.values())
-    assert set(PRESETS["cheap"]) < set(PRESETS["standard"]) == STATISTICS.keys()
+    sets = [set(PRESETS[name]) for name in ("cheap", "standard", "full")]
+    assert set(ALWAYS) < sets[0] < sets[1] < sets[2] == STATISTICS.keys()
+
+
+def test_no_preset_but_full_needs_more_than_a_step() -> None:
+    """The default costs neither memory for the start nor gradients of other minibatches."""
+    assert {name for name in STATISTICS if STATISTICS[name].needs} < COMPARISONS
+    assert not COMPARISONS & {*PRESETS["cheap"], *PRESETS["standard"]}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -211,6 +258,187 @@ def test_update_ratio() -> None:
     np.testing.assert_allclose(
         measure(record, ["log10_update_ratio"])["log10_update_ratio"], expected, rtol=1e-11
     )
+
+
+# ------------------------------------------------------- statistics that compare, exactly
+
+
+def exact(values: Float32) -> list[Fraction]:
+    return [Fraction(float(value)) for value in values]
+
+
+def inner(a: list[Fraction], b: list[Fraction]) -> Fraction:
+    return sum((x * y for x, y in zip(a, b, strict=True)), Fraction(0))
+
+
+def exact_cosine(a: Float32, b: Float32) -> float:
+    """Return the cosine in rational arithmetic; NaN if there is none."""
+    if not np.isfinite([a, b]).all() or not a.any() or not b.any():
+        return math.nan
+    x, y = exact(a), exact(b)
+    square = inner(x, y) ** 2 / (inner(x, x) * inner(y, y))
+    return math.copysign(math.sqrt(square), inner(x, y))
+
+
+def exact_log10_snr(gradients: list[Float32]) -> float:
+    """Return log10 SNR by sums over pairs: of g_j g_k for the signal, (g_j - g_k)^2 for noise."""
+    if not np.isfinite(gradients).all():
+        return math.nan
+    pairs = list(combinations([exact(gradient) for gradient in gradients], 2))
+    differences = [[x - y for x, y in zip(a, b, strict=True)] for a, b in pairs]
+    noise = sum(inner(d, d) for d in differences) / (2 * len(pairs))
+    signal = sum(inner(a, b) for a, b in pairs) / len(pairs)
+    if not noise:
+        return math.inf if signal else math.nan
+    return 0.5 * math.log10(signal / noise) if signal > 0 else -math.inf
+
+
+def brute_correlation(z: Float32) -> float:
+    """Return the mean c of the pairs of examples (batch, units)."""
+    pairs = [(z[k], z[k + 1]) for k in range(0, len(z) - 1, 2)]
+    if not np.isfinite(pairs).all():
+        return math.nan
+    cosines = [exact_cosine(a, b) for a, b in pairs if a.any() and b.any()]
+    return math.fsum(cosines) / len(cosines) if cosines else math.nan
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("quantity", ["preactivation", "activation"])
+def test_correlation(quantity: str, seed: int) -> None:
+    record = make_record(seed)
+    sample: Sample = getattr(record, quantity)
+    z = sample.values.reshape(REPLICAS, -1, record.units).copy()
+    z[0, 1] = 0  # a pair without correlation
+    z[1, :8:2] = 0  # no pair with one
+    z[2, 8] = np.nan  # the example without a pair
+    z[3, 5, 0] = np.nan  # one of four pairs
+    z[4, 2, 1] = np.inf
+    changed: Any = {quantity: Sample(z)}
+    found = measure(replace(record, **changed), [f"{quantity}_correlation"])
+    values = found[f"{quantity}_correlation"]
+    assert np.isnan(values[: len(RANGES)]).tolist() == [
+        False,
+        True,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+    np.testing.assert_allclose(values, [brute_correlation(rows) for rows in z], rtol=1e-6)
+
+
+def test_correlation_by_hand() -> None:
+    """Pairs with c of 1 (a multiple), 0, and -0.6; means are not subtracted."""
+    z = np.array([[1, 1], [5e30, 5e30], [0, 1e-40], [3e38, 0], [3, 4], [-1, 0]], np.float32)
+    record = replace(make_record(), preactivation=Sample(z[None]), units=2)
+    found = measure(record, ["preactivation_correlation"])["preactivation_correlation"]
+    np.testing.assert_allclose(found, [0.4 / 3], rtol=1e-6)
+    alone = replace(record, preactivation=Sample(z[None, :1]))
+    assert np.isnan(measure(alone, ["preactivation_correlation"])["preactivation_correlation"])
+
+
+def test_kurtosis_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.standard_normal(100_000), rng.uniform(size=100_000)])
+    values = np.concatenate([values * 1e-30, np.tile([[-1e15, 1e15]], (1, 50_000))])
+    found = measure(
+        replace(make_record(), gradient=Sample(values.astype(np.float32))), ["gradient_kurtosis"]
+    )
+    np.testing.assert_allclose(found["gradient_kurtosis"], [3, 1.8, 1], atol=0.06)
+    one = Sample(np.eye(1, 100, dtype=np.float32))  # 1 and 99 zeros: p = 1 / 100
+    outlier = measure(replace(make_record(), gradient=one), ["gradient_kurtosis"])
+    expected = (1 - 3 * 0.01 * 0.99) / (0.01 * 0.99)
+    np.testing.assert_allclose(outlier["gradient_kurtosis"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_gradient_cosine(seed: int) -> None:
+    record = make_record(seed)
+    pairs = zip(record.gradient.values, record.minibatches[0].values, strict=True)
+    expected = np.array([exact_cosine(a, b) for a, b in pairs])
+    assert (np.abs(expected[: len(RANGES)]) < 1 - 1e-4).sum() >= 3
+    found = measure(record, ["gradient_cosine"])["gradient_cosine"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, err_msg=f"{CASES}")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("independent", [False, True])
+def test_signal_to_noise(seed: int, independent: bool) -> None:
+    """Independent minibatches have no signal: about half of their estimates are not positive."""
+    record = make_record(seed)
+    if independent:
+        others = [make_record(10 * seed + k).gradient for k in range(MINIBATCHES)]
+        record = replace(record, minibatches=others)
+    rows = zip(*(sample.values for sample in record.minibatches), strict=True)
+    expected = np.array([exact_log10_snr(list(gradients)) for gradients in rows])
+    assert expected[CASES.index("constant")] == np.inf
+    assert np.isnan(expected[CASES.index("only zeros")])
+    assert np.isneginf(expected[: len(RANGES)]).any() == independent
+    found = measure(record, ["gradient_log10_snr"])["gradient_log10_snr"]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11, err_msg=f"{CASES}")
+
+
+def test_signal_to_noise_is_estimated_without_bias() -> None:
+    """Of 20,000 replicas with a signal of norm 1 and a total variance of 4, at scale 1e-30."""
+    rng = np.random.default_rng(0)
+    mean = np.array([0.6, 0.8, 0, 0])
+    draws = 1e-30 * (mean + rng.standard_normal((MINIBATCHES, 20_000, 4)))
+    samples = [Sample(draw.astype(np.float32)) for draw in draws]
+    record = replace(make_record(), gradient=samples[0], minibatches=samples)
+    squares = 10 ** (2 * measure(record, ["gradient_log10_snr"])["gradient_log10_snr"])
+    m = draws.mean(axis=0)
+    noise = ((draws - m) ** 2).sum(axis=(0, 2)) / (MINIBATCHES - 1)
+    signal = (m**2).sum(axis=1) - noise / MINIBATCHES
+    assert noise.mean() == pytest.approx(4e-60, rel=0.02)
+    assert signal.mean() == pytest.approx(1e-60, rel=0.05)
+    np.testing.assert_allclose(squares, np.maximum(signal, 0) / noise, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_distance_from_start(seed: int) -> None:
+    record = make_record(seed)
+    assert record.start is not None
+    weights, starts = record.weight.values.copy(), record.start.values.copy()
+    # Opposite ends of float32's range: the difference is in float64's only.
+    weights[0, 0], starts[0, 0] = 3e38, -3e38
+    record = replace(record, weight=Sample(weights), start=Sample(starts))
+    now, start = weights.astype(np.float64), starts.astype(np.float64)
+    pairs = zip(now - start, start, strict=True)
+    expected = np.array([log10(brute_norm(d)) - log10(brute_norm(w)) for d, w in pairs])
+    found = measure(record, ["log10_distance_from_start"])["log10_distance_from_start"]
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13, err_msg=f"{CASES}")
+    assert expected[CASES.index("constant")] == -np.inf
+    assert np.isnan(expected[CASES.index("only zeros")])
+
+
+def test_distance_of_weights_that_start_at_zero() -> None:
+    zeros, ones = np.zeros((2, 5), np.float32), np.ones((2, 5), np.float32)
+    ones[0] = 0
+    record = replace(make_record(), weight=Sample(ones), start=Sample(zeros))
+    found = measure(record, ["log10_distance_from_start"])["log10_distance_from_start"]
+    np.testing.assert_array_equal(found, [np.nan, np.inf])
+
+
+# ------------------------------------------------------------------------ choice of statistics
+
+
+def test_presets_keep_their_name() -> None:
+    for name, members in PRESETS.items():
+        assert canonical(name) == canonical(members) == canonical(members[::-1]) == name
+        assert list(recorded(name)) == list(members)
+
+
+def test_lists_have_one_text() -> None:
+    chosen = ["dead_fraction", "gradient_kurtosis"]
+    text = canonical(chosen)
+    assert text == canonical(chosen[::-1]) == canonical([*chosen, *ALWAYS])
+    assert text == (
+        "gradient_log10_norm,gradient_kurtosis,signal_log10_rms,preactivation_log10_mean_square,"
+        "dead_fraction"
+    )
+    assert recorded(text) == text.split(",")
 
 
 def test_magnitudes_that_float32_sums_would_lose() -> None:
@@ -281,6 +509,7 @@ def test_scale_multiplies_the_quantity(scale: float) -> None:
         (sample.mean, scaled.mean(axis=1)),
         (sample.mean_square, (scaled**2).mean(axis=1)),
         (sample.variance, scaled.var(axis=1)),
+        (sample.fourth_moment, ((scaled.T - scaled.mean(axis=1)) ** 4).mean(axis=0)),
         (sample.quantile(0.3), np.quantile(scaled, 0.3, axis=1)),
         (sample.magnitude_quantile(0.3), np.quantile(np.abs(scaled), 0.3, axis=1)),
     ]:
@@ -344,10 +573,10 @@ def test_rows_do_not_depend_on_their_neighbours(sizes: tuple[int, int, int]) -> 
     """Bit for bit, in stacks of any size and order; the last size has rows over 8192 entries."""
     record = make_record(sizes=sizes)
     rng = np.random.default_rng(0)
-    alone = [measure(select(record, [r]), PRESETS["standard"]) for r in range(REPLICAS)]
+    alone = [measure(select(record, [r]), PRESETS["full"]) for r in range(REPLICAS)]
     for size in (3, 25, 40):
         replicas = rng.integers(0, REPLICAS, size).tolist()
-        found = measure(select(record, replicas), PRESETS["standard"])
+        found = measure(select(record, replicas), PRESETS["full"])
         for name, values in found.items():
             expected = np.concatenate([alone[r][name] for r in replicas])
             assert values.tobytes() == expected.tobytes(), name
@@ -357,11 +586,25 @@ def test_rows_do_not_depend_on_their_neighbours(sizes: tuple[int, int, int]) -> 
 def test_sums_of_a_row_do_not_depend_on_their_neighbours(size: int) -> None:
     """In float64, before anything is rounded for the tables."""
     values = entries(np.random.default_rng(0), (40, size), (-2, 2))
-    for name in ("mean", "mean_square", "variance"):
+    for name in ("mean", "mean_square", "variance", "fourth_moment"):
         together: Float64 = getattr(Sample(values), name)
         for replicas in ([0], [39], [17, 2, 30], [*range(15, 40)], [*range(40)][::-1]):
             found: Float64 = getattr(Sample(values[replicas]), name)
             assert found.tobytes() == together[replicas].tobytes(), (name, len(replicas))
+
+
+@pytest.mark.parametrize("sizes", [(9, 7, 11), (1, 1, 20_001), (64, 63, 65), (5, 12_001, 1)])
+@pytest.mark.parametrize("name", sorted(COMPARISONS | {"gradient_kurtosis"}))
+def test_comparisons_of_a_row_do_not_depend_on_their_neighbours(
+    name: str, sizes: tuple[int, int, int]
+) -> None:
+    """In float64, before anything is rounded for the tables."""
+    record = make_record(sizes=sizes)
+    with np.errstate(all="ignore"):
+        together = STATISTICS[name].compute(record)
+        for replicas in ([0], [3], [17], [5, 2, 9], [*range(REPLICAS)][::-1]):
+            found = STATISTICS[name].compute(select(record, replicas))
+            assert found.tobytes() == together[replicas].tobytes(), replicas
 
 
 def test_only_what_is_asked_for_is_computed() -> None:

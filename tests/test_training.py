@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import kurtosis
 
 from gradprop import networks, training
 from gradprop.datasets import Dataset
 from gradprop.initializers import draw_kernel, layer_shapes
-from gradprop.recording import Recorder, StackResult, underflowed
+from gradprop.recording import Recorder, StackResult, other_minibatches, underflowed
 from gradprop.spec import Cell, Stack
 from gradprop.stacking import StackedNetwork, Step, _first_bad_layer
+from gradprop.statistics import MINIBATCHES, canonical
 from gradprop.training import ScheduleError, minibatches, probe_steps, total_steps
 from tests.reference import make_cell, run_step
 
@@ -128,6 +131,23 @@ def test_minibatches_depend_on_nothing_but_the_seed() -> None:
         np.testing.assert_array_equal(together[:, 0], together[:, other])
     assert (together[:, 0] != together[:, 1]).any()
     np.testing.assert_array_equal(first_batches([cells[1]], 20)[:, 0], together[:, 1])
+
+
+def test_other_minibatches_depend_on_nothing_but_seed_and_step() -> None:
+    cells = [make_cell(seed=seed, batch_size=50) for seed in (7, 8, 7)]
+    cells[2] = replace(cells[2], depth=9, epochs=0, statistics="full")
+    drawn = other_minibatches(Stack(tuple(cells)), 120, 3)
+    assert drawn.shape == (MINIBATCHES, 3, 50)
+    assert all(len(set(examples)) == 50 for draw in drawn for examples in draw.tolist())
+    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 2])
+    alone = other_minibatches(Stack((cells[1],)), 120, 3)
+    np.testing.assert_array_equal(drawn[:, 1], alone[:, 0])
+    orders = [*drawn[:, :2].reshape(-1, 50), *other_minibatches(Stack((cells[0],)), 120, 4)[:, 0]]
+    assert len({order.tobytes() for order in orders}) == 3 * MINIBATCHES
+    # Independent draws overlap: each of the examples is in any of them by 50 / 120.
+    draws = [other_minibatches(Stack((cells[0],)), 120, step)[:, 0] for step in range(100)]
+    counts = np.bincount(np.ravel(draws), minlength=120) / (100 * MINIBATCHES)
+    np.testing.assert_allclose(counts, 50 / 120, atol=4 * np.sqrt(0.25 / (100 * MINIBATCHES)))
 
 
 # ------------------------------------------------------------------------- steps to target
@@ -360,6 +380,87 @@ def test_the_first_probe_by_brute_force(epochs: int, use_bias: bool, blobs: Data
     total = np.sqrt(sum(norm(g) ** 2 for g in gradients))
     assert step["gradient_log10_norm"] == pytest.approx(np.log10(total), abs=1e-6)
     assert step["learning_rate"] == 0.2
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_comparing_statistics_by_brute_force(epochs: int, blobs: Dataset) -> None:
+    """Of the second of two replicas, at step 0 and after plain descent of some steps."""
+    cells = [
+        make_cell(seed=seed, epochs=epochs, activation="gelu", depth=3, probes=2, statistics="full")
+        for seed in (5, 6)
+    ]
+    cell = cells[1]
+    layers = train(cells, blobs).layers
+    steps = total_steps(cell, len(blobs.x_train))
+    shapes = layer_shapes(7, cell, 3)
+    start = [draw_kernel(cell, n, s).astype(np.float64) for n, s in enumerate(shapes, start=1)]
+    kernels, biases = list(start), [np.zeros(out) for _, out in shapes]
+
+    def backward(examples: NDArray[np.int32]) -> Any:
+        x, y = blobs.x_train[examples], blobs.y_train[examples]
+        return run_step(kernels, biases, cell.activation, "cross_entropy", x, y)
+
+    for step, examples in enumerate(first_batches([cell], steps + 1)[:, 0]):
+        exact = backward(examples)
+        gradients = [gradient.value for gradient in exact.gradients]
+        rows = layers[(layers["cell"] == cell.id) & (layers["step"] == step)]
+        assert (len(rows) == 0) == (step not in probe_steps(steps, 2))
+        others = [
+            [gradient.value for gradient in backward(draw).gradients]
+            for draw in other_minibatches(Stack((cell,)), len(blobs.x_train), step)[:, 0]
+        ]
+        for index, row in enumerate(rows.to_dict("records")):
+            moved = np.linalg.norm(kernels[index] - start[index]) / np.linalg.norm(start[index])
+            one, several = gradients[index], [other[index] for other in others]
+            mean = np.mean(several, axis=0)
+            noise = sum(((g - mean) ** 2).sum() for g in several) / (len(several) - 1)
+            signal = (mean**2).sum() - noise / len(several)
+            assert signal > 0
+            z, h = exact.preactivations[index].value, exact.activations[index].value
+            expected = {
+                "log10_distance_from_start": np.log10(moved) if step else -np.inf,
+                "gradient_cosine": cosines(one.reshape(1, -1), several[0].reshape(1, -1)),
+                "gradient_log10_snr": 0.5 * np.log10(signal / noise),
+                "preactivation_correlation": cosines(z[:-1:2], z[1::2]),
+                "activation_correlation": cosines(h[:-1:2], h[1::2]),
+                "gradient_kurtosis": kurtosis(one.ravel(), fisher=False),
+            }
+            found = {name: row[name] for name in expected}
+            assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        kernels = [w - cell.learning_rate * g for w, g in zip(kernels, gradients, strict=True)]
+        changes = [cell.learning_rate * g.value for g in exact.bias_gradients]
+        biases = [b - change for b, change in zip(biases, changes, strict=True)]
+
+
+def cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return the mean cosine of the rows."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(axis=1) / lengths).mean())
+
+
+def test_only_what_needs_them_takes_other_gradients(
+    blobs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default takes none, and keeps no weights of the start."""
+    calls: list[int] = []
+    original = StackedNetwork.gradients
+
+    def count(network: StackedNetwork, examples: NDArray[np.int32]) -> Any:
+        calls.append(1)
+        return original(network, examples)
+
+    monkeypatch.setattr(StackedNetwork, "gradients", count)
+    expected = {"standard": 0, "cheap": 0, canonical(["log10_distance_from_start"]): 0}
+    for statistics, number in {**expected, "full": 4 * MINIBATCHES}.items():
+        calls.clear()
+        train([make_cell(statistics=statistics)], blobs)
+        assert len(calls) == number, statistics
+    network = StackedNetwork(Stack((make_cell(),)), blobs)
+    kept = {
+        statistics: len(Recorder(Stack((make_cell(statistics=statistics),)), network, blobs).start)
+        for statistics in ("standard", "cheap", canonical(["gradient_cosine"]), "full")
+    }
+    assert list(kept.values()) == [0, 0, 0, 3]
 
 
 def test_the_last_update_belongs_to_no_result(

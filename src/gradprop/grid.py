@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gradprop import config, datasets, initializers, optimizers
+from gradprop import config, datasets, initializers, optimizers, statistics
 from gradprop.spec import REPLICA_FIELDS, Cell, Component, Shard, Stack, Study
 from gradprop.statistics import PRESETS, STATISTICS
 
@@ -93,7 +93,7 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
         If a block of the grid lacks a parameter or has an axis without values.
     """
     shared = {**content.get("training", {}), "probes": content.get("probes", 10)}
-    shared["statistics"] = content.get("statistics", "standard")
+    shared["statistics"] = statistics.canonical(content.get("statistics", "standard"))
     grid = content["grid"]
     blocks = {"grid": grid}
     if isinstance(grid, list):
@@ -163,7 +163,7 @@ def canonical_label(label: str) -> str:
 
 
 def _check_figure(
-    options: Mapping[str, Any], preset: str, cells: Sequence[Cell], where: str
+    options: Mapping[str, Any], chosen: str, cells: Sequence[Cell], where: str
 ) -> None:
     """Raise a `ConfigError` for a figure that this grid can't give."""
     for key, value in options.get("select", {}).items():
@@ -181,8 +181,10 @@ def _check_figure(
             raise config.ConfigError(f"{where}: {name} divides the figure twice")
     named = options.get("statistic", [])
     for name in named if isinstance(named, list) else [named]:
-        if name in STATISTICS and name not in PRESETS[preset]:
-            raise config.unknown("statistic", name, PRESETS[preset], f"{where} ({preset})")
+        recorded = statistics.recorded(chosen)
+        if name in STATISTICS and name not in recorded:
+            source = chosen if chosen in PRESETS else "the study's list"
+            raise config.unknown("statistic", name, recorded, f"{where} ({source})")
     needed = NEEDED_INITIALIZERS.get(options["kind"])
     if needed and not any(cell.initializer == needed for cell in cells):
         raise config.ConfigError(

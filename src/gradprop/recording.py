@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gradprop.datasets import Dataset
+from gradprop.initializers import stream_seed
 from gradprop.spec import Cell, Stack
 from gradprop.stacking import LayerTensors, StackedNetwork, Step, as_numpy
-from gradprop.statistics import PRESETS, LayerRecord, Sample, measure
+from gradprop.statistics import (
+    MINIBATCHES,
+    STATISTICS,
+    LayerRecord,
+    Sample,
+    measure,
+    recorded,
+)
 
 # Minibatch losses are averaged over this many steps before they are compared with a target.
 SMOOTHING_STEPS = 10
@@ -34,10 +42,27 @@ class StackResult:
     layers: pd.DataFrame
 
 
-def layer_records(tensors: LayerTensors, cell: Cell) -> Iterator[LayerRecord]:
-    """Yield what a probe sees of layers 1 … depth + 1."""
+def layer_records(
+    tensors: LayerTensors,
+    cell: Cell,
+    start: Sequence[NDArray[np.float32]] = (),
+    minibatches: Sequence[Sequence[NDArray[np.float32]]] = (),
+) -> Iterator[LayerRecord]:
+    """Yield what a probe sees of layers 1 … depth + 1.
+
+    Parameters
+    ----------
+    tensors
+        What the step computed.
+    cell
+        The program of the stack.
+    start
+        Kernels of all layers at step 0, if a statistic needs them.
+    minibatches
+        Gradients of all layers for each of several other minibatches, likewise.
+    """
     layers = zip(*(as_numpy(group) for group in tensors), strict=True)
-    for number, (z, activation, signal, gradient, weight, update) in enumerate(layers, start=1):
+    for index, (z, activation, signal, gradient, weight, update) in enumerate(layers):
         yield LayerRecord(
             gradient=Sample(gradient),
             signal=Sample(signal, scale=cell.batch_size),  # back to the loss of one example
@@ -45,9 +70,31 @@ def layer_records(tensors: LayerTensors, cell: Cell) -> Iterator[LayerRecord]:
             activation=Sample(activation),
             weight=Sample(weight),
             update=Sample(update),
-            function=cell.activation if number <= cell.depth else "linear",
+            function=cell.activation if index < cell.depth else "linear",
             units=z.shape[-1],
+            start=Sample(start[index]) if start else None,
+            minibatches=[Sample(gradients[index]) for gradients in minibatches],
         )
+
+
+def other_minibatches(stack: Stack, examples: int, step: int) -> NDArray[np.int32]:
+    """Draw the minibatches that gradients are compared over in the probe of `step`.
+
+    Each is drawn without replacement from the whole training set and independently of the others
+    and of the training, from a stream of its own: no other number depends on it.
+
+    Returns
+    -------
+    ndarray of int
+        Shape (`MINIBATCHES`, replicas, batch).
+    """
+    size = stack.program.batch_size
+    streams = [np.random.default_rng(stream_seed("probe", c.seed, step)) for c in stack.cells]
+    draws = [
+        [stream.choice(examples, size, replace=False) for stream in streams]
+        for _ in range(MINIBATCHES)
+    ]
+    return np.array(draws, dtype=np.int32)
 
 
 def underflowed(log10_magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -74,7 +121,11 @@ class Recorder:
 
     def __init__(self, stack: Stack, network: StackedNetwork, dataset: Dataset) -> None:
         self.stack, self.network, self.dataset = stack, network, dataset
-        self.names = PRESETS[stack.program.statistics]
+        self.names = recorded(stack.program.statistics)
+        needed = {STATISTICS[name].needs for name in self.names}
+        self.compares_minibatches = "minibatches" in needed
+        self.start = [k.numpy().copy() for k in network.kernels] if "start" in needed else []
+        self.other_gradients: list[list[NDArray[np.float32]]] = []
         replicas = len(stack.cells)
         self.bad_step = np.full(replicas, -1)
         self.bad_layer = np.full(replicas, -1)
@@ -111,10 +162,19 @@ class Recorder:
         """Note the training and test loss after the last update."""
         self.final_train, self.final_test = self.evaluate("train"), self.test
 
+    def prepare(self, number: int) -> None:
+        """Take gradients of other minibatches before step `number` changes the weights."""
+        if self.compares_minibatches:
+            examples = len(self.dataset.x_train)
+            self.other_gradients = [
+                as_numpy(self.network.gradients(minibatch))
+                for minibatch in other_minibatches(self.stack, examples, number)
+            ]
+
     def probe(self, number: int, tensors: LayerTensors) -> None:
         """Record the statistics of step `number`."""
-        program = self.stack.program
-        layers = [measure(record, self.names) for record in layer_records(tensors, program)]
+        records = layer_records(tensors, self.stack.program, self.start, self.other_gradients)
+        layers = [measure(record, self.names) for record in records]
         self.layer_rows.append(
             {name: np.stack([layer[name] for layer in layers]) for name in self.names}
         )

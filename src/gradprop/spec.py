@@ -150,7 +150,8 @@ class Cell:
     probes
         Number of log-spaced probes after the one at step 0.
     statistics
-        Preset of `gradprop.statistics.PRESETS` that the probes record.
+        What the probes record: preset of `gradprop.statistics.PRESETS`, or names joined by
+        commas (`gradprop.statistics.canonical`).
     """
 
     dataset: Component

@@ -44,6 +44,16 @@ class LayerTensors(NamedTuple):
     updates: list[Tensor]  # (replicas, fan_in, fan_out), what was subtracted from the weights
 
 
+class _Backward(NamedTuple):
+    """One pass forward and backward; lists have one entry a layer."""
+
+    losses: Tensor
+    preactivations: list[Tensor]
+    activations: list[Tensor]
+    signals: list[Tensor]
+    gradients: list[Tensor]
+
+
 class Step(NamedTuple):
     """One training step as TensorFlow tensors."""
 
@@ -161,13 +171,19 @@ class StackedNetwork:
         )
         self._step: Callable[[Tensor, bool], Step] = self._run_step
         self._predict: Callable[[Tensor], Tensor] = self._run_outputs
+        self._gradients: Callable[[Tensor], list[Tensor]] = self._run_gradients
         if program.epochs:  # tracing would not pay for the one step of a start
             self._step = tf.function(self._run_step, autograph=False)
             self._predict = tf.function(self._run_outputs, autograph=False)
+            self._gradients = tf.function(self._run_gradients, autograph=False)
 
     def step(self, examples: NDArray[np.int32], probed: bool = False) -> Step:
         """Make one step of gradient descent on the training examples (replicas, batch)."""
         return self._step(tf.constant(examples), probed)
+
+    def gradients(self, examples: NDArray[np.int32]) -> list[Tensor]:
+        """Return dC/dW of every layer on the training examples (replicas, batch), with no step."""
+        return self._gradients(tf.constant(examples))
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the outputs of every replica on `inputs` (examples, features).
@@ -199,7 +215,10 @@ class StackedNetwork:
             activations.append(hidden)
         return preactivations, activations
 
-    def _run_step(self, examples: Tensor, probed: bool) -> Step:
+    def _run_gradients(self, examples: Tensor) -> list[Tensor]:
+        return self._run_backward(examples).gradients
+
+    def _run_backward(self, examples: Tensor) -> _Backward:
         inputs = tf.gather(self._inputs, examples)
         targets = tf.gather(self._targets, examples)
         with tf.GradientTape() as tape:
@@ -209,6 +228,10 @@ class StackedNetwork:
             # 1 / batch for every example, is used.
             objective = tf.reduce_sum(losses) / self.batch_size
         signals, gradients = tape.gradient(objective, [preactivations, self.kernels])
+        return _Backward(losses, preactivations, activations, signals, gradients)
+
+    def _run_step(self, examples: Tensor, probed: bool) -> Step:
+        losses, preactivations, activations, signals, gradients = self._run_backward(examples)
         bad_layer = _first_bad_layer(losses, preactivations)
         bias_gradients = [_bias_gradient(signal) for signal in signals] if self.biases else []
         weights = [kernel.read_value() for kernel in self.kernels] if probed else []

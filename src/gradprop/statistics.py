@@ -28,6 +28,8 @@ Float64 = NDArray[np.float64]
 QUANTILE_SAMPLE = 512
 # Most entries of a row that are summed at once.
 BLOCK = 4096
+# Minibatches besides the step's own that gradients are compared over.
+MINIBATCHES = 4
 
 
 class Sample:
@@ -68,6 +70,19 @@ class Sample:
         deviations = _blocks(self.values, (self.mean / self.scale)[:, None])
         squares = (np.vecdot(block, block) for block in deviations)
         return self.scale**2 * reduce(np.add, squares) / self.size
+
+    @cached_property
+    def fourth_moment(self) -> Float64:
+        """Mean fourth power of the deviation from the mean; float64 holds that of any float32."""
+        deviations = _blocks(self.values, (self.mean / self.scale)[:, None])
+        squares = (np.square(block, out=block) for block in deviations)
+        powers = (np.vecdot(block, block) for block in squares)
+        return self.scale**4 * reduce(np.add, powers) / self.size
+
+    @property
+    def is_constant(self) -> NDArray[np.bool_]:
+        """Whether all entries are equal; a variance can miss 0 by the rounding of the mean."""
+        return np.asarray((self.values == self.values[:, :1]).all(axis=1))
 
     @cached_property
     def _sorted(self) -> NDArray[np.float32]:
@@ -128,6 +143,16 @@ def _blocks(values: NDArray[np.float32], subtracted: Float64 | None = None) -> I
         yield block
 
 
+def _sum_over_blocks(function: Callable[..., Float64], samples: Sequence[Sample]) -> Float64:
+    """Sum an element-wise function of samples of one size over their rows, in float64."""
+    starts = range(0, samples[0].size, BLOCK)
+    sums = (
+        function(*(s.values[:, i : i + BLOCK].astype(np.float64) for s in samples)).sum(axis=1)
+        for i in starts
+    )
+    return reduce(np.add, sums)
+
+
 @lru_cache(maxsize=2)
 def _scratch(rows: int, columns: int) -> Float64:
     return np.empty((rows, columns))
@@ -179,6 +204,11 @@ class LayerRecord:
         Name of phi; ``linear`` for the output layer.
     units
         Width of the layer.
+    start
+        W at step 0; None unless a statistic needs it.
+    minibatches
+        dC/dW at the same W of `MINIBATCHES` other minibatches, drawn independently of each other;
+        empty unless a statistic needs them.
     """
 
     gradient: Sample
@@ -189,6 +219,8 @@ class LayerRecord:
     update: Sample
     function: str
     units: int
+    start: Sample | None = None
+    minibatches: Sequence[Sample] = ()
 
     @cached_property
     def saturated(self) -> NDArray[np.bool_]:
@@ -217,11 +249,15 @@ class Statistic:
         Formula, with its unit where it has one.
     source
         Where the statistic is introduced or used.
+    needs
+        Attribute of `LayerRecord` that is only there if a statistic needs it: ``start`` or
+        ``minibatches``.
     """
 
     compute: Callable[[LayerRecord], Float64]
     definition: str
     source: str
+    needs: str = ""
 
 
 def _of(quantity: str, measure: Callable[[Sample], Float64]) -> Callable[[LayerRecord], Float64]:
@@ -251,6 +287,15 @@ def mean(sample: Sample) -> Float64:
 def standard_deviation(sample: Sample) -> Float64:
     """Return the standard deviation, sqrt(mean (x - mean x)^2)."""
     return np.sqrt(sample.variance)
+
+
+def kurtosis(sample: Sample) -> Float64:
+    """Return the kurtosis, mean (x - mean x)^4 / (mean (x - mean x)^2)^2.
+
+    At least 1 and at most the number of entries; 3 for a normal distribution (it is not the
+    excess). NaN where all entries are equal or one is not finite.
+    """
+    return np.where(sample.is_constant, np.nan, sample.fourth_moment / sample.variance**2)
 
 
 def zero_fraction(sample: Sample) -> Float64:
@@ -294,6 +339,74 @@ def log10_update_ratio(record: LayerRecord) -> Float64:
         return log10_norm(record.update) - log10_norm(record.weight)
 
 
+def _correlation(quantity: str) -> Callable[[LayerRecord], Float64]:
+    """Return the statistic 'correlation of a pair of inputs' of pre-activations or activations."""
+    return lambda record: correlation(getattr(record, quantity), record.units)
+
+
+def correlation(sample: Sample, units: int) -> Float64:
+    """Return c of mean-field theory, averaged over the pairs of examples (0, 1), (2, 3), ...
+
+    c of examples a and b is sum z_a z_b / sqrt(sum z_a^2 sum z_b^2) over the units of a layer, in
+    [-1, 1]; the mean is not subtracted. The last of an odd number of examples has no pair. A pair
+    with an example that is zero in all units has no c and is left out of the average; NaN where
+    no pair has one or an entry of a pair is not finite.
+    """
+    z = sample.values.reshape(len(sample.values), -1, units)
+    pairs = z.shape[1] // 2
+    a, b = (z[:, first : 2 * pairs : 2].astype(np.float64) for first in (0, 1))
+    product, square_a, square_b = ((x * y).sum(axis=2) for x, y in ((a, b), (a, a), (b, b)))
+    defined = square_a * square_b != 0  # true for NaN, which must not be left out
+    c = np.where(defined, product / np.sqrt(square_a * square_b), 0)
+    return c.sum(axis=1) / np.count_nonzero(defined, axis=1)
+
+
+def log10_distance_from_start(record: LayerRecord) -> Float64:
+    """Return log10 of norm(W - W_0) / norm(W_0), W_0 the weights of step 0.
+
+    ``-inf`` while the weights are those of the start. Weights that start at 0 have no relative
+    distance: NaN until they move and ``inf`` from then on.
+    """
+    assert record.start is not None
+    samples = (record.weight, record.start)
+    moved = _sum_over_blocks(lambda now, start: np.square(now - start), samples)
+    return 0.5 * _log10(moved) - log10_norm(record.start)
+
+
+def gradient_cosine(record: LayerRecord) -> Float64:
+    """Return the cosine of dC/dW of two successive minibatches at the same weights.
+
+    The one is the minibatch of the step, the other the first of the record's other minibatches:
+    sum g h / sqrt(sum g^2 sum h^2), in [-1, 1]. NaN where a gradient is 0 or not finite.
+    """
+    one, other = record.gradient, record.minibatches[0]
+    product = _sum_over_blocks(np.multiply, (one, other))
+    return product / np.sqrt(one.mean_square * other.mean_square * one.size**2)
+
+
+def gradient_log10_snr(record: LayerRecord) -> Float64:
+    """Return log10 of the signal-to-noise ratio of dC/dW over minibatches, norm(E g) / sqrt(V).
+
+    V is the trace of the covariance of the gradient g of one minibatch. Both are estimated from
+    the record's K other minibatches with mean m: V by S = sum_k |g_k - m|^2 / (K - 1) and
+    norm(E g)^2 by |m|^2 - S / K, without bias. An estimate of at most 0, a signal lost in the
+    noise, gives ``-inf``; gradients without noise give ``inf``, none at all NaN.
+    """
+    count = len(record.minibatches)
+    noise = _sum_over_blocks(_squared_deviations, record.minibatches) / (count - 1)
+    signal = _sum_over_blocks(_squared_mean, record.minibatches) - noise / count
+    return 0.5 * (_log10(np.maximum(signal, 0)) - _log10(noise))
+
+
+def _squared_mean(*values: Float64) -> Float64:
+    return np.square(reduce(np.add, values) / len(values))
+
+
+def _squared_deviations(*values: Float64) -> Float64:
+    mean = reduce(np.add, values) / len(values)
+    return reduce(np.add, [np.square(value - mean) for value in values])
+
+
 _GLOROT = "Glorot and Bengio 2010, figures 6 to 9"
 _MEAN_FIELD = "Poole et al. 2016; Schoenholz et al. 2017"
 
@@ -307,6 +420,12 @@ STATISTICS: dict[str, Statistic] = {
     "gradient_mean": Statistic(_of("gradient", mean), "mean dC/dW", _GLOROT),
     "gradient_std": Statistic(
         _of("gradient", standard_deviation), "standard deviation of dC/dW", _GLOROT
+    ),
+    "gradient_kurtosis": Statistic(
+        _of("gradient", kurtosis),
+        "mean (x - mean x)^4 / variance^2 of x = dC/dW: 3 for a normal distribution, at least 1; "
+        "NaN without variance",
+        "Pearson 1905 (beta_2)",
     ),
     "gradient_log10_q05": Statistic(
         _of("gradient", log10_magnitude_quantile(0.05)), "log10 of the 5 % quantile of |dC/dW|", ""
@@ -324,6 +443,21 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "gradient_nonfinite_fraction": Statistic(
         _of("gradient", nonfinite_fraction), "fraction of dC/dW that is NaN or infinite", ""
+    ),
+    "gradient_cosine": Statistic(
+        gradient_cosine,
+        "cosine of dC/dW of two successive minibatches at the same weights (the step's and an "
+        "independent one), in [-1, 1]",
+        "Sankararaman et al. 2020 (gradient confusion); Fort et al. 2019 (stiffness)",
+        needs="minibatches",
+    ),
+    "gradient_log10_snr": Statistic(
+        gradient_log10_snr,
+        "log10 norm(E g) / sqrt(trace of Cov g), g = dC/dW of a minibatch, from unbiased estimates "
+        f"of both squares over {MINIBATCHES} independent minibatches; -inf if that of "
+        "norm(E g)^2 is at most 0",
+        "Shwartz-Ziv and Tishby 2017; estimates as in McCandlish et al. 2018, appendix A",
+        needs="minibatches",
     ),
     "signal_log10_rms": Statistic(
         _of("signal", log10_rms), "log10 sqrt(mean (dC/dz)^2) of single examples", _MEAN_FIELD
@@ -350,12 +484,24 @@ STATISTICS: dict[str, Statistic] = {
     "preactivation_log10_mean_square": Statistic(
         _of("preactivation", log10_mean_square), "log10 mean z^2, the length q", _MEAN_FIELD
     ),
+    "preactivation_correlation": Statistic(
+        _correlation("preactivation"),
+        "mean c of examples (0, 1), (2, 3), ... of the minibatch, c = sum z_a z_b / "
+        "sqrt(sum z_a^2 sum z_b^2), in [-1, 1]; pairs with a vector of 0 are left out",
+        _MEAN_FIELD,
+    ),
     "activation_mean": Statistic(_of("activation", mean), "mean phi(z)", _GLOROT),
     "activation_std": Statistic(
         _of("activation", standard_deviation), "standard deviation of phi(z)", _GLOROT
     ),
     "activation_log10_mean_square": Statistic(
         _of("activation", log10_mean_square), "log10 mean phi(z)^2", "Hanin and Rolnick 2018"
+    ),
+    "activation_correlation": Statistic(
+        _correlation("activation"),
+        "mean c of examples (0, 1), (2, 3), ... of the minibatch, h = phi(z), c = sum h_a h_b / "
+        "sqrt(sum h_a^2 sum h_b^2), in [-1, 1]; pairs with a vector of 0 are left out",
+        _MEAN_FIELD,
     ),
     "activation_q02": Statistic(
         _of("activation", quantile(0.02)),
@@ -389,7 +535,24 @@ STATISTICS: dict[str, Statistic] = {
         "log10 norm(change of W in the step) / norm(W)",
         "the update-to-weight ratio of practice (Karpathy, CS231n); about -3 is usual",
     ),
+    "log10_distance_from_start": Statistic(
+        log10_distance_from_start,
+        "log10 norm(W - W_0) / norm(W_0), W_0 the weights of step 0: -inf until they move; NaN, "
+        "then inf, where W_0 = 0",
+        "Chizat et al. 2019; Nagarajan and Kolter 2019",
+        needs="start",
+    ),
 }
+
+# What takes extra memory, extra gradients or another pass: only `full` has it.
+_ONLY_FULL = (
+    "gradient_kurtosis",
+    "gradient_cosine",
+    "gradient_log10_snr",
+    "preactivation_correlation",
+    "activation_correlation",
+    "log10_distance_from_start",
+)
 
 PRESETS: dict[str, Sequence[str]] = {
     "cheap": [
@@ -403,8 +566,38 @@ PRESETS: dict[str, Sequence[str]] = {
         "weight_log10_norm",
         "log10_update_ratio",
     ],
-    "standard": list(STATISTICS),
+    "standard": [name for name in STATISTICS if name not in _ONLY_FULL],
+    "full": list(STATISTICS),
 }
+
+# The norm of all gradients in the table of steps and the status of a cell are made from these.
+ALWAYS = ("gradient_log10_norm", "signal_log10_rms", "preactivation_log10_mean_square")
+
+
+def canonical(chosen: str | Sequence[str]) -> str:
+    """Return the one text for a choice of statistics, which is part of a cell's identity.
+
+    Parameters
+    ----------
+    chosen
+        Name of a preset, or names of statistics; the order does not matter, and `ALWAYS` are
+        added.
+
+    Returns
+    -------
+    str
+        A preset's name where one is the same choice; else names, joined by commas.
+    """
+    if isinstance(chosen, str):
+        return chosen
+    names = [name for name in STATISTICS if name in {*chosen, *ALWAYS}]
+    same = [preset for preset, members in PRESETS.items() if set(members) == set(names)]
+    return same[0] if same else ",".join(names)
+
+
+def recorded(statistics: str) -> Sequence[str]:
+    """Return the names that a `canonical` choice of statistics stands for."""
+    return PRESETS[statistics] if statistics in PRESETS else statistics.split(",")
 
 
 def measure(record: LayerRecord, names: Sequence[str]) -> dict[str, NDArray[Any]]:

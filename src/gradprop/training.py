@@ -144,6 +144,9 @@ def train_stack(
                 if step == steps:
                     recorder.evaluate_final()
         probed = step in probes
+        if probed:
+            with stopwatch.phase("probe"):
+                recorder.prepare(step)
         with stopwatch.phase("train" if probed in traced else "trace"):
             result = network.step(batch, probed)
             recorder.observe(step, result, batch)
