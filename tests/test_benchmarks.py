@@ -23,6 +23,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "seconds": {"plan": 1.0, "import": 1.0, "train": 1.0, "train again": 1.0, "read": 1.0},
     },
     "stacked.one_step": {"steps": [{"seconds": 2.0 * n, "gflop": 1.0 * n} for n in (1, 2, 3, 4)]},
+    "cold.run_workflow": {"cells": 24, "seconds": {"train": 1.0}, "wall": 200.0, "again": 2.0},
     "stacked.overhead": {
         "seconds": {
             depth: {

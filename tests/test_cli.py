@@ -44,6 +44,7 @@ def test_all_steps_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     shard = "circles_examples_40-width3-depth0to32"
     assert main(["train", str(study), shard, str(data)]) == 0
     assert main(["figures", str(study), "--reports", str(reports)]) == 0
+    assert main(["claims", str(study), str(reports / "claims/small.json")]) == 0
     assert main(["report", str(study), "--reports", str(reports), "--title", "By hand"]) == 0
     assert "<h1>By hand</h1>" in (reports / "index.html").read_text(encoding="utf-8")
     assert "2 cells done" in capsys.readouterr().err

@@ -229,7 +229,10 @@ def test_networks_that_are_not_trained_share_a_shard() -> None:
 
 
 def test_new_cells_join_existing_shards() -> None:
-    few, many = grid.shards(cells(depth=[1, 40])), grid.shards(cells(depth=[1, 2, 40, 100], seeds=3))
+    few, many = (
+        grid.shards(cells(depth=[1, 40])),
+        grid.shards(cells(depth=[1, 2, 40, 100], seeds=3)),
+    )
     assert set(few) < set(many)
     for name, shard in few.items():
         assert set(shard.cells) < set(many[name].cells)

@@ -171,6 +171,13 @@ def test_everything_is_there(built: Workspace) -> None:
     assert all("cells done in" in path.read_text() for path in log)
 
 
+def test_claims_are_verified(built: Workspace) -> None:
+    """A study without claims has none; `verify` compares what there is, every time."""
+    assert json.loads((built.folder / "reports/claims/tiny.json").read_text()) == []
+    for _ in range(2):
+        assert "0 supported, 0 not tested, 0 not supported" in built.build("verify")
+
+
 def test_report_in_a_browser(built: Workspace) -> None:
     assert check_report(built.folder / "reports/index.html") == []
     assert "Tiny &amp; &lt;b&gt;small" in (built.folder / "reports/index.html").read_text()

@@ -266,8 +266,8 @@ def _number(value: float) -> float | None:
 
 def write(results: Sequence[Result], path: Path) -> None:
     """Write verdicts as JSON, a row a line."""
-    rows = [json.dumps(vars(result), ensure_ascii=False) for result in results]
-    files.write_text(path, "[\n" + ",\n".join(rows) + "\n]\n")
+    rows = ",\n".join(json.dumps(vars(result), ensure_ascii=False) for result in results)
+    files.write_text(path, f"[\n{rows}\n]\n")
 
 
 def read(path: Path) -> list[Result]:
