@@ -29,7 +29,7 @@ NUMERIC_MODULES = (
 )
 
 # The modules behind figures and report: an edit of one redraws what it can change.
-FIGURE_MODULES = ("analysis", "figures", "tables", "theory")
+FIGURE_MODULES = ("analysis", "figures", "prediction", "tables", "theory")
 REPORT_MODULES = (
     "analysis",
     "provenance",
