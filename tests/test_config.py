@@ -285,6 +285,17 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             "{kind: float_limits, title: a, select: {depth: [1, '2']}}",
             ".select.depth[1]: '2' is not an integer: YAML reads it as text; write 2",
         ),
+        (
+            "{kind: layer_profile, title: a, hue: depth, statistic: signal_log10_rms, "
+            "at: end, theory: true}",
+            ".at: 'end' is not allowed; allowed: start",
+        ),
+        (
+            "{kind: layer_profile, title: a, hue: depth, statistic: [saturated_fraction], "
+            "theory: true}",
+            ".statistic[0]: 'saturated_fraction' is not allowed; allowed: signal_log10_rms, "
+            "preactivation_log10_mean_square",
+        ),
     ],
 )
 def test_mistakes_in_a_figure(options: str, expected: str) -> None:

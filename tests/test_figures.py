@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import yaml
 from gradprop import figures, grid, jobs, tables
 from gradprop.datasets import write
 from gradprop.figures import KINDS, StudyTables, draw_study
+from gradprop.prediction import predict
 from gradprop.spec import Study
 
 pytestmark = pytest.mark.usefixtures("shared_process")
@@ -31,6 +33,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "steps_to_target": {"hue": "initializer"},
     "divergence": {"hue": "initializer"},
     "update_ratio": {"hue": "initializer"},
+}
+THEORY = {
+    "kind": "layer_profile",
+    "statistic": ["signal_log10_rms", "preactivation_log10_mean_square"],
+    "theory": True,
+    **GROUPS,
 }
 MECHANISM = ["product_output", "product_gradient", "float_limits", "random_products"]
 
@@ -55,7 +63,10 @@ def make_study(folder: Path, grid_block: Mapping[str, Any], **changes: Any) -> S
             **grid_block,
         },
         "probes": 2,
-        "figures": {k: {"kind": k, "title": k, **OPTIONS.get(k, {})} for k in kinds},
+        "figures": {
+            k: {"kind": k, "title": k, **(THEORY if k == "theory" else OPTIONS.get(k, {}))}
+            for k in kinds
+        },
         **changes,
     }
     study = grid.build_study("small", content, 1, "small.yaml")
@@ -113,9 +124,10 @@ def test_every_kind_draws_degenerate_studies(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
-    study = make_study(tmp_path, DEGENERATE[name])
-    assert draw_study(study, tmp_path / "small", tmp_path / "reports") == list(OPTIONS)
-    for figure in OPTIONS:
+    every = [*OPTIONS, "theory"]
+    study = make_study(tmp_path, DEGENERATE[name], kinds=every)
+    assert draw_study(study, tmp_path / "small", tmp_path / "reports") == every
+    for figure in every:
         assert (tmp_path / f"reports/figures/small/{figure}.svg").stat().st_size > 1000
 
 
@@ -132,6 +144,39 @@ def test_profile_numbers_are_those_of_the_table(tmp_path: Path) -> None:
     ]
     assert row["median"].item() == np.median(chosen["signal_log10_rms"])
     assert row["seeds"].item() == 3
+
+
+def test_theory_is_drawn_over_the_measurement(tmp_path: Path) -> None:
+    block = {"width": 128, "depth": 3, "epochs": 0, "activation": "relu", "seeds": 4}
+    study = make_study(tmp_path, block, kinds=["theory"])
+    kind, options = KINDS["layer_profile"], study.figures["theory"]
+    rows = kind.prepare(StudyTables(study, tmp_path / "small"), options)
+    zeros = rows["initializer"] == "zeros"
+    assert rows.loc[zeros, "predicted"].isna().all()
+    lines = rows[~zeros].set_index(["statistic", "layer"])
+    signal, length = (lines.loc[name] for name in options["statistic"])
+    assert signal["predicted"][3] == signal["median"][3]  # set to it at the last hidden layer
+    assert signal["predicted_sd"][3] == 0
+    assert signal["predicted_sd"][1] > signal["predicted_sd"][2] > 0
+    expected = predict(study.cells[0], inputs=4, outputs=2)  # inputs have a mean square of 1
+    assert expected is not None
+    np.testing.assert_allclose(length["predicted"], expected.length, atol=1e-6)
+    np.testing.assert_allclose(np.diff(signal["predicted"]), np.diff(expected.signal), atol=1e-6)
+    residual = (lines["median"] - lines["predicted"]).abs().drop(4, level="layer")
+    assert residual.max() < 0.2
+    assert f"is {residual.max():.2g} decades" in kind.describe(rows, options)
+    drawn = kind.draw(rows, options)
+    black = [line for axes in drawn.axes for line in axes.lines if line.get_color() == "black"]
+    shown = [line for line in black if np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any()]
+    assert len(shown) == 2  # he_normal, one in each panel
+    plt.close(drawn)
+
+
+def test_nothing_is_predicted_of_constant_kernels(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"initializer": "zeros"}, kinds=["theory"])
+    kind, options = KINDS["layer_profile"], study.figures["theory"]
+    rows = kind.prepare(StudyTables(study, tmp_path / "small"), options)
+    assert "Theory predicts none" in kind.describe(rows, options)
 
 
 def test_mechanism_follows_its_closed_form(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ NUMERIC_MODULES = (
 )
 
 # The modules behind figures and report: an edit of one redraws what it can change.
-FIGURE_MODULES = ("analysis", "figures", "tables", "theory")
-CLAIM_MODULES = ("analysis", "claims", "figures", "studies", "tables", "theory")
+FIGURE_MODULES = ("analysis", "figures", "prediction", "tables", "theory")
+CLAIM_MODULES = (*FIGURE_MODULES, "claims", "studies")
 REPORT_MODULES = (
     "analysis",
     "claims",

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradprop import analysis
+from gradprop import analysis, datasets
 from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups, statistics
+from gradprop.grid import select
+from gradprop.prediction import Prediction, predict
+from gradprop.spec import Cell, Component
 
 # Ratios above 10 or below 1e-11 leave the panel: what matters is the band around 1e-3.
 UPDATE_RATIO_LIMITS = (-11, 2)
+# The statistics that theory predicts, by the part of a `Prediction` that is their value.
+PREDICTED = {"signal_log10_rms": "signal", "preactivation_log10_mean_square": "length"}
+MEASURED_LINE: dict[str, Any] = {"linewidth": 2.8, "alpha": 0.65}  # below the theory's
+THEORY_LINE: dict[str, Any] = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 0.8}
 
 
 def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Median and quartiles over seeds of statistics, by layer."""
+    """Median and quartiles over seeds of statistics, by layer; with theory, what it predicts."""
     names = statistics(options)
     rows = at_step(tables.join(tables.layers, options), options)
     if all(name.startswith("activation") for name in names):
@@ -29,7 +39,61 @@ def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
         analysis.quartiles(rows, [*groups(options), "layer"], name).assign(statistic=name)
         for name in names
     ]
-    return pd.concat(parts, ignore_index=True)
+    profile = pd.concat(parts, ignore_index=True)
+    return add_theory(profile, tables, options) if options.get("theory") else profile
+
+
+def add_theory(profile: pd.DataFrame, tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Add the columns ``predicted`` and ``predicted_sd``; NaN where theory has nothing to say.
+
+    Theory gives the ratio of signals, not their size, which depends on the loss: the predicted
+    signal is shifted to the measured median at the last hidden layer.
+    """
+    keys = [*groups(options), "layer", "statistic"]
+    expected = _predictions(tables, options).groupby(keys, sort=False).median()
+    profile = profile.merge(expected.reset_index(), on=keys, how="left")
+    lines = [profile[key] for key in keys if key != "layer"]
+    last = profile["layer"].groupby(lines, sort=False).transform("max")
+    reference = profile["layer"] == np.maximum(last - 1, 1)
+    gap = (profile["median"] - profile["predicted"]).where(
+        reference & np.isfinite(profile["median"])
+    )
+    shift = gap.groupby(lines, sort=False).transform("max")
+    relative = profile["statistic"] == "signal_log10_rms"
+    profile["predicted"] += shift.where(relative, 0.0)
+    return profile
+
+
+def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Return what theory expects of every selected cell, by layer and statistic."""
+    parts = []
+    for cell in select(tables.study.cells, options.get("select", {})):
+        layers = np.arange(1, cell.depth + 2)
+        found = _predict(replace(cell, seed=0))
+        for name in statistics(options):
+            part = PREDICTED[name]
+            values = {
+                "predicted": getattr(found, part, np.nan),
+                "predicted_sd": getattr(found, f"{part}_sd", np.nan),
+            }
+            rows = pd.DataFrame({"cell": cell.id, "layer": layers, "statistic": name, **values})
+            parts.append(rows)
+    return tables.join(pd.concat(parts, ignore_index=True), options).drop(columns="cell")
+
+
+@lru_cache(maxsize=4096)
+def _predict(cell: Cell) -> Prediction | None:
+    """Return what theory expects of a cell on its data set."""
+    inputs, outputs, mean_square = _sizes(cell.dataset)
+    return predict(cell, inputs, outputs, mean_square)
+
+
+@lru_cache
+def _sizes(component: Component) -> tuple[int, int, float]:
+    """Return the inputs, outputs and mean square of the inputs of a data set."""
+    dataset = datasets.generate(component)
+    square = float(np.mean(np.square(dataset.x_train, dtype=np.float64)))
+    return dataset.x_train.shape[1], dataset.outputs, square
 
 
 def hidden(rows: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +107,10 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     column: str | None = options.get("columns")
     names = statistics(options)
     rows = rows.assign(panel=_panel_titles(rows, column, len(names) > 1))
-    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    theory = "predicted" in rows
+    colours = style.palette(rows[hue])
+    # Dashes are the theory's if it is drawn, over wide lines whose colour is still seen.
+    dashes = dict.fromkeys(colours, "solid") if theory else style.dashes(rows[hue])
     facets = style.grid(
         rows,
         options.get("rows"),
@@ -65,20 +132,35 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
                 ax=axes,
                 color=colours[value],
                 linestyle=dashes[value],
+                **(MEASURED_LINE if theory else {}),
                 errorbar=None,
                 marker="o" if len(line) < 8 else None,
                 markersize=3,
                 markeredgewidth=0,
             )
+            if theory:
+                _draw_theory(axes, line)
         axes.set(xlabel="", ylabel="")
         if names[0].endswith("_std"):
             axes.set_yscale("log")
+    handles = line_handles(rows[hue], colours, dashes, absent=_exact_zeros(rows, hue))
+    if theory:
+        handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     return style.finish(
         facets.figure,
-        line_handles(rows[hue], colours, dashes, absent=_exact_zeros(rows, hue)),
+        handles,
         xlabel="layer",
         ylabel=style.label(names[0]) if len(names) == 1 else "log$_{10}$ RMS",
     )
+
+
+def _draw_theory(axes: Axes, line: pd.DataFrame) -> None:
+    """Draw the predicted line and one standard deviation around it, where something is measured."""
+    centre, spread = line["predicted"], line["predicted_sd"]
+    axes.fill_between(
+        line["layer"], centre - spread, centre + spread, color="black", alpha=0.07, lw=0, zorder=1.5
+    )
+    axes.plot(line["layer"], centre, zorder=3, **THEORY_LINE)
 
 
 def _panel_titles(rows: pd.DataFrame, column: str | None, several: bool) -> pd.Series[str]:
@@ -132,7 +214,27 @@ def describe_profile(rows: pd.DataFrame, options: Options) -> str:
         text += f" Some values are exactly zero and not drawn: {', '.join(zero)}."
     if lost:
         text += f" Some values are not finite and not drawn: {', '.join(lost)}."
-    return text
+    return text + (_describe_residual(rows, options) if "predicted" in rows else "")
+
+
+def _describe_residual(rows: pd.DataFrame, options: Options) -> str:
+    """Give the largest distance between median and theory over the hidden layers.
+
+    Layers where float32 lost some seeds are left out: the others have lost a part of their entries.
+    """
+    keys = [*groups(options), "statistic"]
+    last = rows.groupby(keys, sort=False)["layer"].transform("max")
+    whole = (rows["zero"] == 0) & (rows["lost"] == 0)
+    inner = rows[(rows["layer"] < last) & whole].dropna(subset=["median", "predicted"])
+    if inner.empty:
+        return " Theory predicts none of these lines."
+    residual = (inner["median"] - inner["predicted"]).abs()
+    worst = inner.iloc[int(residual.argmax())]
+    place = ", ".join(f"{style.label(key)} {worst[key]}" for key in groups(options))
+    return (
+        " Dashed lines are the theory; over the hidden layers its largest distance from a median "
+        f"is {residual.max():.2g} decades ({place}, layer {worst['layer']})."
+    )
 
 
 def _plain(statistic: str) -> str:
