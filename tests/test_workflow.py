@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import yaml
@@ -104,30 +107,38 @@ TINY: dict[str, Any] = {
 
 
 class Workspace:
-    """A working directory with a configuration of its own, for the workflow of this checkout."""
+    """A working directory with a configuration of its own, for the workflow of a project."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, project: Path = ROOT) -> None:
         self.folder = folder
+        self.project = project
+        self.python_path = [project / "src"]
         (folder / "config/studies").mkdir(parents=True)
+        self.write_config("tiny")
+        self.write_study(TINY)
+
+    def write_config(self, *studies: str) -> None:
+        """Write the configuration's file."""
         config = {
-            "studies": ["tiny"],
+            "studies": list(studies),
             "seeds": 2,
             "stack_size": 3,
             "report": {"title": "Tiny & <b>small</b>"},
         }
-        (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
-        self.write_study(TINY)
+        (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config))
 
-    def write_study(self, content: dict[str, Any]) -> None:
-        """Write the study's file."""
-        text = yaml.safe_dump(content, sort_keys=False)
-        (self.folder / "config/studies/tiny.yaml").write_text(text)
+    def write_study(self, content: dict[str, Any] | str, name: str = "tiny") -> None:
+        """Write a study's file; text as it is."""
+        text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
+        (self.folder / f"config/studies/{name}.yaml").write_text(text)
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake in this directory."""
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-        command += ["--directory", str(self.folder), "--cores", "2", *arguments]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", f"{self.project}/Snakefile"]
+        command += ["--directory", str(self.folder), *arguments]
+        command += [] if "--cores" in arguments else ["--cores", "2"]
         environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, self.python_path))
         return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
     def build(self, *arguments: str) -> str:
@@ -141,14 +152,19 @@ class Workspace:
         """Return the folder of the study's tables."""
         return self.folder / "results/tiny"
 
-    def study(self) -> Study:
-        """Return the study as the jobs saw it."""
-        return grid.read_study(self.results / "study.json")
+    def study(self, name: str = "tiny") -> Study:
+        """Return a study as its training jobs saw it."""
+        return grid.read_study(self.folder / "results" / name / "grid.json")
 
-    def trained(self) -> list[int]:
-        """Return the number of cells of every training job so far that trained any."""
-        runs = tables.read(self.results, "runs", self.study())
-        return [len(json.loads(cells)) for cells in runs["cells"]]
+    def ids(self, study: str = "tiny") -> list[str]:
+        """Return the ids of a study's cells, sorted."""
+        return sorted(cell.id for cell in self.study(study).cells)
+
+    def trained(self, study: str = "tiny") -> list[str]:
+        """Return the id of every cell trained so far, once for every time that it was."""
+        paths = (self.folder / "results" / study / "runs").glob("*.parquet")
+        runs = [cells for path in sorted(paths) for cells in pd.read_parquet(path)["cells"]]
+        return [cell for cells in runs for cell in json.loads(cells)]
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +182,7 @@ def test_everything_is_there(built: Workspace) -> None:
             assert (reports / f"figures/tiny/{figure}.{ending}").stat().st_size > 1000
         assert len(pd.read_csv(reports / f"data/tiny/{figure}.csv")) > 1
     assert len(tables.read(built.results, "cells", built.study())) == 16
-    assert sum(built.trained()) == 16
+    assert sorted(built.trained()) == built.ids()
     log = (built.folder / "logs/tiny/train").glob("*.log")
     assert all("cells done in" in path.read_text() for path in log)
 
@@ -263,17 +279,171 @@ def compare(
             assert getattr(row, name) == pytest.approx(value, rel=2e-4, abs=2e-5), name
 
 
+def test_an_edited_figure_alone_is_redrawn(built: Workspace) -> None:
+    def pictures() -> dict[str, int]:
+        # Snakemake touches all outputs of a job; a file that is written anew is another inode.
+        paths = (built.folder / "reports/figures/tiny").iterdir()
+        return {path.name: path.stat().st_ino for path in paths}
+
+    before = pictures()
+    figures = {**TINY["figures"], "atlas": {**TINY["figures"]["atlas"], "title": "Another"}}
+    built.write_study({**TINY, "figures": figures})
+    assert re.findall(r"Job \d+: Study tiny: (\w+)$", built.build(), re.M) == ["study", "figures"]
+    changed = {name for name, inode in pictures().items() if inode != before[name]}
+    assert changed == {"atlas.svg", "atlas.pdf", "atlas.png"}
+    assert "Another" in (built.folder / "reports/index.html").read_text()
+
+
 def test_a_new_seed_trains_only_new_cells(built: Workspace) -> None:
     before = tables.read(built.results, "layers", built.study())
-    assert sum(built.trained()) == 16
+    assert len(built.trained()) == 16
     built.build("--config", "seeds=3")
-    assert sum(built.trained()) == 24
+    assert len(built.trained()) == 24
+    assert sorted(built.trained()) == built.ids()
     after = tables.read(built.results, "layers", built.study())
     kept = after[after["cell"].isin(before["cell"])].reset_index(drop=True)
     order = ["cell", "step", "layer"]
     pd.testing.assert_frame_equal(
-        kept.sort_values(order, ignore_index=True), before.sort_values(order, ignore_index=True)
+        kept.sort_values(order, ignore_index=True),
+        before.sort_values(order, ignore_index=True),
+        check_exact=True,
     )
+
+
+# ------------------------------------------------------------------------- what is trained anew
+
+
+def small(**axes: Any) -> dict[str, Any]:
+    """Return a study without figures."""
+    mixture = {"name": "gaussian_mixture", "dimension": 5, "classes": 3, "examples": 40}
+    block = {"dataset": mixture, "depth": 1, "width": 5, "activation": "tanh", "seeds": 1}
+    return {
+        "title": "Small",
+        "question": "What is missing?",
+        "training": {"learning_rate": 1.0, "batch_size": 13, "epochs": 2, "target_loss": 0.9},
+        "probes": 3,
+        "grid": {**block, **axes},
+    }
+
+
+INITIALIZERS = ["he_normal", {"name": "normal", "stddev": 0.1}]
+GROWN = small(depth=[1, 3], initializer=[*INITIALIZERS, "zeros"])
+
+# The cells of GROWN: axes in another order, numbers written otherwise, defaults written out.
+GROWN_IN_OTHER_WORDS = """
+title: Small
+question: What is missing?
+probes: 3.0
+statistics: standard
+grid:
+  initializer: [zeros, {stddev: 1.0e-1, name: normal}, he_normal]
+  learning_rate: 1
+  target_loss: 9.0e-1
+  optimizer: {name: sgd, momentum: 0}
+  loss: auto
+  use_bias: true
+  bias_std: 0
+  epochs: 2.0
+  batch_size: 13
+  seeds: [0]
+  activation: [tanh]
+  width: 5.0
+  depth: [3.0, 1]
+  dataset: {examples: 40, classes: 3.0, dimension: 5, noise: 1, name: gaussian_mixture}
+"""
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a workspace for a copy of the project, with cells that were trained in two runs."""
+    project = tmp_path_factory.mktemp("project")
+    for name in ("src", "workflow"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / name, project / name, ignore=ignored)
+    shutil.copy(ROOT / "Snakefile", project)
+    workspace = Workspace(tmp_path_factory.mktemp("grown"), project)
+
+    workspace.write_study(small(initializer=INITIALIZERS))
+    workspace.build("--until", "train", "--cores", "4")
+    assert sorted(workspace.trained()) == workspace.ids()
+    assert len(workspace.ids()) == 2
+
+    workspace.write_study(GROWN)
+    workspace.write_study(small(initializer="zeros", seeds=2), "other")
+    workspace.write_config("tiny", "other")
+    workspace.build("--until", "train", "--cores", "4")
+    return workspace
+
+
+def test_a_new_depth_initializer_and_study_train_only_new_cells(grown: Workspace) -> None:
+    assert len(grown.ids()) == 6
+    assert sorted(grown.trained()) == grown.ids()
+    assert sorted(grown.trained("other")) == grown.ids("other")
+
+
+@pytest.fixture
+def no_tensorflow(grown: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Return the workspace, where importing TensorFlow fails a job."""
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('TensorFlow is not needed here')\n")
+    monkeypatch.setattr(grown, "python_path", [tmp_path, *grown.python_path])
+    return grown
+
+
+def check_all_cells_are_there(workspace: Workspace, cells: int) -> None:
+    """Run the training jobs, which must find all cells of the first study in its tables."""
+    before = workspace.trained()
+    said = workspace.build("--until", "train")
+    assert re.search(r"Job \d+: Study tiny: training", said)
+    assert f"all {cells} cells are there" in said
+    assert workspace.trained() == before
+    assert len(tables.read(workspace.results, "cells", workspace.study())) == cells
+
+
+def test_touched_files_run_no_job(no_tensorflow: Workspace) -> None:
+    no_tensorflow.write_study(GROWN)
+    no_tensorflow.build("--until", "train")
+    sources = [*no_tensorflow.project.rglob("*.*"), *no_tensorflow.folder.rglob("config/**/*.yaml")]
+    made = [no_tensorflow.results / "grid.json", *no_tensorflow.folder.glob("results/data/*.npz")]
+    for path in [*sources, *made]:
+        path.touch()
+    assert not re.search(r"Job \d+:", no_tensorflow.build("--until", "train"))
+
+
+def test_an_edited_docstring_trains_nothing(no_tensorflow: Workspace) -> None:
+    no_tensorflow.write_study(GROWN)
+    path = no_tensorflow.project / "src/gradprop/statistics.py"
+    path.write_text(path.read_text().replace('"""', '"""Edited. ', 1))
+    check_all_cells_are_there(no_tensorflow, 6)
+
+
+def test_nothing_is_trained_for_cells_removed_added_again_or_said_in_other_words(
+    no_tensorflow: Workspace,
+) -> None:
+    no_tensorflow.write_study(small(depth=[1, 3], initializer=INITIALIZERS))
+    check_all_cells_are_there(no_tensorflow, 4)
+    no_tensorflow.write_study(GROWN_IN_OTHER_WORDS)
+    check_all_cells_are_there(no_tensorflow, 6)
+
+
+def rows(workspace: Workspace) -> dict[str, str]:
+    """Return all digits of every row in every table of results, by the tables' files."""
+    folder = workspace.folder / "results"
+    paths = [path for table in tables.TABLES for path in folder.glob(f"*/{table}/*.parquet")]
+    return {str(path): repr(pq.read_table(path).to_pydict()) for path in paths}
+
+
+def test_edited_code_trains_everything_to_the_same_bits_on_one_core_in_one_run(
+    grown: Workspace,
+) -> None:
+    grown.write_study(GROWN)
+    before, trained = rows(grown), {study: grown.trained(study) for study in ("tiny", "other")}
+    assert len(before) == 6
+    path = grown.project / "src/gradprop/statistics.py"
+    path.write_text(path.read_text() + "\nADDED = 1\n")
+    grown.build("--until", "train", "--cores", "1")
+    for study, cells in trained.items():
+        assert sorted(grown.trained(study)) == sorted(2 * cells)
+    assert rows(grown) == before
 
 
 @pytest.mark.parametrize(
