@@ -171,7 +171,7 @@ def _panel_titles(rows: pd.DataFrame, column: str | None, several: bool) -> pd.S
         titles = (f"{style.label(column)} " if numeric else "") + rows[column].astype(str)
     if several:
         quantity = rows["statistic"].map(style.label).str.replace(".*of ", "", regex=True)
-        titles = quantity + ", " + titles
+        titles = quantity.where(titles == "", quantity + ", " + titles)
     return titles
 
 
