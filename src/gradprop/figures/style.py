@@ -45,6 +45,7 @@ LABELS = {
     "final_test_loss": "final test loss",
     "steps_to_target": "steps to target loss",
     "learning_rate": "learning rate",
+    "use_bias": "biases",
     "batch_size": "batch size",
 }
 
