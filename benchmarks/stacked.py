@@ -39,8 +39,8 @@ def train_grid(block: Mapping[str, Any], data: str, repetition: int) -> dict[str
 
     seconds = {"import": time.process_time() - start}
     with tempfile.TemporaryDirectory() as folder:
-        for shard in grid.shards(work.expand(block)).values():
-            depth = shard.cells[0].depth
+        for depth in block["depth"]:
+            (shard,) = grid.shards(work.expand({**block, "depth": depth})).values()
             seconds[str(depth)] = _cpu(
                 lambda shard=shard: jobs.train_shard(  # type: ignore[misc]
                     shard, Path(folder), Path(data), threads=1, stack_size=STACK_SIZE
