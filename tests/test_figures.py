@@ -105,6 +105,19 @@ def test_only_what_changed_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert draw_study(again, results, reports) == ["atlas", "divergence"]
 
 
+def test_figures_divided_by_the_learning_rate_drawn_by_two_processes(tmp_path: Path) -> None:
+    """The table of steps has a column of that name, too."""
+    study = make_study(tmp_path, {"learning_rate": [0.1, 0.2]}, kinds=["learning_curves", "atlas"])
+    edited = {**study.definition["content"]["figures"]}
+    edited["learning_curves"] = {**edited["learning_curves"], "columns": "learning_rate"}
+    content = {**study.definition["content"], "figures": edited}
+    again = grid.build_study("small", content, 1, "small.yaml")
+    reports = tmp_path / "reports"
+    assert draw_study(again, tmp_path / "small", reports, processes=2) == list(edited)
+    rows = pd.read_csv(reports / "data/small/learning_curves.csv")
+    assert set(rows["learning_rate"]) == {0.1, 0.2}
+
+
 DEGENERATE: dict[str, dict[str, Any]] = {
     "usual": {},
     "one of everything": {"depth": 2, "initializer": "he_normal", "seeds": 1},

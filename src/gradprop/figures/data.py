@@ -85,6 +85,8 @@ class StudyTables:
         """Return the `rows` of the selected cells, with parameters of their cells as columns."""
         wanted = list(columns) if columns is not None else groups(options)
         cells = self.select(options)[["cell", *dict.fromkeys(wanted)]]
+        # The table of steps has the learning rate, too.
+        rows = rows.drop(columns=[name for name in wanted if name in rows])
         return rows.merge(cells, on="cell", how="inner")
 
 
