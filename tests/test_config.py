@@ -279,7 +279,8 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
         (
             "{kind: divergence, title: a, hue: dept}",
             ".hue: 'dept' is not allowed; allowed: dataset, depth, width, activation, "
-            "initializer, use_bias, learning_rate, optimizer, batch_size, seed. Did you mean 'depth'?",
+            "initializer, use_bias, learning_rate, optimizer, batch_size, seed. "
+            "Did you mean 'depth'?",
         ),
         (
             "{kind: float_limits, title: a, select: {depth: [1, '2']}}",
