@@ -311,9 +311,18 @@ def claims_table(results: Sequence[Result]) -> Table:
             "claim may be wrong, or the networks too few or too small to tell."
         ),
         columns=[(name, name in numeric) for name in columns],
-        rows=[_claim_row(result) for result in claims.sort(results)],
-        keys=2,
+        rows=_claim_rows(claims.sort(results)),
+        keys=1,
     )
+
+
+def _claim_rows(results: Sequence[Result]) -> list[list[Text]]:
+    """Return one row a piece of evidence; what a claim says stands in its first row only."""
+    rows = [_claim_row(result) for result in results]
+    for row, result, before in zip(rows[1:], results[1:], results[:-1], strict=True):
+        if (result.study, result.id, result.verdict) == (before.study, before.id, before.verdict):
+            row[1] = row[3] = row[6] = ""
+    return rows
 
 
 def _claim_row(result: Result) -> list[Text]:
