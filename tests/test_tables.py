@@ -20,7 +20,7 @@ from tests.reference import make_cell
 ORIGIN = {"code": "c0", "data": "d0"}
 CELLS = [make_cell(seed=seed) for seed in range(6)]
 SHARD = shard_name(CELLS[0])
-Rows = dict[str, list[pd.DataFrame]]
+Rows = dict[str, pd.DataFrame]
 
 
 def make_rows(cells: Sequence[Cell], shift: float = 0.0) -> Rows:
@@ -36,14 +36,24 @@ def make_rows(cells: Sequence[Cell], shift: float = 0.0) -> Rows:
     table = pd.DataFrame([{"cell": cell.id, **cell.columns()} for cell in cells])
     first_bad = pd.Series([3 if cell.seed % 2 else None for cell in cells], dtype="Int64")
     return {
-        "cells": [table.assign(first_bad_step=first_bad, loss=np.nan)],
-        "steps": [pd.DataFrame(steps)],
-        "layers": [pd.DataFrame(layers)],
+        "cells": table.assign(first_bad_step=first_bad, loss=np.nan),
+        "steps": pd.DataFrame(steps),
+        "layers": pd.DataFrame(layers),
     }
 
 
-def add(folder: Path, cells: Sequence[Cell], origin: Any = ORIGIN, **options: Any) -> None:
-    tables.add_rows(folder, SHARD, make_rows(cells, **options), origin)
+def add(
+    folder: Path,
+    *stacks: Sequence[Cell],
+    shard: str = SHARD,
+    origin: Any = ORIGIN,
+    **options: Any,
+) -> None:
+    added = {cell.id for stack in stacks for cell in stack}
+    with tables.ShardWriter(folder, shard, added, origin) as writer:
+        for stack in stacks:
+            writer.add(make_rows(stack, **options))
+        writer.commit()
 
 
 def ids(cells: Sequence[Cell]) -> set[str]:
@@ -63,8 +73,7 @@ def test_nothing_is_finished_at_first(tmp_path: Path) -> None:
 
 
 def test_rows_of_several_stacks_are_written_together(tmp_path: Path) -> None:
-    first, second = make_rows(CELLS[:2]), make_rows(CELLS[2:5])
-    tables.add_rows(tmp_path, SHARD, {t: [*first[t], *second[t]] for t in TABLES}, ORIGIN)
+    add(tmp_path, CELLS[:2], CELLS[2:5])
     assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:5])
     assert sorted(contents(tmp_path)) == [f"{table}/{SHARD}.parquet" for table in sorted(TABLES)]
 
@@ -76,9 +85,13 @@ def test_added_rows_join_those_that_are_there(tmp_path: Path) -> None:
     assert len(tables.read(tmp_path, "layers", make_study(CELLS))) == 4 * 2 * 3
 
 
+@pytest.mark.parametrize("cells", [4, tables.PART])
 @pytest.mark.parametrize("table", TABLES)
-def test_the_bytes_are_a_function_of_the_cells(table: str, tmp_path: Path) -> None:
+def test_the_bytes_are_a_function_of_the_cells(
+    table: str, cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One by one, all at once, forwards, backwards, and some of them twice."""
+    monkeypatch.setattr(tables, "PART", cells)
     orders = {
         "once": [CELLS],
         "backwards": [CELLS[::-1]],
@@ -92,6 +105,35 @@ def test_the_bytes_are_a_function_of_the_cells(table: str, tmp_path: Path) -> No
             add(tmp_path / name, part)
         found.add(tables.path_of(tmp_path / name, table, SHARD).read_bytes())
     assert len(found) == 1
+    file = pq.ParquetFile(tables.path_of(tmp_path / "once", table, SHARD))
+    assert file.num_row_groups == -(-len(CELLS) // cells)
+
+
+def test_stacks_may_have_other_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column that a stack lacks is undefined in its rows, and keeps its type."""
+    monkeypatch.setattr(tables, "PART", 1)
+    with tables.ShardWriter(tmp_path, SHARD, ids(CELLS[:4]), ORIGIN) as writer:
+        for number, stack in enumerate((CELLS[:2], CELLS[2:4])):
+            rows = make_rows(stack)
+            rows["layers"] = rows["layers"].rename(columns={"std": f"std_{number}"})
+            writer.add(rows)
+        writer.commit()
+    layers = tables.read(tmp_path, "layers", make_study(CELLS))
+    first = layers["cell"].isin(ids(CELLS[:2]))
+    assert layers.loc[first, "std_0"].notna().all() and layers.loc[~first, "std_0"].isna().all()
+    assert layers["std_0"].dtype == layers["std_1"].dtype == np.float32
+
+
+def test_rows_that_are_not_committed_leave_nothing(tmp_path: Path) -> None:
+    add(tmp_path, CELLS[:2])
+    before = contents(tmp_path)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        tables.ShardWriter(tmp_path, SHARD, ids(CELLS[2:]), ORIGIN) as writer,
+    ):
+        writer.add(make_rows(CELLS[2:]))
+        raise KeyboardInterrupt
+    assert contents(tmp_path) == before
 
 
 def test_rows_of_a_cell_are_replaced(tmp_path: Path) -> None:
@@ -139,23 +181,24 @@ def test_an_interrupted_write_leaves_whole_files(
     """The second table is not replaced; the new cells are found to be missing."""
     add(tmp_path, CELLS[:2])
     before = contents(tmp_path)
-    write_table, calls = pq.write_table, []
+    write, calls = pq.ParquetWriter.write_table, []
 
-    def interrupted(table: Any, path: Path, **options: Any) -> None:
-        calls.append(path)
-        if len(calls) == 2:
-            path.write_bytes(b"half a file")
-            raise KeyboardInterrupt
-        write_table(table, path, **options)
+    def interrupted(writer: pq.ParquetWriter, table: Any, **options: Any) -> None:
+        if Path(writer.where).name.startswith(f".{SHARD}"):
+            calls.append(Path(writer.where))
+            if len(calls) == 2:
+                calls[-1].write_bytes(b"half a file")
+                raise KeyboardInterrupt
+        write(writer, table, **options)
 
-    monkeypatch.setattr(pq, "write_table", interrupted)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", interrupted)
     with pytest.raises(KeyboardInterrupt):
         add(tmp_path, CELLS[2:4])
     after = contents(tmp_path)
     assert after.keys() == before.keys()
     assert sum(after[name] != before[name] for name in before) == 1
     assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:2])
-    monkeypatch.setattr(pq, "write_table", write_table)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write)
     add(tmp_path, CELLS[2:4])
     add(tmp_path / "once", CELLS[:4])
     once = contents(tmp_path / "once")
@@ -167,7 +210,7 @@ def test_values_survive(tmp_path: Path) -> None:
     expected = make_rows(CELLS[:2])
     for table, keys in TABLES.items():
         found = tables.read(tmp_path, table, make_study(CELLS[:2]))
-        (rows,) = expected[table]
+        rows = expected[table]
         pd.testing.assert_frame_equal(
             found.sort_values(keys, ignore_index=True), rows.sort_values(keys, ignore_index=True)
         )
@@ -177,7 +220,7 @@ def test_values_survive(tmp_path: Path) -> None:
 
 def test_files_that_are_no_shard_of_the_study_are_not_read(tmp_path: Path) -> None:
     add(tmp_path, CELLS)
-    tables.add_rows(tmp_path, "left-from-before", make_rows(CELLS[:3]), ORIGIN)
+    add(tmp_path, CELLS[:3], shard="left-from-before")
     assert len(tables.read(tmp_path, "cells", make_study(CELLS))) == len(CELLS)
 
 

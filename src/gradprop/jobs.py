@@ -54,10 +54,13 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
     )
     stacking.set_threads(threads)
     chunks = [chunk for stack in shard.stacks for chunk in stack.only(missing).chunks(stack_size)]
-    results = list(training.train(chunks, dataset, stopwatch, shard.name))
-    rows = {table: [getattr(result, table) for result in results] for table in tables.TABLES}
-    with stopwatch.phase("write"):
-        tables.add_rows(folder, shard.name, rows, origin)
+    results = training.train(chunks, dataset, stopwatch, shard.name)
+    with tables.ShardWriter(folder, shard.name, missing, origin) as writer:
+        for result in results:
+            with stopwatch.phase("write"):
+                writer.add(vars(result))
+        with stopwatch.phase("write"):
+            writer.commit()
     run = describe_run(shard, missing, threads, stopwatch)
     tables.add_run(folder, shard.name, run)
     return len(missing)

@@ -6,10 +6,15 @@ computed with; rows of other code or other data count as missing.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Set
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +31,8 @@ TABLES: dict[str, list[str]] = {
     "layers": ["cell", "step", "layer"],
 }
 RUNS = "runs"
+# Cells whose rows are sorted and written at once; a row group of a file.
+PART = 1024
 _METADATA = b"gradprop"
 
 
@@ -55,20 +62,107 @@ def finished_cells(folder: Path, shard: str, origin: Mapping[str, str]) -> set[s
     return set.intersection(*found)
 
 
-def add_rows(
-    folder: Path, shard: str, rows: Mapping[str, Sequence[pd.DataFrame]], origin: Mapping[str, str]
-) -> None:
-    """Add the rows of newly trained cells to the tables of a shard.
+class ShardWriter:
+    """Adds the rows of newly trained cells to the tables of a shard.
 
-    Rows of other origin and older rows of the same cells are replaced.
+    Rows of other origin and older rows of the same cells are replaced. Until `commit`, the rows
+    wait on disk: memory holds those of one stack or of `PART` cells, however many there are.
+
+    Parameters
+    ----------
+    folder
+        Results of the study.
+    shard
+        Name of the shard.
+    cells
+        Ids of all cells whose rows will be added.
+    origin
+        Digests of code and data.
     """
-    for table, keys in TABLES.items():
-        path = path_of(folder, table, shard)
-        new = pd.concat(rows[table], ignore_index=True)
-        if path.exists() and _origin(path) == dict(origin):
-            old = pd.read_parquet(path)
-            new = pd.concat([old[~old["cell"].isin(set(new["cell"]))], new], ignore_index=True)
-        _write(new.sort_values(keys, ignore_index=True), path, origin)
+
+    def __init__(
+        self, folder: Path, shard: str, cells: Set[str], origin: Mapping[str, str]
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._spool = tempfile.TemporaryDirectory(prefix=".", dir=folder)
+        self._sorters = {
+            table: _Sorter(
+                path_of(folder, table, shard), keys, cells, origin, Path(self._spool.name, table)
+            )
+            for table, keys in TABLES.items()
+        }
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Remove the rows that still wait."""
+        self._spool.cleanup()
+
+    def add(self, rows: Mapping[str, pd.DataFrame]) -> None:
+        """Take the rows of a stack, for every table."""
+        for table, sorter in self._sorters.items():
+            sorter.add(rows[table])
+
+    def commit(self) -> None:
+        """Write the tables, one after another, each atomically."""
+        for sorter in self._sorters.values():
+            sorter.write()
+
+
+class _Sorter:
+    """Sorts the rows of one table file on disk.
+
+    The sorted cells are divided into parts of `PART`; rows wait in one folder a part, and every
+    part becomes a row group of the file. Its bytes are a function of its cells.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        keys: list[str],
+        added: Set[str],
+        origin: Mapping[str, str],
+        spool: Path,
+    ) -> None:
+        self.path, self.keys, self.origin, self.spool = path, keys, origin, spool
+        kept = path.exists() and _origin(path) == dict(origin)
+        old = set(pq.read_table(path, columns=["cell"])["cell"].to_pylist()) if kept else set()
+        self.first_of_parts = sorted(old | added)[::PART]
+        self.pieces = 0
+        if kept:
+            file = pq.ParquetFile(path)
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group).to_pandas()
+                self.add(rows[~rows["cell"].isin(added)])
+
+    def add(self, rows: pd.DataFrame) -> None:
+        """Lay rows down in the folders of their parts."""
+        parts = np.searchsorted(self.first_of_parts, rows["cell"].to_numpy(str), side="right")
+        for part, piece in rows.groupby(parts):
+            folder = self.spool / f"{part:06d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            piece.to_parquet(folder / f"{self.pieces:06d}.parquet", index=False)
+            self.pieces += 1
+
+    def write(self) -> None:
+        """Put the sorted parts together."""
+        pieces = sorted(self.spool.glob("*/*.parquet"))
+        schema = pa.unify_schemas([pq.read_schema(piece).remove_metadata() for piece in pieces])
+        note = {_METADATA: json.dumps(dict(self.origin), sort_keys=True).encode()}
+        with files.replacing(self.path) as temporary, ExitStack() as stack:
+            writer = None
+            for _, part in itertools.groupby(pieces, key=lambda piece: piece.parent):
+                rows = pd.concat([pd.read_parquet(piece) for piece in part], ignore_index=True)
+                rows = rows.sort_values(self.keys, ignore_index=True).reindex(columns=schema.names)
+                table = pa.Table.from_pandas(rows, schema, preserve_index=False)
+                if writer is None:
+                    full = table.replace_schema_metadata({**table.schema.metadata, **note}).schema
+                    writer = stack.enter_context(
+                        pq.ParquetWriter(temporary, full, compression="zstd")
+                    )
+                writer.write_table(table.replace_schema_metadata(full.metadata))
 
 
 def add_run(folder: Path, shard: str, run: Mapping[str, object]) -> None:
