@@ -181,24 +181,23 @@ def test_an_interrupted_write_leaves_whole_files(
     """The second table is not replaced; the new cells are found to be missing."""
     add(tmp_path, CELLS[:2])
     before = contents(tmp_path)
-    write, calls = pq.ParquetWriter.write_table, []
+    replace, calls = Path.replace, []
 
-    def interrupted(writer: pq.ParquetWriter, table: Any, **options: Any) -> None:
-        if Path(writer.where).name.startswith(f".{SHARD}"):
-            calls.append(Path(writer.where))
-            if len(calls) == 2:
-                calls[-1].write_bytes(b"half a file")
-                raise KeyboardInterrupt
-        write(writer, table, **options)
+    def interrupted(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half a file")
+            raise KeyboardInterrupt
+        return replace(path, target)
 
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", interrupted)
+    monkeypatch.setattr(Path, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         add(tmp_path, CELLS[2:4])
     after = contents(tmp_path)
     assert after.keys() == before.keys()
     assert sum(after[name] != before[name] for name in before) == 1
     assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:2])
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", write)
+    monkeypatch.setattr(Path, "replace", replace)
     add(tmp_path, CELLS[2:4])
     add(tmp_path / "once", CELLS[:4])
     once = contents(tmp_path / "once")
