@@ -14,8 +14,9 @@ rule train:
     conda:
         "../envs/gradprop.yaml"
     threads: 1
+    priority: 1  # before figures, which take a short time and less memory
     resources:
-        mem_mb=2000,
+        mem_mb=2500,
     params:
         stack_size=config.get("stack_size", 40),
     message:
