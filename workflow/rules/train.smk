@@ -11,10 +11,10 @@ rule train:
         update("results/{study}/runs/{shard}.parquet"),
     log:
         "logs/{study}/train/{shard}.log",
+    priority: 1  # before figures, which take a short time and less memory
     conda:
         "../envs/gradprop.yaml"
     threads: 1
-    priority: 1  # before figures, which take a short time and less memory
     resources:
         mem_mb=2500,
     params:
