@@ -211,4 +211,6 @@ def test_slopes_of_a_table_by_hand() -> None:
     tables: Any = SimpleNamespace(study=SimpleNamespace(cells=(cell,)), layers=layers)
     (slope,) = propagation._ln_slopes(tables, "signal_log10_rms")["slope"]
     assert slope == pytest.approx(0.25 * 2 * math.log(10))
-    assert propagation.weight_variance(replace(cell, initializer=Component("he_normal"))) == 2
+    assert propagation._sigma_w2(
+        replace(cell, initializer=Component("he_normal"))
+    ) == pytest.approx(2)
