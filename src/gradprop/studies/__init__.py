@@ -21,6 +21,8 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "mechanism": mechanism.numbers,
     "descent": descent.numbers,
     "initializers": initializers.numbers,
+    "propagation": propagation.numbers,
+    "trainability": trainability.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
