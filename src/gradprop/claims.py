@@ -168,6 +168,23 @@ class Below:
 
 
 @dataclass(frozen=True)
+class Between:
+    """The whole interval lies between two bounds."""
+
+    least: float
+    most: float
+
+    @property
+    def text(self) -> str:
+        """The criterion in words."""
+        return f"interval between {self.least:g} and {self.most:g}"
+
+    def holds(self, evidence: Evidence) -> bool:
+        """Tell whether it is met."""
+        return self.least <= evidence.low and evidence.high <= self.most
+
+
+@dataclass(frozen=True)
 class Claim:
     """A statement about a study's networks.
 

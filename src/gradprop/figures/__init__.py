@@ -19,13 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from gradprop import files
-from gradprop.figures import layers, mechanism, style, training
+from gradprop.figures import ensembles, layers, mechanism, style, training
 from gradprop.figures.data import FigureError, Kind, StudyTables
 from gradprop.spec import Study, canonical_json
 
 __all__ = ["FORMATS", "KINDS", "FigureError", "StudyTables", "draw_figure", "draw_study"]
 
-KINDS: dict[str, Kind] = {**mechanism.KINDS, **layers.KINDS, **training.KINDS}
+KINDS: dict[str, Kind] = {
+    **mechanism.KINDS,
+    **layers.KINDS,
+    **training.KINDS,
+    **ensembles.KINDS,
+}
 FORMATS = ("svg", "pdf", "png")
 NOTHING = "No network of this study has what this figure shows."
 
