@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def test_no_measurement_moves_no_id() -> None:
 
 
 def test_a_choice_has_one_text() -> None:
-    chosen = [{"name": "spectra", "at": "start", "examples": 3.0}, "histograms"]
+    chosen: list[Any] = [{"name": "spectra", "at": "start", "examples": 3.0}, "histograms"]
     text = "histograms + spectra(examples=3)"
     assert canonical(chosen) == canonical(chosen[::-1]) == canonical(text) == text
     assert measured(text)["spectra"] == {"at": "start", "matrix": "all", "examples": 3}
@@ -170,7 +170,8 @@ def test_histograms_of_a_network(blobs: Dataset) -> None:
         "signal": exact.signals,
         "gradient": exact.gradients,
     }
-    for (layer, quantity), found in rows.groupby(["layer", "quantity"]):
+    for place, found in rows.groupby(["layer", "quantity"]):
+        layer, quantity = cast("tuple[int, str]", place)
         values = groups[quantity][layer - 1].value
         half = 0.5 if quantity == "activation" else 4 * np.sqrt(np.mean(values**2))
         expected, edges = np.histogram(values, 6, (-half, half))
@@ -287,12 +288,12 @@ def test_decision_of_a_network() -> None:
     assert len(rows) == 4 * 4 * 2
     half = 1.5 * np.abs(dataset.x_train).max()
     model = networks.build_model(cell, dataset)
-    for row in rows.itertuples():
-        x = np.linspace(-half, half, 4)[[row.column, row.row]]
-        assert (row.x1, row.x2) == pytest.approx(x, rel=1e-6)
-        point = np.array([[row.x1, row.x2]], np.float32)
-        expected = model.predict(point, verbose=0)[0, row.output]
-        assert row.value == pytest.approx(expected, abs=1e-5)
+    axis = np.linspace(-half, half, 4)
+    assert rows["x1"].to_numpy() == pytest.approx(axis[rows["column"]], rel=1e-6)
+    assert rows["x2"].to_numpy() == pytest.approx(axis[rows["row"]], rel=1e-6)
+    outputs = model.predict(rows[["x1", "x2"]].to_numpy(np.float32), verbose=0)
+    expected = outputs[np.arange(len(rows)), rows["output"]]
+    assert rows["value"].to_numpy() == pytest.approx(expected, abs=1e-5)
 
 
 def test_decision_after_training_is_that_of_the_final_network() -> None:
@@ -367,7 +368,8 @@ def test_trajectories_of_a_network(along: str, quantity: str, blobs: Dataset) ->
     labels = np.zeros(6, np.int32)
     exact = run_step(*parameters(cell, blobs), cell.activation, "cross_entropy", x, labels)
     passed = exact.preactivations if quantity == "preactivation" else exact.activations
-    for layer, h in enumerate([x, *(values.value for values in passed)]):
+    points: list[np.ndarray] = [x.astype(np.float64), *(values.value for values in passed)]
+    for layer, h in enumerate(points):
         found = rows.loc[layer]
         c = np.corrcoef(np.hstack([h, -h])) if layer else None  # a mean of 0: cosine
         for i in range(6):

@@ -39,7 +39,8 @@ def spectrum(factors: Sequence[Float64]) -> Spectrum:
     product, exponent = _scaled(factors[0])
     for factor in factors[1:]:
         matrix, more = _scaled(factor)
-        product, rest = _scaled(product @ matrix)
+        with np.errstate(all="ignore"):  # NaN and infinity are data here
+            product, rest = _scaled(product @ matrix)
         exponent += more + rest
     if not np.isfinite(product).all():
         undefined = np.full(min(product.shape), np.nan)
@@ -102,8 +103,9 @@ def spectra(
         Name of phi, of the hidden layers.
     matrix
         One of `MATRICES`, or ``all``. ``kernel``: W_l of every layer. ``layer_jacobian``: J_l of
-        every layer at every example; W of the linear output layer. ``hidden_jacobian``: J_2 … J_depth, dh_depth / dh_1 of the
-        square stack of hidden layers; the identity for fewer than two.
+        every layer at every example; W of the linear output layer. ``hidden_jacobian``:
+        J_2 … J_depth, dh_depth / dh_1 of the square stack of hidden layers; the identity for fewer
+        than two.
         ``input_output_jacobian``: J_1 … J_depth W_(depth + 1), d outputs / d inputs. The end-to-end
         map W_1 … W_(depth + 1) of linear networks is the last of these; their Jacobians are
         the same at all examples.
@@ -128,7 +130,7 @@ def spectra(
         found.append(("input_output_jacobian", 0, example, [*jacobians, output]))
     chosen = [item for item in found if matrix in (item[0], "all")]
     # With one thread: how a BLAS divides a product among threads would show in the bits.
-    with threadpool_limits(1, user_api="blas"), np.errstate(all="ignore"):
+    with threadpool_limits(1, user_api="blas"):
         values = [spectrum(factors) for *_, factors in chosen]
     sizes = [len(v.log10) for v in values]
     names, layers, examples, _ = zip(*chosen, strict=True)
