@@ -59,7 +59,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "studies", type=Path, nargs="+", help="results/<study>/study.json, in order"
     )
     report.add_argument("--reports", type=Path, default=Path("reports"), help="default: reports")
+    report.add_argument("--name", default="index.html", help="its file; default: index.html")
     report.add_argument("--title", default="gradprop", help="its heading")
+    report.add_argument(
+        "--command", default="snakemake --cores 4", help="that builds it, for its last section"
+    )
     report.set_defaults(run=write_html)
     return parser.parse_args(arguments)
 
@@ -128,7 +132,9 @@ def write_html(options: argparse.Namespace) -> None:
 
     studies = [grid.read_study(path) for path in options.studies]
     results = options.studies[0].parent.parent
-    report.write_report(studies, results, options.reports, options.title)
+    report.write_report(
+        studies, results, options.reports, options.title, options.name, options.command
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,6 +32,17 @@ rule verify:
         "gradprop verify {input.claims} --listed {input.listed} 2>&1 | tee {log}"
 
 
+# `snakemake --cores 4 study_<study>`: results, figures and claims of one study, without the report.
+for name in STUDIES:
+
+    rule:
+        name:
+            f"study_{name}"
+        input:
+            figure_files(name, ["svg", "pdf", "png"]),
+            claims=f"reports/claims/{name}.json",
+
+
 # One job a study: its figures share tables and the import of the drawing packages, and the job
 # redraws only those whose numbers or drawing code changed.
 for name, study in STUDIES.items():
