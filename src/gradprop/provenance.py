@@ -18,14 +18,18 @@ NUMERIC_MODULES = (
     "datasets",
     "errors",
     "files",
+    "histograms",
     "initializers",
+    "measurements",
     "networks",
     "optimizers",
     "recording",
     "spec",
+    "spectra",
     "stacking",
     "statistics",
     "training",
+    "trajectories",
 )
 
 # The modules behind figures and report: an edit of one redraws what it can change.

@@ -2,6 +2,7 @@ rule claims:
     input:
         study="results/{study}/study.json",
         tables=lambda wildcards: study_tables(wildcards.study, ["cells", "steps", "layers"]),
+        measurements=lambda wildcards: measurement_tables(wildcards.study),
         code=modules(provenance.CLAIM_MODULES),
     output:
         update("reports/claims/{study}.json"),
@@ -52,6 +53,7 @@ for name, study in STUDIES.items():
         input:
             study=f"results/{name}/study.json",
             tables=study_tables(name, ["cells", "steps", "layers"]),
+            measurements=measurement_tables(name),
             code=modules(provenance.FIGURE_MODULES),
         output:
             [
