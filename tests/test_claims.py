@@ -66,6 +66,58 @@ def test_the_interval_of_a_fraction_against_closed_forms() -> None:
     assert from_count("case", []).reason == claims.NO_NETWORKS
 
 
+def test_the_interval_of_a_variance_holds_it_as_often_as_it_says() -> None:
+    random = np.random.default_rng(1)
+    found = [claims.from_variance("", random.normal(5, 3, 12), expected=9.0) for _ in range(4000)]
+    share = np.mean([item.low <= 1 <= item.high for item in found])
+    assert abs(share - claims.CONFIDENCE) < 0.02
+    assert np.mean([item.measured for item in found]) == pytest.approx(1.0, abs=0.03)
+    assert claims.from_variance("", [1.0], 1.0).reason == "fewer than two networks"
+
+
+def holm_by_p_values(p: Any, level: float = 0.05) -> list[bool]:
+    """Holm's procedure as he states it: reject in order of p while p <= level / (m - rejected)."""
+    rejected = [False] * len(p)
+    for step, n in enumerate(np.argsort(p)):
+        if p[n] > level / (len(p) - step):
+            break
+        rejected[n] = True
+    return rejected
+
+
+@pytest.mark.parametrize("criterion", [Above(0.0), Below(0.0), Within(absolute=0.7)])
+def test_holm_against_p_values(criterion: Any) -> None:
+    """The p-value of a one-sided t-test; for equivalence, the larger one of two (TOST)."""
+    random = np.random.default_rng(2)
+    supported = 0
+    for _ in range(200):
+        samples = [random.normal(random.normal(0, 0.5), 1, 20) for _ in range(6)]
+        lower, upper = (-0.7, 0.7) if isinstance(criterion, Within) else (0.0, 0.0)
+        above = np.array(
+            [stats.ttest_1samp(x, lower, alternative="greater").pvalue for x in samples]
+        )
+        below = np.array([stats.ttest_1samp(x, upper, alternative="less").pvalue for x in samples])
+        p = {Above: above, Below: below, Within: np.maximum(above, below)}[type(criterion)]
+        judged = claims.holm(criterion, [from_seeds("", x, 0.0) for x in samples])
+        assert [criterion.holds(item) for item in judged] == holm_by_p_values(p)
+        supported += sum(holm_by_p_values(p))
+    assert 50 < supported < 1150
+
+
+def test_holm_rarely_supports_anything_wrongly() -> None:
+    random = np.random.default_rng(3)
+    families = [[from_seeds("", random.normal(0, 1, 5)) for _ in range(8)] for _ in range(500)]
+    wrong = [any(map(Above(0.0).holds, claims.holm(Above(0.0), f))) for f in families]
+    each = [any(map(Above(0.0).holds, f)) for f in families]
+    assert np.mean(wrong) < 0.08  # 5 % and three standard errors
+    assert np.mean(each) > 0.25  # one in three without the correction
+
+
+def test_cases_without_chance_are_no_part_of_the_family() -> None:
+    family = [exact("a", 1.0, 1.0), from_seeds("b", [1.0, 2.0, 3.0]), from_seeds("c", [math.nan])]
+    assert claims.holm(Above(0.0), family) == family
+
+
 def claim_of(items: Callable[[Any], list[Evidence]], criterion: Any = None) -> Claim:
     return Claim("id", "statement", "source", "formula", "m", criterion or Within(0.1), items)
 
@@ -211,4 +263,6 @@ def test_slopes_of_a_table_by_hand() -> None:
     tables: Any = SimpleNamespace(study=SimpleNamespace(cells=(cell,)), layers=layers)
     (slope,) = propagation._ln_slopes(tables, "signal_log10_rms")["slope"]
     assert slope == pytest.approx(0.25 * 2 * math.log(10))
-    assert propagation.weight_variance(replace(cell, initializer=Component("he_normal"))) == 2
+    assert propagation._sigma_w2(
+        replace(cell, initializer=Component("he_normal"))
+    ) == pytest.approx(2)

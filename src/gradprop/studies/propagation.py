@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -11,74 +11,94 @@ import pandas as pd
 from gradprop import theory
 from gradprop.claims import Claim, Evidence, Within, from_seeds
 from gradprop.figures.data import StudyTables
+from gradprop.prediction import weight_variance
 from gradprop.spec import Cell
 
 # Left out at the input, where the length still converges, and at the output.
 FIRST_LAYERS, LAST_LAYERS = 10, 2
+DECADE = 2 * math.log(10)  # a decade of a root mean square, as ln of its mean square
 
 SCHOENHOLZ = "Schoenholz et al. 2017, section 4"
 HE = "He et al. 2015, section 2.2"
 GLOROT = "Glorot and Bengio 2010, section 4.2"
 
 
-def _ln_slopes(tables: StudyTables, column: str, interior: bool = True) -> pd.DataFrame:
+def _interior(
+    tables: StudyTables, first: int = FIRST_LAYERS
+) -> Iterator[tuple[Cell, pd.DataFrame]]:
+    """Yield every network with its layers from `first` on at initialization, without the last."""
+    cells = {cell.id: cell for cell in tables.study.cells}
+    for name, layers in tables.layers[tables.layers["step"] == 0].groupby("cell", sort=False):
+        cell = cells[str(name)]
+        yield cell, layers[layers["layer"].between(first, cell.depth - LAST_LAYERS)]
+
+
+def _ln_slopes(tables: StudyTables, column: str) -> pd.DataFrame:
     """Fit, for every network, the slope over layers of ln of a mean square.
 
     `column` is log10 of a root mean square, or of a mean square if its name says so. The slope
     is per layer from input to output.
     """
-    cells = {cell.id: cell for cell in tables.study.cells}
     factor = math.log(10) * (1 if "mean_square" in column else 2)
     rows = []
-    for name, layers in tables.layers[tables.layers["step"] == 0].groupby("cell", sort=False):
-        cell = cells[str(name)]
-        first = FIRST_LAYERS if interior else 1
-        kept = layers[layers["layer"].between(first, cell.depth - LAST_LAYERS)]
-        values = factor * kept[column].to_numpy(np.float64)
-        slope = np.polyfit(kept["layer"], values, 1)[0] if np.isfinite(values).all() else np.nan
+    for cell, layers in _interior(tables):
+        values = factor * layers[column].to_numpy(np.float64)
+        slope = np.polyfit(layers["layer"], values, 1)[0] if np.isfinite(values).all() else np.nan
         rows.append((cell, cell.activation, cell.use_bias, cell.initializer.label, slope))
     return pd.DataFrame(rows, columns=["example", "activation", "use_bias", "initializer", "slope"])
 
 
-def weight_variance(cell: Cell) -> float:
-    """Return the variance of a square layer's weights times its fan-in, sigma_w^2.
-
-    Raises
-    ------
-    KeyError
-        For an initializer that no claim is about.
-    """
-    if cell.initializer.name == "variance_scaling":
-        return float(dict(cell.initializer.parameters).get("scale", 1.0))
-    return {"standard_heuristic": 1 / 3, "glorot_normal": 1.0, "he_normal": 2.0}[
-        cell.initializer.name
-    ]
+def _sigma_w2(cell: Cell) -> float:
+    """Return the variance of a hidden layer's weights times its fan-in."""
+    variance = weight_variance(cell.initializer, (cell.width, cell.width))
+    if variance is None:
+        raise KeyError(f"{cell.initializer.label} is not random")
+    return variance * cell.width
 
 
 def _chi(cell: Cell) -> float:
     """Return chi_1 at the fixed point of the length, or at any length where it has none."""
-    sigma_w2, sigma_b2 = weight_variance(cell), float(np.float32(cell.bias_std)) ** 2
+    sigma_w2, sigma_b2 = _sigma_w2(cell), float(np.float32(cell.bias_std)) ** 2
     if cell.activation == "relu":
         return theory.chi_1("relu", 1.0, sigma_w2)
     q = theory.length_fixed_point(cell.activation, sigma_w2, sigma_b2)
     return theory.chi_1(cell.activation, q, sigma_w2)
 
 
-def _by_initializer(
-    slopes: pd.DataFrame, activation: str, use_bias: bool
-) -> Iterator[tuple[str, Cell, pd.Series[float]]]:
-    chosen = slopes[(slopes["activation"] == activation) & (slopes["use_bias"] == use_bias)]
-    for name, rows in chosen.groupby("initializer", sort=False):
-        yield f"{activation}, {name}", rows["example"].iloc[0], rows["slope"]
+def _slopes_over_layers(
+    column: str,
+    activation: str,
+    predict: Callable[[Cell], float | None],
+    use_bias: bool = False,
+    unit: float = 1.0,
+) -> Callable[[StudyTables], Iterator[Evidence]]:
+    """Return the measure of slopes of ln mean square, in multiples of `unit`, by initializer.
+
+    Where `predict` returns None the initializer is left out.
+    """
+
+    def measure(tables: StudyTables) -> Iterator[Evidence]:
+        slopes = _ln_slopes(tables, column)
+        chosen = slopes[(slopes["activation"] == activation) & (slopes["use_bias"] == use_bias)]
+        for name, rows in chosen.groupby("initializer", sort=False):
+            predicted = predict(rows["example"].iloc[0])
+            if predicted is not None:
+                yield from_seeds(f"{activation}, {name}", rows["slope"] / unit, predicted)
+
+    return measure
+
+
+def _signal_slope(cell: Cell) -> float | None:
+    """Return -ln chi_1; None where the signal is critical, and no exponential of the layer.
+
+    Relu is: its mean square does not depend on the length.
+    """
+    chi = _chi(cell)
+    critical = math.isclose(chi, 1) and cell.activation != "relu"
+    return None if critical else -math.log(chi)
 
 
 def _signal_rate(activation: str, use_bias: bool) -> Claim:
-    def measure(tables: StudyTables) -> Iterator[Evidence]:
-        slopes = _ln_slopes(tables, "signal_log10_rms")
-        for case, cell, values in _by_initializer(slopes, activation, use_bias):
-            if not math.isclose(_chi(cell), 1) or activation == "relu":
-                yield from_seeds(case, values, -math.log(_chi(cell)))
-
     tolerance = Within(0.03, 0.05) if activation == "relu" else Within(0.015, 0.05)
     return Claim(
         id=f"signal-rate-{activation}{'-bias' if use_bias else ''}",
@@ -90,69 +110,34 @@ def _signal_rate(activation: str, use_bias: bool) -> Claim:
         formula="slope of ln mean (dC/dz)² over layers = −ln χ₁",
         unit="per layer",
         criterion=tolerance,
-        measure=measure,
+        measure=_slopes_over_layers("signal_log10_rms", activation, _signal_slope, use_bias),
     )
-
-
-def _typical_rate(tables: StudyTables) -> Iterator[Evidence]:
-    slopes = _ln_slopes(tables, "preactivation_log10_mean_square")
-    for case, cell, values in _by_initializer(slopes, "relu", use_bias=False):
-        drift = theory.log_growth_mean(cell.width, weight_variance(cell), "relu")
-        yield from_seeds(case, values, drift)
 
 
 def _power_law(tables: StudyTables) -> Iterator[Evidence]:
     """Fit the exponent of the signal's mean square over the layer number."""
-    cells = {c.id: c for c in tables.study.cells}
     exponents = []
-    for name, layers in tables.layers[tables.layers["step"] == 0].groupby("cell", sort=False):
-        cell = cells[str(name)]
-        if (cell.activation, cell.initializer.name) != ("tanh", "glorot_normal"):
-            continue
-        kept = layers[layers["layer"].between(FIRST_LAYERS - 1, cell.depth - LAST_LAYERS)]
-        ln = 2 * math.log(10) * kept["signal_log10_rms"]
-        exponents.append(np.polyfit(np.log(kept["layer"]), ln, 1)[0])
+    for cell, layers in _interior(tables, FIRST_LAYERS - 1):
+        if (cell.activation, cell.initializer.name) == ("tanh", "glorot_normal"):
+            ln = 2 * math.log(10) * layers["signal_log10_rms"]
+            exponents.append(np.polyfit(np.log(layers["layer"]), ln, 1)[0])
     if exponents:
         yield from_seeds("tanh, glorot_normal", exponents, 1.0)
 
 
-def _flat_weight_gradient(tables: StudyTables) -> Iterator[Evidence]:
-    slopes = _ln_slopes(tables, "gradient_log10_rms")
-    for case, _, values in _by_initializer(slopes, "relu", use_bias=False):
-        yield from_seeds(case, values / (2 * math.log(10)), 0.0)
-
-
-def _glorot_weight_gradient(tables: StudyTables) -> Iterator[Evidence]:
-    slopes = _ln_slopes(tables, "gradient_log10_rms")
-    for case, cell, values in _by_initializer(slopes, "tanh", use_bias=False):
-        if cell.initializer.name == "standard_heuristic":
-            yield from_seeds(case, values / (2 * math.log(10)), 0.0)
-
-
-def _sigmoid_weight_gradient(tables: StudyTables) -> Iterator[Evidence]:
-    slopes = _ln_slopes(tables, "gradient_log10_rms")
-    for case, cell, values in _by_initializer(slopes, "sigmoid", use_bias=False):
-        decades = values / (2 * math.log(10))
-        yield from_seeds(case, decades, -math.log10(_chi(cell)) / 2)
-
-
 def _spread(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the variance of ln(length) over networks with the exact one, as a ratio."""
-    cells = {c.id: c for c in tables.study.cells}
+    label = "variance_scaling(scale=2.0)"  # Gaussian, for which the law is exact
+    cells = [
+        c for c in tables.study.cells if (c.activation, c.initializer.label) == ("relu", label)
+    ]
     rows = tables.layers[tables.layers["step"] == 0]
-    for label in dict.fromkeys(c.initializer.label for c in tables.study.cells):
-        chosen = [
-            c.id for c in cells.values() if c.activation == "relu" and c.initializer.label == label
-        ]
-        if label != "variance_scaling(scale=2.0)":
-            continue  # Gaussian weights, for which the law is exact; other scales repeat the draws
-        cell = cells[chosen[0]]
-        part = rows[rows["cell"].isin(chosen)].set_index(["cell", "layer"])
-        ln = math.log(10) * part["preactivation_log10_mean_square"].unstack()
-        growth = ln[cell.depth] - ln[FIRST_LAYERS]
-        exact = (cell.depth - FIRST_LAYERS) * theory.log_growth_variance(cell.width, "relu")
-        squares = (growth - growth.mean()) ** 2 * len(growth) / (len(growth) - 1)
-        yield from_seeds(f"relu, {label}", squares / exact, 1.0)
+    part = rows[rows["cell"].isin([c.id for c in cells])].set_index(["cell", "layer"])
+    ln = math.log(10) * part["preactivation_log10_mean_square"].unstack()
+    growth = ln[cells[0].depth] - ln[FIRST_LAYERS]
+    exact = (cells[0].depth - FIRST_LAYERS) * theory.log_growth_variance(cells[0].width, "relu")
+    squares = (growth - growth.mean()) ** 2 * len(growth) / (len(growth) - 1)
+    yield from_seeds(f"relu, {label}", squares / exact, 1.0)
 
 
 CLAIMS = [
@@ -183,7 +168,11 @@ CLAIMS = [
         formula="slope of ln |z|² over layers = ln(σ_w²/n) + ln 2 + E ψ(K/2), K ~ Bin(n, 1/2)",
         unit="per layer",
         criterion=Within(0.01),
-        measure=_typical_rate,
+        measure=_slopes_over_layers(
+            "preactivation_log10_mean_square",
+            "relu",
+            lambda cell: theory.log_growth_mean(cell.width, _sigma_w2(cell), "relu"),
+        ),
     ),
     Claim(
         id="relu-spread",
@@ -204,7 +193,7 @@ CLAIMS = [
         formula="slope of log10 RMS dC/dW over layers = 0",
         unit="decades per layer",
         criterion=Within(0.02),
-        measure=_flat_weight_gradient,
+        measure=_slopes_over_layers("gradient_log10_rms", "relu", lambda _: 0.0, unit=DECADE),
     ),
     Claim(
         id="standard-weight-gradient-flat",
@@ -216,7 +205,12 @@ CLAIMS = [
         formula="slope of log10 RMS dC/dW over layers = 0",
         unit="decades per layer",
         criterion=Within(0.02),
-        measure=_glorot_weight_gradient,
+        measure=_slopes_over_layers(
+            "gradient_log10_rms",
+            "tanh",
+            lambda cell: 0.0 if cell.initializer.name == "standard_heuristic" else None,
+            unit=DECADE,
+        ),
     ),
     Claim(
         id="sigmoid-weight-gradient",
@@ -228,6 +222,11 @@ CLAIMS = [
         formula="slope of log10 RMS dC/dW from input to output = −½ log10 χ₁",
         unit="decades per layer",
         criterion=Within(0.0, 0.03),
-        measure=_sigmoid_weight_gradient,
+        measure=_slopes_over_layers(
+            "gradient_log10_rms",
+            "sigmoid",
+            lambda cell: -math.log10(_chi(cell)) / 2,
+            unit=DECADE,
+        ),
     ),
 ]
