@@ -13,7 +13,14 @@ from gradprop import claims
 from gradprop.claims import Claim, Result
 from gradprop.figures.data import StudyTables
 from gradprop.spec import Study
-from gradprop.studies import descent, initializers, mechanism, propagation, trainability
+from gradprop.studies import (
+    descent,
+    initializers,
+    mechanism,
+    propagation,
+    schoenholz2017,
+    trainability,
+)
 
 Numbers = dict[str, float | str]
 
@@ -21,6 +28,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "mechanism": mechanism.numbers,
     "descent": descent.numbers,
     "initializers": initializers.numbers,
+    "schoenholz2017": schoenholz2017.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
@@ -29,6 +37,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "initializers": initializers.CLAIMS,
     "propagation": propagation.CLAIMS,
     "trainability": trainability.CLAIMS,
+    "schoenholz2017": schoenholz2017.CLAIMS,
 }
 
 
