@@ -63,26 +63,46 @@ def coordinates(cells: Sequence[Cell]) -> pd.DataFrame:
     )
 
 
-def log_growth(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Measure how the back-propagated signal grows at initialization, for every selected cell.
+def log_slopes(tables: StudyTables, options: Options, statistic: str) -> pd.DataFrame:
+    """Fit how the logarithm of a mean square changes at initialization, for every selected cell.
+
+    Parameters
+    ----------
+    tables, options
+        The study, and which of its cells are selected.
+    statistic
+        A column with log10 of a root mean square or, if its name says so, of a mean square.
 
     Returns
     -------
     DataFrame
-        `coordinates` and ``growth``: minus the least-squares slope over the interior layers of
-        ln mean (dC/dz)^2, per layer, which theory says is ``ln chi_1``. NaN if a layer has no
-        finite signal or fewer than two layers are left.
+        `coordinates` and ``slope``: the least-squares slope over the interior layers of ln of the
+        mean square, per layer from input to output. NaN if a layer is not finite or fewer than
+        two layers are left.
     """
     cells = coordinates(select(tables.study.cells, options.get("select", {})))
-    layers = tables.layers[(tables.layers["step"] == 0)]
-    rows = layers.merge(cells[["cell", "depth"]], on="cell")
+    factor = math.log(10) * (1 if "mean_square" in statistic else 2)
+    rows = tables.layers[tables.layers["step"] == 0].merge(cells[["cell", "depth"]], on="cell")
     first = np.minimum(FIRST_LAYERS, np.maximum(rows["depth"] // 4, 1))
     rows = rows[(rows["layer"] >= first) & (rows["layer"] <= rows["depth"] - LAST_LAYERS)]
     slopes = {
-        name: _slope(group["layer"], 2 * math.log(10) * group["signal_log10_rms"])
+        name: _slope(group["layer"], factor * group[statistic])
         for name, group in rows.groupby("cell", sort=False)
     }
-    return cells.assign(growth=-cells["cell"].map(slopes))
+    return cells.assign(slope=cells["cell"].map(slopes).astype(float))
+
+
+def log_growth(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Measure how the back-propagated signal grows towards the input, for every selected cell.
+
+    Returns
+    -------
+    DataFrame
+        `coordinates` and ``growth``, minus the slope of ln mean (dC/dz)^2 (`log_slopes`), which
+        theory says is ``ln chi_1``.
+    """
+    slopes = log_slopes(tables, options, "signal_log10_rms")
+    return slopes.assign(growth=-slopes["slope"]).drop(columns="slope")
 
 
 def _slope(x: pd.Series[Any], y: pd.Series[Any]) -> float:

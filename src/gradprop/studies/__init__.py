@@ -15,6 +15,7 @@ from gradprop.figures.data import StudyTables
 from gradprop.spec import Study
 from gradprop.studies import (
     descent,
+    he2015,
     initializers,
     mechanism,
     propagation,
@@ -28,6 +29,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "mechanism": mechanism.numbers,
     "descent": descent.numbers,
     "initializers": initializers.numbers,
+    "he2015": he2015.numbers,
     "schoenholz2017": schoenholz2017.numbers,
 }
 
@@ -37,6 +39,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "initializers": initializers.CLAIMS,
     "propagation": propagation.CLAIMS,
     "trainability": trainability.CLAIMS,
+    "he2015": he2015.CLAIMS,
     "schoenholz2017": schoenholz2017.CLAIMS,
 }
 
