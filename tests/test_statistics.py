@@ -611,3 +611,16 @@ def test_only_what_is_asked_for_is_computed() -> None:
     nothing: Any = None
     record = replace(make_record(), weight=nothing)
     assert list(measure(record, ["gradient_mean"])) == ["gradient_mean"]
+
+
+def test_a_variance_survives_a_large_mean_and_other_rows() -> None:
+    """Digits that would cancel are kept; a row has the same bits beside others and alone."""
+    random = np.random.default_rng(5)
+    noise = random.standard_normal((6, 5000))
+    offsets = np.array([0.0, 1.0, 30.0, 1e3, 1e5, -1e4])
+    values = (offsets[:, None] + noise * [[1], [0.1], [1], [1], [0.5], [1e-2]]).astype(np.float32)
+    found = Sample(values).variance
+    expected = values.astype(np.longdouble).var(axis=1)
+    np.testing.assert_allclose(found, expected.astype(np.float64), rtol=1e-11)
+    for number, row in enumerate(values):
+        assert Sample(row[None]).variance[0] == found[number]

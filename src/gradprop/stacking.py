@@ -70,10 +70,6 @@ def set_threads(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def _bias_gradient(signal: Tensor) -> Tensor:
-    return tf.matmul(tf.ones_like(signal[:, :, :1]), signal, transpose_a=True)
-
-
 def _first_bad_layer(losses: Tensor, preactivations: list[Tensor]) -> Tensor:
     """Return the first layer of a replica with a NaN or infinite pre-activation.
 
@@ -159,6 +155,8 @@ class StackedNetwork:
         self._loss = LOSSES[networks.resolve_loss(program, dataset)]
         self._inputs = tf.constant(dataset.x_train)
         self._targets = tf.constant(dataset.y_train)
+        # A matrix product with this row is the sum over a minibatch, in one order of summation.
+        self._ones = tf.ones((self.replicas, 1, self.batch_size))
         self.kernels = [tf.Variable(k) for k in initializers.draw_kernels(stack.cells, shapes)]
         self.biases = [
             tf.Variable(np.stack([initializers.draw_bias(c, n, out)[None] for c in stack.cells]))
@@ -233,7 +231,7 @@ class StackedNetwork:
     def _run_step(self, examples: Tensor, probed: bool) -> Step:
         losses, preactivations, activations, signals, gradients = self._run_backward(examples)
         bad_layer = _first_bad_layer(losses, preactivations)
-        bias_gradients = [_bias_gradient(signal) for signal in signals] if self.biases else []
+        bias_gradients = [tf.matmul(self._ones, signal) for signal in signals if self.biases]
         weights = [kernel.read_value() for kernel in self.kernels] if probed else []
         updates = self._update(gradients + bias_gradients)[: len(gradients)]
         layers = LayerTensors(preactivations, activations, signals, gradients, weights, updates)

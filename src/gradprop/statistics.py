@@ -28,6 +28,9 @@ Float64 = NDArray[np.float64]
 QUANTILE_SAMPLE = 512
 # Most entries of a row that are summed at once.
 BLOCK = 4096
+# A variance below this part of the squared mean is computed in two passes; above, at most four of
+# float64's sixteen digits cancel.
+CANCELLATION = 1e-4
 # Minibatches besides the step's own that gradients are compared over.
 MINIBATCHES = 4
 
@@ -53,31 +56,46 @@ class Sample:
         return self.values.shape[1]
 
     @cached_property
+    def _sums(self) -> tuple[Float64, Float64]:
+        """Sums of the stored values and of their squares, in one pass."""
+        pairs = [
+            (np.vecdot(block, _ones(block.shape[1])), _squares(block))
+            for block in _blocks(self.values)
+        ]
+        total, squares = (reduce(np.add, parts) for parts in zip(*pairs, strict=True))
+        return total, squares
+
+    @property
     def mean(self) -> Float64:
         """Arithmetic mean."""
-        sums = (block.sum(axis=1) for block in _blocks(self.values))
-        return self.scale * reduce(np.add, sums) / self.size
+        return self.scale * self._sums[0] / self.size
 
-    @cached_property
+    @property
     def mean_square(self) -> Float64:
         """Mean of squares."""
-        squares = (np.vecdot(block, block) for block in _blocks(self.values))
-        return self.scale**2 * reduce(np.add, squares) / self.size
+        return self.scale**2 * self._sums[1] / self.size
 
     @cached_property
     def variance(self) -> Float64:
-        """Mean squared deviation from the mean (two passes: no cancellation)."""
-        deviations = _blocks(self.values, (self.mean / self.scale)[:, None])
-        squares = (np.vecdot(block, block) for block in deviations)
-        return self.scale**2 * reduce(np.add, squares) / self.size
+        """Mean squared deviation from the mean.
+
+        The difference of mean square and squared mean, unless it is so small a part of them that
+        digits would cancel: then the deviations are squared in a second pass.
+        """
+        mean = self._sums[0] / self.size
+        variance = self._sums[1] / self.size - mean**2
+        cancelled = variance < CANCELLATION * mean**2
+        if cancelled.any():
+            deviations = _blocks(self.values[cancelled], mean[cancelled, None])
+            variance[cancelled] = reduce(np.add, map(_squares, deviations)) / self.size
+        return self.scale**2 * variance
 
     @cached_property
     def fourth_moment(self) -> Float64:
         """Mean fourth power of the deviation from the mean; float64 holds that of any float32."""
         deviations = _blocks(self.values, (self.mean / self.scale)[:, None])
         squares = (np.square(block, out=block) for block in deviations)
-        powers = (np.vecdot(block, block) for block in squares)
-        return self.scale**4 * reduce(np.add, powers) / self.size
+        return self.scale**4 * reduce(np.add, map(_squares, squares)) / self.size
 
     @property
     def is_constant(self) -> NDArray[np.bool_]:
@@ -96,7 +114,7 @@ class Sample:
     def _quantile_sample(self) -> NDArray[np.float32]:
         if self.size <= QUANTILE_SAMPLE:
             return self.values
-        return self.values[:, quantile_entries(self.size)]
+        return np.take(self.values, quantile_entries(self.size), axis=1)
 
     def quantile(self, probability: float) -> Float64:
         """Quantile of the values, linear interpolation (type 7 of Hyndman and Fan 1996).
@@ -141,6 +159,15 @@ def _blocks(values: NDArray[np.float32], subtracted: Float64 | None = None) -> I
         if subtracted is not None:
             block -= subtracted
         yield block
+
+
+def _squares(block: Float64) -> Float64:
+    return np.vecdot(block, block)
+
+
+@lru_cache
+def _ones(columns: int) -> Float64:
+    return np.ones(columns)
 
 
 def _sum_over_blocks(function: Callable[..., Float64], samples: Sequence[Sample]) -> Float64:

@@ -143,18 +143,21 @@ class _Sorter:
         for part, piece in rows.groupby(parts):
             folder = self.spool / f"{part:06d}"
             folder.mkdir(parents=True, exist_ok=True)
-            piece.to_parquet(folder / f"{self.pieces:06d}.parquet", index=False)
+            piece.reset_index(drop=True).to_feather(
+                folder / f"{self.pieces:06d}.arrow", compression="uncompressed"
+            )
             self.pieces += 1
 
     def write(self) -> None:
         """Put the sorted parts together."""
-        pieces = sorted(self.spool.glob("*/*.parquet"))
-        schema = pa.unify_schemas([pq.read_schema(piece).remove_metadata() for piece in pieces])
+        pieces = sorted(self.spool.glob("*/*.arrow"))
+        schemas = [pa.ipc.open_file(piece).schema.remove_metadata() for piece in pieces]
+        schema = pa.unify_schemas(schemas)
         note = {_METADATA: json.dumps(dict(self.origin), sort_keys=True).encode()}
         with files.replacing(self.path) as temporary, ExitStack() as stack:
             writer = None
             for _, part in itertools.groupby(pieces, key=lambda piece: piece.parent):
-                rows = pd.concat([pd.read_parquet(piece) for piece in part], ignore_index=True)
+                rows = pd.concat(map(pd.read_feather, part), ignore_index=True)
                 rows = rows.sort_values(self.keys, ignore_index=True).reindex(columns=schema.names)
                 table = pa.Table.from_pandas(rows, schema, preserve_index=False)
                 if writer is None:

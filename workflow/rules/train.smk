@@ -11,11 +11,12 @@ rule train:
         update("results/{study}/runs/{shard}.parquet"),
     log:
         "logs/{study}/train/{shard}.log",
+    priority: 1  # before figures, which take a short time and less memory
     conda:
         "../envs/gradprop.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=2500,
     params:
         stack_size=config.get("stack_size", 40),
     message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import matplotlib as mpl
 
@@ -113,6 +113,14 @@ def dashes(values: Iterable[Any]) -> dict[Any, Any]:
     return {v: DASHES[(n // per_round) % len(DASHES)] for n, v in enumerate(unique)}
 
 
+class _Facets(sns.FacetGrid):
+    """Seaborn's grid without a layout of empty panels, which `finish` would make void."""
+
+    def tight_layout(self, *_: Any, **__: Any) -> Self:
+        """Do nothing."""
+        return self
+
+
 def grid(
     rows: pd.DataFrame,
     row: str | None,
@@ -130,7 +138,7 @@ def grid(
     height = max(height, 1.4)  # a panel needs room for its labels
     columns = rows[column].nunique() if column is not None else 1
     width = WIDTH / max(columns, 2)
-    facets = sns.FacetGrid(
+    facets = _Facets(
         rows,
         row=row,
         col=column,
