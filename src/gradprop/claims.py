@@ -234,17 +234,17 @@ class Below:
 class Between:
     """The whole interval lies between two bounds."""
 
-    least: float
-    most: float
+    low: float
+    high: float
 
     @property
     def text(self) -> str:
         """The criterion in words."""
-        return f"interval between {self.least:g} and {self.most:g}"
+        return f"interval between {self.low:g} and {self.high:g}"
 
     def holds(self, evidence: Evidence) -> bool:
         """Tell whether it is met."""
-        return self.least <= evidence.low and evidence.high <= self.most
+        return self.low < evidence.low and evidence.high < self.high
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ from gradprop.figures.data import StudyTables
 from gradprop.spec import Study
 from gradprop.studies import (
     descent,
+    he2015,
     initializers,
     mechanism,
     orthogonal,
     propagation,
+    schoenholz2017,
     trainability,
 )
 
@@ -29,6 +31,8 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "descent": descent.numbers,
     "initializers": initializers.numbers,
     "orthogonal": orthogonal.numbers,
+    "he2015": he2015.numbers,
+    "schoenholz2017": schoenholz2017.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
@@ -38,6 +42,8 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "propagation": propagation.CLAIMS,
     "trainability": trainability.CLAIMS,
     "orthogonal": orthogonal.CLAIMS,
+    "he2015": he2015.CLAIMS,
+    "schoenholz2017": schoenholz2017.CLAIMS,
 }
 
 
