@@ -153,10 +153,10 @@ def _dead(rows: pd.DataFrame) -> pd.Series[float]:
 def _variance_decades(rows: pd.DataFrame) -> pd.Series[float]:
     """Return log10 of the activations' variance over that of the first hidden layer."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = 2 * np.log10(rows["activation_std"].astype(np.float64))
-    first = (
-        variance.where(rows["layer"] == 1).groupby([rows["cell"], rows["step"]]).transform("max")
-    )
+        log10 = 2 * np.log10(rows["activation_std"].to_numpy(np.float64))
+    variance = pd.Series(log10, index=rows.index)
+    of_first = variance.where(rows["layer"] == 1)
+    first = of_first.groupby([rows["cell"], rows["step"]]).transform("max")
     return (variance - first).where(~rows["is_output"])
 
 
@@ -247,10 +247,9 @@ def counts(cells: pd.DataFrame, judged: pd.DataFrame, by: Sequence[str]) -> pd.D
         judged[(judged["step"] == end) & (end > start)].assign(probe="end"),
     ]
     named = pd.concat(parts).merge(cells[["cell", *by]], on="cell")
-    groups = named.groupby([*by, "probe"], sort=False)["verdict"]
-    return pd.DataFrame(
-        {name: groups.agg(lambda column, name=name: (column == name).sum()) for name in VERDICTS}
-    ).reset_index()
+    found = {name: named["verdict"] == name for name in VERDICTS}
+    keys = [named[name] for name in (*by, "probe")]
+    return pd.DataFrame(found).groupby(keys, sort=False).sum().reset_index()
 
 
 def write(cells: pd.DataFrame, layers: pd.DataFrame, claims: Path) -> None:
