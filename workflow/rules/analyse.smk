@@ -6,6 +6,8 @@ rule claims:
         code=modules(provenance.CLAIM_MODULES),
     output:
         update("reports/claims/{study}.json"),
+        update("reports/claims/{study}-verdicts.csv"),
+        update("reports/claims/{study}-alarms.csv"),
     log:
         "logs/{study}/claims.log",
     conda:
@@ -13,7 +15,7 @@ rule claims:
     message:
         "Study {wildcards.study}: claims"
     shell:
-        "gradprop claims {input.study} {output} 2>&1 | tee {log}"
+        "gradprop claims {input.study} {output[0]} 2>&1 | tee {log}"
 
 
 # `snakemake --cores 4 verify` prints all verdicts; it has no output, so that it always does.

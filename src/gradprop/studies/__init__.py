@@ -47,10 +47,10 @@ CLAIMS: dict[str, Sequence[Claim]] = {
 }
 
 
-def judge(study: Study, results: Path) -> list[Result]:
+def judge(tables: StudyTables) -> list[Result]:
     """Judge the claims of a study by its result tables."""
-    tables = StudyTables(study, results)
-    return [row for claim in CLAIMS.get(study.name, []) for row in claims.judge(claim, tables)]
+    chosen = CLAIMS.get(tables.study.name, [])
+    return [row for claim in chosen for row in claims.judge(claim, tables)]
 
 
 def chapter_template(name: str) -> str | None:
