@@ -18,6 +18,7 @@ from gradprop.studies import (
     he2015,
     initializers,
     mechanism,
+    poole2016,
     propagation,
     schoenholz2017,
     trainability,
@@ -30,6 +31,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "descent": descent.numbers,
     "initializers": initializers.numbers,
     "he2015": he2015.numbers,
+    "poole2016": poole2016.numbers,
     "schoenholz2017": schoenholz2017.numbers,
 }
 
@@ -40,6 +42,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "propagation": propagation.CLAIMS,
     "trainability": trainability.CLAIMS,
     "he2015": he2015.CLAIMS,
+    "poole2016": poole2016.CLAIMS,
     "schoenholz2017": schoenholz2017.CLAIMS,
 }
 
