@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "update_ratio": {"hue": "initializer"},
     "fluctuations": {"statistic": "preactivation_log10_mean_square", **GROUPS},
     "phase_diagram": {},
+    "map_iteration": {"statistic": "preactivation_log10_mean_square"},
     "depth_scales": {},
     "trainability_map": {"statistic": "final_train_accuracy"},
 }
@@ -267,3 +268,27 @@ def test_trainability_map_is_the_mean_over_seeds(tmp_path: Path) -> None:
     assert row["accuracy"].item() == pytest.approx(chosen["final_train_accuracy"].mean())
     assert row["xi_c"].item() == theory.mean_field_state("tanh", 3.0, 0.04).xi_c
     assert draw_study(study, tmp_path / "small", tmp_path / "reports") == ["trainability_map"]
+
+
+def test_the_iteration_of_a_map_starts_at_the_first_layer(tmp_path: Path) -> None:
+    block = {"width": 100, "depth": 6, "epochs": 0, "initializer": VARIANCES, "seeds": 8}
+    study = make_study(
+        tmp_path,
+        {**block, "bias_std": 0.3},
+        kinds=["map_iteration"],
+        statistics=["preactivation_correlation"],
+    )
+    for statistic in ("preactivation_log10_mean_square", "preactivation_correlation"):
+        options = {"statistic": statistic}
+        rows = KINDS["map_iteration"].prepare(StudyTables(study, tmp_path / "small"), options)
+        parts = {
+            part: group.set_index(["sigma_w2", "layer"]) for part, group in rows.groupby("part")
+        }
+        measured, expected = (parts[name]["value"] for name in ("networks", "iteration"))
+        np.testing.assert_allclose(measured.xs(1, level=1), expected.xs(1, level=1))
+        np.testing.assert_allclose(measured, expected, atol=0.25)
+        assert parts["networks"]["next"][1.0, 1] == measured[1.0, 2]
+        curve = parts["map"].xs(1.0)
+        if statistic == "preactivation_log10_mean_square":
+            image = theory.length_map("tanh", curve["value"].iloc[7], 1.0, 0.09)
+            assert curve["next"].iloc[7] == image

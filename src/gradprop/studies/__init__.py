@@ -19,6 +19,7 @@ from gradprop.studies import (
     initializers,
     mechanism,
     orthogonal,
+    poole2016,
     propagation,
     schoenholz2017,
     trainability,
@@ -32,6 +33,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "initializers": initializers.numbers,
     "orthogonal": orthogonal.numbers,
     "he2015": he2015.numbers,
+    "poole2016": poole2016.numbers,
     "schoenholz2017": schoenholz2017.numbers,
 }
 
@@ -43,6 +45,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "trainability": trainability.CLAIMS,
     "orthogonal": orthogonal.CLAIMS,
     "he2015": he2015.CLAIMS,
+    "poole2016": poole2016.CLAIMS,
     "schoenholz2017": schoenholz2017.CLAIMS,
 }
 
