@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from benchmarks.work import ROOT
 
@@ -50,6 +51,38 @@ def run_workflow(overrides: Sequence[str], repetition: int) -> dict[str, Any]:
     cells = sum(len(json.loads(cells)) for cells in runs["cells"])
     ordered = dict(seconds.most_common())
     return {"cells": cells, "seconds": ordered, "wall": wall, "again": again}
+
+
+def scale_workflow(content: Mapping[str, Any], seeds: int, repetition: int) -> dict[str, Any]:
+    """Plan a study, train it, then draw its figures and the report.
+
+    Returns
+    -------
+    dict
+        Number of cells; CPU seconds of each of the three.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config"
+        (config / "studies").mkdir(parents=True)
+        (config / "studies/many.yaml").write_text(yaml.safe_dump(dict(content)))
+        (config / "config.yaml").write_text(yaml.safe_dump({"studies": ["many"], "seeds": seeds}))
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all"]
+        command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", folder]
+        seconds = {
+            "plan": _run(["--dry-run"], command),
+            "train": _run(["--until", "train"], command),
+            "draw": _run([], command),
+        }
+        runs = pd.concat([pd.read_parquet(path) for path in Path(folder).glob("results/*/runs")])
+    cells = sum(len(json.loads(cells)) for cells in runs["cells"])
+    return {"cells": cells, "seconds": seconds}
+
+
+def _run(options: Sequence[str], command: Sequence[str]) -> float:
+    """Run a command; return its CPU seconds."""
+    start = _children_seconds()
+    subprocess.run([*command, *options], check=True, env=_all_threads())
+    return _children_seconds() - start
 
 
 def _children_seconds() -> float:

@@ -19,6 +19,25 @@ ONE_PROCESS, JAX = "model.fit, one process", "JAX vmap + jit"
 COMPETITORS = "competitors"
 RATE, RATIO = "cells per CPU-s", "CPU time over gradprop's"
 
+# What is drawn of many cells: every kind that joins the largest tables.
+FIGURES = {
+    "profile": {
+        "kind": "layer_profile",
+        "title": "Signal",
+        "statistic": "signal_log10_rms",
+        "at": "start",
+        "columns": "activation",
+        "hue": "initializer",
+    },
+    "loss": {
+        "kind": "learning_curves",
+        "title": "Loss",
+        "statistic": "train_loss",
+        "columns": "activation",
+        "hue": "initializer",
+    },
+}
+
 Rounds = Sequence[Mapping[str, Usage]]
 
 
@@ -78,7 +97,20 @@ def competitors(size: Size, data: str) -> list[Row]:
     else:
         print("JAX is not installed; to compare with it: pip install jax", flush=True)
     rounds = run_interleaved(jobs, size.repetitions)
-    return _competitor_rows(rounds, size, len(work.expand(block)))
+    rows = _competitor_rows(rounds, size, len(work.expand(block)))
+    return rows + _shares(COMPETITORS, "of which", [r[GRADPROP].result["phases"] for r in rounds])
+
+
+def _shares(part: str, case: str, seconds: Sequence[Mapping[str, float]]) -> list[Row]:
+    """Return where gradprop's CPU time goes, the largest item first."""
+    shares = {
+        phase: [100 * phases[phase] / sum(phases.values()) for phases in seconds]
+        for phase in seconds[0]
+    }
+    return [
+        row(part, GRADPROP, case, phase, "% of CPU", values)
+        for phase, values in sorted(shares.items(), key=lambda item: -fmean(item[1]))
+    ]
 
 
 def _probed(block: Mapping[str, Any]) -> list[int]:
@@ -179,6 +211,20 @@ def overhead(size: Size, data: str) -> list[Row]:
         # The loss on the whole test set at every step is no statistic of a layer: no aim there.
         rows += _overhead_rows("default", case, measured, ("<= 10", "<= 10") if final else ("", ""))
         rows += _overhead_rows("every step", case, measured, ("", "<= 25") if final else ("", ""))
+    return rows + _probe_rows(size, data)
+
+
+def _probe_rows(size: Size, data: str) -> list[Row]:
+    """Take one probe at depth 20 apart, in parts of a training step."""
+    block = {**work.reference([20], 5, 1), "activation": "tanh"}
+    results = _results(Job("stacked.probe", {"block": block, "data": data}), size)
+    case, quantity, unit = "one probe, depth 20", "added by", "% of a step"
+    kept = [100 * r["kept tensors"] / r["step"] for r in results]
+    rows = [row("overhead", "kept tensors", case, quantity, unit, kept)]
+    for preset, seconds in results[0]["statistics"].items():
+        for name in seconds:
+            values = [100 * r["statistics"][preset][name] / r["step"] for r in results]
+            rows.append(row("overhead", f"{preset}: {name}", case, quantity, unit, values))
     return rows
 
 
@@ -212,15 +258,29 @@ def scale(size: Size, data: str) -> list[Row]:
     block = work.reference([2], 1, 1)
     axes = {"width": 8, "activation": ["tanh", "relu", "sigmoid"]}
     grid = {key: value for key, value in {**block, **axes}.items() if key != "seeds"}
-    content = {"title": "Many cells", "question": "", "grid": grid}
-    jobs = {
-        f"{24 * seeds} cells": Job(
-            "stacked.scale", {"content": content, "seeds": seeds, "data": data}
-        )
-        for seeds in size.seeds_of_many
-    }
+    content = {"title": "Many cells", "question": "How much?", "grid": grid, "figures": FIGURES}
+    jobs, workflows = {}, {}
+    for seeds in size.seeds_of_many:
+        name, shared = f"{24 * seeds} cells", {"content": content, "seeds": seeds}
+        jobs[name] = Job("stacked.scale", {**shared, "data": data})
+        workflows[name] = Job("cold.scale_workflow", shared)
     rounds = run_interleaved(jobs, size.repetitions)
-    return [line for name in jobs for line in _scale_rows([usages[name] for usages in rounds])]
+    (whole,) = run_interleaved(workflows, 1)
+    rows = [line for name in jobs for line in _scale_rows([usages[name] for usages in rounds])]
+    return rows + [line for name in whole for line in _scale_workflow_rows(whole[name])]
+
+
+def _scale_workflow_rows(usage: Usage) -> list[Row]:
+    names = {
+        "plan": "snakemake --dry-run",
+        "train": "snakemake --until train",
+        "draw": "snakemake, figures and report",
+    }
+    case = f"{usage.result['cells']} cells"
+    return [
+        row("scale", name, case, "whole time", "CPU-s", [usage.result["seconds"][key]])
+        for key, name in names.items()
+    ]
 
 
 def _scale_rows(usages: Sequence[Usage]) -> list[Row]:

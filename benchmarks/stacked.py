@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import tempfile
 import time
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pandas as pd
+
 from benchmarks import work
 from gradprop import datasets, grid, jobs, tables
 from gradprop.datasets import Dataset
 from gradprop.spec import Cell, Stack, digest
+from gradprop.statistics import PRESETS, measure
 
 STACK_SIZE = 40
 Phases = dict[str, float]
@@ -32,7 +36,8 @@ def train_grid(block: Mapping[str, Any], data: str, repetition: int) -> dict[str
     Returns
     -------
     dict
-        CPU seconds of the import and, for every depth, of its shard.
+        CPU seconds of the import and, for every depth, of its shard; and, of all shards together,
+        by phase.
     """
     start = time.process_time()
     from gradprop import training  # noqa: F401  (what the first shard would import)
@@ -46,7 +51,11 @@ def train_grid(block: Mapping[str, Any], data: str, repetition: int) -> dict[str
                     shard, Path(folder), Path(data), threads=1, stack_size=STACK_SIZE
                 )
             )
-    return {"seconds": seconds}
+        runs = [pd.read_parquet(path) for path in Path(folder).glob("runs/*.parquet")]
+    phases: Phases = {"import": seconds["import"]}
+    for text in pd.concat(runs)["phase_cpu_seconds"]:
+        _add(phases, json.loads(text))
+    return {"seconds": seconds, "phases": phases}
 
 
 def _train_stack(stack: Stack, dataset: Dataset) -> Phases:
@@ -134,6 +143,49 @@ def overhead(block: Mapping[str, Any], data: str, repetition: int) -> dict[str, 
                     _add(times[name], _train_stack(stack, dataset))
         seconds[str(depth)] = times
     return {"seconds": seconds}
+
+
+def probe(block: Mapping[str, Any], data: str, repetition: int) -> dict[str, Any]:
+    """Take one probe of a stack apart.
+
+    Returns
+    -------
+    dict
+        CPU seconds of a step without a probe; of what a probed step takes more (its tensors are
+        kept); and, for every preset and quantity, of the quantity's statistics in all layers.
+    """
+    from gradprop import recording, stacking, training
+
+    stacking.set_threads(1)
+    dataset = datasets.read(Path(data))
+    (stack,) = grid.stacks(work.expand(block))
+    network = stacking.StackedNetwork(stack, dataset)
+    batches = training.minibatches(stack, len(dataset.x_train))
+    plain = _typical(lambda: network.step(next(batches)))
+    probed = _typical(lambda: network.step(next(batches), True))
+    tensors = network.step(next(batches), True).layers
+    assert tensors is not None
+    seconds: dict[str, dict[str, float]] = {}
+    for preset in ("cheap", "standard"):
+        by_quantity: dict[str, list[str]] = {}
+        for name in PRESETS[preset]:
+            by_quantity.setdefault(name.removeprefix("log10_").split("_")[0], []).append(name)
+        seconds[preset] = {
+            quantity: _typical(
+                lambda names=names: [  # type: ignore[misc]
+                    measure(record, names)
+                    for record in recording.layer_records(tensors, stack.program)
+                ]
+            )
+            for quantity, names in by_quantity.items()
+        }
+    return {"step": plain, "kept tensors": probed - plain, "statistics": seconds}
+
+
+def _typical(call: Callable[[], object], repetitions: int = 9) -> float:
+    """Return the median of the CPU seconds of calls, of which the first does not count."""
+    call()
+    return statistics.median(_cpu(call) for _ in range(repetitions))
 
 
 def _add(total: Phases, phases: Phases) -> None:

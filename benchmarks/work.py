@@ -40,7 +40,7 @@ def reference(depths: Sequence[int], seeds: int, epochs: int) -> dict[str, Any]:
         "depth": list(depths),
         "width": 64,
         "activation": ["tanh", "relu"],
-        "initializer": study["grid"]["initializer"],
+        "initializer": study["grid"][0]["initializer"],
         "seeds": seeds,
         "epochs": epochs,
     }

@@ -12,9 +12,26 @@ from benchmarks import figure, parts, process, results, work
 from benchmarks.process import Job, Usage
 from benchmarks.results import Row
 
-SIZE = parts.Size(repetitions=2, depths=(2, 3), seeds=1, epochs=1, widths=(4, 8), deep=(2, 3))
+SIZE = parts.Size(
+    repetitions=2,
+    depths=(2, 3),
+    seeds=1,
+    epochs=1,
+    seeds_of_many=(1,),
+    widths=(4, 8),
+    deep=(2, 3),
+)
 TASKS: dict[str, dict[str, Any]] = {
-    "stacked.train_grid": {"seconds": {"import": 1.0, "2": 2.0, "3": 4.0}},
+    "stacked.train_grid": {
+        "seconds": {"import": 1.0, "2": 2.0, "3": 4.0},
+        "phases": {"import": 1.0, "train": 4.0},
+    },
+    "stacked.probe": {
+        "step": 2.0,
+        "kept tensors": 0.5,
+        "statistics": {"cheap": {"gradient": 0.1}, "standard": {"gradient": 0.4}},
+    },
+    "cold.scale_workflow": {"cells": 24, "seconds": {"plan": 1.0, "train": 2.0, "draw": 3.0}},
     "jax_grid.train_grid": {"seconds": {"2": 2.0, "3": 4.0}},
     "model_fit.train_cells": {"seconds": [1.0, 3.0]},
     "stacked.efficiency": {"sgemm": 80.0, "step": 50.0, "loop": 44.0},
@@ -70,6 +87,12 @@ def test_ratios_and_verdicts(measured: list[Row]) -> None:
     assert (share.value, share.verdict) == (55, "met")
     statistics = find(measured, "cheap set at every step", "all", "added by statistics")
     assert (statistics.value, statistics.verdict) == (20, "met")
+    assert find(measured, "gradprop", "of which", "train").value == 80
+    kept = find(measured, "kept tensors", "one probe, depth 20", "added by")
+    assert (kept.value, kept.unit) == (25, "% of a step")
+    assert find(measured, "standard: gradient", "one probe, depth 20", "added by").value == 20
+    drawn = find(measured, "snakemake, figures and report", "24 cells", "whole time")
+    assert drawn.value == 3
     assert find(measured, "deep", "all", "exponent of time over FLOP").value == 1
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from gradprop import figures, grid, jobs, tables
+from gradprop import figures, grid, jobs, tables, theory
 from gradprop.datasets import write
 from gradprop.figures import KINDS, StudyTables, draw_study
 from gradprop.prediction import predict
@@ -33,6 +33,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "steps_to_target": {"hue": "initializer"},
     "divergence": {"hue": "initializer"},
     "update_ratio": {"hue": "initializer"},
+    "fluctuations": {"statistic": "preactivation_log10_mean_square", **GROUPS},
+    "phase_diagram": {},
+    "map_iteration": {"statistic": "preactivation_log10_mean_square"},
+    "depth_scales": {},
+    "trainability_map": {"statistic": "final_train_accuracy"},
 }
 THEORY = {
     "kind": "layer_profile",
@@ -216,3 +221,74 @@ def test_mechanism_follows_its_closed_form(tmp_path: Path) -> None:
     assert draw_study(study, tmp_path / "small", tmp_path / "reports") == MECHANISM
     limits = pd.read_csv(tmp_path / "reports/data/small/float_limits.csv")
     assert (limits["relative_error"] < 1e-5).all()
+
+
+VARIANCES = [{"name": "variance_scaling", "scale": scale} for scale in (0.5, 1.0, 3.0)]
+
+
+def test_phases_and_depth_scales_agree_with_theory(tmp_path: Path) -> None:
+    """Wide networks: signs and sizes of measured rates are those of mean-field theory."""
+    block = {"width": 60, "depth": 20, "epochs": 0, "initializer": VARIANCES, "seeds": 3}
+    kinds = ["phase_diagram", "depth_scales"]
+    study = make_study(tmp_path, {**block, "bias_std": [0.2, 0.4]}, kinds=kinds)
+    rows = KINDS["phase_diagram"].prepare(StudyTables(study, tmp_path / "small"), {})
+    dots = rows[rows["part"] == "networks"]
+    assert len(dots) == 6
+    chi = [
+        theory.mean_field_state("tanh", w, b).chi_1
+        for w, b in zip(dots["sigma_w2"], dots["sigma_b2"], strict=True)
+    ]
+    np.testing.assert_allclose(dots["predicted"], np.log(chi))
+    np.testing.assert_allclose(dots["measured"], dots["predicted"], atol=0.06)
+    line = rows[rows["part"] == "critical"]
+    edge = [
+        theory.chi_1("tanh", theory.length_fixed_point("tanh", w, b), w)
+        for w, b in zip(line["sigma_w2"], line["sigma_b2"], strict=True)
+    ]
+    np.testing.assert_allclose(edge, 1.0, atol=1e-6)
+    scales = KINDS["depth_scales"].prepare(StudyTables(study, tmp_path / "small"), {})
+    found = scales[(scales["part"] == "networks") & (scales["scale"] == "xi_gradient")]
+    expected = [
+        abs(theory.mean_field_state("tanh", w, b).xi_gradient)
+        for w, b in zip(found["sigma_w2"], found["sigma_b2"], strict=True)
+    ]
+    assert len(found) >= 4
+    assert np.median(found["layers"] / expected) == pytest.approx(1, abs=0.1)
+
+
+def test_trainability_map_is_the_mean_over_seeds(tmp_path: Path) -> None:
+    study = make_study(
+        tmp_path, {"initializer": VARIANCES, "bias_std": 0.2}, kinds=["trainability_map"]
+    )
+    options = study.figures["trainability_map"]
+    rows = KINDS["trainability_map"].prepare(StudyTables(study, tmp_path / "small"), options)
+    cells = tables.read(tmp_path / "small", "cells", study)
+    chosen = cells[(cells["initializer"] == "variance_scaling(scale=3.0)") & (cells["depth"] == 3)]
+    row = rows[(rows["sigma_w2"] == 3.0) & (rows["depth"] == 3)]
+    assert row["accuracy"].item() == pytest.approx(chosen["final_train_accuracy"].mean())
+    assert row["xi_c"].item() == theory.mean_field_state("tanh", 3.0, 0.04).xi_c
+    assert draw_study(study, tmp_path / "small", tmp_path / "reports") == ["trainability_map"]
+
+
+def test_the_iteration_of_a_map_starts_at_the_first_layer(tmp_path: Path) -> None:
+    block = {"width": 100, "depth": 6, "epochs": 0, "initializer": VARIANCES, "seeds": 8}
+    study = make_study(
+        tmp_path,
+        {**block, "bias_std": 0.3},
+        kinds=["map_iteration"],
+        statistics=["preactivation_correlation"],
+    )
+    for statistic in ("preactivation_log10_mean_square", "preactivation_correlation"):
+        options = {"statistic": statistic}
+        rows = KINDS["map_iteration"].prepare(StudyTables(study, tmp_path / "small"), options)
+        parts = {
+            part: group.set_index(["sigma_w2", "layer"]) for part, group in rows.groupby("part")
+        }
+        measured, expected = (parts[name]["value"] for name in ("networks", "iteration"))
+        np.testing.assert_allclose(measured.xs(1, level=1), expected.xs(1, level=1))
+        np.testing.assert_allclose(measured, expected, atol=0.25)
+        assert parts["networks"]["next"][1.0, 1] == measured[1.0, 2]
+        curve = parts["map"].xs(1.0)
+        if statistic == "preactivation_log10_mean_square":
+            image = theory.length_map("tanh", curve["value"].iloc[7], 1.0, 0.09)
+            assert curve["next"].iloc[7] == image

@@ -248,3 +248,30 @@ def test_modules_exist() -> None:
     paths: list[Any] = provenance.module_paths(provenance.NUMERIC_MODULES)
     assert len(paths) == len(provenance.NUMERIC_MODULES)
     assert all(Path(path).is_file() for path in paths)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_job_keeps_to_its_threads(threads: int, tmp_path: Path) -> None:
+    """It computes no more CPU seconds a second than its rule has threads.
+
+    A busy machine makes the ratio smaller, so that the bound does not depend on its speed.
+    """
+    data = tmp_path / "data.npz"
+    datasets.write(datasets.create({"name": "gaussian_mixture", "dimension": 64}), data)
+    cells = [make_cell(seed=seed, depth=4, width=128, batch_size=64) for seed in range(8)]
+    code = """
+import json, pathlib, sys
+from gradprop import jobs, spec
+cells, folder, data, threads = sys.argv[1:]
+cells = tuple(spec.Cell(**{**c, **{k: spec.Component.parse(c[k]) for k in
+              ("dataset", "initializer", "optimizer")}}) for c in json.loads(cells))
+shard = spec.Shard("shard", (spec.Stack(cells),))
+jobs.train_shard(shard, pathlib.Path(folder), pathlib.Path(data), int(threads), 40)
+"""
+    columns = json.dumps([cell.columns() for cell in cells])
+    python(code, columns, tmp_path, data, threads)
+    (run,) = pd.read_parquet(tmp_path / "runs/shard.parquet").to_dict("records")
+    seconds, cpu = json.loads(run["phase_seconds"]), json.loads(run["phase_cpu_seconds"])
+    computing = ("train", "evaluate", "probe")
+    ratio = sum(cpu[phase] for phase in computing) / sum(seconds[phase] for phase in computing)
+    assert ratio <= threads * 1.05

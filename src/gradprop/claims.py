@@ -231,6 +231,23 @@ class Below:
 
 
 @dataclass(frozen=True)
+class Between:
+    """The whole interval lies between two bounds."""
+
+    low: float
+    high: float
+
+    @property
+    def text(self) -> str:
+        """The criterion in words."""
+        return f"interval between {self.low:g} and {self.high:g}"
+
+    def holds(self, evidence: Evidence) -> bool:
+        """Tell whether it is met."""
+        return self.low < evidence.low and evidence.high < self.high
+
+
+@dataclass(frozen=True)
 class Claim:
     """A statement about a study's networks.
 

@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     figures.add_argument("--processes", type=int, default=1, help="that draw; default: 1")
     figures.set_defaults(run=draw_figures)
 
-    claims = commands.add_parser("claims", help="judge the claims of a study")
+    claims = commands.add_parser("claims", help="judge a study's claims and networks")
     claims.add_argument("study", type=Path, help="results/<study>/study.json")
     claims.add_argument("output", type=Path, help="reports/claims/<study>.json")
     claims.set_defaults(run=judge_claims)
@@ -59,7 +59,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "studies", type=Path, nargs="+", help="results/<study>/study.json, in order"
     )
     report.add_argument("--reports", type=Path, default=Path("reports"), help="default: reports")
+    report.add_argument("--name", default="index.html", help="its file; default: index.html")
     report.add_argument("--title", default="gradprop", help="its heading")
+    report.add_argument(
+        "--command", default="snakemake --cores 4", help="that builds it, for its last section"
+    )
     report.set_defaults(run=write_html)
     return parser.parse_args(arguments)
 
@@ -101,10 +105,12 @@ def draw_figures(options: argparse.Namespace) -> None:
 
 def judge_claims(options: argparse.Namespace) -> None:
     """Judge a study's claims."""
-    from gradprop import claims, grid, studies
+    from gradprop import claims, diagnosis, grid, studies
+    from gradprop.figures.data import StudyTables
 
-    results = studies.judge(grid.read_study(options.study), options.study.parent)
-    claims.write(results, options.output)
+    tables = StudyTables(grid.read_study(options.study), options.study.parent)
+    claims.write(studies.judge(tables), options.output)
+    diagnosis.write(tables.cells, tables.layers, options.output)
 
 
 def verify_claims(options: argparse.Namespace) -> None:
@@ -128,7 +134,9 @@ def write_html(options: argparse.Namespace) -> None:
 
     studies = [grid.read_study(path) for path in options.studies]
     results = options.studies[0].parent.parent
-    report.write_report(studies, results, options.reports, options.title)
+    report.write_report(
+        studies, results, options.reports, options.title, options.name, options.command
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -715,8 +715,15 @@ def _overview_table(chapters: Sequence[Chapter]) -> Table:
 # ------------------------------------------------------------------------------- the report
 
 
-def write_report(studies: Sequence[Study], results: Path, reports: Path, title: str) -> None:
-    """Write ``index.html``: one self-contained file, atomically.
+def write_report(
+    studies: Sequence[Study],
+    results: Path,
+    reports: Path,
+    title: str,
+    name: str = "index.html",
+    command: str = COMMAND,
+) -> None:
+    """Write the report: one self-contained file, atomically.
 
     Parameters
     ----------
@@ -728,6 +735,10 @@ def write_report(studies: Sequence[Study], results: Path, reports: Path, title: 
         Folder with the figures and the plotted numbers; the report is written into it.
     title
         Title of the report.
+    name
+        Name of its file.
+    command
+        What builds it again.
 
     Raises
     ------
@@ -761,10 +772,10 @@ def write_report(studies: Sequence[Study], results: Path, reports: Path, title: 
         claims_table=claims_table(verdicts) if verdicts else None,
         environment_table=_environment_table(chapters),
         effort_table=_effort_table(chapters),
-        command=COMMAND,
+        command=command,
         target=_example_target(chapters, reports),
     )
-    files.write_text(reports / "index.html", html)
+    files.write_text(reports / name, html)
 
 
 def _environment() -> jinja2.Environment:

@@ -1,5 +1,6 @@
 # Helpers only: the studies of the configuration, and the files and parameters of their jobs.
 import json
+import os
 import re
 import sys
 
@@ -10,8 +11,13 @@ from gradprop.config import ConfigError
 shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
+# Snakemake lists those of the command line first, which override the project's own.
+OVERRIDES = [os.path.relpath(path) for path in workflow.overwrite_configfiles]
+CONFIG_FILES = OVERRIDES or workflow.configfiles
+
+
 def load_studies():
-    source = str(workflow.configfiles[-1]) if workflow.configfiles else "config"
+    source = str(CONFIG_FILES[-1]) if CONFIG_FILES else "config"
     folders = [Path("config/studies"), Path(workflow.basedir) / "config/studies"]
     schemas = Path(workflow.basedir) / "workflow/schemas"
     try:
@@ -21,6 +27,8 @@ def load_studies():
 
 
 STUDIES = load_studies()
+REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
+COMMAND = " ".join(["snakemake --cores 4", *(f"--configfile {path}" for path in OVERRIDES)])
 SHARDS = {name: grid.shards(study.cells) for name, study in STUDIES.items()}
 DATASETS = {cell.dataset.slug: cell.dataset for study in STUDIES.values() for cell in study.cells}
 
@@ -29,7 +37,7 @@ wildcard_constraints:
     part="grid|study",
     study="|".join(STUDIES),
     dataset="|".join(map(re.escape, DATASETS)),
-    shard=r"[\w.]+-width\d+-\w+",
+    shard=r"[\w.]+-width\d+-\w+(-\w+)*",
 
 
 def modules(names):
@@ -37,14 +45,23 @@ def modules(names):
     return provenance.module_paths(names)
 
 
-def study_tables(study, tables):
+def study_tables(study, names):
     """Return the files of tables of a study, for all its shards."""
     return expand(
         "results/{study}/{table}/{shard}.parquet",
         study=study,
-        table=tables,
+        table=names,
         shard=SHARDS[study],
     )
+
+
+def measurement_tables(study):
+    """Return the files of the measurements of a study, for the shards that have them."""
+    return [
+        f"results/{study}/{table}/{shard}.parquet"
+        for shard in SHARDS[study]
+        for table in grid.measured_tables(shard)
+    ]
 
 
 def figure_files(study, formats):

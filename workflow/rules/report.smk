@@ -7,15 +7,18 @@ rule report:
         tables=[path for study in STUDIES for path in study_tables(study, ["cells", "runs"])],
         code=modules(provenance.REPORT_MODULES),
     output:
-        report(update("reports/index.html"), caption="../report/index.rst", category="Report"),
+        report(update(REPORT), caption="../report/index.rst", category="Report"),
     log:
-        "logs/report.log",
+        f"logs/{Path(REPORT).stem}.log",
     localrule: True
     conda:
         "../envs/gradprop.yaml"
     params:
+        name=Path(REPORT).name,
         title=config.get("report", {}).get("title", "gradprop"),
+        command=COMMAND,
     message:
         "Report {output}"
     shell:
-        "gradprop report {input.studies} --title {params.title:q} 2>&1 | tee {log}"
+        "gradprop report {input.studies} --name {params.name} --title {params.title:q}"
+        " --command {params.command:q} 2>&1 | tee {log}"

@@ -19,13 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from gradprop import files
-from gradprop.figures import layers, mechanism, style, training
+from gradprop.figures import ensembles, layers, mean_field, mechanism, style, training
 from gradprop.figures.data import FigureError, Kind, StudyTables
 from gradprop.spec import Study, canonical_json
 
 __all__ = ["FORMATS", "KINDS", "FigureError", "StudyTables", "draw_figure", "draw_study"]
 
-KINDS: dict[str, Kind] = {**mechanism.KINDS, **layers.KINDS, **training.KINDS}
+KINDS: dict[str, Kind] = {
+    **mechanism.KINDS,
+    **layers.KINDS,
+    **training.KINDS,
+    **ensembles.KINDS,
+    **mean_field.KINDS,
+}
 FORMATS = ("svg", "pdf", "png")
 NOTHING = "No network of this study has what this figure shows."
 
@@ -84,12 +90,18 @@ def draw_figure(tables: StudyTables, name: str, options: Mapping[str, Any], repo
     files.write_text(data.with_suffix(".csv"), numbers)
     text = {
         "title": options["title"],
-        "caption": options.get("caption", ""),
+        "caption": _caption(options),
         "alt": NOTHING if rows.empty else kind.describe(rows, options),
         "key": key,
     }
     files.write_text(sidecar, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
     return True
+
+
+def _caption(options: Mapping[str, Any]) -> str:
+    """Return the caption, after the published figure that this one regenerates."""
+    source = f"After {options['source']}." if "source" in options else ""
+    return " ".join(filter(None, [source, options.get("caption", "")]))
 
 
 def _key(kind: Kind, options: Mapping[str, Any], numbers: str) -> str:

@@ -39,6 +39,8 @@ LABELS = {
     "test_loss": "test loss",
     "train_accuracy": "training accuracy",
     "test_accuracy": "test accuracy",
+    "train_error": "training error",
+    "test_error": "test error",
     "final_train_accuracy": "final training accuracy",
     "final_test_accuracy": "final test accuracy",
     "final_train_loss": "final training loss",

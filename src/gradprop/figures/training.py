@@ -21,8 +21,11 @@ UNTRAINABLE_MARGIN = 0.05
 
 def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Median and quartiles over seeds of a column of ``steps``; steps after divergence are lost."""
+    name: str = options["statistic"]
     rows = tables.join(tables.steps, options)
-    return analysis.quartiles(rows, [*groups(options), "step"], options["statistic"])
+    if name.endswith("error"):
+        rows[name] = 1 - rows[name.replace("error", "accuracy")]
+    return analysis.quartiles(rows, [*groups(options), "step"], name)
 
 
 def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:

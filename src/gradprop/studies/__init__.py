@@ -13,7 +13,17 @@ from gradprop import claims
 from gradprop.claims import Claim, Result
 from gradprop.figures.data import StudyTables
 from gradprop.spec import Study
-from gradprop.studies import descent, initializers, mechanism, propagation, trainability
+from gradprop.studies import (
+    descent,
+    he2015,
+    initializers,
+    mechanism,
+    orthogonal,
+    poole2016,
+    propagation,
+    schoenholz2017,
+    trainability,
+)
 
 Numbers = dict[str, float | str]
 
@@ -23,6 +33,10 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "initializers": initializers.numbers,
     "propagation": propagation.numbers,
     "trainability": trainability.numbers,
+    "orthogonal": orthogonal.numbers,
+    "he2015": he2015.numbers,
+    "poole2016": poole2016.numbers,
+    "schoenholz2017": schoenholz2017.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
@@ -31,13 +45,17 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "initializers": initializers.CLAIMS,
     "propagation": propagation.CLAIMS,
     "trainability": trainability.CLAIMS,
+    "orthogonal": orthogonal.CLAIMS,
+    "he2015": he2015.CLAIMS,
+    "poole2016": poole2016.CLAIMS,
+    "schoenholz2017": schoenholz2017.CLAIMS,
 }
 
 
-def judge(study: Study, results: Path) -> list[Result]:
+def judge(tables: StudyTables) -> list[Result]:
     """Judge the claims of a study by its result tables."""
-    tables = StudyTables(study, results)
-    return [row for claim in CLAIMS.get(study.name, []) for row in claims.judge(claim, tables)]
+    chosen = CLAIMS.get(tables.study.name, [])
+    return [row for claim in chosen for row in claims.judge(claim, tables)]
 
 
 def chapter_template(name: str) -> str | None:

@@ -1,0 +1,174 @@
+"""Delving deep into rectifiers: the numbers in the chapter's prose, and its claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gradprop import theory
+from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
+from gradprop.figures.data import StudyTables
+from gradprop.figures.mean_field import log_growth, log_slopes, sigma_w2
+
+PAPER = "He et al. 2015"
+START = {"width": 128}
+STARTS = ("glorot_normal", "he_normal")
+SHALLOW, MODERATE, DEEP = 10, 22, 30
+
+
+def _cases(rows: pd.DataFrame) -> Iterator[tuple[str, str, float, pd.DataFrame]]:
+    for _, group in rows.groupby(["activation", "sigma_w2"], sort=False):
+        activation, scale = group["activation"].iloc[0], float(group["sigma_w2"].iloc[0])
+        yield f"{activation}, variance {scale:.4g}/n", activation, scale, group
+
+
+def _signal_rate(tables: StudyTables) -> Iterator[Evidence]:
+    for case, activation, scale, rows in _cases(log_growth(tables, {"select": START})):
+        yield from_seeds(case, -rows["growth"], -math.log(theory.chi_1(activation, 1.0, scale)))
+
+
+def _length_rate(tables: StudyTables) -> Iterator[Evidence]:
+    lengths = log_slopes(tables, {"select": START}, "preactivation_log10_mean_square")
+    width = next(cell.width for cell in tables.study.cells if not cell.epochs)
+    for case, activation, scale, rows in _cases(lengths):
+        yield from_seeds(case, rows["slope"], theory.log_growth_mean(width, scale, activation))
+
+
+def best_accuracies(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:
+    """Return final training accuracies, a row a seed, at the best learning rate of every start.
+
+    The rule, fixed before measuring: the rate with the smallest mean over seeds of the final
+    training loss, a diverged network counting as infinite; ties go to the smaller rate. The
+    accuracy of a diverged network counts as 0.
+
+    Returns
+    -------
+    DataFrame
+        Columns: depth and start; index: seed.
+    """
+    starts = {cell.id: cell.initializer.name for cell in tables.study.cells}
+    optimizers = {cell.id: cell.optimizer.name for cell in tables.study.cells}
+    cells = tables.cells.assign(
+        start=tables.cells["cell"].map(starts), rule=tables.cells["cell"].map(optimizers)
+    )
+    trained = (cells["epochs"] > 0) & (cells["activation"] == activation)
+    cells = cells[trained & (cells["rule"] == optimizer)].copy()
+    lost = cells["status"] == "diverged"
+    cells["loss"] = cells["final_train_loss"].astype(float).mask(lost, np.inf)
+    cells["accuracy"] = cells["final_train_accuracy"].astype(float).mask(lost, 0.0)
+    keys = ["depth", "start"]
+    best = cells.groupby([*keys, "learning_rate"])["loss"].mean().unstack().idxmin(axis=1)
+    chosen = best.loc[pd.MultiIndex.from_frame(cells[keys])].to_numpy()
+    cells = cells[cells["learning_rate"].to_numpy() == chosen]
+    return cells.pivot(index="seed", columns=keys, values="accuracy")
+
+
+def _accuracy(start: str, depth: int) -> Callable[[StudyTables], Iterator[Evidence]]:
+    def measure(tables: StudyTables) -> Iterator[Evidence]:
+        yield from_seeds(f"{start}, depth {depth}", best_accuracies(tables, "sgd")[depth, start])
+
+    return measure
+
+
+def _shallow(tables: StudyTables) -> Iterator[Evidence]:
+    for start in STARTS:
+        yield from _accuracy(start, SHALLOW)(tables)
+
+
+def _rank_test(tables: StudyTables) -> Iterator[Evidence]:
+    """Give the one-sided p-value of Mann and Whitney's test that He's start is better."""
+    accuracies = best_accuracies(tables, "sgd")
+    xavier, he = (accuracies[DEEP, start] for start in STARTS)
+    p = float(stats.mannwhitneyu(he, xavier, alternative="greater").pvalue)
+    yield exact(f"depth {DEEP}", p, math.nan, len(he) + len(xavier))
+
+
+CLAIMS = [
+    Claim(
+        id="signal-rate",
+        statement=(
+            "A rectifier layer multiplies the mean square of the back-propagated signal by half of "
+            "its weight variance times the fan-in; He's start is the one that keeps it."
+        ),
+        source=f"{PAPER}, section 2.2",
+        formula="slope of ln mean (dC/dz)² over layers = −ln(σ_w² (1 + a²) / 2)",
+        unit="per layer",
+        criterion=Within(0.03),
+        measure=_signal_rate,
+    ),
+    Claim(
+        id="length-rate",
+        statement=(
+            "Forward it is the same factor, but for a drift of typical networks at finite width."
+        ),
+        source=f"{PAPER}, section 2.2; Hanin and Nica 2020",
+        formula="slope of ln mean z² over layers = ln(σ_w²/n) + ln 2 + E ψ(K/2) for relu",
+        unit="per layer",
+        criterion=Within(0.03),
+        measure=_length_rate,
+    ),
+    Claim(
+        id="xavier-stalls",
+        statement="With SGD a relu network of 30 layers does not learn from Xavier's start.",
+        source=f"{PAPER}, figure 3",
+        formula="final training accuracy at the best rate",
+        unit="accuracy",
+        criterion=Below(0.25),
+        measure=_accuracy("glorot_normal", DEEP),
+    ),
+    Claim(
+        id="he-learns",
+        statement="From He's start it does.",
+        source=f"{PAPER}, figure 3",
+        formula="final training accuracy at the best rate",
+        unit="accuracy",
+        criterion=Above(0.8),
+        measure=_accuracy("he_normal", DEEP),
+    ),
+    Claim(
+        id="he-over-xavier",
+        statement="The difference at 30 layers is not chance.",
+        source=f"{PAPER}, figure 3",
+        formula="one-sided p of Mann and Whitney's test of final accuracies",
+        unit="p",
+        criterion=Below(0.05),
+        measure=_rank_test,
+    ),
+    Claim(
+        id="shallow-both-learn",
+        statement="With ten layers both starts learn.",
+        source=f"{PAPER}, section 2.2",
+        formula="final training accuracy at the best rate",
+        unit="accuracy",
+        criterion=Above(0.95),
+        measure=_shallow,
+    ),
+]
+
+
+def numbers(tables: StudyTables) -> dict[str, float | str]:
+    """Compute what the prose says of training."""
+    sgd, adam = (best_accuracies(tables, rule).mean() for rule in ("sgd", "adam"))
+    leaky = best_accuracies(tables, "sgd", "leaky_relu").mean()
+    trained = [cell for cell in tables.study.cells if cell.epochs]
+    xavier = next(cell for cell in trained if cell.initializer.name == STARTS[0])
+    wide = max(cell.width for cell in tables.study.cells)
+    rates = sorted({cell.learning_rate for cell in trained if cell.optimizer.name == "sgd"})
+    found: dict[str, float | str] = {
+        "width": trained[0].width,
+        "steps": int(tables.steps["step"].max()),
+        "rates": ", ".join(f"{rate:g}" for rate in rates),
+        "beta_power": math.sqrt(sigma_w2(xavier) / 2) ** DEEP,
+        "wide": wide,
+        "drift": theory.log_growth_mean(wide, 2.0, "relu"),
+    }
+    for start in STARTS:
+        for depth in (SHALLOW, MODERATE, DEEP):
+            found[f"{start}_{depth}"] = float(sgd.get((depth, start), math.nan))
+            found[f"adam_{start}_{depth}"] = float(adam.get((depth, start), math.nan))
+            found[f"leaky_{start}_{depth}"] = float(leaky.get((depth, start), math.nan))
+    return found

@@ -1,0 +1,320 @@
+"""Deep information propagation: the numbers in the chapter's prose, and its claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from gradprop import theory
+from gradprop.claims import (
+    Above,
+    Between,
+    Claim,
+    Evidence,
+    Within,
+    exact,
+    from_count,
+    from_seeds,
+)
+from gradprop.figures.data import StudyTables
+from gradprop.figures.mean_field import LAST_LAYERS, coordinates, log_growth, sigma_b2, state
+
+PAPER = "Schoenholz et al. 2017"
+SWEEP = {"width": 128, "depth": 40}  # the networks at one bias variance
+PLANE = {"width": 100}  # those of the phase diagram
+TRAINED = {"width": 64}
+# Near the edge of chaos the budget of steps ends training before the depth scale does.
+BUDGET_LIMITED = (1.5, 2.1)
+HALF = 0.5  # accuracy at which a depth counts as reached
+POWER_LAW_FROM = 9
+GROUPS = 10
+
+
+def _rates(tables: StudyTables) -> pd.DataFrame:
+    """Return growth of the signal for the networks of one bias variance, with theory's."""
+    growth = log_growth(tables, {"select": SWEEP})
+    expected = [
+        math.log(state(row.activation, row.sigma_w2, row.sigma_b2).chi_1)
+        for row in growth.itertuples()
+    ]
+    return growth.assign(expected=expected)
+
+
+def _signal_rate(tables: StudyTables) -> Iterator[Evidence]:
+    for weights, rows in _rates(tables).groupby("sigma_w2"):
+        case = f"σ_w² = {weights:g}"
+        yield from_seeds(case, -rows["growth"], -rows["expected"].iloc[0])
+
+
+def _regression(tables: StudyTables) -> pd.DataFrame:
+    """Fit measured against predicted rates: one line a seed."""
+    fits = []
+    for _, rows in _rates(tables).groupby("seed"):
+        line = stats.linregress(rows["expected"], rows["growth"])
+        fits.append((line.slope, line.intercept))
+    return pd.DataFrame(fits, columns=["slope", "intercept"])
+
+
+def _rate_slope(tables: StudyTables) -> Iterator[Evidence]:
+    yield from_seeds("slope", _regression(tables)["slope"], 1.0)
+
+
+def _rate_intercept(tables: StudyTables) -> Iterator[Evidence]:
+    yield from_seeds("intercept", _regression(tables)["intercept"], 0.0)
+
+
+def _rate_fit(tables: StudyTables) -> Iterator[Evidence]:
+    means = _rates(tables).groupby("sigma_w2")[["growth", "expected"]].mean()
+    squared = float(np.corrcoef(means["growth"], means["expected"])[0, 1] ** 2)
+    yield exact("means over seeds", squared, math.nan, len(_rates(tables)))
+
+
+def _phases(tables: StudyTables) -> Iterator[Evidence]:
+    growth = log_growth(tables, {"select": PLANE})
+    means = growth.groupby(["activation", "sigma_w2", "sigma_b2"])["growth"].mean()
+    expected = np.array([state(*point).chi_1 - 1 for point in means.index])
+    yield from_count("points of the plane", np.sign(means) == np.sign(expected))
+
+
+def _critical_signals(tables: StudyTables) -> pd.DataFrame:
+    """Return mean (dC/dz)^2 without biases, a row a layer of the interior, a column a network."""
+    cells = coordinates([c for c in tables.study.cells if not c.use_bias])
+    rows = tables.layers[tables.layers["cell"].isin(cells["cell"])]
+    last = int(cells["depth"].iloc[0]) - LAST_LAYERS
+    table = rows.pivot(index="layer", columns="cell", values="signal_log10_rms")
+    return 10 ** (2 * table.loc[POWER_LAW_FROM:last])
+
+
+def _critical(tables: StudyTables, statistic: Callable[..., float], predicted: float) -> Evidence:
+    """Compute a statistic of layers and ln of the mean signal, group of networks by group.
+
+    Theory speaks of the expectation over networks. The logarithm of a single network's signal is
+    lower on average, by half its variance, which grows with the distance from the output: its
+    slope would be too steep. Groups are independent, so that their mean has a t-interval.
+    """
+    signals = _critical_signals(tables)
+    layers = signals.index.to_numpy(np.float64)
+    count = min(GROUPS, signals.shape[1])
+    groups = np.array_split(signals.to_numpy(), count, axis=1)
+    values = [statistic(layers, np.log(group.mean(axis=1))) for group in groups]
+    return from_seeds(f"σ_w² = 1, no biases, {count} groups of networks", values, predicted)
+
+
+def _power(layers: NDArray[np.float64], ln_signal: NDArray[np.float64]) -> float:
+    return float(np.polyfit(np.log(layers), ln_signal, 1)[0])
+
+
+def _akaike_advantage(layers: NDArray[np.float64], ln_signal: NDArray[np.float64]) -> float:
+    """Return AIC of an exponential less that of a power law, least squares of the logarithm."""
+    squares = [np.polyfit(x, ln_signal, 1, full=True)[1].item() for x in (layers, np.log(layers))]
+    return len(layers) * math.log(squares[0] / squares[1])
+
+
+def _exponent(tables: StudyTables) -> Iterator[Evidence]:
+    yield _critical(tables, _power, 1.0)
+
+
+def _power_over_exponential(tables: StudyTables) -> Iterator[Evidence]:
+    yield _critical(tables, _akaike_advantage, math.nan)
+
+
+def reached_depths(tables: StudyTables) -> pd.DataFrame:
+    """Find the depth at which the training accuracy falls through one half.
+
+    Interpolated linearly in the logarithm of the depth, between the last depth above one half and
+    the next.
+
+    Returns
+    -------
+    DataFrame
+        A row a weight variance and seed: ``depth`` (NaN if it lies outside of the grid), theory's
+        ``xi_c``, and ``phase``. Weight variances near the edge of chaos (`BUDGET_LIMITED`) are
+        left out.
+    """
+    trained = [c for c in tables.study.cells if c.epochs]
+    cells = coordinates(trained).merge(
+        tables.cells[["cell", "status", "final_train_accuracy"]], on="cell"
+    )
+    low, high = BUDGET_LIMITED
+    cells = cells[(cells["sigma_w2"] <= low) | (cells["sigma_w2"] >= high)]
+    accuracy = cells["final_train_accuracy"].where(cells["status"] != "diverged", 0.0)
+    rows = []
+    groups = cells.assign(accuracy=accuracy).groupby(["activation", "sigma_w2", "sigma_b2", "seed"])
+    for key, group in groups:
+        found = state(*key[:3])
+        depth = _crossing(group.sort_values("depth"))
+        rows.append((key[1], key[3], depth, found.xi_c, found.phase))
+    return pd.DataFrame(rows, columns=["sigma_w2", "seed", "depth", "xi_c", "phase"])
+
+
+def _crossing(rows: pd.DataFrame) -> float:
+    above = rows["accuracy"].to_numpy() > HALF
+    if not above.any() or above[-1]:
+        return math.nan
+    last = int(np.flatnonzero(above)[-1])
+    pair = rows.iloc[[last + 1, last]]
+    return float(np.exp(np.interp(HALF, pair["accuracy"], np.log(pair["depth"]))))
+
+
+def _by_seed(tables: StudyTables) -> Iterator[pd.DataFrame]:
+    for _, rows in reached_depths(tables).groupby("seed"):
+        yield rows
+
+
+def _depth_exponent(tables: StudyTables) -> Iterator[Evidence]:
+    slopes = []
+    for rows in _by_seed(tables):
+        ordered = rows[rows["phase"] == "ordered"]
+        ln_depth = np.log(ordered["depth"])
+        known = ln_depth.notna().all()
+        slopes.append(np.polyfit(np.log(ordered["xi_c"]), ln_depth, 1)[0] if known else math.nan)
+    yield from_seeds("ordered phase", slopes, 1.0)
+
+
+def _depth_ratio(tables: StudyTables) -> Iterator[Evidence]:
+    """Take the geometric mean over weight variances of depth over xi_c, seed by seed."""
+    ratios = [stats.gmean(rows["depth"] / rows["xi_c"]) for rows in _by_seed(tables)]
+    yield from_seeds("both phases", ratios)
+
+
+def _depth_order(tables: StudyTables) -> Iterator[Evidence]:
+    ranks = [stats.spearmanr(rows["depth"], rows["xi_c"]).statistic for rows in _by_seed(tables)]
+    yield from_seeds("both phases", ranks)
+
+
+CLAIMS = [
+    Claim(
+        id="signal-rate",
+        statement=(
+            "In tanh networks the logarithm of the back-propagated signal's mean square changes in "
+            "proportion to the layer, at the rate of mean-field theory, in both phases."
+        ),
+        source=f"{PAPER}, section 4 and figure 6",
+        formula="slope of ln mean (dC/dz)² over layers = −ln χ₁",
+        unit="per layer",
+        criterion=Within(0.015, 0.05),
+        measure=_signal_rate,
+    ),
+    Claim(
+        id="signal-rate-slope",
+        statement="Measured rates are proportional to predicted ones with a factor of 1.",
+        source=f"{PAPER}, section 4",
+        formula="slope of measured over predicted ln χ₁ = 1",
+        unit="",
+        criterion=Within(0.05),
+        measure=_rate_slope,
+    ),
+    Claim(
+        id="signal-rate-intercept",
+        statement="Where theory predicts no change, none is measured.",
+        source=f"{PAPER}, section 4",
+        formula="intercept of measured over predicted ln χ₁ = 0",
+        unit="per layer",
+        criterion=Within(0.01),
+        measure=_rate_intercept,
+    ),
+    Claim(
+        id="signal-rate-fit",
+        statement="Theory explains nearly all differences between rates.",
+        source=f"{PAPER}, section 4",
+        formula="R² of measured and predicted ln χ₁",
+        unit="",
+        criterion=Above(0.99),
+        measure=_rate_fit,
+    ),
+    Claim(
+        id="phases",
+        statement="Gradients vanish in the ordered phase and explode in the chaotic one.",
+        source=f"{PAPER}, figure 1 and section 4",
+        formula="share of points of the plane where measured and predicted ln χ₁ have one sign",
+        unit="",
+        criterion=Above(0.9),
+        measure=_phases,
+    ),
+    Claim(
+        id="critical-exponent",
+        statement=(
+            "On the edge of chaos without biases the signal falls towards the input as a power of "
+            "the layer."
+        ),
+        source="Roberts, Yaida and Hanin 2022, section 5.3; " + PAPER,
+        formula="mean (dC/dz)² ∝ l¹",
+        unit="exponent",
+        criterion=Within(0.1),
+        measure=_exponent,
+    ),
+    Claim(
+        id="critical-power-law",
+        statement="There a power law describes the signal better than an exponential does.",
+        source="Roberts, Yaida and Hanin 2022, section 5.3; " + PAPER,
+        formula="AIC of the exponential − AIC of the power law",
+        unit="",
+        criterion=Above(0.0),
+        measure=_power_over_exponential,
+    ),
+    Claim(
+        id="trainable-depth-exponent",
+        statement="The depth that can be trained is proportional to the depth scale ξ_c.",
+        source=f"{PAPER}, figure 5",
+        formula="slope of ln depth over ln ξ_c = 1",
+        unit="exponent",
+        criterion=Within(0.2),
+        measure=_depth_exponent,
+    ),
+    Claim(
+        id="trainable-depth",
+        statement="Networks can be trained up to a depth of about 6 ξ_c.",
+        source=f"{PAPER}, figure 5",
+        formula="geometric mean of depth over ξ_c",
+        unit="depth over ξ_c",
+        criterion=Between(4.0, 10.0),
+        measure=_depth_ratio,
+    ),
+    Claim(
+        id="trainable-depth-order",
+        statement="The longer the depth scale, the deeper the networks that can be trained.",
+        source=f"{PAPER}, figure 5",
+        formula="Spearman's rank correlation of depth and ξ_c",
+        unit="",
+        criterion=Above(0.9),
+        measure=_depth_order,
+    ),
+]
+
+
+def numbers(tables: StudyTables) -> dict[str, float | str]:
+    """Compute what the prose says of rates and depths."""
+    rates = _rates(tables).groupby("sigma_w2")[["growth", "expected"]].mean()
+    reached = reached_depths(tables)
+    ratio = reached["depth"] / reached["xi_c"]
+    means = ratio.groupby(reached["sigma_w2"]).mean()
+    trained, steps = tables.cells[tables.cells["epochs"] > 0], tables.steps
+    critical = theory.critical_point("tanh", _trained_bias(tables))
+    return {
+        "critical": critical.sigma_w2,
+        "largest_difference": float((rates["growth"] - rates["expected"]).abs().max()),
+        "lowest_rate": float(rates["growth"].min()),
+        "highest_rate": float(rates["growth"].max()),
+        "ratio": float(np.exp(np.log(means).mean())),
+        "lowest_ratio": float(means.min()),
+        "highest_ratio": float(means.max()),
+        "width": int(trained["width"].max()),
+        "wide": int(tables.cells["width"].max()),
+        "seeds": int(trained["seed"].nunique()),
+        "steps": int(steps.loc[steps["cell"].isin(trained["cell"]), "step"].max()),
+        "rate": float(trained["learning_rate"].iloc[0]),
+        "budget_low": BUDGET_LIMITED[0],
+        "budget_high": BUDGET_LIMITED[1],
+        "order": next(_depth_order(tables)).measured,
+        "exponent": next(_exponent(tables)).measured,
+    }
+
+
+def _trained_bias(tables: StudyTables) -> float:
+    """Return the bias variance of the networks that are trained."""
+    return next(sigma_b2(cell) for cell in tables.study.cells if cell.epochs)

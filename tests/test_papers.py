@@ -1,0 +1,116 @@
+"""The studies of papers, reduced: all figures, claims and prose; and the README's table of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gradprop import claims, figures, grid, jobs, studies
+from gradprop.datasets import write
+from gradprop.figures import StudyTables
+from gradprop.report import write_report
+from gradprop.spec import Study
+
+pytestmark = pytest.mark.usefixtures("shared_process")
+
+ROOT = Path(__file__).parent.parent
+PAPERS: list[str] = yaml.safe_load((ROOT / "config/papers.yaml").read_text())["studies"]
+DEEPEST = 12  # of the trained networks; deeper ones take long to compile
+
+
+def load(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((ROOT / f"config/studies/{name}.yaml").read_text())
+    return content
+
+
+def values(axis: Any) -> list[Any]:
+    return axis if isinstance(axis, list) else [axis]
+
+
+def reduced(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the study with two seeds, one epoch and, if trained, shallow networks."""
+    training = {**content["training"], "epochs": min(content["training"]["epochs"], 1)}
+    blocks = []
+    for block in values(content["grid"]):
+        small = {**block, "seeds": 2, "epochs": min(block.get("epochs", training["epochs"]), 1)}
+        if small["epochs"]:
+            depths = values(block["depth"])
+            small["depth"] = [d for d in depths if d <= DEEPEST] or [min(depths)]
+        blocks.append(small)
+    return {**content, "training": training, "grid": blocks}
+
+
+def train(study: Study, root: Path) -> None:
+    for component in {cell.dataset for cell in study.cells}:
+        write(component, root / f"{component.slug}.npz")
+    for shard in grid.shards(study.cells).values():
+        data = root / f"{shard.cells[0].dataset.slug}.npz"
+        jobs.train_shard(shard, root / "results" / study.name, data, threads=1, stack_size=40)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_reduced_study_gives_its_chapter(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    study = grid.build_study(name, reduced(load(name)), 2, name)
+    train(study, tmp_path)
+    results, reports = tmp_path / "results", tmp_path / "reports"
+    assert figures.draw_study(study, results / name, reports) == list(study.figures)
+    for figure in study.figures:
+        source = reports / f"figures/{name}/{figure}.svg"
+        for ending in ("pdf", "png"):
+            source.with_suffix(f".{ending}").write_bytes(source.read_bytes())
+    verdicts = studies.judge(StudyTables(study, results / name))
+    assert {verdict.id for verdict in verdicts} == {claim.id for claim in studies.CLAIMS[name]}
+    claims.write(verdicts, reports / f"claims/{name}.json")
+    write_report([study], results, reports, "Papers", "papers.html")
+    page = (reports / "papers.html").read_text(encoding="utf-8")
+    assert "It is left out" not in page
+    assert all(f'id="figure-{name}.{figure}"' in page for figure in study.figures)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_claim_has_networks_in_the_whole_study(name: str) -> None:
+    """Ids are unique, and every figure names the published one that it regenerates."""
+    ids = [claim.id for claim in studies.CLAIMS[name]]
+    assert len(ids) == len(set(ids)) > 0
+    assert all(options.get("source") for options in load(name)["figures"].values())
+
+
+def table() -> Iterator[str]:
+    """Yield the rows of the README's table, made from the studies."""
+    yield "| figure of the paper | here | claims and numbers |"
+    yield "| --- | --- | --- |"
+    for name in PAPERS:
+        for figure, options in load(name)["figures"].items():
+            place = f"[`{name}`](config/studies/{name}.yaml): `{figure}`"
+            module = f"[`{name}.py`](src/gradprop/studies/{name}.py)"
+            yield f"| {options['source']} | {place} | {module} |"
+
+
+def test_the_table_of_figures_agrees_with_the_studies() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == with_table(text), "run: python -m tests.test_papers"
+
+
+def with_table(text: str) -> str:
+    rows = "\n".join(table())
+    found, count = re.subn(
+        r"(<!-- papers -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{rows}\n{match[2]}",
+        text,
+        flags=re.DOTALL,
+    )
+    assert count == 1
+    return found
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
