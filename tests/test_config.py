@@ -297,6 +297,11 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             ".statistic[0]: 'saturated_fraction' is not allowed; allowed: signal_log10_rms, "
             "preactivation_log10_mean_square",
         ),
+        (
+            "{kind: layer_profile, title: a, hue: depth, statistic: signal_log10_rms, "
+            "residual: true}",
+            ": missing key: theory",
+        ),
     ],
 )
 def test_mistakes_in_a_figure(options: str, expected: str) -> None:
