@@ -15,6 +15,7 @@ from gradprop.figures.data import StudyTables
 from gradprop.spec import Study
 from gradprop.studies import (
     descent,
+    glorot2010,
     he2015,
     initializers,
     mechanism,
@@ -30,6 +31,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "mechanism": mechanism.numbers,
     "descent": descent.numbers,
     "initializers": initializers.numbers,
+    "glorot2010": glorot2010.numbers,
     "he2015": he2015.numbers,
     "poole2016": poole2016.numbers,
     "schoenholz2017": schoenholz2017.numbers,
@@ -41,6 +43,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "initializers": initializers.CLAIMS,
     "propagation": propagation.CLAIMS,
     "trainability": trainability.CLAIMS,
+    "glorot2010": glorot2010.CLAIMS,
     "he2015": he2015.CLAIMS,
     "poole2016": poole2016.CLAIMS,
     "schoenholz2017": schoenholz2017.CLAIMS,
