@@ -32,11 +32,13 @@ def values(axis: Any) -> list[Any]:
 
 
 def reduced(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the study with two seeds, one epoch, two probes and, if trained, shallow networks."""
+    """Return the study with fewer seeds, examples, epochs and probes; trained networks shallow."""
     blocks = []
     for block in values(content["grid"]):
         epochs = block.get("epochs", content["training"].get("epochs"))
         small = {**block, "seeds": 2, "epochs": min(epochs, 1)}
+        if block["dataset"] == "digits":
+            small["dataset"] = {"name": "digits", "test_fraction": 0.8}
         if small["epochs"]:
             depths = values(block["depth"])
             small["depth"] = [d for d in depths if d <= DEEPEST] or [min(depths)]
