@@ -31,18 +31,7 @@ ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 def train_grid(
     block: Mapping[str, Any], probed: Sequence[int], data: str, repetition: int
 ) -> dict[str, Any]:
-    """Train all cells of a grid block.
-
-    Parameters
-    ----------
-    block
-        The grid block.
-    probed
-        Steps of the probes, the last one after all others.
-    data
-        File of the data set.
-    repetition
-        Ignored.
+    """Train all cells of a grid block, probing at the steps `probed`, the last after all others.
 
     Returns
     -------

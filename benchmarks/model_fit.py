@@ -22,18 +22,7 @@ Tensor = Any
 def train_cells(
     block: Mapping[str, Any], chosen: Sequence[int], data: str, repetition: int
 ) -> dict[str, Any]:
-    """Train some cells of a grid block, one after another, in this process.
-
-    Parameters
-    ----------
-    block
-        The grid block.
-    chosen
-        Positions of the cells in it.
-    data
-        File of the data set.
-    repetition
-        Ignored.
+    """Train the cells at the positions `chosen` of a grid block, one after another.
 
     Returns
     -------

@@ -33,6 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "steps_to_target": {"hue": "initializer"},
     "divergence": {"hue": "initializer"},
     "update_ratio": {"hue": "initializer"},
+    "fluctuations": {"statistic": "preactivation_log10_mean_square", **GROUPS},
     "phase_diagram": {},
     "layer_curves": {
         "statistic": ["activation_q98", "activation_std"],

@@ -182,6 +182,7 @@ CHANGES: dict[str, Any] = {
     "target_loss": 0.1,
     "probes": 11,
     "statistics": "cheap",
+    "measurements": "spectra",
 }
 
 

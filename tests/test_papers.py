@@ -12,6 +12,7 @@ import yaml
 
 from gradprop import claims, figures, grid, jobs, studies
 from gradprop.datasets import write
+from gradprop.figures import StudyTables
 from gradprop.report import write_report
 from gradprop.spec import Study
 
@@ -67,7 +68,7 @@ def test_a_reduced_study_gives_its_chapter(
         source = reports / f"figures/{name}/{figure}.svg"
         for ending in ("pdf", "png"):
             source.with_suffix(f".{ending}").write_bytes(source.read_bytes())
-    verdicts = studies.judge(study, results / name)
+    verdicts = studies.judge(StudyTables(study, results / name))
     assert {verdict.id for verdict in verdicts} == {claim.id for claim in studies.CLAIMS[name]}
     claims.write(verdicts, reports / f"claims/{name}.json")
     write_report([study], results, reports, "Papers", "papers.html")

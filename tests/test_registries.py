@@ -14,6 +14,7 @@ from gradprop.activations import ACTIVATIONS
 from gradprop.datasets import DATASETS
 from gradprop.figures import KINDS
 from gradprop.initializers import INITIALIZERS
+from gradprop.measurements import PARAMETERS
 from gradprop.optimizers import OPTIMIZERS
 from gradprop.spec import Cell, Component, Scalar
 from gradprop.statistics import ALWAYS, PRESETS, STATISTICS
@@ -26,6 +27,7 @@ REGISTRIES: dict[str, Mapping[str, Mapping[str, Scalar]]] = {
     "initializer": {name: entry.parameters for name, entry in INITIALIZERS.items()},
     "dataset": {name: entry.parameters for name, entry in DATASETS.items()},
     "one_optimizer": OPTIMIZERS,
+    "measurement": PARAMETERS,
 }
 EVERY = pytest.mark.parametrize("definition", REGISTRIES)
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from gradprop import datasets, initializers, networks, optimizers, stacking, tra
 from gradprop.activations import ACTIVATIONS
 from gradprop.datasets import Dataset
 from gradprop.initializers import INITIALIZERS
+from gradprop.measurements import MEASUREMENTS
+from gradprop.measurements import canonical as canonical_measurements
 from gradprop.recording import StackResult
 from gradprop.spec import Cell, Stack
 from gradprop.statistics import canonical, recorded
 from tests.reference import make_cell, run_step
 
 ROOT = Path(__file__).parents[1]
+HUGE = {"name": "normal", "stddev": 1e30}
 MOMENTUM = {"name": "sgd", "momentum": 0.9}
 
 # Every activation once, in shapes of which some fill whole vector registers and most do not.
@@ -72,8 +76,7 @@ def train(cells: Sequence[Cell], dataset: Dataset) -> StackResult:
 def rows(result: StackResult) -> Rows:
     """Return for every cell the bits of every column of its rows in every table."""
     found: Rows = {}
-    for table in ("cells", "steps", "layers"):
-        frame: pd.DataFrame = getattr(result, table)
+    for table, frame in result.tables.items():
         positions = frame.groupby("cell").indices
         for name, column in frame.items():
             is_float = pd.api.types.is_float_dtype(column.dtype)
@@ -143,6 +146,34 @@ def test_what_is_measured_changes_no_other_number(epochs: int, blobs: Dataset) -
             assert {key: every[key] for key in some} == some
 
 
+MEASURED = canonical_measurements([{"name": name, "at": "both"} for name in MEASUREMENTS])
+
+
+@pytest.mark.parametrize("epochs", [0, 1], ids=["eager", "compiled"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_measurements_do_not_depend_on_the_stack_and_disturb_nothing(
+    activation: str, epochs: int
+) -> None:
+    """Every table, in stacks of 1, 3, 5 and 7, in any order, with replicas that are not finite."""
+    plane = {"name": "gaussian_mixture", "examples": 150, "classes": 3, "dimension": 2}
+    dataset = datasets.generate(datasets.create(plane))
+    program: dict[str, Any] = {"dataset": plane, "width": 37, "depth": 3, "epochs": epochs}
+    cells = forty_cells(activation, **{**program, "measurements": MEASURED})[:6]
+    bad = replace(cells[2], initializer=make_cell(initializer=HUGE).initializer)
+    cells.insert(3, bad)
+    together = rows(train(cells, dataset))
+    for name in MEASUREMENTS:
+        assert any(key.startswith(f"{name}.") for key in together[bad.id])
+    for some in ([cells[0]], [cells[5], bad, cells[1]], cells[:1:-1]):
+        check_same(rows(train(some, dataset)), together)
+    plain = rows(train([replace(cell, measurements="") for cell in cells], dataset))
+    for cell in cells:
+        without = plain[replace(cell, measurements="").id]
+        identity = {*IDENTITY, "cells.measurements"}
+        kept = {key: bits for key, bits in without.items() if key not in identity}
+        assert kept == {key: together[cell.id][key] for key in kept}
+
+
 # ----------------------------------------------------------------------------------- threads
 
 
@@ -155,10 +186,11 @@ def digests() -> dict[str, str]:
         ("tanh", 7, {"width": 129, "batch_size": 61}),
         ("gelu", 40, {}),
         ("relu", 1, {"width": 151, "batch_size": 120, "dataset": "gaussian_mixture"}),
+        ("gelu", 3, {"width": 151, "measurements": "histograms + spectra + trajectories"}),
     ):
         trained = rows(train(forty_cells(name, **changes)[:replicas], dataset))
         text = repr(sorted((cell, sorted(bits.items())) for cell, bits in trained.items()))
-        found[name] = hashlib.sha256(text.encode()).hexdigest()
+        found[f"{name} {replicas}"] = hashlib.sha256(text.encode()).hexdigest()
     return found
 
 
@@ -183,7 +215,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
         for threads in ("1", "2")
     ]
     found = [json.loads(run.communicate()[0]) for run in runs]
-    assert len(found[0]) == 3
+    assert len(found[0]) == 4
     assert found[0] == found[1]
 
 

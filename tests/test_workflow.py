@@ -448,6 +448,25 @@ def test_edited_code_trains_everything_to_the_same_bits_on_one_core_in_one_run(
     assert rows(grown) == before
 
 
+def test_measurements_are_tables_of_the_shards_that_ask_for_them(tmp_path: Path) -> None:
+    """The cells that ask for none keep their files; adding a measurement trains its cells."""
+    workspace = Workspace(tmp_path)
+    block = small(initializer="he_normal")["grid"]
+    measured = {**block, "depth": 2, "measurements": ["spectra", {"name": "histograms", "bins": 5}]}
+    workspace.write_study({**small(), "grid": [block, measured]})
+    workspace.build("reports/claims/tiny.json")
+    names = {path.parent.name: path.stem for path in workspace.results.glob("*/*.parquet")}
+    assert set(names) == {*tables.TABLES, "runs", "histograms", "spectra"}
+    assert len({path.stem for path in workspace.results.glob("cells/*.parquet")}) == 2
+    assert len({path.stem for path in workspace.results.glob("spectra/*.parquet")}) == 1
+    assert names["spectra"] == names["histograms"]
+    assert names["spectra"].endswith("-histograms-spectra")
+    (cell,) = set(tables.read(workspace.results, "histograms", workspace.study())["cell"])
+    assert [c.depth for c in workspace.study().cells if c.id == cell] == [2]
+    assert sorted(workspace.trained()) == workspace.ids()
+    assert "Nothing to be done" in workspace.build("reports/claims/tiny.json")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "parts"),
     [

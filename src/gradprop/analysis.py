@@ -9,6 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+Float64 = npt.NDArray[np.float64]
+
+# Of a bootstrap interval.
+RESAMPLES = 1000
+
 
 def layer_slopes(layers: pd.DataFrame, statistic: str) -> pd.Series[float]:
     """Fit the slope of a log10 statistic over the hidden layers of every cell and probe.
@@ -67,6 +72,58 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> tuple[floa
         return mean, np.nan, np.nan
     half = stats.t.ppf((1 + confidence) / 2, len(finite) - 1) * stats.sem(finite)
     return mean, mean - float(half), mean + float(half)
+
+
+def relative_variance(
+    values: npt.ArrayLike, confidence: float = 0.90
+) -> tuple[Float64, Float64, Float64]:
+    """Return variance over squared mean of independent rows, with bootstrap intervals.
+
+    Parameters
+    ----------
+    values
+        Shape (networks, columns), positive.
+    confidence
+        Of the percentile interval (Efron 1979) over `RESAMPLES` resamples of the rows, drawn
+        from a fixed seed: the same values give the same interval.
+
+    Returns
+    -------
+    estimate, low, high
+        Shape (columns,) each; NaN for fewer than two networks.
+    """
+    estimate, *resampled = resampled_relative_variances(values)
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return estimate, low, high
+
+
+def resampled_relative_variances(values: npt.ArrayLike) -> Float64:
+    """Return variance over squared mean of the rows, and of `RESAMPLES` resamples of them.
+
+    Parameters
+    ----------
+    values
+        Shape (networks, columns), not negative.
+
+    Returns
+    -------
+    ndarray
+        Shape (1 + `RESAMPLES`, columns), the rows as they are first; the variance is unbiased.
+        NaN for fewer than two networks, and in columns that are 0 or not finite.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    count = len(array)
+    array = np.where(np.isfinite(array).all(axis=0) & array.any(axis=0), array, np.nan)
+    if count < 2:
+        return np.full((1 + RESAMPLES, array.shape[1]), np.nan)
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    weights = np.concatenate([np.ones((1, count)), draws])
+    # Deviations from 1 after division by the mean: no cancellation that matters.
+    deviations = array / array.mean(axis=0) - 1
+    mean = weights @ deviations / count
+    square = weights @ np.square(deviations) / count
+    variance: Float64 = (square - np.square(mean)) * count / (count - 1)
+    return variance / np.square(1 + mean)
 
 
 def quartiles(rows: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:

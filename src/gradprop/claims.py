@@ -2,7 +2,16 @@
 
 A claim states its prediction and its criterion before anything is measured; the verdict is
 computed. "Equal" is never concluded from a difference that is not significant: an interval has to
-lie within a tolerance (an equivalence test, Schuirmann 1987).
+lie within a tolerance (two one-sided tests for equivalence, Schuirmann 1987). Where a claim has
+several cases, the chance that any of them is supported wrongly is kept at 5 % (Holm 1979).
+
+References
+----------
+D. J. Schuirmann 1987, "A comparison of the two one-sided tests procedure and the power approach
+for assessing the equivalence of average bioavailability", J. Pharmacokinetics and Biopharmaceutics
+15, 657-680. S. Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian
+Journal of Statistics 6, 65-70. C. J. Clopper and E. S. Pearson 1934, "The use of confidence or
+fiducial limits illustrated in the case of the binomial", Biometrika 26, 404-413.
 """
 
 from __future__ import annotations
@@ -46,11 +55,15 @@ class Evidence:
     predicted
         NaN if the claim predicts no number.
     measured, low, high
-        Estimate and its 90 % interval; the same number three times if it is exact.
+        Estimate and its interval; the same number three times if it is exact.
     networks
         How many independent networks (seeds) it rests on.
     reason
         Why there is no number, where there is none.
+    interval
+        From a confidence to the interval; None if there is no chance in it.
+    confidence
+        That of `low` and `high`.
     """
 
     case: str
@@ -60,6 +73,15 @@ class Evidence:
     high: float
     networks: int
     reason: str = ""
+    interval: Callable[[float], tuple[float, float]] | None = None
+    confidence: float = CONFIDENCE
+
+    def at(self, confidence: float) -> Evidence:
+        """Return the same evidence with the interval of another confidence."""
+        if self.interval is None:
+            return self
+        low, high = self.interval(confidence)
+        return replace(self, low=low, high=high, confidence=confidence)
 
 
 def exact(case: str, value: float, predicted: float, networks: int = 1) -> Evidence:
@@ -79,13 +101,49 @@ def from_seeds(case: str, values: npt.ArrayLike, predicted: float = math.nan) ->
     predicted
         What theory says.
     """
-    finite = np.asarray(values, dtype=np.float64)
-    lost = int((~np.isfinite(finite)).sum())
-    mean, low, high = analysis.mean_interval(finite, CONFIDENCE)
-    reason = f"{lost} of {len(finite)} values are not finite" if lost else ""
-    if lost or not len(finite):
-        low = high = math.nan
-    return Evidence(case, predicted, mean, low, high, len(finite), reason)
+    array = np.asarray(values, dtype=np.float64)
+    if reason := _lost(array):
+        return replace(untested(case, reason), predicted=predicted, networks=len(array))
+
+    def interval(confidence: float) -> tuple[float, float]:
+        return analysis.mean_interval(array, confidence)[1:]
+
+    mean = float(array.mean())
+    return Evidence(case, predicted, mean, *interval(CONFIDENCE), len(array), interval=interval)
+
+
+def from_variance(case: str, values: npt.ArrayLike, expected: float) -> Evidence:
+    """Return the variance over networks divided by the expected one, which should be 1.
+
+    Its interval is ``(n - 1) s^2 / chi^2``, exact for normal values.
+
+    Parameters
+    ----------
+    case
+        Which networks.
+    values
+        One number a network.
+    expected
+        The variance by theory.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if reason := _lost(array) or ("fewer than two networks" if len(array) < 2 else ""):
+        return replace(untested(case, reason), predicted=1.0, networks=len(array))
+    freedom, ratio = len(array) - 1, float(array.var(ddof=1)) / expected
+
+    def interval(confidence: float) -> tuple[float, float]:
+        low, high = stats.chi2.interval(confidence, freedom)
+        return float(freedom * ratio / high), float(freedom * ratio / low)
+
+    return Evidence(case, 1.0, ratio, *interval(CONFIDENCE), len(array), interval=interval)
+
+
+def _lost(values: npt.NDArray[np.float64]) -> str:
+    """Return why there is no estimate from these values, or nothing."""
+    lost = int((~np.isfinite(values)).sum())
+    if lost:
+        return f"{lost} of {len(values)} values are not finite"
+    return "" if len(values) else NO_NETWORKS
 
 
 def from_count(case: str, hits: npt.ArrayLike) -> Evidence:
@@ -93,9 +151,14 @@ def from_count(case: str, hits: npt.ArrayLike) -> Evidence:
     array = np.asarray(hits, dtype=bool)
     if not len(array):
         return untested(case, NO_NETWORKS)
-    interval = stats.binomtest(int(array.sum()), len(array)).proportion_ci(CONFIDENCE)
+    test = stats.binomtest(int(array.sum()), len(array))
+
+    def interval(confidence: float) -> tuple[float, float]:
+        bounds = test.proportion_ci(confidence)
+        return float(bounds.low), float(bounds.high)
+
     share = float(array.mean())
-    return Evidence(case, math.nan, share, interval.low, interval.high, len(array))
+    return Evidence(case, math.nan, share, *interval(CONFIDENCE), len(array), interval=interval)
 
 
 def untested(case: str, reason: str) -> Evidence:
@@ -204,6 +267,8 @@ class Claim:
         When it is supported; each piece of evidence gets a verdict of its own.
     measure
         From the study's tables to the evidence.
+    note
+        Where the claim holds only in part, why; or how its criterion came about.
     """
 
     id: str
@@ -213,6 +278,7 @@ class Claim:
     unit: str
     criterion: Criterion
     measure: Callable[[StudyTables], Iterable[Evidence]]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -234,6 +300,8 @@ class Result:
     networks: int
     verdict: str
     reason: str
+    confidence: float = CONFIDENCE
+    note: str = ""
 
     @property
     def key(self) -> str:
@@ -247,8 +315,30 @@ def judge(claim: Claim, tables: StudyTables) -> list[Result]:
         evidence = list(claim.measure(tables))
     except (KeyError, IndexError):  # the study was changed and lacks what the claim compares
         evidence = []
-    evidence = evidence or [untested("", NO_NETWORKS)]
-    return [_result(claim, tables.study.name, item) for item in evidence]
+    judged = holm(claim.criterion, evidence or [untested("", NO_NETWORKS)])
+    return [_result(claim, tables.study.name, item) for item in judged]
+
+
+def holm(criterion: Criterion, evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Return evidence with the intervals by which a family of cases is judged.
+
+    The step-down procedure of Holm (1979) by intervals: of m cases that wait, those are supported
+    whose interval meets the criterion at the one-sided level of 5 % / m; then the others get the
+    level of the smaller m, until none is supported any more. The chance to support any case
+    wrongly is at most 5 %, however the cases depend on each other. A single case keeps its 90 %
+    interval; cases without chance or without a number are no part of the family.
+    """
+    judged = list(evidence)
+    waiting = [n for n, item in enumerate(judged) if item.interval and not math.isnan(item.low)]
+    while waiting:
+        confidence = 1 - (1 - CONFIDENCE) / len(waiting)
+        for n in waiting:
+            judged[n] = judged[n].at(confidence)
+        failed = [n for n in waiting if not criterion.holds(judged[n])]
+        if len(failed) == len(waiting):
+            break
+        waiting = failed
+    return judged
 
 
 def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
@@ -270,6 +360,8 @@ def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
         networks=evidence.networks,
         verdict=verdict,
         reason=evidence.reason,
+        confidence=evidence.confidence,
+        note=claim.note,
         **numbers,
     )
 

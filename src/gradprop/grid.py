@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gradprop import config, datasets, initializers, optimizers, statistics
+from gradprop import config, datasets, initializers, measurements, optimizers, statistics
 from gradprop.spec import REPLICA_FIELDS, Cell, Component, Shard, Stack, Study
 from gradprop.statistics import PRESETS, STATISTICS
 
@@ -94,6 +94,7 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
     """
     shared = {**content.get("training", {}), "probes": content.get("probes", 10)}
     shared["statistics"] = statistics.canonical(content.get("statistics", "standard"))
+    shared["measurements"] = content.get("measurements", [])
     grid = content["grid"]
     blocks = {"grid": grid}
     if isinstance(grid, list):
@@ -202,6 +203,10 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
     for key, value in block.items():
         if isinstance(value, Mapping) and "from" in value and value["to"] < value["from"]:
             raise config.ConfigError(f"{where}.{key}: {value} is empty: to is less than from")
+    try:
+        measurements.canonical(block["measurements"])
+    except measurements.MeasurementError as error:
+        raise config.ConfigError(f"{where}.measurements: {error}") from None
 
 
 def expand(block: Mapping[str, Any]) -> Iterator[Cell]:
@@ -217,6 +222,8 @@ def axis_values(key: str, value: Any) -> list[Any]:
 
     ``{from: 1, to: 9, step: 2}`` is the list 1, 3, 5, 7, 9; ``seeds: 3`` is the list 0, 1, 2.
     """
+    if key == "measurements":  # a list of what is measured together, not an axis
+        return [measurements.canonical(value)]
     if key == "seeds" and not isinstance(value, (list, Mapping)):
         value = list(range(int(value)))
     if isinstance(value, Mapping) and "from" in value:
@@ -250,13 +257,20 @@ def shard_name(cell: Cell) -> str:
 
     Depths share a shard up to 32, from 33 to 64, from 65 to 128 and so on: deep networks, which
     take long, are trained in parallel, and shallow ones do not pay the import of TensorFlow for
-    every depth. Networks that are only measured at initialization share one shard.
+    every depth. Networks that are only measured at initialization share one shard. At the end
+    stand the tables of its measurements, if there are any (`measured_tables`).
     """
     span = "start"
     if cell.epochs:
         most = max(32, 1 << (cell.depth - 1).bit_length())
         span = f"depth{most // 2 + 1 if most > 32 else 0}to{most}"
-    return f"{cell.dataset.slug}-width{cell.width}-{span}"
+    parts = [cell.dataset.slug, f"width{cell.width}", span]
+    return "-".join([*parts, *measurements.measured(cell.measurements)])
+
+
+def measured_tables(shard: str) -> list[str]:
+    """Return the tables of measurements of a shard, by its name (`shard_name`)."""
+    return shard.split("-")[3:]
 
 
 def shards(cells: Sequence[Cell]) -> dict[str, Shard]:

@@ -58,7 +58,7 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
     with tables.ShardWriter(folder, shard.name, missing, origin) as writer:
         for result in results:
             with stopwatch.phase("write"):
-                writer.add(vars(result))
+                writer.add(result.tables)
         with stopwatch.phase("write"):
             writer.commit()
     run = describe_run(shard, missing, threads, stopwatch)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gradprop.datasets import Dataset
 from gradprop.initializers import stream_seed
+from gradprop.measurements import Measurer
 from gradprop.spec import Cell, Stack
 from gradprop.stacking import LayerTensors, StackedNetwork, Step, as_numpy
 from gradprop.statistics import (
@@ -40,6 +41,13 @@ class StackResult:
     cells: pd.DataFrame
     steps: pd.DataFrame
     layers: pd.DataFrame
+    measurements: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """All tables by name."""
+        core = {"cells": self.cells, "steps": self.steps, "layers": self.layers}
+        return {**core, **self.measurements}
 
 
 def layer_records(
@@ -117,10 +125,13 @@ def underflowed(log10_magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 class Recorder:
-    """Collects what the training of one stack leaves behind."""
+    """Collects what the training of one stack of `steps` steps leaves behind."""
 
-    def __init__(self, stack: Stack, network: StackedNetwork, dataset: Dataset) -> None:
+    def __init__(
+        self, stack: Stack, network: StackedNetwork, dataset: Dataset, steps: int = 0
+    ) -> None:
         self.stack, self.network, self.dataset = stack, network, dataset
+        self.measurer = Measurer(stack.cells, network, dataset, last=steps)
         self.names = recorded(stack.program.statistics)
         needed = {STATISTICS[name].needs for name in self.names}
         self.compares_minibatches = "minibatches" in needed
@@ -163,7 +174,8 @@ class Recorder:
         self.final_train, self.final_test = self.evaluate("train"), self.test
 
     def prepare(self, number: int) -> None:
-        """Take gradients of other minibatches before step `number` changes the weights."""
+        """Measure the network and take gradients before step `number` changes the weights."""
+        self.measurer.before_step(number)
         if self.compares_minibatches:
             examples = len(self.dataset.x_train)
             self.other_gradients = [
@@ -174,7 +186,10 @@ class Recorder:
     def probe(self, number: int, tensors: LayerTensors) -> None:
         """Record the statistics of step `number`."""
         records = layer_records(tensors, self.stack.program, self.start, self.other_gradients)
-        layers = [measure(record, self.names) for record in records]
+        layers = []
+        for layer, record in enumerate(records, start=1):
+            layers.append(measure(record, self.names))
+            self.measurer.observe(number, layer, record)
         self.layer_rows.append(
             {name: np.stack([layer[name] for layer in layers]) for name in self.names}
         )
@@ -252,7 +267,9 @@ class Recorder:
 
     def result(self) -> StackResult:
         """Return the rows of all tables."""
-        return StackResult(self.cell_table(), self.step_table(), self.layer_table())
+        return StackResult(
+            self.cell_table(), self.step_table(), self.layer_table(), self.measurer.tables()
+        )
 
 
 def _mean_over_steps(recent: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -152,6 +152,8 @@ class Cell:
     statistics
         What the probes record: preset of `gradprop.statistics.PRESETS`, or names joined by
         commas (`gradprop.statistics.canonical`).
+    measurements
+        Tables that the probes make besides (`gradprop.measurements.canonical`).
     """
 
     dataset: Component
@@ -170,6 +172,7 @@ class Cell:
     target_loss: float = 0.0
     probes: int = 10
     statistics: str = "standard"
+    measurements: str = ""
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""

@@ -194,6 +194,20 @@ class StackedNetwork:
         shared = tf.constant(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
         return as_numpy([self._predict(shared)])[0]
 
+    def layers(
+        self, inputs: NDArray[np.float32]
+    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+        """Return z and phi(z) of all layers on `inputs` (examples, features).
+
+        Returns
+        -------
+        tuple of two lists of ndarray
+            Shape (replicas, examples, units), one entry a layer.
+        """
+        shared = tf.constant(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
+        preactivations, activations = self._run_forward(shared)
+        return as_numpy(preactivations), as_numpy(activations)
+
     def losses(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> NDArray[np.float32]:
         """Return the loss of every example, (replicas, examples), given its targets."""
         return self._loss(tf.constant(targets), tf.constant(outputs)).numpy()

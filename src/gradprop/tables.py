@@ -21,10 +21,12 @@ import pyarrow.parquet as pq
 
 from gradprop import files
 from gradprop.errors import GradpropError
-from gradprop.grid import shards
+from gradprop.grid import measured_tables, shards
+from gradprop.measurements import MEASUREMENTS
 from gradprop.spec import Study
 
-# Rows of one cell are sorted by these keys, so that a file is a pure function of its cells.
+# The tables of every shard. Rows of one cell are sorted by these keys, so that a file is a pure
+# function of its cells.
 TABLES: dict[str, list[str]] = {
     "cells": ["cell"],
     "steps": ["cell", "step"],
@@ -34,6 +36,11 @@ RUNS = "runs"
 # Cells whose rows are sorted and written at once; a row group of a file.
 PART = 1024
 _METADATA = b"gradprop"
+
+
+def keys_of(shard: str) -> dict[str, list[str]]:
+    """Return the tables of a shard, those of its measurements included, and their keys."""
+    return TABLES | {name: MEASUREMENTS[name].all_keys for name in measured_tables(shard)}
 
 
 def path_of(folder: Path, table: str, shard: str) -> Path:
@@ -54,7 +61,7 @@ def finished_cells(folder: Path, shard: str, origin: Mapping[str, str]) -> set[s
         Digests of code and data; rows with others do not count.
     """
     found = []
-    for table in TABLES:
+    for table in keys_of(shard):
         path = path_of(folder, table, shard)
         if not path.exists() or _origin(path) != dict(origin):
             return set()
@@ -89,7 +96,7 @@ class ShardWriter:
             table: _Sorter(
                 path_of(folder, table, shard), keys, cells, origin, Path(self._spool.name, table)
             )
-            for table, keys in TABLES.items()
+            for table, keys in keys_of(shard).items()
         }
 
     def __enter__(self) -> Self:
@@ -186,7 +193,7 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
     folder
         Results of the study.
     table
-        ``cells``, ``steps``, ``layers`` or ``runs``.
+        ``cells``, ``steps``, ``layers``, ``runs`` or a measurement.
     study
         Says which cells belong to the grid.
 
@@ -204,9 +211,10 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
         return rows
     order = {cell.id: number for number, cell in enumerate(study.cells)}
     rows = rows[rows["cell"].isin(order.keys())]
-    keys = [rows[key] for key in TABLES[table][1:]]
+    names = (TABLES.get(table) or MEASUREMENTS[table].all_keys)[1:]
+    keys = [rows[key] for key in names]
     position = rows["cell"].map(order)
-    ranked = pd.concat([position, *keys], axis=1).sort_values(["cell", *TABLES[table][1:]]).index
+    ranked = pd.concat([position, *keys], axis=1).sort_values(["cell", *names]).index
     return rows.loc[ranked].reset_index(drop=True)
 
 

@@ -134,7 +134,7 @@ def train_stack(
     probes = set(probe_steps(steps, program.probes))
     with stopwatch.phase("build"):
         network = StackedNetwork(stack, dataset)
-    recorder = Recorder(stack, network, dataset)
+    recorder = Recorder(stack, network, dataset, steps)
     traced: set[bool] = set()  # plain and probed steps are two programs
     label = f"{program.activation}, depth {program.depth}, {len(stack.cells)} cells"
     for step, batch in zip(range(steps + 1), minibatches(stack, examples), strict=False):

@@ -2,9 +2,12 @@ rule claims:
     input:
         study="results/{study}/study.json",
         tables=lambda wildcards: study_tables(wildcards.study, ["cells", "steps", "layers"]),
+        measurements=lambda wildcards: measurement_tables(wildcards.study),
         code=modules(provenance.CLAIM_MODULES),
     output:
         update("reports/claims/{study}.json"),
+        update("reports/claims/{study}-verdicts.csv"),
+        update("reports/claims/{study}-alarms.csv"),
     log:
         "logs/{study}/claims.log",
     conda:
@@ -12,7 +15,7 @@ rule claims:
     message:
         "Study {wildcards.study}: claims"
     shell:
-        "gradprop claims {input.study} {output} 2>&1 | tee {log}"
+        "gradprop claims {input.study} {output[0]} 2>&1 | tee {log}"
 
 
 # `snakemake --cores 4 verify` prints all verdicts; it has no output, so that it always does.
@@ -52,6 +55,7 @@ for name, study in STUDIES.items():
         input:
             study=f"results/{name}/study.json",
             tables=study_tables(name, ["cells", "steps", "layers"]),
+            measurements=measurement_tables(name),
             code=modules(provenance.FIGURE_MODULES),
         output:
             [

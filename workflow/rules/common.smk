@@ -37,7 +37,7 @@ wildcard_constraints:
     part="grid|study",
     study="|".join(STUDIES),
     dataset="|".join(map(re.escape, DATASETS)),
-    shard=r"[\w.]+-width\d+-\w+",
+    shard=r"[\w.]+-width\d+-\w+(-\w+)*",
 
 
 def modules(names):
@@ -45,14 +45,23 @@ def modules(names):
     return provenance.module_paths(names)
 
 
-def study_tables(study, tables):
+def study_tables(study, names):
     """Return the files of tables of a study, for all its shards."""
     return expand(
         "results/{study}/{table}/{shard}.parquet",
         study=study,
-        table=tables,
+        table=names,
         shard=SHARDS[study],
     )
+
+
+def measurement_tables(study):
+    """Return the files of the measurements of a study, for the shards that have them."""
+    return [
+        f"results/{study}/{table}/{shard}.parquet"
+        for shard in SHARDS[study]
+        for table in grid.measured_tables(shard)
+    ]
 
 
 def figure_files(study, formats):

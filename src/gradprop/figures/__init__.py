@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gradprop import files
-from gradprop.figures import layers, mean_field, mechanism, style, training
+from gradprop.figures import ensembles, layers, mean_field, mechanism, style, training
 from gradprop.figures.data import FigureError, Kind, StudyTables
 from gradprop.spec import Study, canonical_json
 
@@ -29,6 +29,7 @@ KINDS: dict[str, Kind] = {
     **mechanism.KINDS,
     **layers.KINDS,
     **training.KINDS,
+    **ensembles.KINDS,
     **mean_field.KINDS,
 }
 FORMATS = ("svg", "pdf", "png")

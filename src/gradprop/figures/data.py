@@ -74,6 +74,10 @@ class StudyTables:
         """Table ``layers``."""
         return tables.read(self._results, "layers", self.study)
 
+    def measurement(self, name: str) -> pd.DataFrame:
+        """Read the table of a measurement, of the cells that ask for it."""
+        return tables.read(self._results, name, self.study)
+
     def select(self, options: Options) -> pd.DataFrame:
         """Return the rows of ``cells`` that the option ``select`` keeps."""
         chosen = {cell.id for cell in select(self.study.cells, options.get("select", {}))}

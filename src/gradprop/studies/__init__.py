@@ -19,6 +19,7 @@ from gradprop.studies import (
     he2015,
     initializers,
     mechanism,
+    orthogonal,
     poole2016,
     propagation,
     schoenholz2017,
@@ -32,6 +33,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "descent": descent.numbers,
     "initializers": initializers.numbers,
     "glorot2010": glorot2010.numbers,
+    "orthogonal": orthogonal.numbers,
     "he2015": he2015.numbers,
     "poole2016": poole2016.numbers,
     "schoenholz2017": schoenholz2017.numbers,
@@ -44,16 +46,17 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "propagation": propagation.CLAIMS,
     "trainability": trainability.CLAIMS,
     "glorot2010": glorot2010.CLAIMS,
+    "orthogonal": orthogonal.CLAIMS,
     "he2015": he2015.CLAIMS,
     "poole2016": poole2016.CLAIMS,
     "schoenholz2017": schoenholz2017.CLAIMS,
 }
 
 
-def judge(study: Study, results: Path) -> list[Result]:
+def judge(tables: StudyTables) -> list[Result]:
     """Judge the claims of a study by its result tables."""
-    tables = StudyTables(study, results)
-    return [row for claim in CLAIMS.get(study.name, []) for row in claims.judge(claim, tables)]
+    chosen = CLAIMS.get(tables.study.name, [])
+    return [row for claim in chosen for row in claims.judge(claim, tables)]
 
 
 def chapter_template(name: str) -> str | None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from gradprop.claims import Above, Below, Claim, Evidence, from_count, from_seeds
 from gradprop.figures.data import StudyTables
+from gradprop.studies.mechanism import NG
 
 STARTS = ("vanishing", "balanced", "exploding")
 
@@ -55,21 +56,31 @@ def _first_ratios(tables: StudyTables) -> dict[str, float | str]:
 
 
 def _starts(tables: StudyTables) -> pd.DataFrame:
-    """Return the cells with their start and whether they left the initial loss for good."""
+    """Return the cells with their start and what became of them.
+
+    ``lost`` have a loss that is not finite or ends above its start; ``late`` never reach the
+    target.
+    """
     cells = tables.cells.assign(start=tables.cells["initializer"].str.split(" ").str[0])
     first = tables.steps[tables.steps["step"] == 0].set_index("cell")["test_loss"]
     final = cells["final_test_loss"].to_numpy(float)
     with np.errstate(invalid="ignore"):
         grew = ~(final <= cells["cell"].map(first).to_numpy(float))
-    return cells.assign(lost=(cells["status"] == "diverged") | grew)
+    return cells.assign(
+        lost=(cells["status"] == "diverged") | grew, late=cells["steps_to_target"].isna()
+    )
 
 
-def _lost(start: str) -> Callable[[StudyTables], Iterator[Evidence]]:
+def _share(
+    start: str, event: str, case: str = "{activation}, depth >= {depth}"
+) -> Callable[[StudyTables], Iterator[Evidence]]:
+    """Return the measure of the fraction of deep networks of a start with an event."""
+
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         cells = _starts(tables)
         deep = cells[(cells["depth"] >= DEEP) & (cells["start"] == start)]
         for activation, rows in deep.groupby("activation", sort=False):
-            yield from_count(f"{start}, {activation}, depth >= {DEEP}", rows["lost"])
+            yield from_count(case.format(activation=activation, depth=DEEP), rows[event])
 
     return measure
 
@@ -86,15 +97,7 @@ def _slow(tables: StudyTables) -> Iterator[Evidence]:
             yield from_seeds(case, np.log2(pair["vanishing"] / pair["balanced"]))
 
 
-def _never(tables: StudyTables) -> Iterator[Evidence]:
-    cells = _starts(tables)
-    rows = cells[(cells["start"] == "vanishing") & (cells["depth"] >= DEEP)]
-    for activation, part in rows.groupby("activation", sort=False):
-        yield from_count(f"{activation}, depth >= {DEEP}", part["steps_to_target"].isna())
-
-
 DEEP = 20
-NG = "Ng, Deep Learning Specialization, course 2, week 1"
 CLAIMS = [
     Claim(
         id="exploding-diverges",
@@ -103,7 +106,7 @@ CLAIMS = [
         formula="fraction of networks with a loss that is not finite or ends above its start",
         unit="of networks",
         criterion=Above(0.5),
-        measure=_lost("exploding"),
+        measure=_share("exploding", "lost", "exploding, {activation}, depth >= {depth}"),
     ),
     Claim(
         id="balanced-does-not",
@@ -112,7 +115,7 @@ CLAIMS = [
         formula="fraction of networks with a loss that is not finite or ends above its start",
         unit="of networks",
         criterion=Below(0.2),
-        measure=_lost("balanced"),
+        measure=_share("balanced", "lost", "balanced, {activation}, depth >= {depth}"),
     ),
     Claim(
         id="vanishing-is-slow",
@@ -130,6 +133,6 @@ CLAIMS = [
         formula="fraction of networks that never reach the target",
         unit="of networks",
         criterion=Above(0.5),
-        measure=_never,
+        measure=_share("vanishing", "late"),
     ),
 ]

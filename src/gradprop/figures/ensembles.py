@@ -1,0 +1,100 @@
+"""Figures over an ensemble of networks that differ in nothing but their seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gradprop import analysis, theory
+from gradprop.figures import style
+from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups, statistics
+from gradprop.figures.layers import THEORY_LINE, hidden, line_handles
+from gradprop.spec import Cell
+
+
+def prepare_fluctuations(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Relative variance over networks of a mean square, by layer, with what theory expects."""
+    (name,) = statistics(options)
+    rows = hidden(at_step(tables.join(tables.layers, options), options))
+    examples = {cell.id: cell for cell in tables.study.cells}
+    parts = []
+    for key, networks in rows.groupby(groups(options), sort=False):
+        values = networks.pivot(index="cell", columns="layer", values=name)
+        with np.errstate(over="ignore"):  # infinity has no fluctuation
+            mean_squares = 10.0 ** values.to_numpy(np.float64)
+        estimate, low, high = analysis.relative_variance(mean_squares)
+        parts.append(
+            pd.DataFrame(
+                {
+                    **dict(zip(groups(options), key, strict=True)),
+                    "layer": values.columns.to_numpy(),
+                    "fluctuation": estimate,
+                    "low": low,
+                    "high": high,
+                    "predicted": expected_fluctuation(examples[values.index[0]]),
+                    "networks": len(values),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def expected_fluctuation(cell: Cell) -> np.ndarray | float:
+    """Return the relative variance of lengths, to leading order in 1/width, in layers 1 … depth.
+
+    For tanh networks with Gaussian weights of variance 1/fan-in and no bias
+    (`gradprop.theory.critical_tanh_fluctuation`); NaN for others.
+    """
+    gaussian = cell.initializer.label == "variance_scaling"
+    if gaussian and cell.activation == "tanh" and not cell.use_bias:
+        return theory.critical_tanh_fluctuation([cell.width] * cell.depth)
+    return np.nan
+
+
+def draw_fluctuations(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw relative variances against the layer, both logarithmic, with 90 % intervals."""
+    hue: str = options["hue"]
+    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    facets = style.grid(
+        rows, options.get("rows"), options.get("columns"), height=3.2, sharex=True, sharey=True
+    )
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        for value, line in panel.groupby(hue, sort=False):
+            axes.fill_between(
+                line["layer"], line["low"], line["high"], color=colours[value], alpha=0.2, lw=0
+            )
+            axes.plot(
+                line["layer"], line["fluctuation"], color=colours[value], linestyle=dashes[value]
+            )
+            axes.plot(line["layer"], line["predicted"], **THEORY_LINE)
+        axes.set(xscale="log", xlabel="", ylabel="")
+        if (rows["fluctuation"] > 0).any():
+            axes.set_yscale("log")
+    handles = [
+        *line_handles(rows[hue], colours, dashes),
+        Line2D([], [], label="theory", **THEORY_LINE),
+    ]
+    label = f"relative variance of {style.label(statistics(options)[0])}".replace("log$_{10}$ ", "")
+    return style.finish(facets.figure, handles, xlabel="layer", ylabel=label)
+
+
+def describe_fluctuations(rows: pd.DataFrame, options: Options) -> str:
+    """Give the relative variance in the last layer of every line."""
+    keys = groups(options)
+    last = rows[rows["layer"] == rows.groupby(keys, sort=False)["layer"].transform("max")]
+    ends = "; ".join(
+        f"{', '.join(str(row[key]) for key in keys)}: {row['fluctuation']:.2g}"
+        for _, row in last.iterrows()
+    )
+    return (
+        "Relative variance over networks of a mean square against the layer, on logarithmic axes, "
+        f"with 90 % intervals. In the last hidden layer: {ends}."
+    )
+
+
+KINDS = {
+    "fluctuations": Kind(prepare_fluctuations, draw_fluctuations, describe_fluctuations),
+}

@@ -1,0 +1,103 @@
+"""The chapter on orthogonal weights, on networks simulated without any code of the package."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gradprop import analysis, claims
+from gradprop.studies import orthogonal
+from tests.reference import make_cell
+
+DEPTH, WIDTH, NETWORKS = 50, 64, 250
+
+
+def simulate(kind: str) -> np.ndarray:
+    """Return log10 mean squares of z in tanh networks, (networks, layers), in float64."""
+    random = np.random.default_rng(3 if kind == "orthogonal" else 4)
+    lengths = np.empty((NETWORKS, DEPTH))
+    for network in range(NETWORKS):
+        h = random.standard_normal(WIDTH)
+        for layer in range(DEPTH):
+            w = random.standard_normal((WIDTH, WIDTH)) / np.sqrt(WIDTH)
+            if kind == "orthogonal":
+                q, r = np.linalg.qr(w)
+                w = q * np.sign(np.diag(r))
+            z = w @ h
+            lengths[network, layer] = np.log10(np.mean(z**2))
+            h = np.tanh(z)
+    return lengths
+
+
+@pytest.fixture(scope="module")
+def lengths() -> dict[str, np.ndarray]:
+    return {kind: simulate(kind) for kind in ("variance_scaling", "orthogonal")}
+
+
+def tables_of(lengths: dict[str, np.ndarray]) -> Any:
+    cells, parts = [], []
+    for kind, values in lengths.items():
+        for seed, row in enumerate(values):
+            cell = make_cell(
+                depth=DEPTH,
+                width=WIDTH,
+                activation="tanh",
+                initializer=kind,
+                use_bias=False,
+                seed=seed,
+                epochs=0,
+            )
+            cells.append(cell)
+            layers = {"cell": cell.id, "step": 0, "layer": range(1, DEPTH + 1)}
+            parts.append(pd.DataFrame({**layers, "preactivation_log10_mean_square": row}))
+    study = SimpleNamespace(name="orthogonal", cells=tuple(cells), names={})
+    return SimpleNamespace(study=study, layers=pd.concat(parts), cells=cells)
+
+
+def verdicts(tables: Any) -> dict[str, str]:
+    return {
+        row.id: row.verdict for claim in orthogonal.CLAIMS for row in claims.judge(claim, tables)
+    }
+
+
+def test_claims_hold_for_networks_simulated_independently(lengths: dict[str, np.ndarray]) -> None:
+    found = verdicts(tables_of(lengths))
+    assert found["orthogonal-fluctuations"] == claims.SUPPORTED
+    assert found["orthogonal-growth"] == claims.SUPPORTED
+    numbers = orthogonal.numbers(tables_of(lengths))
+    assert numbers["gaussian"] == pytest.approx(numbers["expected"], rel=0.35)
+
+
+def test_gaussian_weights_do_not_pass_for_orthogonal_ones(lengths: dict[str, np.ndarray]) -> None:
+    gaussian = lengths["variance_scaling"]
+    found = verdicts(tables_of({"variance_scaling": gaussian, "orthogonal": gaussian[::-1]}))
+    assert found["orthogonal-fluctuations"] == claims.NOT_SUPPORTED
+    assert found["orthogonal-growth"] == claims.NOT_SUPPORTED
+
+
+def test_lengths_that_do_not_fluctuate_are_not_gaussian(lengths: dict[str, np.ndarray]) -> None:
+    tables = tables_of({**lengths, "variance_scaling": lengths["orthogonal"]})
+    assert verdicts(tables)["gaussian-fluctuations"] == claims.NOT_SUPPORTED
+
+
+def test_relative_variance_is_that_of_numpy() -> None:
+    values = np.exp(np.random.default_rng(1).normal(size=(40, 3)))
+    estimate, low, high = analysis.relative_variance(values)
+    np.testing.assert_allclose(estimate, values.var(axis=0, ddof=1) / values.mean(axis=0) ** 2)
+    assert (low < estimate).all() and (estimate < high).all()
+    resampled = analysis.resampled_relative_variances(values)
+    assert resampled.shape == (1 + analysis.RESAMPLES, 3)
+    assert np.isnan(analysis.relative_variance(values[:1])).all()
+
+
+def test_the_interval_covers_the_truth() -> None:
+    """Of normal rows with mean 10 and standard deviation 1, in nine of ten samples."""
+    random = np.random.default_rng(2)
+    values = random.normal(10, 1, size=(100, 400))  # 400 samples of 100
+    _, low, high = analysis.relative_variance(values)
+    covered = np.mean((low <= 0.01) & (high >= 0.01))
+    assert 0.80 < covered < 0.96
