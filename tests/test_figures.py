@@ -35,6 +35,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "update_ratio": {"hue": "initializer"},
     "fluctuations": {"statistic": "preactivation_log10_mean_square", **GROUPS},
     "phase_diagram": {},
+    "layer_curves": {
+        "statistic": ["activation_q98", "activation_std"],
+        "band": "activation_mean",
+        "rows": "initializer",
+    },
     "map_iteration": {"statistic": "preactivation_log10_mean_square"},
     "depth_scales": {},
     "trainability_map": {"statistic": "final_train_accuracy"},
@@ -292,3 +297,15 @@ def test_the_iteration_of_a_map_starts_at_the_first_layer(tmp_path: Path) -> Non
         if statistic == "preactivation_log10_mean_square":
             image = theory.length_map("tanh", curve["value"].iloc[7], 1.0, 0.09)
             assert curve["next"].iloc[7] == image
+
+
+def test_layer_curves_are_medians_over_seeds_of_hidden_layers(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"initializer": "he_normal", "depth": 3}, kinds=["layer_curves"])
+    options = study.figures["layer_curves"]
+    rows = KINDS["layer_curves"].prepare(StudyTables(study, tmp_path / "small"), options)
+    assert sorted(rows["layer"].unique()) == [1, 2, 3]
+    layers = tables.read(tmp_path / "small", "layers", study)
+    chosen = layers[(layers["layer"] == 2) & (layers["step"] == layers["step"].max())]
+    row = rows[(rows["layer"] == 2) & (rows["step"] == rows["step"].max())].set_index("statistic")
+    assert row["median"]["activation_q98"] == np.median(chosen["activation_q98"])
+    assert row["band"]["activation_std"] == np.median(chosen["activation_mean"])

@@ -33,16 +33,18 @@ def values(axis: Any) -> list[Any]:
 
 
 def reduced(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the study with two seeds, one epoch and, if trained, shallow networks."""
-    training = {**content["training"], "epochs": min(content["training"]["epochs"], 1)}
+    """Return the study with fewer seeds, examples, epochs and probes; trained networks shallow."""
     blocks = []
     for block in values(content["grid"]):
-        small = {**block, "seeds": 2, "epochs": min(block.get("epochs", training["epochs"]), 1)}
+        epochs = block.get("epochs", content["training"].get("epochs"))
+        small = {**block, "seeds": 2, "epochs": min(epochs, 1)}
+        if block["dataset"] == "digits":
+            small["dataset"] = {"name": "digits", "test_fraction": 0.8}
         if small["epochs"]:
             depths = values(block["depth"])
             small["depth"] = [d for d in depths if d <= DEEPEST] or [min(depths)]
         blocks.append(small)
-    return {**content, "training": training, "grid": blocks}
+    return {**content, "grid": blocks, "probes": min(content["probes"], 2)}
 
 
 def train(study: Study, root: Path) -> None:

@@ -15,6 +15,7 @@ from gradprop.figures.data import StudyTables
 from gradprop.spec import Study
 from gradprop.studies import (
     descent,
+    glorot2010,
     he2015,
     initializers,
     mechanism,
@@ -33,6 +34,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "initializers": initializers.numbers,
     "propagation": propagation.numbers,
     "trainability": trainability.numbers,
+    "glorot2010": glorot2010.numbers,
     "orthogonal": orthogonal.numbers,
     "he2015": he2015.numbers,
     "poole2016": poole2016.numbers,
@@ -45,6 +47,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "initializers": initializers.CLAIMS,
     "propagation": propagation.CLAIMS,
     "trainability": trainability.CLAIMS,
+    "glorot2010": glorot2010.CLAIMS,
     "orthogonal": orthogonal.CLAIMS,
     "he2015": he2015.CLAIMS,
     "poole2016": poole2016.CLAIMS,
