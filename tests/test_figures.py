@@ -195,6 +195,21 @@ def test_theory_is_drawn_over_the_measurement(tmp_path: Path) -> None:
     plt.close(drawn)
 
 
+def test_a_residual_is_what_was_measured_less_what_is_expected(tmp_path: Path) -> None:
+    block = {"width": 128, "depth": 3, "epochs": 0, "activation": "relu", "seeds": 4}
+    study = make_study(tmp_path, {**block, "initializer": "he_normal"}, kinds=["theory"])
+    kind, options = KINDS["layer_profile"], study.figures["theory"]
+    tables = StudyTables(study, tmp_path / "small")
+    rows = kind.prepare(tables, options)
+    residual = kind.prepare(tables, {**options, "residual": True})
+    for column in ("median", "low", "high"):
+        np.testing.assert_allclose(residual[column], rows[column] - rows["predicted"])
+    np.testing.assert_array_equal(residual["predicted"], 0.0)
+    np.testing.assert_array_equal(residual["predicted_sd"], rows["predicted_sd"])
+    assert "less what theory expects" in kind.describe(residual, {**options, "residual": True})
+    plt.close(kind.draw(residual, {**options, "residual": True}))
+
+
 def test_nothing_is_predicted_of_constant_kernels(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"initializer": "zeros"}, kinds=["theory"])
     kind, options = KINDS["layer_profile"], study.figures["theory"]
