@@ -12,7 +12,7 @@ import yaml
 
 from gradprop import claims, diagnosis, figures, grid, jobs, studies
 from gradprop.datasets import write
-from gradprop.figures.data import StudyTables
+from gradprop.figures import StudyTables
 from gradprop.report import write_report
 from gradprop.spec import Study
 

@@ -79,11 +79,11 @@ def _against_gaussian(tables: StudyTables) -> Iterator[Evidence]:
             [part[DEEP_LAYER - 1] for part in analysis.relative_variance(by_weights[name][1])]
             for name in (ORTHOGONAL, GAUSSIAN)
         ]
-        (estimate, low, high), (reference, least, most) = parts
+        (estimate, low, high), (reference, least, most) = np.array(parts)
         networks = len(by_weights[ORTHOGONAL][1])
-        yield Evidence(
-            f"width {width}", math.nan, estimate / reference, low / most, high / least, networks
-        )
+        with np.errstate(divide="ignore", invalid="ignore"):  # two networks, drawn twice the same
+            ratio, lowest, highest = estimate / reference, low / most, high / least
+        yield Evidence(f"width {width}", math.nan, ratio, lowest, highest, networks)
 
 
 def _growth(tables: StudyTables) -> Iterator[Evidence]:
@@ -92,7 +92,8 @@ def _growth(tables: StudyTables) -> Iterator[Evidence]:
         cell, squares = by_weights[ORTHOGONAL]
         layers = np.arange(FIRST_LAYER, cell.depth + 1)
         resampled = analysis.resampled_relative_variances(squares[:, FIRST_LAYER - 1 :])
-        slopes = np.polyfit(np.log(layers), np.log(resampled).T, 1)[0]
+        positive = resampled[(resampled > 0).all(axis=1)]
+        slopes = np.polyfit(np.log(layers), np.log(positive).T, 1)[0]
         low, high = np.quantile(slopes[1:], [0.05, 0.95])
         yield Evidence(f"width {width}", math.nan, slopes[0], low, high, len(squares))
 
