@@ -306,7 +306,8 @@ def claims_table(results: Sequence[Result]) -> Table:
         id="claims-table",
         caption=(
             "Every claim with its source, the number that it predicts, what was measured (mean "
-            "over networks with its 90 % interval), and the criterion that was fixed before. "
+            "over networks with the interval it is judged by: 90 %, and wider where a claim has "
+            "several cases, after Holm), and the criterion that was fixed before. "
             "“Not supported” means that the interval does not meet the criterion: the "
             "claim may be wrong, or the networks too few or too small to tell."
         ),
@@ -334,7 +335,7 @@ def _claim_row(result: Result) -> list[Text]:
     where = f"{result.case} ({plural(result.networks, 'network', 'networks')})"
     return [
         below.format(result.verdict, result.reason) if result.reason else result.verdict,
-        below.format(result.statement, result.source),
+        below.format(" ".join(filter(None, (result.statement, result.note))), result.source),
         where if result.networks else result.case,
         below.format(result.formula, unit.strip()),
         DASH if result.predicted is None else sig(result.predicted),

@@ -31,6 +31,8 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "mechanism": mechanism.numbers,
     "descent": descent.numbers,
     "initializers": initializers.numbers,
+    "propagation": propagation.numbers,
+    "trainability": trainability.numbers,
     "orthogonal": orthogonal.numbers,
     "he2015": he2015.numbers,
     "poole2016": poole2016.numbers,
