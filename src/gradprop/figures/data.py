@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from gradprop import tables
 from gradprop.errors import GradpropError
 from gradprop.grid import select
+from gradprop.measurements import measured
 from gradprop.spec import Study
 
 Options = Mapping[str, Any]
@@ -73,6 +74,13 @@ class StudyTables:
     def layers(self) -> pd.DataFrame:
         """Table ``layers``."""
         return tables.read(self._results, "layers", self.study)
+
+    @cached_property
+    def spectra(self) -> pd.DataFrame:
+        """Table ``spectra``; empty if the study does not measure it."""
+        if not any("spectra" in measured(cell.measurements) for cell in self.study.cells):
+            return pd.DataFrame()
+        return tables.read(self._results, "spectra", self.study)
 
     def select(self, options: Options) -> pd.DataFrame:
         """Return the rows of ``cells`` that the option ``select`` keeps."""

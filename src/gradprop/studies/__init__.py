@@ -19,6 +19,7 @@ from gradprop.studies import (
     initializers,
     mechanism,
     orthogonal,
+    pennington2017,
     propagation,
     schoenholz2017,
     trainability,
@@ -33,6 +34,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "orthogonal": orthogonal.numbers,
     "he2015": he2015.numbers,
     "schoenholz2017": schoenholz2017.numbers,
+    "pennington2017": pennington2017.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
@@ -44,6 +46,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "orthogonal": orthogonal.CLAIMS,
     "he2015": he2015.CLAIMS,
     "schoenholz2017": schoenholz2017.CLAIMS,
+    "pennington2017": pennington2017.CLAIMS,
 }
 
 
