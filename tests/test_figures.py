@@ -43,6 +43,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "map_iteration": {"statistic": "preactivation_log10_mean_square"},
     "depth_scales": {},
     "trainability_map": {"statistic": "final_train_accuracy"},
+    "singular_values": {**GROUPS},
+    "spectral_variance": {"columns": "activation", "hue": "initializer"},
 }
 THEORY = {
     "kind": "layer_profile",
@@ -148,7 +150,8 @@ def test_every_kind_draws_degenerate_studies(
 ) -> None:
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
     every = [*OPTIONS, "theory"]
-    study = make_study(tmp_path, DEGENERATE[name], kinds=every)
+    spectra = [{"name": "spectra", "matrix": "hidden_jacobian"}]
+    study = make_study(tmp_path, DEGENERATE[name], kinds=every, measurements=spectra)
     assert draw_study(study, tmp_path / "small", tmp_path / "reports") == every
     for figure in every:
         assert (tmp_path / f"reports/figures/small/{figure}.svg").stat().st_size > 1000
