@@ -263,7 +263,7 @@ def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
             axes.set(xscale="log", yscale="log")
         layers = sorted(rows["layers"].unique())
         axes.set_xticks(layers, [str(number) for number in layers])
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
     handles = [
         *line_handles(rows[hue], colours, dashes),
         Line2D([], [], label="theory", **THEORY_LINE),
