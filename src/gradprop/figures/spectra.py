@@ -24,8 +24,9 @@ MATRIX = "hidden_jacobian"
 CONFIDENCE = 0.90
 # Smaller singular values than this are left out of the drawing, not of the numbers.
 SMALLEST = 1e-4
-# Of the grid on which the law of singular values is integrated.
-LAW_POINTS, LAW_DECADES = 4000, 30
+# Of the grid on which the law of singular values is integrated. A fraction of about
+# s^(2 / (L + 1)) is smaller than s: 1.5 decades a factor hold all but a thousandth.
+LAW_POINTS, LAW_DECADES = 4000, 1.5
 
 
 class Law(NamedTuple):
@@ -60,7 +61,7 @@ class Law(NamedTuple):
         if self.ensemble == "orthogonal":
             return np.full(ranks.shape, scale)
         edge = 0.5 * math.log10(theory.linear_gaussian_edge(self.layers))
-        log10_s = np.linspace(edge, edge - LAW_DECADES, LAW_POINTS)
+        log10_s = np.linspace(edge, edge - LAW_DECADES * (self.layers + 1), LAW_POINTS)
         s = 10.0**log10_s
         weight = theory.linear_gaussian_singular_density(s, self.layers) * s * math.log(10)
         steps = 0.5 * (weight[1:] + weight[:-1]) * -np.diff(log10_s)
@@ -145,13 +146,16 @@ def prepare_singular_values(tables: StudyTables, options: Options) -> pd.DataFra
     rows = rows.assign(rank=(rows["index"] - 0.5) / count, log10_singular_value=values)
     table = analysis.quartiles(rows, [*groups(options), "rank"], "log10_singular_value")
     cells = {cell.id: cell for cell in tables.study.cells}
+    laws = {
+        key: common_law(cells, part["cell"])
+        for key, part in rows.groupby(groups(options), sort=False)
+    }
     parts = []
-    for key, part in rows.groupby(groups(options), sort=False):
-        found = table[(table[groups(options)] == key).all(axis=1)]
-        shared = common_law(cells, part["cell"])
-        ranks = found["rank"].to_numpy(np.float64)
+    for key, line in table.groupby(groups(options), sort=False):
+        shared = laws[key]
+        ranks = line["rank"].to_numpy(np.float64)
         predicted = shared.log10_quantiles(ranks) if shared else np.nan
-        parts.append(found.assign(predicted=predicted))
+        parts.append(line.assign(predicted=predicted))
     table = pd.concat(parts, ignore_index=True)
     return table[table["seeds"] > table["zero"] + table["lost"]]
 
@@ -190,11 +194,11 @@ def describe_singular_values(rows: pd.DataFrame, options: Options) -> str:
     """Give the largest and the middle singular value of every line."""
     parts = []
     for key, line in rows.groupby(groups(options), sort=False):
-        middle = line.iloc[int(np.argmin((line["rank"] - 0.5).abs()))]
-        largest = line["median"].iloc[int(np.argmin(line["rank"]))]
+        ranks, medians = (line[name].to_numpy(np.float64) for name in ("rank", "median"))
+        middle = np.abs(ranks - 0.5).argmin()
         parts.append(
-            f"{', '.join(map(str, key))}: 10^{largest:.2f} the largest, 10^{middle['median']:.2f} "
-            f"at a fraction of {middle['rank']:.2f}"
+            f"{', '.join(map(str, key))}: 10^{medians[0]:.2f} the largest, "
+            f"10^{medians[middle]:.2f} at a fraction of {ranks[middle]:.2f}"
         )
     return (
         "Singular values on a logarithmic axis against the fraction of larger ones, median and "
@@ -259,7 +263,7 @@ def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
             axes.set(xscale="log", yscale="log")
         layers = sorted(rows["layers"].unique())
         axes.set_xticks(layers, [str(number) for number in layers])
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
     handles = [
         *line_handles(rows[hue], colours, dashes),
         Line2D([], [], label="theory", **THEORY_LINE),
