@@ -35,9 +35,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "update_ratio": {"hue": "initializer"},
     "fluctuations": {"statistic": "preactivation_log10_mean_square", **GROUPS},
     "phase_diagram": {},
+    "layer_curves": {
+        "statistic": ["activation_q98", "activation_std"],
+        "band": "activation_mean",
+        "rows": "initializer",
+    },
     "map_iteration": {"statistic": "preactivation_log10_mean_square"},
     "depth_scales": {},
     "trainability_map": {"statistic": "final_train_accuracy"},
+    "singular_values": {**GROUPS},
+    "spectral_variance": {"columns": "activation", "hue": "initializer"},
 }
 THEORY = {
     "kind": "layer_profile",
@@ -143,7 +150,8 @@ def test_every_kind_draws_degenerate_studies(
 ) -> None:
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
     every = [*OPTIONS, "theory"]
-    study = make_study(tmp_path, DEGENERATE[name], kinds=every)
+    spectra = [{"name": "spectra", "matrix": "hidden_jacobian"}]
+    study = make_study(tmp_path, DEGENERATE[name], kinds=every, measurements=spectra)
     assert draw_study(study, tmp_path / "small", tmp_path / "reports") == every
     for figure in every:
         assert (tmp_path / f"reports/figures/small/{figure}.svg").stat().st_size > 1000
@@ -307,3 +315,15 @@ def test_the_iteration_of_a_map_starts_at_the_first_layer(tmp_path: Path) -> Non
         if statistic == "preactivation_log10_mean_square":
             image = theory.length_map("tanh", curve["value"].iloc[7], 1.0, 0.09)
             assert curve["next"].iloc[7] == image
+
+
+def test_layer_curves_are_medians_over_seeds_of_hidden_layers(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"initializer": "he_normal", "depth": 3}, kinds=["layer_curves"])
+    options = study.figures["layer_curves"]
+    rows = KINDS["layer_curves"].prepare(StudyTables(study, tmp_path / "small"), options)
+    assert sorted(rows["layer"].unique()) == [1, 2, 3]
+    layers = tables.read(tmp_path / "small", "layers", study)
+    chosen = layers[(layers["layer"] == 2) & (layers["step"] == layers["step"].max())]
+    row = rows[(rows["layer"] == 2) & (rows["step"] == rows["step"].max())].set_index("statistic")
+    assert row["median"]["activation_q98"] == np.median(chosen["activation_q98"])
+    assert row["band"]["activation_std"] == np.median(chosen["activation_mean"])

@@ -21,7 +21,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from gradprop import claims, config, files, tables
+from gradprop import claims, config, diagnosis, files, tables
 from gradprop import studies as prose
 from gradprop.claims import Result
 from gradprop.errors import GradpropError
@@ -403,6 +403,56 @@ def _ranks(values: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series(pd.factorize(values)[0], index=values.index, name=values.name)
 
 
+def verdict_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) -> Table:
+    """Return how many networks of a study have which verdict, by initializer and depth.
+
+    Parameters
+    ----------
+    chapter_id
+        Of the study's chapter.
+    study
+        The study.
+    cells
+        Its ``cells`` table.
+    path
+        The file of verdicts that `gradprop.diagnosis.write` made.
+    """
+    judged = pd.read_csv(path, dtype={"cell": str})
+    numbers = diagnosis.counts(cells, judged, ["initializer", "depth"])
+    numbers = numbers.sort_values("depth", kind="stable")
+    order = list(dict.fromkeys(cells["initializer"]))
+    numbers = numbers.sort_values("initializer", key=lambda c: c.map(order.index), kind="stable")
+    rows: dict[tuple[str, int], list[list[int]]] = {}
+    for initializer, depth, _, *found in numbers.itertuples(index=False, name=None):
+        rows.setdefault((initializer, depth), []).append(found)
+    return Table(
+        id=f"verdicts-{chapter_id}",
+        caption=(
+            "How many networks have which verdict on the back-propagated signal of their hidden "
+            "layers: more than two decades lost (vanishing) or won (exploding) on the way from "
+            "the last hidden layer to the first, exactly zero in some layer (dead), or not finite "
+            "(diverged). Of trained networks at the start → at the end."
+        ),
+        columns=[
+            ("Initializer", False),
+            ("Depth", True),
+            *((name.capitalize(), True) for name in diagnosis.VERDICTS),
+        ],
+        rows=[
+            [
+                _named(initializer, study.names),
+                count(depth),
+                *(
+                    " → ".join(map(count, numbers)) if any(numbers) else DASH
+                    for numbers in zip(*probes, strict=True)
+                ),
+            ]
+            for (initializer, depth), probes in rows.items()
+        ],
+        keys=2,
+    )
+
+
 def _results_table(study: Study, cells: pd.DataFrame, summary: pd.DataFrame) -> Table:
     keys = [name for name in summary.columns if name in PARAMETERS]
     columns = [(_label(key), pd.api.types.is_any_real_numeric_dtype(summary[key])) for key in keys]
@@ -763,7 +813,11 @@ def write_report(
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         chapters=chapters,
         results=[
-            (_results_table(chapter.study, chapter.cells, summary), _csv_uri(summary))
+            (
+                _results_table(chapter.study, chapter.cells, summary),
+                _csv_uri(summary),
+                _verdicts(chapter, reports),
+            )
             for chapter, summary in zip(chapters, summaries, strict=True)
         ],
         totals=_totals(chapters),
@@ -776,6 +830,13 @@ def write_report(
         target=_example_target(chapters, reports),
     )
     files.write_text(reports / name, html)
+
+
+def _verdicts(chapter: Chapter, reports: Path) -> Table:
+    path = reports / "claims" / f"{chapter.study.name}-verdicts.csv"
+    if not path.exists():
+        raise ReportError(f"{path}: no such file; to make it: {COMMAND} {path}")
+    return verdict_table(chapter.id, chapter.study, chapter.cells, path)
 
 
 def _environment() -> jinja2.Environment:

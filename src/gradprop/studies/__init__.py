@@ -15,10 +15,12 @@ from gradprop.figures.data import StudyTables
 from gradprop.spec import Study
 from gradprop.studies import (
     descent,
+    glorot2010,
     he2015,
     initializers,
     mechanism,
     orthogonal,
+    pennington2017,
     poole2016,
     propagation,
     schoenholz2017,
@@ -33,10 +35,12 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "initializers": initializers.numbers,
     "propagation": propagation.numbers,
     "trainability": trainability.numbers,
+    "glorot2010": glorot2010.numbers,
     "orthogonal": orthogonal.numbers,
     "he2015": he2015.numbers,
     "poole2016": poole2016.numbers,
     "schoenholz2017": schoenholz2017.numbers,
+    "pennington2017": pennington2017.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
@@ -45,10 +49,12 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "initializers": initializers.CLAIMS,
     "propagation": propagation.CLAIMS,
     "trainability": trainability.CLAIMS,
+    "glorot2010": glorot2010.CLAIMS,
     "orthogonal": orthogonal.CLAIMS,
     "he2015": he2015.CLAIMS,
     "poole2016": poole2016.CLAIMS,
     "schoenholz2017": schoenholz2017.CLAIMS,
+    "pennington2017": pennington2017.CLAIMS,
 }
 
 

@@ -90,7 +90,7 @@ def _against_gaussian(tables: StudyTables) -> Iterator[Evidence]:
         ) -> tuple[float, float]:
             _, low, high = _fluctuation(squares, confidence)
             _, least, most = _fluctuation(reference, confidence)
-            with np.errstate(divide="ignore", invalid="ignore"):  # two networks: bounds of 0
+            with np.errstate(divide="ignore"):  # two networks: a resample has one of them twice
                 return float(low / most), float(high / least)
 
         ratio = float(_fluctuation(squares)[0] / _fluctuation(reference)[0])
@@ -103,8 +103,8 @@ def _growth(tables: StudyTables) -> Iterator[Evidence]:
         cell, squares = by_weights[ORTHOGONAL]
         layers = np.arange(FIRST_LAYER, cell.depth + 1)
         resampled = analysis.resampled_relative_variances(squares[:, FIRST_LAYER - 1 :])
-        with np.errstate(divide="ignore", invalid="ignore"):  # two networks: resamples of one
-            slopes = np.polyfit(np.log(layers), np.log(resampled).T, 1)[0]
+        positive = resampled[(resampled > 0).all(axis=1)]
+        slopes = np.polyfit(np.log(layers), np.log(positive).T, 1)[0]
 
         def interval(confidence: float, slopes: Float64 = slopes) -> tuple[float, float]:
             low, high = np.quantile(slopes[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
