@@ -44,7 +44,7 @@ def reduced(content: dict[str, Any]) -> dict[str, Any]:
             depths = values(block["depth"])
             small["depth"] = [d for d in depths if d <= DEEPEST] or [min(depths)]
         blocks.append(small)
-    return {**content, "grid": blocks, "probes": min(content["probes"], 2)}
+    return {**content, "grid": blocks, "probes": min(content.get("probes", 10), 2)}
 
 
 def train(study: Study, root: Path) -> None:
