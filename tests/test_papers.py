@@ -37,7 +37,7 @@ def reduced(content: dict[str, Any]) -> dict[str, Any]:
     blocks = []
     for block in values(content["grid"]):
         epochs = block.get("epochs", content["training"].get("epochs"))
-        small = {**block, "seeds": 2, "epochs": min(epochs, 1)}
+        small = {**block, "seeds": 2 if epochs else 8, "epochs": min(epochs, 1)}
         if block["dataset"] == "digits":
             small["dataset"] = {"name": "digits", "test_fraction": 0.8}
         if small["epochs"]:
