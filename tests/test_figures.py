@@ -43,6 +43,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "map_iteration": {"statistic": "preactivation_log10_mean_square"},
     "depth_scales": {},
     "trainability_map": {"statistic": "final_train_accuracy"},
+    "singular_values": {**GROUPS},
+    "spectral_variance": {"columns": "activation", "hue": "initializer"},
 }
 THEORY = {
     "kind": "layer_profile",
@@ -148,7 +150,8 @@ def test_every_kind_draws_degenerate_studies(
 ) -> None:
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
     every = [*OPTIONS, "theory"]
-    study = make_study(tmp_path, DEGENERATE[name], kinds=every)
+    spectra = [{"name": "spectra", "matrix": "hidden_jacobian"}]
+    study = make_study(tmp_path, DEGENERATE[name], kinds=every, measurements=spectra)
     assert draw_study(study, tmp_path / "small", tmp_path / "reports") == every
     for figure in every:
         assert (tmp_path / f"reports/figures/small/{figure}.svg").stat().st_size > 1000
@@ -193,6 +196,21 @@ def test_theory_is_drawn_over_the_measurement(tmp_path: Path) -> None:
     shown = [line for line in black if np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any()]
     assert len(shown) == 2  # he_normal, one in each panel
     plt.close(drawn)
+
+
+def test_a_residual_is_what_was_measured_less_what_is_expected(tmp_path: Path) -> None:
+    block = {"width": 128, "depth": 3, "epochs": 0, "activation": "relu", "seeds": 4}
+    study = make_study(tmp_path, {**block, "initializer": "he_normal"}, kinds=["theory"])
+    kind, options = KINDS["layer_profile"], study.figures["theory"]
+    tables = StudyTables(study, tmp_path / "small")
+    rows = kind.prepare(tables, options)
+    residual = kind.prepare(tables, {**options, "residual": True})
+    for column in ("median", "low", "high"):
+        np.testing.assert_allclose(residual[column], rows[column] - rows["predicted"])
+    np.testing.assert_array_equal(residual["predicted"], 0.0)
+    np.testing.assert_array_equal(residual["predicted_sd"], rows["predicted_sd"])
+    assert "less what theory expects" in kind.describe(residual, {**options, "residual": True})
+    plt.close(kind.draw(residual, {**options, "residual": True}))
 
 
 def test_nothing_is_predicted_of_constant_kernels(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gradprop import claims, figures, grid, jobs, studies
+from gradprop import claims, diagnosis, figures, grid, jobs, studies
 from gradprop.datasets import write
-from gradprop.figures import StudyTables
+from gradprop.figures.data import StudyTables
 from gradprop.report import write_report
 from gradprop.spec import Study
 
@@ -68,9 +68,11 @@ def test_a_reduced_study_gives_its_chapter(
         source = reports / f"figures/{name}/{figure}.svg"
         for ending in ("pdf", "png"):
             source.with_suffix(f".{ending}").write_bytes(source.read_bytes())
-    verdicts = studies.judge(StudyTables(study, results / name))
+    tables = StudyTables(study, results / name)
+    verdicts = studies.judge(tables)
     assert {verdict.id for verdict in verdicts} == {claim.id for claim in studies.CLAIMS[name]}
     claims.write(verdicts, reports / f"claims/{name}.json")
+    diagnosis.write(tables.cells, tables.layers, reports / f"claims/{name}.json")
     write_report([study], results, reports, "Papers", "papers.html")
     page = (reports / "papers.html").read_text(encoding="utf-8")
     assert "It is left out" not in page

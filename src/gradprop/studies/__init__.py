@@ -20,6 +20,7 @@ from gradprop.studies import (
     initializers,
     mechanism,
     orthogonal,
+    pennington2017,
     poole2016,
     propagation,
     schoenholz2017,
@@ -32,11 +33,14 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "mechanism": mechanism.numbers,
     "descent": descent.numbers,
     "initializers": initializers.numbers,
+    "propagation": propagation.numbers,
+    "trainability": trainability.numbers,
     "glorot2010": glorot2010.numbers,
     "orthogonal": orthogonal.numbers,
     "he2015": he2015.numbers,
     "poole2016": poole2016.numbers,
     "schoenholz2017": schoenholz2017.numbers,
+    "pennington2017": pennington2017.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
@@ -50,6 +54,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "he2015": he2015.CLAIMS,
     "poole2016": poole2016.CLAIMS,
     "schoenholz2017": schoenholz2017.CLAIMS,
+    "pennington2017": pennington2017.CLAIMS,
 }
 
 

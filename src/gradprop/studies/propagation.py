@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -169,13 +170,16 @@ def _early_layers(tables: StudyTables) -> Iterator[Evidence]:
         )
 
 
-def _growth_of_single_examples(tables: StudyTables) -> Iterator[tuple[Cell, pd.DataFrame]]:
+def _growth_of_single_examples(
+    tables: StudyTables, gaussian: bool = False
+) -> Iterator[tuple[Cell, pd.DataFrame]]:
     """Yield, by initializer, what ln mean z^2 of one example gains from layer to layer.
 
     In a relu network the gains of different layers are independent, and for Gaussian weights
     their law is exact at every width. One row a network, depth - 1 columns.
     """
     cells = [c for c in tables.study.cells if c.batch_size == 1 and c.activation == "relu"]
+    cells = [c for c in cells if not gaussian or c.initializer.name == "variance_scaling"]
     start = tables.layers[tables.layers["step"] == 0].set_index(["cell", "layer"])
     for label in dict.fromkeys(cell.initializer.label for cell in cells):
         chosen = [cell for cell in cells if cell.initializer.label == label]
@@ -184,28 +188,26 @@ def _growth_of_single_examples(tables: StudyTables) -> Iterator[tuple[Cell, pd.D
         yield chosen[0], lengths.diff(axis=1).iloc[:, 1:]
 
 
-def _typical_rate(tables: StudyTables) -> Iterator[Evidence]:
-    for cell, growth in _growth_of_single_examples(tables):
+def _typical_rate(tables: StudyTables, gaussian: bool = False) -> Iterator[Evidence]:
+    for cell, growth in _growth_of_single_examples(tables, gaussian):
         drift = theory.log_growth_mean(cell.width, _sigma_w2(cell), "relu")
         yield from_seeds(f"relu, {cell.initializer.label}", growth.mean(axis=1), drift)
 
 
 def _spread(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the variance over networks of the growth over all layers with the exact one."""
-    for cell, growth in _growth_of_single_examples(tables):
-        if cell.initializer.name == "variance_scaling":  # Gaussian
-            exact = growth.shape[1] * theory.log_growth_variance(cell.width, "relu")
-            yield from_variance(f"relu, {cell.initializer.label}", growth.sum(axis=1), exact)
+    for cell, growth in _growth_of_single_examples(tables, gaussian=True):
+        exact = growth.shape[1] * theory.log_growth_variance(cell.width, "relu")
+        yield from_variance(f"relu, {cell.initializer.label}", growth.sum(axis=1), exact)
 
 
 def _spread_per_layer(tables: StudyTables) -> Iterator[Evidence]:
     """Compare squared deviations from the exact drift, a mean over layers a network."""
-    for cell, growth in _growth_of_single_examples(tables):
-        if cell.initializer.name == "variance_scaling":
-            drift = theory.log_growth_mean(cell.width, _sigma_w2(cell), "relu")
-            squares = ((growth - drift) ** 2).mean(axis=1)
-            exact = theory.log_growth_variance(cell.width, "relu")
-            yield from_seeds(f"relu, {cell.initializer.label}", squares / exact, 1.0)
+    for cell, growth in _growth_of_single_examples(tables, gaussian=True):
+        drift = theory.log_growth_mean(cell.width, _sigma_w2(cell), "relu")
+        squares = ((growth - drift) ** 2).mean(axis=1)
+        exact = theory.log_growth_variance(cell.width, "relu")
+        yield from_seeds(f"relu, {cell.initializer.label}", squares / exact, 1.0)
 
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
@@ -216,37 +218,28 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "depth": max(cell.depth for cell in tables.study.cells),
     }
     rates = list(_signal_rates("tanh", use_bias=True)(tables))
-    if rates:
-        found["tanh_error"] = max(abs(r.measured - r.predicted) for r in rates) / DECADE
-        found["tanh_fastest"] = max(r.measured for r in rates) / DECADE
-        found["tanh_slowest"] = min(r.measured for r in rates) / DECADE
-    measures = {
-        "signal": ("signal_log10_rms", DECADE),
-        "gradient": ("gradient_log10_rms", DECADE),
-    }
-    for kind, (column, unit) in measures.items():
+    measured = np.array([rate.measured for rate in rates] or [math.nan]) / DECADE
+    predicted = np.array([rate.predicted for rate in rates] or [math.nan]) / DECADE
+    found["tanh_error"] = float(np.abs(measured - predicted).max())
+    found["tanh_slowest"], found["tanh_fastest"] = float(measured.min()), float(measured.max())
+    for kind in ("signal", "gradient"):
         for activation, start in (
             ("relu", "glorot_normal"),
             ("tanh", "standard_heuristic"),
             ("sigmoid", "glorot_normal"),
         ):
-            measure = _slopes_over_layers(column, activation, lambda _: math.nan, unit=unit)
+            measure = _slopes_over_layers(
+                f"{kind}_log10_rms", activation, lambda _: math.nan, unit=DECADE
+            )
             rows = {row.case: row.measured for row in measure(tables)}
             found[f"{activation}_{kind}"] = rows.get(f"{activation}, {start}", math.nan)
-    for name, source in (
+    single = (
         ("exponent", _power_law),
-        ("drift", _typical_rate),
+        ("drift", partial(_typical_rate, gaussian=True)),
         ("spread", _spread),
-    ):
-        evidence = {row.case: row for row in source(tables)}
-        row = next(
-            (
-                e
-                for case, e in evidence.items()
-                if "glorot_normal" not in case or name == "exponent"
-            ),
-            None,
-        )
+    )
+    for name, evidence in single:
+        row = next(iter(evidence(tables)), None)
         found[name] = row.measured if row else math.nan
         found[f"{name}_predicted"] = row.predicted if row else math.nan
     return found
