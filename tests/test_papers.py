@@ -37,14 +37,14 @@ def reduced(content: dict[str, Any]) -> dict[str, Any]:
     blocks = []
     for block in values(content["grid"]):
         epochs = block.get("epochs", content["training"].get("epochs"))
-        small = {**block, "seeds": 2, "epochs": min(epochs, 1)}
+        small = {**block, "seeds": 2 if epochs else 8, "epochs": min(epochs, 1)}
         if block["dataset"] == "digits":
             small["dataset"] = {"name": "digits", "test_fraction": 0.8}
         if small["epochs"]:
             depths = values(block["depth"])
             small["depth"] = [d for d in depths if d <= DEEPEST] or [min(depths)]
         blocks.append(small)
-    return {**content, "grid": blocks, "probes": min(content["probes"], 2)}
+    return {**content, "grid": blocks, "probes": min(content.get("probes", 10), 2)}
 
 
 def train(study: Study, root: Path) -> None:
