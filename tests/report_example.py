@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gradprop import claims
+from gradprop import claims, diagnosis
 from gradprop.grid import shards
 from gradprop.spec import Cell, Component, Study
 
@@ -76,6 +76,18 @@ def cells_table(study: Study) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def layers_table(study: Study) -> pd.DataFrame:
+    """Return signals that lose a decade a layer at the start and are even after training."""
+    return pd.DataFrame(
+        [
+            {"cell": cell.id, "step": step, "layer": layer, "signal_log10_rms": slope * layer}
+            for cell in study.cells
+            for step, slope in [(0, 1.0), *([(9, 0.0)] if cell.epochs else [])]
+            for layer in range(1, cell.depth + 2)
+        ]
+    )
 
 
 def runs_table(study: Study) -> pd.DataFrame:
@@ -148,5 +160,7 @@ def write_tree(root: Path, *studies: Study) -> tuple[Path, Path]:
     for study in studies:
         write_results(study, root / "results")
         write_figures(study, root / "reports")
-        claims.write([], root / "reports/claims" / f"{study.name}.json")
+        path = root / "reports/claims" / f"{study.name}.json"
+        claims.write([], path)
+        diagnosis.write(cells_table(study), layers_table(study), path)
     return root / "results", root / "reports"

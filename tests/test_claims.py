@@ -19,7 +19,7 @@ from gradprop import claims, cli, initializers, studies, training
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.datasets import Dataset
 from gradprop.spec import Cell, Component, Stack
-from gradprop.studies import mechanism, propagation
+from gradprop.studies import mechanism, propagation, trainability
 from tests.reference import make_cell
 
 
@@ -194,16 +194,19 @@ def tables_of(cells: list[Cell], dataset: Dataset) -> Any:
     watch = training.Stopwatch()
     (result,) = training.train([Stack(tuple(cells))], dataset, watch, "test")
     study = SimpleNamespace(name="propagation", cells=tuple(cells), names={})
-    return SimpleNamespace(study=study, cells=result.cells, layers=result.layers)
+    return SimpleNamespace(
+        study=study, cells=result.cells, layers=result.layers, steps=result.steps
+    )
 
 
-def relu_cells(initializer: Any, count: int = 60) -> list[Cell]:
+def relu_cells(initializer: Any, count: int = 60, **parameters: Any) -> list[Cell]:
     shape = {"depth": 30, "width": 100, "activation": "relu", "epochs": 0, "use_bias": False}
+    shape |= parameters
     return [make_cell(initializer=initializer, seed=n, **shape) for n in range(count)]
 
 
 def verdicts(claim_id: str, tables: Any) -> dict[str, str]:
-    (claim,) = [c for c in propagation.CLAIMS if c.id == claim_id]
+    (claim,) = [c for items in studies.CLAIMS.values() for c in items if c.id == claim_id]
     return {row.case: row.verdict for row in claims.judge(claim, tables)}
 
 
@@ -227,10 +230,13 @@ def test_he_is_balanced_and_a_forgotten_factor_two_is_found(blobs: Dataset) -> N
 def test_a_truncated_normal_without_correction_is_not_he(blobs: Dataset) -> None:
     """Cut at two standard deviations, a normal has 0.774 of its variance."""
     variance = stats.truncnorm(-2, 2).var()
-    cells = relu_cells({"name": "variance_scaling", "scale": 2 * variance})
-    tables = relabelled(cells, tables_of(cells, blobs), "he_normal")
-    assert verdicts("signal-rate-relu", tables) == {"relu, he_normal": claims.NOT_SUPPORTED}
-    assert verdicts("relu-typical-length", tables) == {"relu, he_normal": claims.NOT_SUPPORTED}
+    he = {"name": "variance_scaling", "scale": 2 * variance}
+    for claim, cells in (
+        ("signal-rate-relu", relu_cells(he)),
+        ("relu-typical-length", relu_cells(he, batch_size=1)),
+    ):
+        tables = relabelled(cells, tables_of(cells, blobs), "he_normal")
+        assert verdicts(claim, tables) == {"relu, he_normal": claims.NOT_SUPPORTED}
 
 
 def test_weight_gradients_do_not_pass_for_signals(blobs: Dataset) -> None:
@@ -245,14 +251,34 @@ def test_one_kernel_for_all_layers_is_found(
     blobs: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Layers that share their weights do not fluctuate as independent ones do."""
-    scaled = {"name": "variance_scaling", "scale": 2.0}
-    assert verdicts("relu-spread", tables_of(relu_cells(scaled), blobs)) == {
-        "relu, variance_scaling(scale=2.0)": claims.SUPPORTED
-    }
+    cells = relu_cells({"name": "variance_scaling", "scale": 2.0}, 300, batch_size=1, width=40)
+    case = "relu, variance_scaling(scale=2.0)"
+    tables = tables_of(cells, blobs)
+    for claim in ("relu-spread", "relu-spread-per-layer", "relu-typical-length"):
+        assert verdicts(claim, tables) == {case: claims.SUPPORTED}
     monkeypatch.setattr(initializers, "kernel_seed", lambda cell, layer: cell.seed)
-    shared = tables_of(relu_cells(scaled), blobs)
-    assert verdicts("relu-spread", shared) == {
-        "relu, variance_scaling(scale=2.0)": claims.NOT_SUPPORTED
+    assert verdicts("relu-spread", tables_of(cells, blobs)) == {case: claims.NOT_SUPPORTED}
+
+
+def test_weights_that_are_not_gaussian_fluctuate_otherwise(blobs: Dataset) -> None:
+    """In narrow networks the weights' own law tells: the kurtosis of a uniform is 9/5, not 3."""
+    shape = {"batch_size": 1, "width": 16, "depth": 10}
+    he = {"name": "uniform", "limit": math.sqrt(3 * 2 / 16)}
+    cells = relu_cells(he, count=300, **shape)
+    tables = relabelled(cells, tables_of(cells, blobs), {"name": "variance_scaling", "scale": 2.0})
+    (row,) = verdicts("relu-spread-per-layer", tables).values()
+    assert row == claims.NOT_SUPPORTED
+
+
+def test_early_layers_are_told_from_all_layers(blobs: Dataset) -> None:
+    cells = relu_cells("glorot_normal", 20)
+    sigmoid = [replace(cell, activation="sigmoid") for cell in cells]
+    found = [tables_of(group, blobs) for group in (cells, sigmoid)]
+    study = SimpleNamespace(name="propagation", cells=(*cells, *sigmoid), names={})
+    layers = pd.concat([tables.layers for tables in found])
+    assert verdicts("early-layers-above-all", SimpleNamespace(study=study, layers=layers)) == {
+        "relu, glorot_normal": claims.NOT_SUPPORTED,
+        "sigmoid, glorot_normal": claims.SUPPORTED,
     }
 
 
@@ -266,3 +292,100 @@ def test_slopes_of_a_table_by_hand() -> None:
     assert propagation._sigma_w2(
         replace(cell, initializer=Component("he_normal"))
     ) == pytest.approx(2)
+
+
+# ------------------------------------------------------------------------------ trained networks
+
+
+def one_example_a_step(initializer: Any) -> list[Cell]:
+    shape = {"depth": 3, "width": 9, "batch_size": 1, "epochs": 1, "learning_rate": 0.05}
+    return [make_cell(initializer=initializer, activation="tanh", seed=n, **shape) for n in (0, 1)]
+
+
+def test_constant_starts_stay_symmetric_and_random_ones_do_not(blobs: Dataset) -> None:
+    constant = {"name": "constant", "value": 0.1}
+    cells = one_example_a_step(constant)
+    tables, case = tables_of(cells, blobs), "tanh, constant"
+    assert verdicts("constant-start-keeps-symmetry", tables) == {case: claims.SUPPORTED}
+    assert verdicts("constant-start-learns-all-the-same", tables) == {case: claims.SUPPORTED}
+
+    cells = one_example_a_step("glorot_normal")
+    tables = relabelled(cells, tables_of(cells, blobs), constant)
+    assert verdicts("constant-start-keeps-symmetry", tables) == {case: claims.NOT_SUPPORTED}
+
+    tables = tables_of(one_example_a_step("zeros"), blobs)
+    assert verdicts("constant-start-keeps-symmetry", tables) == {"tanh, zeros": claims.SUPPORTED}
+    assert verdicts("constant-start-learns-all-the-same", tables) == {
+        "tanh, zeros": claims.NOT_SUPPORTED
+    }
+
+
+def race(steps: dict[tuple[str, int, float], Any]) -> Any:
+    """Return tables of relu networks with given steps to the target, by start, depth and rate.
+
+    The final loss is 1 over the steps to the target; without any, the network diverged if it
+    was given NaN, and is still where it started if it was given None.
+    """
+    cells, rows = [], []
+    for (start, depth, rate), taken in steps.items():
+        for seed in range(3):
+            shape = {"depth": depth, "activation": "relu", "learning_rate": rate, "seed": seed}
+            cells.append(make_cell(initializer=start, **shape))
+            arrived = taken is not None and not math.isnan(taken)
+            rows.append(
+                {"cell": cells[-1].id, **shape, "batch_size": cells[-1].batch_size}
+                | {"steps_to_target": taken * 2**seed if arrived else None}
+                | {"final_train_loss": 1 / taken if arrived else math.nan if taken else 2.0}
+                | {"final_train_accuracy": 0.5}
+            )
+    table = pd.DataFrame(rows)
+    study = SimpleNamespace(name="trainability", cells=tuple(cells), names={})
+    trained = pd.DataFrame({"cell": table["cell"], "step": 200, "train_loss": 2.0})
+    return SimpleNamespace(study=study, cells=table, steps=trained)
+
+
+def test_waiting_at_the_best_rates_by_hand() -> None:
+    tables = race(
+        {
+            ("he_normal", 5, 0.1): 10, ("he_normal", 5, 0.3): math.nan,
+            ("glorot_normal", 5, 0.1): 10, ("glorot_normal", 5, 0.3): 20,
+            ("he_normal", 10, 0.1): 10, ("glorot_normal", 10, 0.1): 40,
+            ("he_normal", 20, 0.1): 10, ("glorot_normal", 20, 0.1): None,
+        }
+    )  # fmt: skip
+    best = trainability.best_networks(tables, "sgd")
+    rates = best.groupby(["start", "depth"])["learning_rate"].first()
+    assert rates["he_normal", 5] == 0.1
+    assert rates["glorot_normal", 5] == 0.3
+    found = {row.case: row.measured for row in trainability._waits(tables)}
+    # 200 steps against 10, 20 and 40: at least 20, 10 and 5 times as long
+    assert found == pytest.approx(
+        {"relu, depth 5": 1, "relu, depth 10": 2, "relu, depth 20": math.log2(10)}
+    )
+    (growth,) = trainability._wait_grows(tables)
+    assert growth.measured == pytest.approx((math.log2(10) - 1) / 2)
+
+
+def test_first_gradients_of_half_the_identity_halve_with_every_layer(teacher: Dataset) -> None:
+    shape = {
+        "dataset": {"name": "linear_teacher", "dimension": 7, "outputs": 5},
+        "initializer": {"name": "identity", "gain": 0.5},
+        "activation": "linear",
+        "epochs": 0,
+    }
+    stacks = [
+        [make_cell(depth=depth, seed=seed, **shape) for seed in (0, 1, 2)] for depth in (8, 16, 24)
+    ]
+    parts = [tables_of(cells, teacher) for cells in stacks]
+    cells, layers, steps = (
+        pd.concat([getattr(part, name) for part in parts]) for name in ("cells", "layers", "steps")
+    )
+    tables = SimpleNamespace(
+        study=SimpleNamespace(name="descent"),
+        cells=cells.assign(initializer="vanishing (0.5)"),
+        layers=layers,
+        steps=steps,
+    )
+    assert set(verdicts("tiny-steps", tables).values()) == {claims.SUPPORTED}
+    tables.layers["gradient_log10_rms"] *= 1.25
+    assert set(verdicts("tiny-steps", tables).values()) == {claims.NOT_SUPPORTED}

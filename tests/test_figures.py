@@ -35,6 +35,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "update_ratio": {"hue": "initializer"},
     "fluctuations": {"statistic": "preactivation_log10_mean_square", **GROUPS},
     "phase_diagram": {},
+    "layer_curves": {
+        "statistic": ["activation_q98", "activation_std"],
+        "band": "activation_mean",
+        "rows": "initializer",
+    },
+    "map_iteration": {"statistic": "preactivation_log10_mean_square"},
     "depth_scales": {},
     "trainability_map": {"statistic": "final_train_accuracy"},
     "singular_values": {**GROUPS},
@@ -192,6 +198,21 @@ def test_theory_is_drawn_over_the_measurement(tmp_path: Path) -> None:
     plt.close(drawn)
 
 
+def test_a_residual_is_what_was_measured_less_what_is_expected(tmp_path: Path) -> None:
+    block = {"width": 128, "depth": 3, "epochs": 0, "activation": "relu", "seeds": 4}
+    study = make_study(tmp_path, {**block, "initializer": "he_normal"}, kinds=["theory"])
+    kind, options = KINDS["layer_profile"], study.figures["theory"]
+    tables = StudyTables(study, tmp_path / "small")
+    rows = kind.prepare(tables, options)
+    residual = kind.prepare(tables, {**options, "residual": True})
+    for column in ("median", "low", "high"):
+        np.testing.assert_allclose(residual[column], rows[column] - rows["predicted"])
+    np.testing.assert_array_equal(residual["predicted"], 0.0)
+    np.testing.assert_array_equal(residual["predicted_sd"], rows["predicted_sd"])
+    assert "less what theory expects" in kind.describe(residual, {**options, "residual": True})
+    plt.close(kind.draw(residual, {**options, "residual": True}))
+
+
 def test_nothing_is_predicted_of_constant_kernels(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"initializer": "zeros"}, kinds=["theory"])
     kind, options = KINDS["layer_profile"], study.figures["theory"]
@@ -270,3 +291,39 @@ def test_trainability_map_is_the_mean_over_seeds(tmp_path: Path) -> None:
     assert row["accuracy"].item() == pytest.approx(chosen["final_train_accuracy"].mean())
     assert row["xi_c"].item() == theory.mean_field_state("tanh", 3.0, 0.04).xi_c
     assert draw_study(study, tmp_path / "small", tmp_path / "reports") == ["trainability_map"]
+
+
+def test_the_iteration_of_a_map_starts_at_the_first_layer(tmp_path: Path) -> None:
+    block = {"width": 100, "depth": 6, "epochs": 0, "initializer": VARIANCES, "seeds": 8}
+    study = make_study(
+        tmp_path,
+        {**block, "bias_std": 0.3},
+        kinds=["map_iteration"],
+        statistics=["preactivation_correlation"],
+    )
+    for statistic in ("preactivation_log10_mean_square", "preactivation_correlation"):
+        options = {"statistic": statistic}
+        rows = KINDS["map_iteration"].prepare(StudyTables(study, tmp_path / "small"), options)
+        parts = {
+            part: group.set_index(["sigma_w2", "layer"]) for part, group in rows.groupby("part")
+        }
+        measured, expected = (parts[name]["value"] for name in ("networks", "iteration"))
+        np.testing.assert_allclose(measured.xs(1, level=1), expected.xs(1, level=1))
+        np.testing.assert_allclose(measured, expected, atol=0.25)
+        assert parts["networks"]["next"][1.0, 1] == measured[1.0, 2]
+        curve = parts["map"].xs(1.0)
+        if statistic == "preactivation_log10_mean_square":
+            image = theory.length_map("tanh", curve["value"].iloc[7], 1.0, 0.09)
+            assert curve["next"].iloc[7] == image
+
+
+def test_layer_curves_are_medians_over_seeds_of_hidden_layers(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"initializer": "he_normal", "depth": 3}, kinds=["layer_curves"])
+    options = study.figures["layer_curves"]
+    rows = KINDS["layer_curves"].prepare(StudyTables(study, tmp_path / "small"), options)
+    assert sorted(rows["layer"].unique()) == [1, 2, 3]
+    layers = tables.read(tmp_path / "small", "layers", study)
+    chosen = layers[(layers["layer"] == 2) & (layers["step"] == layers["step"].max())]
+    row = rows[(rows["layer"] == 2) & (rows["step"] == rows["step"].max())].set_index("statistic")
+    assert row["median"]["activation_q98"] == np.median(chosen["activation_q98"])
+    assert row["band"]["activation_std"] == np.median(chosen["activation_mean"])

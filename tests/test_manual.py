@@ -12,7 +12,9 @@ import yaml
 from gradprop import activations, optimizers
 from gradprop.activations import ACTIVATIONS
 from gradprop.datasets import DATASETS
+from gradprop.diagnosis import ALARMS
 from gradprop.initializers import INITIALIZERS
+from gradprop.measurements import MEASUREMENTS, PARAMETERS
 from gradprop.optimizers import OPTIMIZERS
 from gradprop.spec import Scalar
 from gradprop.statistics import PRESETS, STATISTICS
@@ -89,6 +91,23 @@ def tables() -> dict[str, str]:
                 for name, entry in STATISTICS.items()
             ],
         ),
+        "measurements": table(
+            ["name", "rows", "keys", "parameters and defaults", "source"],
+            [
+                [
+                    f"`{name}`",
+                    entry.definition,
+                    ", ".join(f"`{key}`" for key in entry.keys),
+                    listed(PARAMETERS[name]),
+                    entry.source,
+                ]
+                for name, entry in MEASUREMENTS.items()
+            ],
+        ),
+        "alarms": table(
+            ["name", "fires where", "statistic"],
+            [[f"`{name}`", a.meaning, f"`{a.statistic}`"] for name, a in ALARMS.items()],
+        ),
     }
 
 
@@ -106,6 +125,11 @@ def replaced(text: str, name: str, content: str) -> str:
 def test_the_table_agrees_with_the_registry(name: str) -> None:
     text = MANUAL.read_text(encoding="utf-8")
     assert text == replaced(text, name, tables()[name]), "run: python tests/test_manual.py"
+
+
+def test_everything_has_a_source() -> None:
+    for registry in (STATISTICS, MEASUREMENTS, INITIALIZERS, DATASETS, ACTIVATIONS):
+        assert [name for name, entry in registry.items() if not entry.source] == []
 
 
 if __name__ == "__main__":

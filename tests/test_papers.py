@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gradprop import claims, figures, grid, jobs, studies
+from gradprop import claims, diagnosis, figures, grid, jobs, studies
 from gradprop.datasets import write
+from gradprop.figures.data import StudyTables
 from gradprop.report import write_report
 from gradprop.spec import Study
 
@@ -32,16 +33,18 @@ def values(axis: Any) -> list[Any]:
 
 
 def reduced(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the study with two seeds, one epoch and, if trained, shallow networks."""
-    training = {**content["training"], "epochs": min(content["training"]["epochs"], 1)}
+    """Return the study with fewer seeds, examples, epochs and probes; trained networks shallow."""
     blocks = []
     for block in values(content["grid"]):
-        small = {**block, "seeds": 2, "epochs": min(block.get("epochs", training["epochs"]), 1)}
+        epochs = block.get("epochs", content["training"].get("epochs"))
+        small = {**block, "seeds": 2, "epochs": min(epochs, 1)}
+        if block["dataset"] == "digits":
+            small["dataset"] = {"name": "digits", "test_fraction": 0.8}
         if small["epochs"]:
             depths = values(block["depth"])
             small["depth"] = [d for d in depths if d <= DEEPEST] or [min(depths)]
         blocks.append(small)
-    return {**content, "training": training, "grid": blocks}
+    return {**content, "grid": blocks, "probes": min(content["probes"], 2)}
 
 
 def train(study: Study, root: Path) -> None:
@@ -65,9 +68,11 @@ def test_a_reduced_study_gives_its_chapter(
         source = reports / f"figures/{name}/{figure}.svg"
         for ending in ("pdf", "png"):
             source.with_suffix(f".{ending}").write_bytes(source.read_bytes())
-    verdicts = studies.judge(study, results / name)
+    tables = StudyTables(study, results / name)
+    verdicts = studies.judge(tables)
     assert {verdict.id for verdict in verdicts} == {claim.id for claim in studies.CLAIMS[name]}
     claims.write(verdicts, reports / f"claims/{name}.json")
+    diagnosis.write(tables.cells, tables.layers, reports / f"claims/{name}.json")
     write_report([study], results, reports, "Papers", "papers.html")
     page = (reports / "papers.html").read_text(encoding="utf-8")
     assert "It is left out" not in page

@@ -347,8 +347,8 @@ def test_results_table_shows_what_the_study_has(tmp_path: Path) -> None:
     shown = next(row for row in Document(html).rows if row[:4] == keys)
     expected = f"{100 * summary['final_train_accuracy'][0]:.1f}\u202f%"
     assert shown[4:6] == ["3", expected]
-    # Only the longest table is folded.
-    assert html.count("<details>") == 1
+    # Only the longest tables are folded, results and verdicts of the last study.
+    assert html.count("<details>") == 2
     assert "Show all 14 rows" in html
 
 
@@ -418,3 +418,24 @@ def test_text_contrasts_with_its_background() -> None:
             for background in ("paper", "shade"):
                 dark, light = sorted(_luminance(theme[name]) for name in (text, background))
                 assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_verdicts_by_initializer_and_depth(tmp_path: Path) -> None:
+    """One decade a layer is little in two layers and much in five; even after training."""
+    study = replace(make_study(), names={"zeros": HOSTILE})
+    html = write(tmp_path, study, make_study("start", epochs=0))
+    rows = [row for row in Document(html).rows if len(row) == 7 and row[1] in ("2", "5")]
+    trained = {(row[0].removesuffix(" zeros"), row[1]): row[2:] for row in rows[:4]}
+    stable, dash = "3 → 3", report.DASH
+    assert trained == {
+        (HOSTILE, "2"): [dash, stable, dash, dash, dash],
+        (HOSTILE, "5"): ["3 → 0", "0 → 3", dash, dash, dash],
+        ("normal(stddev=1.0)", "2"): [dash, stable, dash, dash, dash],
+        ("normal(stddev=1.0)", "5"): ["3 → 0", "0 → 3", dash, dash, dash],
+    }
+    assert [row[2:4] for row in rows[4:]] == [[dash, "3"], ["3", dash]] * 2
+    (tmp_path / "reports/claims/start-verdicts.csv").unlink()
+    with pytest.raises(ReportError, match=r"start-verdicts.csv: no such file; to make it: snake"):
+        write_report(
+            [make_study("start", epochs=0)], tmp_path / "results", tmp_path / "reports", "t"
+        )

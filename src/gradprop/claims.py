@@ -89,6 +89,17 @@ def exact(case: str, value: float, predicted: float, networks: int = 1) -> Evide
     return Evidence(case, predicted, value, value, value, networks)
 
 
+def from_interval(
+    case: str,
+    measured: float,
+    interval: Callable[[float], tuple[float, float]],
+    networks: int,
+    predicted: float = math.nan,
+) -> Evidence:
+    """Return an estimate with its interval, given as a function of the confidence."""
+    return Evidence(case, predicted, measured, *interval(CONFIDENCE), networks, interval=interval)
+
+
 def from_seeds(case: str, values: npt.ArrayLike, predicted: float = math.nan) -> Evidence:
     """Return the mean over seeds with its t-interval.
 
@@ -108,8 +119,7 @@ def from_seeds(case: str, values: npt.ArrayLike, predicted: float = math.nan) ->
     def interval(confidence: float) -> tuple[float, float]:
         return analysis.mean_interval(array, confidence)[1:]
 
-    mean = float(array.mean())
-    return Evidence(case, predicted, mean, *interval(CONFIDENCE), len(array), interval=interval)
+    return from_interval(case, float(array.mean()), interval, len(array), predicted)
 
 
 def from_variance(case: str, values: npt.ArrayLike, expected: float) -> Evidence:
@@ -135,7 +145,7 @@ def from_variance(case: str, values: npt.ArrayLike, expected: float) -> Evidence
         low, high = stats.chi2.interval(confidence, freedom)
         return float(freedom * ratio / high), float(freedom * ratio / low)
 
-    return Evidence(case, 1.0, ratio, *interval(CONFIDENCE), len(array), interval=interval)
+    return from_interval(case, ratio, interval, len(array), predicted=1.0)
 
 
 def _lost(values: npt.NDArray[np.float64]) -> str:
@@ -157,8 +167,7 @@ def from_count(case: str, hits: npt.ArrayLike) -> Evidence:
         bounds = test.proportion_ci(confidence)
         return float(bounds.low), float(bounds.high)
 
-    share = float(array.mean())
-    return Evidence(case, math.nan, share, *interval(CONFIDENCE), len(array), interval=interval)
+    return from_interval(case, float(array.mean()), interval, len(array))
 
 
 def untested(case: str, reason: str) -> Evidence:

@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     figures.add_argument("--processes", type=int, default=1, help="that draw; default: 1")
     figures.set_defaults(run=draw_figures)
 
-    claims = commands.add_parser("claims", help="judge the claims of a study")
+    claims = commands.add_parser("claims", help="judge a study's claims and networks")
     claims.add_argument("study", type=Path, help="results/<study>/study.json")
     claims.add_argument("output", type=Path, help="reports/claims/<study>.json")
     claims.set_defaults(run=judge_claims)
@@ -105,10 +105,12 @@ def draw_figures(options: argparse.Namespace) -> None:
 
 def judge_claims(options: argparse.Namespace) -> None:
     """Judge a study's claims."""
-    from gradprop import claims, grid, studies
+    from gradprop import claims, diagnosis, grid, studies
+    from gradprop.figures.data import StudyTables
 
-    results = studies.judge(grid.read_study(options.study), options.study.parent)
-    claims.write(results, options.output)
+    tables = StudyTables(grid.read_study(options.study), options.study.parent)
+    claims.write(studies.judge(tables), options.output)
+    diagnosis.write(tables.cells, tables.layers, options.output)
 
 
 def verify_claims(options: argparse.Namespace) -> None:

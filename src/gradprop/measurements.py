@@ -173,8 +173,8 @@ MEASUREMENTS: dict[str, Measurement] = {
         "J_2 ... J_depth (hidden_jacobian, dh_depth / dh_1) and of J_1 ... J_depth W_(depth + 1) "
         "(input_output_jacobian; the end-to-end map of a linear network) at the first `examples` "
         "of the training set, log10, in float64; `resolved`: above the rounding errors",
-        "Saxe et al. 2014, section 3; Pennington et al. 2017, eq. 3; Glorot and Bengio 2010, "
-        "section 4.2.2",
+        "Saxe et al. 2014 (dynamical isometry); Pennington et al. 2017, section 2; Glorot and "
+        "Bengio 2010, section 4.2.2",
         {"matrix": "all", "examples": 1},
     ),
     "decision": Measurement(
@@ -193,7 +193,7 @@ MEASUREMENTS: dict[str, Measurement] = {
         "components, log10 mean square, distance to the next input, turning angle of the closed "
         "polygon through them, correlations. `along` a circle through the plane of the first two "
         "features, of mean square 1, or along the first examples of the training set (data)",
-        "Poole et al. 2016, sections 2 and 3, figures 2 and 3",
+        "Poole et al. 2016: a circle of inputs, its correlations, length and curvature",
         {"along": "circle", "inputs": 100, "quantity": "preactivation"},
     ),
 }

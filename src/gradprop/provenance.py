@@ -34,10 +34,11 @@ NUMERIC_MODULES = (
 
 # The modules behind figures and report: an edit of one redraws what it can change.
 FIGURE_MODULES = ("analysis", "figures", "prediction", "tables", "theory")
-CLAIM_MODULES = (*FIGURE_MODULES, "claims", "studies")
+CLAIM_MODULES = (*FIGURE_MODULES, "claims", "diagnosis", "studies")
 REPORT_MODULES = (
     "analysis",
     "claims",
+    "diagnosis",
     "provenance",
     "report",
     "studies",

@@ -21,7 +21,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from gradprop import claims, config, files, tables
+from gradprop import claims, config, diagnosis, files, tables
 from gradprop import studies as prose
 from gradprop.claims import Result
 from gradprop.errors import GradpropError
@@ -306,7 +306,8 @@ def claims_table(results: Sequence[Result]) -> Table:
         id="claims-table",
         caption=(
             "Every claim with its source, the number that it predicts, what was measured (mean "
-            "over networks with its 90 % interval), and the criterion that was fixed before. "
+            "over networks with the interval it is judged by: 90 %, and wider where a claim has "
+            "several cases, after Holm), and the criterion that was fixed before. "
             "“Not supported” means that the interval does not meet the criterion: the "
             "claim may be wrong, or the networks too few or too small to tell."
         ),
@@ -334,7 +335,7 @@ def _claim_row(result: Result) -> list[Text]:
     where = f"{result.case} ({plural(result.networks, 'network', 'networks')})"
     return [
         below.format(result.verdict, result.reason) if result.reason else result.verdict,
-        below.format(result.statement, result.source),
+        below.format(" ".join(filter(None, (result.statement, result.note))), result.source),
         where if result.networks else result.case,
         below.format(result.formula, unit.strip()),
         DASH if result.predicted is None else sig(result.predicted),
@@ -400,6 +401,56 @@ def _ranks(values: pd.Series[Any]) -> pd.Series[Any]:
     if pd.api.types.is_numeric_dtype(values):
         return values
     return pd.Series(pd.factorize(values)[0], index=values.index, name=values.name)
+
+
+def verdict_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) -> Table:
+    """Return how many networks of a study have which verdict, by initializer and depth.
+
+    Parameters
+    ----------
+    chapter_id
+        Of the study's chapter.
+    study
+        The study.
+    cells
+        Its ``cells`` table.
+    path
+        The file of verdicts that `gradprop.diagnosis.write` made.
+    """
+    judged = pd.read_csv(path, dtype={"cell": str})
+    numbers = diagnosis.counts(cells, judged, ["initializer", "depth"])
+    numbers = numbers.sort_values("depth", kind="stable")
+    order = list(dict.fromkeys(cells["initializer"]))
+    numbers = numbers.sort_values("initializer", key=lambda c: c.map(order.index), kind="stable")
+    rows: dict[tuple[str, int], list[list[int]]] = {}
+    for initializer, depth, _, *found in numbers.itertuples(index=False, name=None):
+        rows.setdefault((initializer, depth), []).append(found)
+    return Table(
+        id=f"verdicts-{chapter_id}",
+        caption=(
+            "How many networks have which verdict on the back-propagated signal of their hidden "
+            "layers: more than two decades lost (vanishing) or won (exploding) on the way from "
+            "the last hidden layer to the first, exactly zero in some layer (dead), or not finite "
+            "(diverged). Of trained networks at the start → at the end."
+        ),
+        columns=[
+            ("Initializer", False),
+            ("Depth", True),
+            *((name.capitalize(), True) for name in diagnosis.VERDICTS),
+        ],
+        rows=[
+            [
+                _named(initializer, study.names),
+                count(depth),
+                *(
+                    " → ".join(map(count, numbers)) if any(numbers) else DASH
+                    for numbers in zip(*probes, strict=True)
+                ),
+            ]
+            for (initializer, depth), probes in rows.items()
+        ],
+        keys=2,
+    )
 
 
 def _results_table(study: Study, cells: pd.DataFrame, summary: pd.DataFrame) -> Table:
@@ -762,7 +813,11 @@ def write_report(
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         chapters=chapters,
         results=[
-            (_results_table(chapter.study, chapter.cells, summary), _csv_uri(summary))
+            (
+                _results_table(chapter.study, chapter.cells, summary),
+                _csv_uri(summary),
+                _verdicts(chapter, reports),
+            )
             for chapter, summary in zip(chapters, summaries, strict=True)
         ],
         totals=_totals(chapters),
@@ -775,6 +830,13 @@ def write_report(
         target=_example_target(chapters, reports),
     )
     files.write_text(reports / name, html)
+
+
+def _verdicts(chapter: Chapter, reports: Path) -> Table:
+    path = reports / "claims" / f"{chapter.study.name}-verdicts.csv"
+    if not path.exists():
+        raise ReportError(f"{path}: no such file; to make it: {COMMAND} {path}")
+    return verdict_table(chapter.id, chapter.study, chapter.cells, path)
 
 
 def _environment() -> jinja2.Environment:

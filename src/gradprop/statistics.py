@@ -434,19 +434,26 @@ def _squared_deviations(*values: Float64) -> Float64:
     return reduce(np.add, [np.square(value - mean) for value in values])
 
 
-_GLOROT = "Glorot and Bengio 2010, figures 6 to 9"
-_MEAN_FIELD = "Poole et al. 2016; Schoenholz et al. 2017"
+_DEFINITION = "definition"
+_QUANTILE = "definition (quantiles of type 7, Hyndman and Fan 1996)"
+_GRADIENT = "Glorot and Bengio 2010, eq. 7 and fig. 8"
+_ACTIVATION = "Glorot and Bengio 2010, eq. 8 and figures 2 and 6"
+_CORRELATION = "Poole et al. 2016 and Schoenholz et al. 2017: c of the correlation map"
 
 STATISTICS: dict[str, Statistic] = {
     "gradient_log10_norm": Statistic(
-        _of("gradient", log10_norm), "log10 sqrt(sum (dC/dW)^2)", "Schoenholz et al. 2017"
+        _of("gradient", log10_norm),
+        "log10 sqrt(sum (dC/dW)^2)",
+        "Schoenholz et al. 2017, norms of the gradient by layer",
     ),
     "gradient_log10_rms": Statistic(
-        _of("gradient", log10_rms), "log10 sqrt(mean (dC/dW)^2)", _GLOROT
+        _of("gradient", log10_rms), "log10 sqrt(mean (dC/dW)^2)", _GRADIENT
     ),
-    "gradient_mean": Statistic(_of("gradient", mean), "mean dC/dW", _GLOROT),
+    "gradient_mean": Statistic(_of("gradient", mean), "mean dC/dW", _GRADIENT),
     "gradient_std": Statistic(
-        _of("gradient", standard_deviation), "standard deviation of dC/dW", _GLOROT
+        _of("gradient", standard_deviation),
+        "standard deviation of dC/dW",
+        "Glorot and Bengio 2010, eq. 7 and fig. 9",
     ),
     "gradient_kurtosis": Statistic(
         _of("gradient", kurtosis),
@@ -455,21 +462,25 @@ STATISTICS: dict[str, Statistic] = {
         "Pearson 1905 (beta_2)",
     ),
     "gradient_log10_q05": Statistic(
-        _of("gradient", log10_magnitude_quantile(0.05)), "log10 of the 5 % quantile of |dC/dW|", ""
+        _of("gradient", log10_magnitude_quantile(0.05)),
+        "log10 of the 5 % quantile of |dC/dW|",
+        _QUANTILE,
     ),
     "gradient_log10_q50": Statistic(
-        _of("gradient", log10_magnitude_quantile(0.50)), "log10 of the median of |dC/dW|", ""
+        _of("gradient", log10_magnitude_quantile(0.50)), "log10 of the median of |dC/dW|", _QUANTILE
     ),
     "gradient_log10_q95": Statistic(
         _of("gradient", log10_magnitude_quantile(0.95)),
         "log10 of the 95 % quantile of |dC/dW|",
-        "",
+        _QUANTILE,
     ),
     "gradient_zero_fraction": Statistic(
-        _of("gradient", zero_fraction), "fraction of dC/dW that is exactly 0", ""
+        _of("gradient", zero_fraction), "fraction of dC/dW that is exactly 0", _DEFINITION
     ),
     "gradient_nonfinite_fraction": Statistic(
-        _of("gradient", nonfinite_fraction), "fraction of dC/dW that is NaN or infinite", ""
+        _of("gradient", nonfinite_fraction),
+        "fraction of dC/dW that is NaN or infinite",
+        _DEFINITION,
     ),
     "gradient_cosine": Statistic(
         gradient_cosine,
@@ -487,62 +498,77 @@ STATISTICS: dict[str, Statistic] = {
         needs="minibatches",
     ),
     "signal_log10_rms": Statistic(
-        _of("signal", log10_rms), "log10 sqrt(mean (dC/dz)^2) of single examples", _MEAN_FIELD
+        _of("signal", log10_rms),
+        "log10 sqrt(mean (dC/dz)^2) of single examples",
+        "Glorot and Bengio 2010, eq. 6 and fig. 7; Schoenholz et al. 2017: its mean square is "
+        "multiplied by chi_1 a layer",
     ),
     "signal_log10_q05": Statistic(
-        _of("signal", log10_magnitude_quantile(0.05)), "log10 of the 5 % quantile of |dC/dz|", ""
+        _of("signal", log10_magnitude_quantile(0.05)),
+        "log10 of the 5 % quantile of |dC/dz|",
+        _QUANTILE,
     ),
     "signal_log10_q50": Statistic(
-        _of("signal", log10_magnitude_quantile(0.50)), "log10 of the median of |dC/dz|", ""
+        _of("signal", log10_magnitude_quantile(0.50)), "log10 of the median of |dC/dz|", _QUANTILE
     ),
     "signal_log10_q95": Statistic(
-        _of("signal", log10_magnitude_quantile(0.95)), "log10 of the 95 % quantile of |dC/dz|", ""
+        _of("signal", log10_magnitude_quantile(0.95)),
+        "log10 of the 95 % quantile of |dC/dz|",
+        _QUANTILE,
     ),
     "signal_zero_fraction": Statistic(
-        _of("signal", zero_fraction), "fraction of dC/dz that is exactly 0", ""
+        _of("signal", zero_fraction), "fraction of dC/dz that is exactly 0", _DEFINITION
     ),
     "signal_nonfinite_fraction": Statistic(
-        _of("signal", nonfinite_fraction), "fraction of dC/dz that is NaN or infinite", ""
+        _of("signal", nonfinite_fraction), "fraction of dC/dz that is NaN or infinite", _DEFINITION
     ),
-    "preactivation_mean": Statistic(_of("preactivation", mean), "mean z", _GLOROT),
+    "preactivation_mean": Statistic(_of("preactivation", mean), "mean z", _DEFINITION),
     "preactivation_std": Statistic(
-        _of("preactivation", standard_deviation), "standard deviation of z", _GLOROT
+        _of("preactivation", standard_deviation),
+        "standard deviation of z",
+        "Glorot and Bengio 2010, eq. 5",
     ),
     "preactivation_log10_mean_square": Statistic(
-        _of("preactivation", log10_mean_square), "log10 mean z^2, the length q", _MEAN_FIELD
+        _of("preactivation", log10_mean_square),
+        "log10 mean z^2, the length q",
+        "Poole et al. 2016 and Schoenholz et al. 2017: q of the length map",
     ),
     "preactivation_correlation": Statistic(
         _correlation("preactivation"),
         "mean c of examples (0, 1), (2, 3), ... of the minibatch, c = sum z_a z_b / "
         "sqrt(sum z_a^2 sum z_b^2), in [-1, 1]; pairs with a vector of 0 are left out",
-        _MEAN_FIELD,
+        _CORRELATION,
     ),
-    "activation_mean": Statistic(_of("activation", mean), "mean phi(z)", _GLOROT),
+    "activation_mean": Statistic(_of("activation", mean), "mean phi(z)", _ACTIVATION),
     "activation_std": Statistic(
-        _of("activation", standard_deviation), "standard deviation of phi(z)", _GLOROT
+        _of("activation", standard_deviation), "standard deviation of phi(z)", _ACTIVATION
     ),
     "activation_log10_mean_square": Statistic(
-        _of("activation", log10_mean_square), "log10 mean phi(z)^2", "Hanin and Rolnick 2018"
+        _of("activation", log10_mean_square),
+        "log10 mean phi(z)^2",
+        "Hanin and Rolnick 2018: M_d, the normalized length of layer d",
     ),
     "activation_correlation": Statistic(
         _correlation("activation"),
         "mean c of examples (0, 1), (2, 3), ... of the minibatch, h = phi(z), c = sum h_a h_b / "
         "sqrt(sum h_a^2 sum h_b^2), in [-1, 1]; pairs with a vector of 0 are left out",
-        _MEAN_FIELD,
+        _CORRELATION,
     ),
     "activation_q02": Statistic(
         _of("activation", quantile(0.02)),
         "2 % quantile of phi(z)",
         "Glorot and Bengio 2010, fig. 3",
     ),
-    "activation_q50": Statistic(_of("activation", quantile(0.50)), "median of phi(z)", _GLOROT),
+    "activation_q50": Statistic(_of("activation", quantile(0.50)), "median of phi(z)", _ACTIVATION),
     "activation_q98": Statistic(
         _of("activation", quantile(0.98)),
         "98 % quantile of phi(z)",
         "Glorot and Bengio 2010, fig. 3",
     ),
     "activation_nonfinite_fraction": Statistic(
-        _of("activation", nonfinite_fraction), "fraction of phi(z) that is NaN or infinite", ""
+        _of("activation", nonfinite_fraction),
+        "fraction of phi(z) that is NaN or infinite",
+        _DEFINITION,
     ),
     "saturated_fraction": Statistic(
         saturated_fraction,
@@ -552,11 +578,9 @@ STATISTICS: dict[str, Statistic] = {
     "dead_fraction": Statistic(
         dead_fraction,
         "fraction of units saturated for every example of the minibatch",
-        "Lu et al. 2020",
+        "Lu et al. 2020, 'Dying ReLU and initialization'; here of a minibatch",
     ),
-    "weight_log10_norm": Statistic(
-        _of("weight", log10_norm), "log10 sqrt(sum W^2)", "Hanin and Rolnick 2018"
-    ),
+    "weight_log10_norm": Statistic(_of("weight", log10_norm), "log10 sqrt(sum W^2)", _DEFINITION),
     "log10_update_ratio": Statistic(
         log10_update_ratio,
         "log10 norm(change of W in the step) / norm(W)",

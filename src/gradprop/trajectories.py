@@ -1,4 +1,4 @@
-"""What becomes of a curve of inputs from layer to layer: Poole et al. 2016, sections 2 and 3."""
+"""What becomes of a curve of inputs from layer to layer, as in Poole et al. 2016."""
 
 from __future__ import annotations
 

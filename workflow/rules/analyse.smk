@@ -5,7 +5,9 @@ rule claims:
         measurements=lambda wildcards: measurement_tables(wildcards.study),
         code=modules(provenance.CLAIM_MODULES),
     output:
-        update("reports/claims/{study}.json"),
+        claims=update("reports/claims/{study}.json"),
+        verdicts=update("reports/claims/{study}-verdicts.csv"),
+        alarms=update("reports/claims/{study}-alarms.csv"),
     log:
         "logs/{study}/claims.log",
     conda:
@@ -13,7 +15,7 @@ rule claims:
     message:
         "Study {wildcards.study}: claims"
     shell:
-        "gradprop claims {input.study} {output} 2>&1 | tee {log}"
+        "gradprop claims {input.study} {output.claims} 2>&1 | tee {log}"
 
 
 # `snakemake --cores 4 verify` prints all verdicts; it has no output, so that it always does.

@@ -75,12 +75,16 @@ class StudyTables:
         """Table ``layers``."""
         return tables.read(self._results, "layers", self.study)
 
+    def measurement(self, name: str) -> pd.DataFrame:
+        """Read the table of a measurement, of the cells that ask for it."""
+        return tables.read(self._results, name, self.study)
+
     @cached_property
     def spectra(self) -> pd.DataFrame:
         """Table ``spectra``; empty if the study does not measure it."""
         if not any("spectra" in measured(cell.measurements) for cell in self.study.cells):
             return pd.DataFrame()
-        return tables.read(self._results, "spectra", self.study)
+        return self.measurement("spectra")
 
     def select(self, options: Options) -> pd.DataFrame:
         """Return the rows of ``cells`` that the option ``select`` keeps."""

@@ -40,7 +40,9 @@ def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
         for name in names
     ]
     profile = pd.concat(parts, ignore_index=True)
-    return add_theory(profile, tables, options) if options.get("theory") else profile
+    if options.get("theory"):
+        profile = add_theory(profile, tables, options)
+    return _residual(profile) if options.get("residual") else profile
 
 
 def add_theory(profile: pd.DataFrame, tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -62,6 +64,12 @@ def add_theory(profile: pd.DataFrame, tables: StudyTables, options: Options) -> 
     relative = profile["statistic"] == "signal_log10_rms"
     profile["predicted"] += shift.where(relative, 0.0)
     return profile
+
+
+def _residual(profile: pd.DataFrame) -> pd.DataFrame:
+    """Subtract what is predicted from what was measured, and from itself."""
+    columns = ["median", "low", "high", "predicted"]
+    return profile.assign(**profile[columns].sub(profile["predicted"], axis=0))
 
 
 def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -146,12 +154,10 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     handles = line_handles(rows[hue], colours, dashes, absent=_exact_zeros(rows, hue))
     if theory:
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
-    return style.finish(
-        facets.figure,
-        handles,
-        xlabel="layer",
-        ylabel=style.label(names[0]) if len(names) == 1 else "log$_{10}$ RMS",
-    )
+    ylabel = style.label(names[0]) if len(names) == 1 else "log$_{10}$ RMS"
+    if options.get("residual"):
+        ylabel = "decades above theory"
+    return style.finish(facets.figure, handles, xlabel="layer", ylabel=ylabel)
 
 
 def _draw_theory(axes: Axes, line: pd.DataFrame) -> None:
@@ -202,6 +208,8 @@ def describe_profile(rows: pd.DataFrame, options: Options) -> str:
     """Say what is plotted, the range, and what could not be drawn."""
     hue: str = options["hue"]
     names = " and ".join(_plain(name) for name in statistics(options))
+    if options.get("residual"):
+        names = f"what was measured less what theory expects, in decades, of {names}"
     finite = rows[np.isfinite(rows["median"])]
     text = (
         f"Line plots of {names} against layer, one panel for every "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +25,8 @@ FIRST_LAYERS, LAST_LAYERS = 8, 2
 CORRELATION_FLOOR = 0.02
 SCALES = {"xi_c": "correlation, $\\xi_c$", "xi_q": "length, $\\xi_q$"}
 CURVE_POINTS = 161
+QUANTITIES = {"length", "correlation"}
+LONGEST = 15.0  # of the lengths in a drawing of their map
 # Of the depth scale of the correlation, on the trainability map.
 MULTIPLES = (1, 6)
 
@@ -183,9 +185,9 @@ def draw_phases(rows: pd.DataFrame, options: Options) -> Figure:
     handles = [Line2D([], [], color="black", linewidth=1.6, label="$\\chi_1 = 1$, theory")]
     figure = style.finish(
         facets.figure, handles, xlabel="weight variance $\\sigma_w^2$",
-        ylabel="bias variance $\\sigma_b^2$", right=0.86 if len(facets.axes[0]) > 1 else 0.84,
+        ylabel="bias variance $\\sigma_b^2$", right=0.86 if len(facets.axes[0]) > 1 else 0.8,
     )  # fmt: skip
-    bar = figure.colorbar(marks, cax=figure.add_axes((0.87, 0.25, 0.018, 0.6)), extend="both")
+    bar = figure.colorbar(marks, cax=figure.add_axes((0.82, 0.25, 0.018, 0.6)), extend="both")
     bar.set_label("ln $\\chi_1$: dot measured, ring theory")
     return figure
 
@@ -391,8 +393,144 @@ def describe_trainability(rows: pd.DataFrame, options: Options) -> str:
     )
 
 
+# ------------------------------------------------------------------------------- map iteration
+
+
+def prepare_map(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Length or correlation from layer to layer at initialization, measured and by theory.
+
+    Returns
+    -------
+    DataFrame
+        For every activation, weight variance and data set (``start``), by ``part``:
+        ``networks``, the mean over seeds of the statistic in a layer (``value``) and in the next
+        (``next``); ``iteration``, what theory's map makes of the first layer's measured mean;
+        ``map``, the map itself, of correlations at the fixed point of the length.
+    """
+    cells = coordinates(select(tables.study.cells, options.get("select", {})))
+    cells = cells[cells["depth"] > 1].dropna(subset=["sigma_w2"])
+    if cells.empty:
+        return cells
+    cells = cells.merge(tables.cells[["cell", "dataset"]].rename(columns={"dataset": "start"}))
+    values = tables.layers[tables.layers["step"] == 0].merge(cells, on="cell")
+    values = values[values["layer"] <= values["depth"]]
+    for name in ("preactivation_log10_mean_square", options["statistic"]):
+        power = 10 ** values[name] if "log10" in name else values[name]
+        values[_quantity(name)] = power.where(np.isfinite(power))
+    keys = ["activation", "sigma_w2", "sigma_b2", "start"]
+    parts = []
+    for _, group in values.groupby(keys, sort=False):
+        means = group.groupby("layer")[list(QUANTITIES & set(group))].mean()
+        place = {name: group[name].iloc[0] for name in keys}
+        for part, rows in _map_parts(place, means, _quantity(options["statistic"])).items():
+            parts.append(rows.assign(part=part, **place))
+    return pd.concat(parts, ignore_index=True).dropna(subset=["value"])
+
+
+def _quantity(statistic: str) -> str:
+    return "correlation" if statistic.endswith("correlation") else "length"
+
+
+def _map_parts(
+    place: Mapping[str, Any], means: pd.DataFrame, quantity: str
+) -> dict[str, pd.DataFrame]:
+    """Return the parts of `prepare_map` for one kind of network."""
+    name, weights, biases, _ = place.values()
+    measured = means[quantity]
+    parts = {"networks": pd.DataFrame({"value": measured, "next": measured.shift(-1)})}
+    length = float(means["length"].iloc[0])
+    if math.isfinite(length) and math.isfinite(measured.iloc[0]):
+        parts["iteration"] = pd.DataFrame({"value": iteration(name, weights, biases, means)})
+    if quantity == "length":
+        grid = np.linspace(0, LONGEST, CURVE_POINTS)
+        image = [theory.length_map(name, float(q), weights, biases) for q in grid]
+    else:
+        fixed = state(name, weights, biases).q_star
+        grid = np.linspace(0, 1, CURVE_POINTS)
+        fixed = fixed if 0 < fixed < math.inf else 1.0
+        image = [theory.correlation_map(name, float(c), fixed, weights, biases) for c in grid]
+    parts["map"] = pd.DataFrame({"value": grid, "next": image})
+    layered = {part: rows.rename_axis("layer").reset_index() for part, rows in parts.items()}
+    return {**layered, "map": parts["map"]}
+
+
+def iteration(
+    activation: str, weights: float, biases: float, means: pd.DataFrame
+) -> pd.Series[float]:
+    """Iterate theory's maps from the first layer of `means` on.
+
+    Parameters
+    ----------
+    activation, weights, biases
+        Activation function, weight variance times fan-in, and bias variance.
+    means
+        By layer, the measured ``length`` and, if it is wanted, ``correlation``.
+
+    Returns
+    -------
+    Series
+        The correlation in every layer if `means` has it, else the length.
+    """
+    depth, first = len(means), means.iloc[0]
+    if "correlation" in means:
+        found = theory.correlation_trajectory(
+            activation, float(first["correlation"]), depth, weights, biases, float(first["length"])
+        )
+    else:
+        found = theory.length_trajectory(activation, float(first["length"]), depth, weights, biases)
+    return pd.Series(found, index=means.index)
+
+
+def draw_map(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw the map with the identity on the left, its iteration over the layers on the right."""
+    quantity = _quantity(options["statistic"])
+    sign = "c" if quantity == "correlation" else "q"
+    colours = dict(zip(dict.fromkeys(rows["sigma_w2"]), style.COLOURS, strict=False))
+    figure, (left, right) = style.panels(2, height=3.2)
+    top = 1.0 if quantity == "correlation" else LONGEST
+    left.plot([0, top], [0, top], color="#909090", linewidth=0.8)
+    for (weights, part, _), line in rows.groupby(["sigma_w2", "part", "start"], sort=False):
+        colour = colours[weights]
+        if part == "map":
+            left.plot(line["value"], line["next"], color=colour)
+        elif part == "iteration":
+            right.plot(line["layer"], line["value"], color=colour)
+        else:
+            left.plot(line["value"], line["next"], ".", color=colour, markersize=6)
+            right.plot(line["layer"], line["value"], ".", color=colour, markersize=6)
+    left.set(
+        xlim=(0, top), ylim=(0, top * (1.02 if top == 1 else 1)),
+        xlabel=f"${sign}^{{\\,l-1}}$", ylabel=f"${sign}^{{\\,l}}$", title=f"{quantity} map",
+    )  # fmt: skip
+    right.set(xlabel="layer $l$", ylabel=f"${sign}^{{\\,l}}$", title="iteration")
+    if quantity == "length":
+        right.set_ylim(0, 1.2 * top)
+    handles = [
+        Line2D([], [], color=colour, label=f"$\\sigma_w$ = {math.sqrt(value):.3g}")
+        for value, colour in colours.items()
+    ]
+    handles.append(Line2D([], [], color="#4d4d4d", marker=".", linestyle="none", label="networks"))
+    handles.append(Line2D([], [], color="#4d4d4d", label="theory"))
+    return style.finish(figure, handles, xlabel="", ylabel="")
+
+
+def describe_map(rows: pd.DataFrame, options: Options) -> str:
+    """Give the largest distance between networks and the iterated map."""
+    keys = ["sigma_w2", "sigma_b2", "activation", "start", "layer"]
+    measured, expected = (
+        rows[rows["part"] == part].set_index(keys)["value"] for part in ("networks", "iteration")
+    )
+    worst = (measured - expected).abs().max()
+    return (
+        f"Left, theory's {_quantity(options['statistic'])} map for every weight variance with dots "
+        "of networks, a layer against the layer before; right, its iteration through the layers. "
+        f"The largest distance between the networks' mean and the iteration is {worst:.2g}."
+    )
+
+
 KINDS = {
     "phase_diagram": Kind(prepare_phases, draw_phases, describe_phases),
     "depth_scales": Kind(prepare_scales, draw_scales, describe_scales),
+    "map_iteration": Kind(prepare_map, draw_map, describe_map),
     "trainability_map": Kind(prepare_trainability, draw_trainability, describe_trainability),
 }

@@ -30,6 +30,8 @@ LABELS = {
     "log10_distance_from_start": "log$_{10}$ distance from the start",
     "activation_std": "std of activations",
     "activation_mean": "mean activation",
+    "activation_q98": "98 % quantile of activations",
+    "gradient_std": "std of dC/dW",
     "activation_log10_mean_square": "log$_{10}$ mean square of activations",
     "preactivation_log10_mean_square": "log$_{10}$ mean square of z",
     "saturated_fraction": "saturated fraction",

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from gradprop import analysis
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables, groups
-from gradprop.figures.layers import line_handles
+from gradprop.figures.data import Kind, Options, StudyTables, groups, statistics
+from gradprop.figures.layers import hidden, line_handles
 
 # A network counts as untrainable if it does not beat the most frequent class by this much.
 UNTRAINABLE_MARGIN = 0.05
@@ -311,7 +311,71 @@ def describe_atlas(rows: pd.DataFrame, options: Options) -> str:
     )
 
 
+def prepare_layer_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Median over seeds of statistics of every hidden layer, by step; ``band`` is another one's."""
+    rows = hidden(tables.join(tables.layers, options))
+    keys = [*groups(options), "layer", "step"]
+    parts = [
+        analysis.quartiles(rows, keys, name).assign(statistic=name) for name in statistics(options)
+    ]
+    curves = pd.concat(parts, ignore_index=True)
+    if "band" in options:
+        spread = analysis.quartiles(rows, keys, options["band"])[[*keys, "median"]]
+        curves = curves.merge(spread.rename(columns={"median": "band"}), on=keys, how="left")
+    return curves
+
+
+def draw_layer_curves(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw statistics against the step, a colour a layer, a dash a statistic."""
+    names = statistics(options)
+    layers = sorted(rows["layer"].unique())
+    colours = dict(zip(layers, sns.color_palette("viridis", len(layers)).as_hex(), strict=True))
+    order = (style.DASHES[0], style.DASHES[2], style.DASHES[1], style.DASHES[3])
+    dashes: dict[str, Any] = dict(zip(names, order, strict=False))
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.2, sharex="col")
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        for (layer, name), line in panel.groupby(["layer", "statistic"], sort=False):
+            line = line[np.isfinite(line["median"])]
+            axes.plot(
+                line["step"], line["median"], color=colours[layer], linestyle=dashes[name], lw=1.3
+            )
+            if "band" in rows:
+                low, high = line["median"] - line["band"], line["median"] + line["band"]
+                axes.fill_between(line["step"], low, high, color=colours[layer], alpha=0.12, lw=0)
+        if names[0].startswith("gradient_std"):
+            axes.set_yscale("log")
+        axes.set_xlim(left=0)
+    handles = [
+        Line2D([], [], color=colour, label=f"layer {layer}") for layer, colour in colours.items()
+    ]
+    if len(names) > 1:
+        handles += [
+            Line2D([], [], color="#4d4d4d", linestyle=dashes[name], label=style.label(name))
+            for name in names
+        ]
+    ylabel = style.label(names[0]) if len(names) == 1 else "activation"
+    return style.finish(facets.figure, handles, xlabel="step", ylabel=ylabel)
+
+
+def describe_layer_curves(rows: pd.DataFrame, options: Options) -> str:
+    """Give the medians of first and last layer at the end, over panels."""
+    end = rows[rows["step"] == rows["step"].max()]
+    edges = sorted({int(rows["layer"].min()), int(rows["layer"].max())})
+    parts = [
+        f"{style.label(str(name))} in layer {layer} "
+        f"{group.loc[group['layer'] == layer, 'median'].median():.3g}"
+        for name, group in end.groupby("statistic", sort=False)
+        for layer in edges
+    ]
+    return (
+        "Line plots of statistics of every hidden layer against training step. Median over panels "
+        f"at the last step: {', '.join(parts)}."
+    )
+
+
 KINDS = {
+    "layer_curves": Kind(prepare_layer_curves, draw_layer_curves, describe_layer_curves),
     "learning_curves": Kind(prepare_curves, draw_curves, describe_curves),
     "steps_to_target": Kind(prepare_target, draw_target, describe_target),
     "divergence": Kind(prepare_divergence, draw_divergence, describe_divergence),

@@ -15,11 +15,13 @@ from gradprop.figures.data import StudyTables
 from gradprop.spec import Study
 from gradprop.studies import (
     descent,
+    glorot2010,
     he2015,
     initializers,
     mechanism,
     orthogonal,
     pennington2017,
+    poole2016,
     propagation,
     schoenholz2017,
     trainability,
@@ -31,8 +33,12 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "mechanism": mechanism.numbers,
     "descent": descent.numbers,
     "initializers": initializers.numbers,
+    "propagation": propagation.numbers,
+    "trainability": trainability.numbers,
+    "glorot2010": glorot2010.numbers,
     "orthogonal": orthogonal.numbers,
     "he2015": he2015.numbers,
+    "poole2016": poole2016.numbers,
     "schoenholz2017": schoenholz2017.numbers,
     "pennington2017": pennington2017.numbers,
 }
@@ -43,17 +49,19 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "initializers": initializers.CLAIMS,
     "propagation": propagation.CLAIMS,
     "trainability": trainability.CLAIMS,
+    "glorot2010": glorot2010.CLAIMS,
     "orthogonal": orthogonal.CLAIMS,
     "he2015": he2015.CLAIMS,
+    "poole2016": poole2016.CLAIMS,
     "schoenholz2017": schoenholz2017.CLAIMS,
     "pennington2017": pennington2017.CLAIMS,
 }
 
 
-def judge(study: Study, results: Path) -> list[Result]:
+def judge(tables: StudyTables) -> list[Result]:
     """Judge the claims of a study by its result tables."""
-    tables = StudyTables(study, results)
-    return [row for claim in CLAIMS.get(study.name, []) for row in claims.judge(claim, tables)]
+    chosen = CLAIMS.get(tables.study.name, [])
+    return [row for claim in chosen for row in claims.judge(claim, tables)]
 
 
 def chapter_template(name: str) -> str | None:

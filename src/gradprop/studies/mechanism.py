@@ -18,6 +18,7 @@ from gradprop.figures.mechanism import (
     prepare_random,
 )
 from gradprop.spec import Cell
+from gradprop.studies.sources import EULER, HANIN_NICA, NG_GRADIENTS, SUSSILLO
 from gradprop.theory import log_growth_mean
 
 
@@ -132,12 +133,14 @@ def _random_networks(tables: StudyTables) -> Iterator[list[Cell]]:
         yield [cell for cell in cells if cell.initializer.label == label]
 
 
-NG = "Ng, Deep Learning Specialization, course 2, week 1"
 CLAIMS = [
     Claim(
         id="output-power",
-        statement="The output of a linear network of L layers W = c I is cᴸ times its input.",
-        source=NG,
+        statement=(
+            "The output of a deep linear network explodes as 1.5ᴸ with W = 1.5 I and vanishes as "
+            "0.5ᴸ with W = 0.5 I: with W = c I it is cᴸ times the input."
+        ),
+        source=f"{NG_GRADIENTS} (cᴸ⁻¹ there, where the last matrix is another one)",
         formula="slope of log10 |y| over L = log10 c",
         unit="decades per layer",
         criterion=Within(relative=1e-5),
@@ -145,8 +148,11 @@ CLAIMS = [
     ),
     Claim(
         id="gradient-power",
-        statement="Its gradient with respect to every layer's weights carries cᴸ⁻¹.",
-        source=NG,
+        statement=(
+            "A “similar argument” holds for its gradients: with respect to every layer's weights "
+            "they carry cᴸ⁻¹."
+        ),
+        source=NG_GRADIENTS,
         formula="slope of log10 |dC/dW| over L = log10 c",
         unit="decades per layer",
         criterion=Within(relative=1e-5),
@@ -155,7 +161,7 @@ CLAIMS = [
     Claim(
         id="gradient-equal-over-layers",
         statement="Within one such network the weight gradient is the same in every layer.",
-        source=NG,
+        source=EULER,
         formula="(largest − smallest) / largest over layers = 0",
         unit="",
         criterion=Within(1e-5),
@@ -167,7 +173,7 @@ CLAIMS = [
             "In bias-free networks of homogeneous layers the scalar product of W and dC/dW is "
             "the same for all layers."
         ),
-        source="Euler's theorem on homogeneous functions",
+        source=EULER,
         formula="relative spread over layers = 0, in float64",
         unit="",
         criterion=Within(1e-9),
@@ -179,7 +185,7 @@ CLAIMS = [
             "A typical product of random matrices grows more slowly than its mean square, by an "
             "exact amount."
         ),
-        source="Hanin and Nica 2020; Sussillo and Abbott 2014",
+        source=f"{SUSSILLO} (the random walk); {HANIN_NICA}; the mean of ln χ²ₙ is exact",
         formula="mean ln growth of |z|² = ln c² + ψ(n/2) − ln(n/2), n = 2",
         unit="per layer",
         criterion=Within(0.1),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradprop import analysis
-from gradprop.claims import Below, Between, Claim, Evidence
+from gradprop.claims import Below, Between, Claim, Evidence, from_interval
 from gradprop.figures import ensembles
 from gradprop.figures.data import StudyTables
 from gradprop.spec import Cell
+
+Float64 = NDArray[np.float64]
 
 # Where theory and networks are compared, and from where on growth is fitted.
 DEEP_LAYER, FIRST_LAYER = 48, 8
@@ -57,33 +59,42 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     }
 
 
+def _fluctuation(squares: Float64, confidence: float = 0.90) -> Float64:
+    """Return relative variance of the lengths at the deep layer, and its bounds, shape (3,)."""
+    parts = analysis.relative_variance(squares, confidence)
+    return np.array([part[DEEP_LAYER - 1] for part in parts])
+
+
 def _against_theory(tables: StudyTables) -> Iterator[Evidence]:
     for width, by_weights in _ensembles(tables).items():
         cell, squares = by_weights[GAUSSIAN]
         expected = np.asarray(ensembles.expected_fluctuation(cell))[DEEP_LAYER - 1]
-        estimate, low, high = (part[DEEP_LAYER - 1] for part in analysis.relative_variance(squares))
-        yield Evidence(
-            f"width {width}",
-            1.0,
-            estimate / expected,
-            low / expected,
-            high / expected,
-            len(squares),
-        )
+
+        def interval(
+            confidence: float, squares: Float64 = squares, expected: float = expected
+        ) -> tuple[float, float]:
+            _, low, high = _fluctuation(squares, confidence) / expected
+            return float(low), float(high)
+
+        ratio = float(_fluctuation(squares)[0] / expected)
+        yield from_interval(f"width {width}", ratio, interval, len(squares), predicted=1.0)
 
 
 def _against_gaussian(tables: StudyTables) -> Iterator[Evidence]:
     """Bound the ratio by the bounds of its parts: wider than its own interval."""
     for width, by_weights in _ensembles(tables).items():
-        parts = [
-            [part[DEEP_LAYER - 1] for part in analysis.relative_variance(by_weights[name][1])]
-            for name in (ORTHOGONAL, GAUSSIAN)
-        ]
-        (estimate, low, high), (reference, least, most) = parts
-        networks = len(by_weights[ORTHOGONAL][1])
-        yield Evidence(
-            f"width {width}", math.nan, estimate / reference, low / most, high / least, networks
-        )
+        squares, reference = (by_weights[name][1] for name in (ORTHOGONAL, GAUSSIAN))
+
+        def interval(
+            confidence: float, squares: Float64 = squares, reference: Float64 = reference
+        ) -> tuple[float, float]:
+            _, low, high = _fluctuation(squares, confidence)
+            _, least, most = _fluctuation(reference, confidence)
+            with np.errstate(divide="ignore"):  # two networks: a resample has one of them twice
+                return float(low / most), float(high / least)
+
+        ratio = float(_fluctuation(squares)[0] / _fluctuation(reference)[0])
+        yield from_interval(f"width {width}", ratio, interval, len(squares))
 
 
 def _growth(tables: StudyTables) -> Iterator[Evidence]:
@@ -92,9 +103,14 @@ def _growth(tables: StudyTables) -> Iterator[Evidence]:
         cell, squares = by_weights[ORTHOGONAL]
         layers = np.arange(FIRST_LAYER, cell.depth + 1)
         resampled = analysis.resampled_relative_variances(squares[:, FIRST_LAYER - 1 :])
-        slopes = np.polyfit(np.log(layers), np.log(resampled).T, 1)[0]
-        low, high = np.quantile(slopes[1:], [0.05, 0.95])
-        yield Evidence(f"width {width}", math.nan, slopes[0], low, high, len(squares))
+        positive = resampled[(resampled > 0).all(axis=1)]
+        slopes = np.polyfit(np.log(layers), np.log(positive).T, 1)[0]
+
+        def interval(confidence: float, slopes: Float64 = slopes) -> tuple[float, float]:
+            low, high = np.quantile(slopes[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+            return float(low), float(high)
+
+        yield from_interval(f"width {width}", float(slopes[0]), interval, len(squares))
 
 
 CLAIMS = (

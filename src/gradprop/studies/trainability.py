@@ -1,4 +1,4 @@
-"""The claims on trainability at each start's best learning rate."""
+"""The numbers in the chapter on trainability at each start's best learning rate, and its claims."""
 
 from __future__ import annotations
 
@@ -6,67 +6,190 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from gradprop.claims import Above, Below, Claim, Evidence, from_seeds
+from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.figures.data import StudyTables
 from gradprop.studies.initializers import CAREFUL, TINY
+from gradprop.studies.sources import (
+    GLOROT,
+    GOODFELLOW,
+    HE,
+    HE_DEEP,
+    NG_GRADIENTS,
+    NG_SYMMETRY,
+    NG_WEIGHTS,
+)
 
-NAIVE = (TINY, "variance_scaling(scale=9.0)")
+EXPLODING = "variance_scaling(scale=9.0)"
+HE_START, XAVIER = "he_normal", "glorot_normal"
+DEPTH = 20  # of the comparison of all starts
+EQUAL = 1e-5  # float32: spread of equal units over the size of their activations
 
 
-def best_accuracies(
-    tables: StudyTables, optimizer: str
-) -> dict[tuple[str, str], NDArray[np.float64]]:
-    """Return final training accuracies by seed at the best learning rate of every start.
+def best_networks(tables: StudyTables, optimizer: str) -> pd.DataFrame:
+    """Return the networks at the best learning rate of every start.
 
     The rule, fixed before measuring: the rate with the smallest mean over seeds of the final
-    training loss, a diverged network counting as infinite; ties go to the smaller rate. An
-    accuracy of a diverged network counts as 0.
+    training loss, a diverged network counting as infinite; ties go to the smaller rate.
 
     Returns
     -------
-    dict
-        For activation and initializer one accuracy a seed.
+    DataFrame
+        Columns ``activation``, ``depth``, ``start``, ``seed``, ``learning_rate``; ``accuracy``,
+        the final one in training, of a diverged network 0; ``steps`` to the target loss, NaN if
+        the network never got there; ``least_steps``, with all steps of its training in this
+        case, which is less than it would take.
     """
+    cells = _trained(tables, optimizer)
+    keys = ["activation", "depth", "start"]
+    losses = cells.groupby([*keys, "learning_rate"])["loss"].mean().unstack()
+    best = losses.idxmin(axis=1).loc[pd.MultiIndex.from_frame(cells[keys])]
+    return cells[cells["learning_rate"].to_numpy() == best.to_numpy()]
+
+
+def _trained(tables: StudyTables, optimizer: str) -> pd.DataFrame:
+    """Return the networks that an optimizer trained on minibatches, at all rates."""
     components = {c.id: (c.initializer.label, c.optimizer.name) for c in tables.study.cells}
-    cells = tables.cells.copy()
-    cells["start"] = [components[name][0] for name in cells["cell"]]
-    cells = cells[[components[name][1] == optimizer for name in cells["cell"]]]
-    cells["loss"] = cells["final_train_loss"].astype(float).fillna(np.inf)
-    cells["accuracy"] = cells["final_train_accuracy"].astype(float).fillna(0.0)
-    losses = cells.groupby(["activation", "start", "learning_rate"])["loss"].mean().unstack()
-    best = losses.idxmin(axis=1)
-    keys = pd.MultiIndex.from_frame(cells[["activation", "start"]])
-    chosen = cells[cells["learning_rate"].to_numpy() == best.loc[keys].to_numpy()]
-    return {
-        (str(activation), str(start)): rows.sort_values("seed")["accuracy"].to_numpy(np.float64)
-        for (activation, start), rows in chosen.groupby(["activation", "start"])
-    }
+    cells = tables.cells
+    steps = cells["steps_to_target"].astype(float)
+    cells = cells.assign(
+        start=[components[name][0] for name in cells["cell"]],
+        loss=cells["final_train_loss"].astype(float).fillna(np.inf),
+        accuracy=cells["final_train_accuracy"].astype(float).fillna(0.0),
+        steps=steps,
+        least_steps=steps.fillna(cells["cell"].map(tables.steps.groupby("cell")["step"].max())),
+    )
+    chosen = cells["cell"].map(lambda name: components[name][1] == optimizer)
+    return cells[chosen & (cells["batch_size"] > 1)]
 
 
 def _gaps(
-    optimizer: str, pairs: dict[str, tuple[str, str, str]]
+    optimizer: str, pairs: dict[str, tuple[str, int, str, str]]
 ) -> Callable[[StudyTables], Iterator[Evidence]]:
     """Return the measure of differences in accuracy between two starts, seed by seed.
 
-    `pairs` holds for every case an activation and two initializers.
+    `pairs` holds for every case an activation, a depth and two starts.
     """
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
-        best = best_accuracies(tables, optimizer)
-        for case, (activation, better, worse) in pairs.items():
-            yield from_seeds(case, best[activation, better] - best[activation, worse])
+        best = best_networks(tables, optimizer)
+        for case, (activation, depth, better, worse) in pairs.items():
+            rows = best[(best["activation"] == activation) & (best["depth"] == depth)]
+            accuracy = rows.pivot(index="seed", columns="start", values="accuracy")
+            yield from_seeds(case, accuracy[better] - accuracy[worse])
 
     return measure
 
 
 CARE = {
-    f"{activation}, {careful} − {naive}": (activation, careful, naive)
+    f"{activation}, {careful} − {naive}": (activation, DEPTH, careful, naive)
     for activation, careful in CAREFUL.items()
-    for naive in NAIVE
+    for naive in (TINY, EXPLODING)
+} | {f"tanh, {XAVIER} − {TINY}, depth 50": ("tanh", 50, XAVIER, TINY)}
+HE_AND_XAVIER = {
+    "relu": ("relu", DEPTH, HE_START, XAVIER),
+    "relu, depth 50": ("relu", 50, HE_START, XAVIER),
 }
-HE_AND_XAVIER = {"relu": ("relu", "he_normal", "glorot_normal")}
+
+
+def _wait(best: pd.DataFrame, depth: int, steps: str) -> pd.Series[float]:
+    """Return log2 of the steps to the target from Xavier's start over those from He's, by seed."""
+    rows = best[(best["activation"] == "relu") & (best["depth"] == depth)]
+    rows = rows.assign(steps=rows["steps"].where(rows["start"] == HE_START, rows[steps]))
+    table = rows.pivot(index="seed", columns="start", values="steps")
+    return (table[XAVIER] / table[HE_START]).map(np.log2)
+
+
+def _waits(tables: StudyTables) -> Iterator[Evidence]:
+    best = best_networks(tables, "sgd")
+    for depth in WAITING_DEPTHS:
+        yield from_seeds(f"relu, depth {depth}", _wait(best, depth, "least_steps"))
+
+
+def _wait_grows(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare the smallest with the largest depth.
+
+    Counting too few steps at the largest depth makes the growth too small; at the smallest, all
+    networks have to arrive.
+    """
+    best, (low, *_, high) = best_networks(tables, "sgd"), WAITING_DEPTHS
+    growth = _wait(best, high, "least_steps") - _wait(best, low, "steps")
+    yield from_seeds(f"relu, depth {low} to {high}", growth / np.log2(high / low))
+
+
+def _stuck(tables: StudyTables) -> Iterator[Evidence]:
+    """Count the deep networks from tiny weights that end near the loss they started with."""
+    first = tables.steps[tables.steps["step"] == 0].set_index("cell")["train_loss"]
+    for optimizer in ("sgd", "adam"):
+        cells = _trained(tables, optimizer)
+        cells = cells[(cells["start"] == TINY) & (cells["depth"] == DEPTH)]
+        for activation, rows in cells.groupby("activation", sort=False):
+            stuck = rows["loss"] > LEFT * rows["cell"].map(first)
+            yield from_count(f"{activation}, {optimizer}, depth {DEPTH}", stuck)
+
+
+def _alike(tables: StudyTables) -> Iterator[Evidence]:
+    """Yield the largest spread over the units of a hidden layer, for constant starts.
+
+    In a minibatch of one example, the standard deviation of activations is over units alone.
+    """
+    for label, cells, hidden in _constant_starts(tables):
+        mean, spread = hidden["activation_mean"], hidden["activation_std"]
+        size = (mean**2 + spread**2) ** 0.5
+        spread = (spread / size.where(size > 0)).fillna(0.0)
+        yield exact(label, float(spread.max()), 0.0, cells)
+
+
+def _moved(tables: StudyTables) -> Iterator[Evidence]:
+    """Yield how far training moved the norm of the weights of hidden layers, the most."""
+    for label, cells, hidden in _constant_starts(tables):
+        norms = 10 ** hidden.pivot(
+            index=["cell", "layer"], columns="step", values="weight_log10_norm"
+        )
+        change = (norms.iloc[:, -1] - norms.iloc[:, 0]).abs().max()
+        yield exact(label, float(change), np.nan, cells)
+
+
+def _constant_starts(tables: StudyTables) -> Iterator[tuple[str, int, pd.DataFrame]]:
+    """Yield case, number of networks and rows of hidden layers of starts without randomness."""
+    cells = [
+        c
+        for c in tables.study.cells
+        if c.initializer.name in ("zeros", "constant") and c.batch_size == 1
+    ]
+    for case in dict.fromkeys((c.activation, c.initializer.label) for c in cells):
+        chosen = {c.id: c.depth for c in cells if (c.activation, c.initializer.label) == case}
+        rows = tables.layers[tables.layers["cell"].isin(chosen)]
+        hidden = rows[rows["layer"] <= rows["cell"].map(chosen)]
+        yield ", ".join(case), len(chosen), hidden
+
+
+def numbers(tables: StudyTables) -> dict[str, float | str]:
+    """Compute accuracies at the best learning rates, and the rates."""
+    found: dict[str, float | str] = {"depth": DEPTH}
+    for optimizer in ("sgd", "adam"):
+        best = best_networks(tables, optimizer)
+        medians = best.groupby(["activation", "depth", "start"])["accuracy"].median()
+        for activation, depth, start, name in (
+            ("relu", DEPTH, HE_START, "relu_he"),
+            ("relu", DEPTH, XAVIER, "relu_xavier"),
+            ("relu", DEPTH, TINY, "relu_tiny"),
+            ("tanh", DEPTH, XAVIER, "tanh_xavier"),
+            ("tanh", DEPTH, TINY, "tanh_tiny"),
+            ("relu", 50, HE_START, "relu_he_50"),
+            ("relu", 50, XAVIER, "relu_xavier_50"),
+        ):
+            found[f"{optimizer}_{name}"] = float(medians.get((activation, depth, start), np.nan))
+    best, (low, *_, high) = best_networks(tables, "sgd"), WAITING_DEPTHS
+    for name, depth in (("shallow", low), ("deep", high)):
+        found[name] = depth
+        found[f"wait_{name}"] = 2 ** float(_wait(best, depth, "least_steps").mean())
+    return found
+
+
+WAITING_DEPTHS = (5, 10, 20)
+LEFT = 0.9  # of the initial loss: a network that ends below has left it
+
 CLAIMS = [
     Claim(
         id="sgd-needs-care",
@@ -74,7 +197,7 @@ CLAIMS = [
             "With SGD a careful start trains a deep network that naive starts leave untrained, "
             "each at its best learning rate."
         ),
-        source="Glorot and Bengio 2010; He et al. 2015",
+        source=f"{NG_WEIGHTS}; {GLOROT}; {HE}",
         formula="final training accuracy, careful − naive, best rates",
         unit="accuracy",
         criterion=Above(0.25),
@@ -83,7 +206,7 @@ CLAIMS = [
     Claim(
         id="adam-needs-care",
         statement="With Adam it does so, too.",
-        source="the common advice that initialization matters whatever the optimizer",
+        source=f"{NG_WEIGHTS}, which names no optimizer",
         formula="final training accuracy, careful − naive, best rates",
         unit="accuracy",
         criterion=Above(0.25),
@@ -91,8 +214,8 @@ CLAIMS = [
     ),
     Claim(
         id="sgd-he-over-xavier",
-        statement="With SGD a relu network of depth 20 learns clearly better from He's start.",
-        source="He et al. 2015, figure 3",
+        statement="With SGD a deep relu network learns clearly better from He's start.",
+        source=HE_DEEP,
         formula="final training accuracy, He − Xavier, best rates",
         unit="accuracy",
         criterion=Above(0.05),
@@ -101,10 +224,76 @@ CLAIMS = [
     Claim(
         id="adam-he-like-xavier",
         statement="With Adam the advantage of He's start over Xavier's is less than five points.",
-        source="a contrast to He et al. 2015, who use SGD",
+        source=f"a contrast to {HE_DEEP}, with SGD",
         formula="final training accuracy, He − Xavier, best rates",
         unit="accuracy",
         criterion=Below(0.05),
         measure=_gaps("adam", HE_AND_XAVIER),
+        note=(
+            "Adam divides a gradient by its own size, but adds ε = 1e-7 to that: gradients far "
+            "below ε, as at depth 50 from Xavier's start, move nothing."
+        ),
+    ),
+    Claim(
+        id="sgd-xavier-waits",
+        statement=(
+            "Where signals vanish, descent takes longer to the target loss, each start at its "
+            "best learning rate: “tiny steps” are not made good by a larger rate."
+        ),
+        source=NG_GRADIENTS,
+        formula="log2 (steps from Xavier's start / steps from He's), relu, SGD",
+        unit="doublings",
+        criterion=Above(0.0),
+        measure=_waits,
+        note=(
+            "A network that never gets there counts with all the steps of its training, so that "
+            "the ratio is at least the one given."
+        ),
+    ),
+    Claim(
+        id="sgd-wait-grows-with-depth",
+        statement="The ratio of the two grows with depth.",
+        source=NG_GRADIENTS,
+        formula="growth of log2 (ratio of steps) over log2 depth",
+        unit="doublings a doubling of depth",
+        criterion=Above(0.0),
+        measure=_wait_grows,
+        note="A lower bound for the same reason.",
+    ),
+    Claim(
+        id="tiny-weights-never-leave",
+        statement=(
+            "Deep networks that start from N(0, 0.01²) do not leave the initial loss for good, "
+            "at any of three learning rates."
+        ),
+        source=NG_GRADIENTS,
+        formula=f"fraction of networks that end above {LEFT:g} of the initial loss",
+        unit="of networks",
+        criterion=Above(0.5),
+        measure=_stuck,
+    ),
+    Claim(
+        id="constant-start-keeps-symmetry",
+        statement=(
+            "From a constant start the units of a hidden layer stay identical through training."
+        ),
+        source=f"{NG_SYMMETRY}; {GOODFELLOW}",
+        formula="spread over units / root mean square of activations = 0, at all probes",
+        unit="",
+        criterion=Within(EQUAL),
+        measure=_alike,
+    ),
+    Claim(
+        id="constant-start-learns-all-the-same",
+        statement="The weights of these networks do move; they move alike.",
+        source=f"{NG_SYMMETRY}; {GOODFELLOW}",
+        formula="largest change of the norm of a hidden layer's weights",
+        unit="",
+        criterion=Above(1e-3),
+        measure=_moved,
+        note=(
+            "It holds in part: from zeros the gradient of every hidden weight is exactly zero, "
+            "and only the biases of the output layer are learnt."
+        ),
     ),
 ]

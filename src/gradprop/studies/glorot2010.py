@@ -1,0 +1,303 @@
+"""The difficulty of training deep networks: the numbers in the chapter's prose, and its claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gradprop import datasets, prediction, theory
+from gradprop.claims import Below, Between, Claim, Evidence, Within, exact, from_seeds
+from gradprop.figures.data import StudyTables
+from gradprop.figures.mean_field import log_slopes
+from gradprop.grid import select
+from gradprop.spec import Cell
+
+PAPER = "Glorot and Bengio 2010"
+STANDARD, NORMALIZED = "standard_heuristic", "glorot_uniform"
+START = {"batch_size": 300}  # the networks that are only measured at initialization
+HALF = 0.5  # training accuracy that ends a plateau
+ARRIVED = 0.9  # test accuracy whose time is compared
+PLATEAU_RATE = 0.3
+
+
+def _tanh_start(tables: StudyTables, start: str) -> tuple[Cell, pd.DataFrame]:
+    """Return an example and the rows of ``layers`` of tanh networks at initialization."""
+    chosen = select(tables.study.cells, {**START, "activation": "tanh", "initializer": start})
+    return chosen[0], tables.layers[tables.layers["cell"].isin({cell.id for cell in chosen})]
+
+
+def _by_layer(rows: pd.DataFrame, statistic: str) -> pd.DataFrame:
+    return rows.pivot(index="cell", columns="layer", values=statistic)
+
+
+def _signal_ratio(tables: StudyTables) -> Iterator[Evidence]:
+    """Divide the RMS of dC/dz in layer 1 by that in the last hidden layer."""
+    cell, rows = _tanh_start(tables, STANDARD)
+    signal = _by_layer(rows, "signal_log10_rms")
+    data = datasets.generate(cell.dataset)
+    square = float(np.mean(np.square(data.x_train, dtype=np.float64)))
+    expected = prediction.predict(cell, data.x_train.shape[1], data.outputs, square)
+    assert expected is not None
+    ratio = 10 ** (signal[1] - signal[cell.depth])
+    yield from_seeds("standard start", ratio, float(10 ** expected.signal[0]))
+
+
+def _weight_gradient_ratio(tables: StudyTables) -> Iterator[Evidence]:
+    """Divide the largest by the smallest std of dC/dW over hidden layers 2 to the last.
+
+    Of the means over networks: a ratio of extremes of one network is never less than 1.
+    """
+    cell, rows = _tanh_start(tables, STANDARD)
+    gradient = _by_layer(rows, "gradient_std").loc[:, 2 : cell.depth]
+    networks = len(gradient)
+
+    def ratio(chosen: np.ndarray) -> float:
+        means = gradient.to_numpy()[chosen].mean(axis=0)
+        return float(means.max() / means.min())
+
+    whole = np.arange(networks)
+    left_out = np.array([ratio(np.delete(whole, i)) for i in whole])
+    # Jackknife (Efron and Stein 1981).
+    error = math.sqrt((networks - 1) / networks * float(((left_out - left_out.mean()) ** 2).sum()))
+    half = float(stats.t.ppf(0.95, networks - 1)) * error
+    found = ratio(whole)
+    yield Evidence("standard start", 1.0, found, found - half, found + half, networks)
+
+
+def _sigmoid_rates(statistic: str) -> Claim:
+    name = "back-propagated signal" if statistic.startswith("signal") else "weight gradient"
+
+    def measure(tables: StudyTables) -> Iterator[Evidence]:
+        slopes = log_slopes(tables, {"select": {**START, "activation": "sigmoid"}}, statistic)
+        fixed = theory.length_fixed_point("sigmoid", 1.0)
+        yield from_seeds("Xavier", slopes["slope"], -math.log(theory.chi_1("sigmoid", fixed, 1.0)))
+
+    return Claim(
+        id=f"sigmoid-{name.split()[0].split('-')[0]}-rate",
+        statement=f"In sigmoid networks the {name} vanishes exponentially, even with Xavier.",
+        source=f"{PAPER}, section 3.1; Schoenholz et al. 2017",
+        formula="slope of ln mean square over layers = −ln χ₁",
+        unit="per layer",
+        criterion=Within(0.0, 0.03),
+        measure=measure,
+    )
+
+
+def _first_time(steps: pd.DataFrame, column: str, level: float) -> float:
+    """Return the first probed step with more than `level`; infinite if there is none."""
+    reached = steps.loc[steps[column] > level, "step"]
+    return float(reached.min()) if len(reached) else math.inf
+
+
+def _plateau_epochs(tables: StudyTables) -> pd.DataFrame:
+    """Return epochs until half of the training set is right: a row a seed, a column a depth."""
+    wanted = {"activation": "sigmoid", "learning_rate": PLATEAU_RATE, "initializer": STANDARD}
+    rows = []
+    for cell in (c for c in select(tables.study.cells, wanted) if c.epochs):
+        steps = tables.steps[tables.steps["cell"] == cell.id]
+        per_epoch = steps["step"].max() / cell.epochs
+        epochs = _first_time(steps, "train_accuracy", HALF) / per_epoch
+        rows.append({"depth": cell.depth, "seed": cell.seed, "epochs": epochs})
+    return pd.DataFrame(rows).pivot(index="seed", columns="depth", values="epochs")
+
+
+def _shallow_plateau(tables: StudyTables) -> Iterator[Evidence]:
+    epochs = _plateau_epochs(tables)
+    for depth in (1, 2, 3):
+        yield from_seeds(f"depth {depth}", epochs[depth])
+
+
+def _depth_four(tables: StudyTables) -> Iterator[Evidence]:
+    yield from_seeds("depth 4", _plateau_epochs(tables)[4])
+
+
+def _depth_five(tables: StudyTables) -> Iterator[Evidence]:
+    """Take the best training accuracy of the whole training: none reaches one half."""
+    wanted = {"activation": "sigmoid", "learning_rate": PLATEAU_RATE, "depth": 5}
+    chosen = {cell.id for cell in select(tables.study.cells, wanted)}
+    steps = tables.steps[tables.steps["cell"].isin(chosen)]
+    yield from_seeds("depth 5", steps.groupby("cell")["train_accuracy"].max())
+
+
+def _trend(tables: StudyTables) -> Iterator[Evidence]:
+    """Test times against depth for a trend, by Kendall's tau (Jonckheere and Terpstra)."""
+    epochs = _plateau_epochs(tables)
+    depths = np.repeat(epochs.columns.to_numpy(), len(epochs))
+    found = stats.kendalltau(depths, epochs.to_numpy().T.ravel(), alternative="greater")
+    yield exact("depths 1 to 5", float(found.pvalue), math.nan, epochs.size)
+
+
+def _top_layer(tables: StudyTables) -> Iterator[Evidence]:
+    """Give the smallest mean activation of the top hidden layer while depth 5 is on its plateau."""
+    wanted = {"activation": "sigmoid", "learning_rate": PLATEAU_RATE, "depth": 5}
+    chosen = {cell.id for cell in select(tables.study.cells, wanted)}
+    rows = tables.layers[tables.layers["cell"].isin(chosen) & (tables.layers["layer"] == 5)]
+    yield from_seeds("depth 5, layer 5", rows.groupby("cell")["activation_mean"].min())
+
+
+def arrival_steps(tables: StudyTables, activation: str) -> pd.DataFrame:
+    """Return steps to a test accuracy of 90 % in networks of five layers, by seed and start.
+
+    Each start at the learning rate with the smallest median number of steps; ties go to the
+    smaller rate, and networks that never arrive count as infinitely slow.
+    """
+    starts = {}
+    for start in (STANDARD, NORMALIZED):
+        wanted = {"activation": activation, "initializer": start, "depth": 5}
+        cells = [cell for cell in select(tables.study.cells, wanted) if cell.epochs]
+        times = pd.DataFrame(
+            [
+                (cell.learning_rate, cell.seed, _first_time(steps, "test_accuracy", ARRIVED))
+                for cell in cells
+                for steps in [tables.steps[tables.steps["cell"] == cell.id]]
+            ],
+            columns=["rate", "seed", "steps"],
+        ).pivot(index="seed", columns="rate", values="steps")
+        starts[start] = times[times.median().idxmin()]
+    return pd.DataFrame(starts)
+
+
+def _speed(tables: StudyTables) -> Iterator[Evidence]:
+    """Give the one-sided p-value of Wilcoxon's test of pairs, for a faster normalized start."""
+    for activation in ("tanh", "softsign"):
+        steps = arrival_steps(tables, activation)
+        faster = stats.wilcoxon(steps[NORMALIZED], steps[STANDARD], alternative="less")
+        yield exact(activation, float(faster.pvalue), math.nan, steps.size)
+
+
+def _sigmoid_stalls(tables: StudyTables) -> Iterator[Evidence]:
+    for start, name in ((STANDARD, "standard"), (NORMALIZED, "normalized")):
+        yield from_seeds(name, 1 - _final_errors(tables, "sigmoid", start))
+
+
+def _final_errors(tables: StudyTables, activation: str, start: str) -> pd.Series[float]:
+    """Return the final test errors of networks of five layers by seed, at the rate 0.1."""
+    wanted = {"activation": activation, "initializer": start, "depth": 5, "learning_rate": 0.1}
+    cells = {cell.id for cell in select(tables.study.cells, wanted)}
+    rows = tables.cells[tables.cells["cell"].isin(cells)].set_index("seed")
+    return 1 - rows["final_test_accuracy"].astype(float)
+
+
+def _final_difference(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare final test errors at the learning rate 0.1, in points."""
+    for activation in ("tanh", "softsign"):
+        standard, normalized = (
+            _final_errors(tables, activation, start) for start in (STANDARD, NORMALIZED)
+        )
+        yield from_seeds(activation, 100 * (standard - normalized))
+
+
+CLAIMS = [
+    Claim(
+        id="signal-vanishes",
+        statement="With the standard start of tanh networks the back-propagated signal vanishes …",
+        source=f"{PAPER}, figure 7",
+        formula="RMS of dC/dz in layer 1 over that in layer 5 = mean-field theory",
+        unit="ratio",
+        criterion=Within(0.0, 0.2),
+        measure=_signal_ratio,
+    ),
+    Claim(
+        id="weight-gradient-flat",
+        statement="… while the gradient with respect to the weights is the same in all layers.",
+        source=f"{PAPER}, figure 8",
+        formula="largest over smallest std of dC/dW, hidden layers 2 to 5",
+        unit="ratio",
+        criterion=Below(1.15),
+        measure=_weight_gradient_ratio,
+    ),
+    _sigmoid_rates("signal_log10_rms"),
+    _sigmoid_rates("gradient_log10_rms"),
+    Claim(
+        id="plateau-shallow",
+        statement="Sigmoid networks with up to three hidden layers leave their plateau early.",
+        source=f"{PAPER}, section 3.1 and figure 2",
+        formula=f"epochs to a training accuracy above {HALF:g}",
+        unit="epochs",
+        criterion=Below(25.0),
+        measure=_shallow_plateau,
+    ),
+    Claim(
+        id="plateau-depth-four",
+        statement="With four they leave it around epoch 100, when the top layer desaturates.",
+        source=f"{PAPER}, section 3.1 and figure 2",
+        formula=f"epochs to a training accuracy above {HALF:g}",
+        unit="epochs",
+        criterion=Between(30.0, 120.0),
+        measure=_depth_four,
+    ),
+    Claim(
+        id="plateau-depth-five",
+        statement="With five they never leave it.",
+        source=f"{PAPER}, section 3.1",
+        formula="largest training accuracy in 150 epochs",
+        unit="accuracy",
+        criterion=Below(HALF),
+        measure=_depth_five,
+    ),
+    Claim(
+        id="plateau-trend",
+        statement="The deeper a sigmoid network, the longer its plateau.",
+        source=f"{PAPER}, section 3.1",
+        formula="one-sided p of Kendall's test of epochs against depth",
+        unit="p",
+        criterion=Below(0.05),
+        measure=_trend,
+    ),
+    Claim(
+        id="top-layer-saturates",
+        statement="On the plateau the activations of the top hidden layer fall to 0.",
+        source=f"{PAPER}, section 3.1 and figure 2",
+        formula="smallest mean activation of the top layer",
+        unit="activation",
+        criterion=Below(0.1),
+        measure=_top_layer,
+    ),
+    Claim(
+        id="normalized-is-faster",
+        statement="The normalized start makes training faster.",
+        source=f"{PAPER}, figures 11 and 12",
+        formula=f"one-sided p of Wilcoxon's test of steps to a test accuracy above {ARRIVED:g}",
+        unit="p",
+        criterion=Below(0.05),
+        measure=_speed,
+    ),
+    Claim(
+        id="sigmoid-stalls",
+        statement="Sigmoid networks with five hidden layers do not learn in that time.",
+        source=f"{PAPER}, section 3.1 and table 1",
+        formula="final test accuracy at the learning rate 0.1",
+        unit="accuracy",
+        criterion=Below(0.2),
+        measure=_sigmoid_stalls,
+    ),
+]
+
+
+def numbers(tables: StudyTables) -> dict[str, float | str]:
+    """Compute what the prose says of ratios, plateaus and times."""
+    plateau = _plateau_epochs(tables).median()
+    found: dict[str, float | str] = {
+        "width": int(tables.cells.loc[tables.cells["epochs"] > 0, "width"].max()),
+        "ratio": next(_signal_ratio(tables)).measured,
+        "ratio_theory": next(_signal_ratio(tables)).predicted,
+        "flat": next(_weight_gradient_ratio(tables)).measured,
+        "top": next(_top_layer(tables)).measured,
+        "rate": PLATEAU_RATE,
+        "epochs": max(cell.epochs for cell in tables.study.cells),
+        **{f"plateau_{depth}": float(epochs) for depth, epochs in plateau.items()},
+        "stuck": next(_depth_five(tables)).measured,
+    }
+    for activation in ("tanh", "softsign"):
+        steps = arrival_steps(tables, activation).median()
+        found[f"{activation}_standard"] = float(steps[STANDARD])
+        found[f"{activation}_normalized"] = float(steps[NORMALIZED])
+    for evidence in _final_difference(tables):
+        found[f"{evidence.case}_gain"] = evidence.measured
+        found[f"{evidence.case}_low"] = evidence.low
+        found[f"{evidence.case}_high"] = evidence.high
+    return found
