@@ -128,8 +128,8 @@ CLAIMS = (
         criterion=Between(0.9, 1.1),
         measure=_mean,
         note=(
-            "Of sixteen ReLU layers, the mean square of a single network has a standard deviation of "
-            "about 0.4: a mean over 200 networks is known to 0.03 and its interval may miss a bound."
+            "Of sixteen ReLU layers, the mean square of one network has a standard deviation of "
+            "about 0.4: the mean over 200 is known to 0.03, and its interval may miss a bound."
         ),
     ),
 )
