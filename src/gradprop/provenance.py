@@ -15,11 +15,13 @@ PACKAGE = Path(__file__).parent
 # as inputs; a test compares them with what is really imported.
 NUMERIC_MODULES = (
     "activations",
+    "architecture",
     "datasets",
     "errors",
     "files",
     "initializers",
     "networks",
+    "normalization",
     "optimizers",
     "recording",
     "spec",

@@ -128,7 +128,7 @@ class Cell:
     depth
         Number of hidden layers; the output layer is layer depth + 1.
     width
-        Units of every hidden layer.
+        Units of every hidden layer; of the first one if `widths` is not constant.
     activation
         Name in `gradprop.activations.ACTIVATIONS`; the output layer is linear.
     learning_rate
@@ -152,6 +152,8 @@ class Cell:
     statistics
         What the probes record: preset of `gradprop.statistics.PRESETS`, or names joined by
         commas (`gradprop.statistics.canonical`).
+    widths, normalization, residual, clipping
+        Structural choices in the registries of `gradprop.architecture`.
     """
 
     dataset: Component
@@ -170,6 +172,10 @@ class Cell:
     target_loss: float = 0.0
     probes: int = 10
     statistics: str = "standard"
+    widths: Component = Component("constant")
+    normalization: Component = Component("none")
+    residual: str = "none"
+    clipping: Component = Component("none")
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""
