@@ -182,6 +182,10 @@ CHANGES: dict[str, Any] = {
     "target_loss": 0.1,
     "probes": 11,
     "statistics": "cheap",
+    "widths": Component("alternating"),
+    "normalization": Component("batch"),
+    "residual": "plain",
+    "clipping": Component("norm"),
 }
 
 
