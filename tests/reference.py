@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradprop import datasets, initializers, optimizers
+from gradprop import grid, optimizers
 from gradprop.activations import ACTIVATIONS
 from gradprop.spec import Cell
 
@@ -41,16 +41,9 @@ def make_cell(**changes: Any) -> Cell:
         "probes": 3,
         **changes,
     }
-    for key, registry in _REGISTRIES.items():
-        values[key] = registry.create(values[key])
+    for key in values:
+        (values[key],) = grid.axis_values(key, [values[key]])
     return Cell(**values)
-
-
-_REGISTRIES: dict[str, Any] = {
-    "dataset": datasets,
-    "initializer": initializers,
-    "optimizer": optimizers,
-}
 
 
 @dataclass(frozen=True)

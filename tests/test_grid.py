@@ -183,6 +183,10 @@ CHANGES: dict[str, Any] = {
     "probes": 11,
     "statistics": "cheap",
     "measurements": "spectra",
+    "widths": Component("alternating"),
+    "normalization": Component("batch"),
+    "residual": "plain",
+    "clipping": Component("norm"),
 }
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import digamma
 
-from gradprop import initializers
+from gradprop import activations, initializers
 from gradprop.datasets import Dataset
 from gradprop.initializers import INITIALIZERS, draw_bias, draw_kernel, kernel_seed, stream_seed
+from gradprop.theory import unbiased_gain
 from tests.reference import make_cell
 
 Kernel = NDArray[np.float32]
@@ -39,6 +41,10 @@ MOMENTS: dict[str, Moments] = {
     "orthogonal": lambda n, m: (0, 1 / max(n, m)),
     "pytorch_default": lambda n, m: (0, 1 / (3 * n)),
     "variance_scaling": lambda n, m: (0, 1 / n),
+    # of the linear network, made for 400 or 150 units
+    "sussillo_abbott": lambda n, m: (0, math.exp(1 / n) / n),
+    "lyapunov": lambda n, m: (0, math.exp(-digamma(m / 2)) * m / 2 / n),
+    "lsuv": lambda n, m: (0, 1 / max(n, m)),  # before its scaling to data
 }
 
 # Half the width of the uniform distributions.
@@ -56,7 +62,8 @@ LIMITS: dict[str, Callable[[int, int], float]] = {
 def draw(
     initializer: Any, shape: tuple[int, int] = (7, 7), layer: int = 2, seed: int = 0
 ) -> Kernel:
-    return draw_kernel(make_cell(initializer=initializer, seed=seed), layer, shape)
+    cell = make_cell(initializer=initializer, seed=seed, activation="linear")
+    return draw_kernel(cell, layer, shape)
 
 
 def check_moments(kernel: Kernel, mean: float, variance: float) -> None:
@@ -138,7 +145,7 @@ def test_pytorch_default_is_the_standard_heuristic() -> None:
 def test_layers_never_share_a_kernel(name: str, blobs: Dataset) -> None:
     from gradprop import networks
 
-    cell = make_cell(initializer=name, depth=6)
+    cell = make_cell(initializer=name, depth=6, activation="linear")
     drawn = [draw_kernel(cell, layer, (7, 7)) for layer in range(1, 8)]
     model = networks.build_model(cell, blobs)
     built = [model.get_layer(f"layer_{layer}").kernel.numpy() for layer in range(1, 7)]
@@ -149,7 +156,8 @@ def test_layers_never_share_a_kernel(name: str, blobs: Dataset) -> None:
 @RANDOM
 @pytest.mark.parametrize("field", ["seed", "depth", "width"])
 def test_other_cells_have_other_kernels(name: str, field: str) -> None:
-    cells = [make_cell(initializer=name, **{field: value}) for value in (3, 4, 5)]
+    changes = [{field: value, "activation": "linear"} for value in (3, 4, 5)]
+    cells = [make_cell(initializer=name, **change) for change in changes]
     kernels = [draw_kernel(cell, 2, (7, 7)) for cell in cells]
     assert len({kernel.tobytes() for kernel in kernels}) == 3
 
@@ -158,14 +166,23 @@ def test_other_cells_have_other_kernels(name: str, field: str) -> None:
 @pytest.mark.parametrize("seeds", [2, 60], ids=["one by one", "traced"])
 def test_kernels_of_a_stack_are_those_of_its_cells(name: str, seeds: int) -> None:
     """Drawn by separate calls of the Keras initializer, or by one program for all seeds."""
-    cells = [make_cell(initializer=name, seed=seed, depth=2) for seed in range(seeds)]
-    cells.insert(1, make_cell(initializer={"name": "normal", "stddev": 0.3}, depth=2))
+    program: dict[str, Any] = {"depth": 2, "activation": "linear"}
+    cells = [make_cell(initializer=name, seed=seed, **program) for seed in range(seeds)]
+    cells.insert(1, make_cell(initializer={"name": "normal", "stddev": 0.3}, **program))
     shapes = [(5, 7), (7, 7), (7, 3)]
-    drawn = initializers.draw_kernels(cells, shapes)
+    inputs = np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
+    drawn = initializers.draw_kernels(cells, shapes, inputs)
     assert [array.shape for array in drawn] == [(seeds + 1, *shape) for shape in shapes]
     for layer, (kernels, shape) in enumerate(zip(drawn, shapes, strict=True), start=1):
         expected = [draw_kernel(cell, layer, shape) for cell in cells]
-        np.testing.assert_array_equal(kernels, expected)
+        if name == "lsuv":  # up to a factor a kernel
+            alone = [initializers.draw_kernels([cell], shapes, inputs) for cell in cells]
+            np.testing.assert_array_equal(kernels, [found[layer - 1][0] for found in alone])
+            factors = [kernel[0, 0] / before[0, 0] for kernel, before in zip(kernels, expected)]
+            kernels = kernels / np.array(factors)[:, None, None]
+            np.testing.assert_allclose(kernels, expected, rtol=1e-5)
+        else:
+            np.testing.assert_array_equal(kernels, expected)
 
 
 @EVERY
@@ -174,6 +191,8 @@ def test_a_cell_always_has_the_same_kernels(name: str) -> None:
     draw(name, (7, 5), seed=4)
     np.testing.assert_array_equal(draw(name, (7, 5), seed=3), first)
     unrelated = {"learning_rate": 0.3, "batch_size": 3, "epochs": 9, "activation": "relu"}
+    if name in ("sussillo_abbott", "lyapunov"):  # their gain depends on the activation function
+        unrelated["activation"] = "linear"
     other = make_cell(initializer=name, seed=3, **unrelated)
     np.testing.assert_array_equal(draw_kernel(other, 2, (7, 5)), first)
 
@@ -232,3 +251,70 @@ def test_biases() -> None:
     assert not np.array_equal(bias, draw_bias(cell, 2, 10_000))
     assert not np.array_equal(bias, draw_bias(make_cell(bias_std=2.0, seed=1), 1, 10_000))
     assert (draw_bias(make_cell(), 1, 5) == 0).all()
+
+
+# ------------------------------------------------------- gains without drift, and scaling to data
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [
+        ("sussillo_abbott", "relu"),
+        ("lyapunov", "relu"),
+        ("lyapunov", "leaky_relu"),
+    ],
+)
+def test_gains_of_an_activation(name: str, activation: str) -> None:
+    n, m = 400, 150
+    cell = make_cell(initializer=name, activation=activation)
+    gain = {
+        "sussillo_abbott": math.sqrt(2) * math.exp(1.2 / (n - 2.4)),
+        "lyapunov": unbiased_gain(m, activation),
+    }[name]
+    check_moments(draw_kernel(cell, 2, (n, m)), 0, gain**2 / n)
+
+
+def test_the_lyapunov_gain_leaves_lengths_without_drift() -> None:
+    """Monte Carlo: the mean of ln M over networks of 10 units stays at 0; that of He's falls."""
+    rng = np.random.default_rng(0)
+    growth = {}
+    for name in ("lyapunov", "sussillo_abbott", "he_normal"):
+        cell = make_cell(initializer=name, activation="relu")
+        entries = np.concatenate(
+            [draw_kernel(cell, layer, (10, 10)).ravel() for layer in range(1, 301)]
+        )
+        deviation = math.sqrt(np.mean(entries.astype(np.float64) ** 2))
+        outputs = np.maximum(rng.normal(0, deviation * math.sqrt(10), (100_000, 10)), 0)
+        squares = np.mean(outputs**2, axis=1)
+        growth[name] = np.log(squares[squares > 0]).mean()
+    assert abs(growth["lyapunov"]) < 0.03  # five standard errors of the draws and of the kernels
+    assert abs(growth["sussillo_abbott"]) < 0.03 + 0.02  # the fit is 0.6 % off, ln of a square
+    assert growth["he_normal"] < -0.2
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "softsign"])
+def test_lsuv_has_unit_variance(activation: str, use_bias: bool, blobs: Dataset) -> None:
+    """Of W h, whatever h is: biases of layers before included."""
+    cell = make_cell(
+        initializer="lsuv", activation=activation, depth=5, bias_std=0.5, use_bias=use_bias
+    )
+    shapes = initializers.layer_shapes(7, cell, 3)
+    kernels = initializers.draw_kernels([cell], shapes, blobs.x_train)
+    hidden = blobs.x_train.astype(np.float64)  # all of them: fewer than 256
+    for number, (kernel,) in enumerate(kernels, start=1):
+        z = hidden @ kernel
+        assert z.var() == pytest.approx(1, abs=1e-6)
+        bias = draw_bias(cell, number, kernel.shape[1]) if use_bias else 0
+        hidden = activations.get(activation).function(z + bias)
+
+
+def test_lsuv_examples_and_silent_layers(blobs: Dataset) -> None:
+    shapes = [(7, 4), (4, 3)]
+    few, many = (make_cell(initializer={"name": "lsuv", "examples": n}, depth=1) for n in (5, 256))
+    scaled = [initializers.draw_kernels([c], shapes, blobs.x_train)[0][0] for c in (few, many)]
+    assert np.ptp(scaled[0] / scaled[1]) < 1e-5
+    assert not np.allclose(scaled[0], scaled[1], rtol=1e-3)
+    silent = initializers.draw_kernels([many], shapes, np.zeros((9, 7), np.float32))
+    for layer, (kernel,) in enumerate(silent, start=1):
+        np.testing.assert_array_equal(kernel, draw_kernel(many, layer, shapes[layer - 1]))

@@ -11,6 +11,7 @@ import yaml
 
 from gradprop import activations, optimizers
 from gradprop.activations import ACTIVATIONS
+from gradprop.architecture import CLIPPINGS, NORMALIZATIONS, RESIDUALS, WIDTHS, Choice
 from gradprop.datasets import DATASETS
 from gradprop.diagnosis import ALARMS
 from gradprop.initializers import INITIALIZERS
@@ -47,6 +48,16 @@ def interval(low: float, high: float) -> str:
     return " or ".join(parts) or "never"
 
 
+def choices(registry: Mapping[str, Choice]) -> str:
+    return table(
+        ["name", "what it does", "parameters and defaults", "source"],
+        [
+            [f"`{name}`", entry.definition, listed(entry.parameters), entry.source]
+            for name, entry in registry.items()
+        ],
+    )
+
+
 def tables() -> dict[str, str]:
     """Return the tables of the manual by name, made from the registries."""
     return {
@@ -79,6 +90,10 @@ def tables() -> dict[str, str]:
                 if (rule := getattr(optimizers, f"_{name}"))
             ],
         ),
+        "widths": choices(WIDTHS),
+        "normalizations": choices(NORMALIZATIONS),
+        "residuals": choices(RESIDUALS),
+        "clippings": choices(CLIPPINGS),
         "statistics": table(
             ["name", "definition", "presets", "source"],
             [

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from gradprop import activations, initializers, theory
 from gradprop.initializers import INITIALIZERS
-from gradprop.prediction import LOG_RANGE, VARIANCES, Prediction, predict, weight_variance
+from gradprop.prediction import (
+    ACTIVATION_VARIANCES,
+    LOG_RANGE,
+    VARIANCES,
+    Prediction,
+    predict,
+    weight_variance,
+)
 from gradprop.spec import Cell, Component
 
 Float64 = NDArray[np.float64]
@@ -50,18 +57,21 @@ def test_variances_are_those_of_drawn_kernels(name: str, shape: tuple[int, int])
     if name == "variance_scaling":
         modes = ("fan_in", "fan_out", "fan_avg")
         components = [initializers.create({"name": name, "mode": m, "scale": 3}) for m in modes]
+    layer = initializers.Layer(*shape, "relu")
     for component in components:
-        variance = weight_variance(component, shape)
-        if not INITIALIZERS[name].random:
+        variance = weight_variance(component, shape, "relu")
+        if not INITIALIZERS[name].random or INITIALIZERS[name].unit_variance:
             assert variance is None
             continue
-        kernel = np.asarray(initializers.build(component, 1, shape[0])(shape, dtype="float32"))
+        kernel = np.asarray(initializers.build(component, 1, layer)(shape, dtype="float32"))
         # relative standard error of a variance of 60,000 normal entries: 0.6 %
         assert variance == pytest.approx(np.mean(kernel.astype(float) ** 2), rel=0.03)
 
 
 def test_every_random_initializer_has_a_variance() -> None:
-    assert set(VARIANCES) == {name for name, entry in INITIALIZERS.items() if entry.random}
+    assert VARIANCES.keys() | ACTIVATION_VARIANCES.keys() == {
+        name for name, entry in INITIALIZERS.items() if entry.random and not entry.unit_variance
+    }
 
 
 @pytest.mark.parametrize("name", ["zeros", "ones", "constant", "identity"])
@@ -142,7 +152,7 @@ def draw_kernels(
 ) -> Float64:
     """Draw (networks, fan_in, fan_out) with normal or Haar-distributed orthogonal kernels."""
     if cell.initializer.name != "orthogonal":
-        variance = weight_variance(cell.initializer, shape)
+        variance = weight_variance(cell.initializer, shape, cell.activation)
         assert variance is not None
         return math.sqrt(variance) * rng.standard_normal((networks, *shape))
     tall = rng.standard_normal((networks, max(shape), min(shape)))

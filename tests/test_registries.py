@@ -11,6 +11,7 @@ import pytest
 
 from gradprop import config, grid
 from gradprop.activations import ACTIVATIONS
+from gradprop.architecture import CLIPPINGS, NORMALIZATIONS, RESIDUALS, WIDTHS
 from gradprop.datasets import DATASETS
 from gradprop.figures import KINDS
 from gradprop.initializers import INITIALIZERS
@@ -28,6 +29,9 @@ REGISTRIES: dict[str, Mapping[str, Mapping[str, Scalar]]] = {
     "dataset": {name: entry.parameters for name, entry in DATASETS.items()},
     "one_optimizer": OPTIMIZERS,
     "measurement": PARAMETERS,
+    "one_widths": {name: entry.parameters for name, entry in WIDTHS.items()},
+    "one_normalization": {name: entry.parameters for name, entry in NORMALIZATIONS.items()},
+    "one_clipping": {name: entry.parameters for name, entry in CLIPPINGS.items()},
 }
 EVERY = pytest.mark.parametrize("definition", REGISTRIES)
 
@@ -78,6 +82,11 @@ def test_the_schema_takes_what_the_registry_has(definition: str) -> None:
 
 def test_activations() -> None:
     assert DEFS["activation"]["enum"] == list(ACTIVATIONS)
+
+
+def test_residual_connections() -> None:
+    assert DEFS["residual_name"]["enum"] == list(RESIDUALS)
+    assert all(not entry.parameters for entry in RESIDUALS.values())
 
 
 def test_statistics() -> None:

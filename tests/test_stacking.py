@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gradprop import networks
+from gradprop import architecture, networks
 from gradprop.activations import ACTIVATIONS
 from gradprop.datasets import Dataset
 from gradprop.initializers import INITIALIZERS
@@ -30,8 +30,11 @@ STEPS = 2
 
 
 def all_initializers(rate: float = 0.05, **changes: Any) -> list[Cell]:
-    """Return one cell for every initializer, each with its own step size and seed."""
-    return [
+    """Return one cell for every initializer, each with its own step size and seed.
+
+    Left out are initializers that have no gain for the activation.
+    """
+    cells = [
         make_cell(
             initializer=name,
             learning_rate=rate / (1 + number % 3),
@@ -41,6 +44,7 @@ def all_initializers(rate: float = 0.05, **changes: Any) -> list[Cell]:
         )
         for number, name in enumerate(INITIALIZERS)
     ]
+    return [cell for cell in cells if architecture.conflict(cell) is None]
 
 
 def batches(dataset: Dataset, cells: Sequence[Cell]) -> Iterator[NDArray[np.int32]]:
@@ -62,24 +66,36 @@ class KerasStep(NamedTuple):
 
 
 class KerasNetwork:
-    """A plain `keras.Sequential` with its own autodiff."""
+    """A plain `keras.Model` with its own autodiff."""
 
     def __init__(self, cells: Sequence[Cell], dataset: Dataset) -> None:
         self.model = networks.build_model(cells[0], dataset)
         self.loss = networks.resolve_loss(cells[0], dataset)
+        # What activation functions see: the last of Dense and normalization.
+        self.names = {layer.name for layer in self.model.layers}
+        numbers = range(1, cells[0].depth + 2)
+        self.normalized = [n for n in numbers if f"normalization_{n}" in self.names]
+        seen = [f"normalization_{n}" if n in self.normalized else f"layer_{n}" for n in numbers]
+        outputs = [self.model.get_layer(name).output for name in seen]
+        self.probe = keras.Model(self.model.inputs, outputs)
         self.step: Any = tf.function(self._step)
 
     @property
     def variables(self) -> list[Any]:
-        """Return kernels, then biases."""
+        """Return kernels, biases, scales and shifts of normalization, scales of branches."""
         layers = [layer for layer in self.model.layers if isinstance(layer, keras.layers.Dense)]
-        return [layer.kernel for layer in layers] + [
-            layer.bias for layer in layers if layer.use_bias
+        normalizations = [self.model.get_layer(f"normalization_{n}") for n in self.normalized]
+        branches = [la for la in self.model.layers if isinstance(la, networks.BranchScale)]
+        return [
+            *(layer.kernel for layer in layers),
+            *(layer.bias for layer in layers if layer.use_bias),
+            *(variable for layer in normalizations for variable in (layer.gamma, layer.beta)),
+            *(layer.scale for layer in branches),
         ]
 
     def assign(self, values: Sequence[Float32]) -> None:
         for variable, value in zip(self.variables, values, strict=True):
-            variable.assign(value)
+            variable.assign(np.reshape(value, variable.shape))
 
     def losses(self, targets: Any, outputs: Any) -> Any:
         if self.loss == "output_sum":
@@ -90,14 +106,10 @@ class KerasNetwork:
 
     def _step(self, x: Any, y: Any) -> KerasStep:
         """Run forward and backward, without an update."""
-        preactivations = []
         with tf.GradientTape() as tape:
-            hidden = x
-            for layer in self.model.layers:
-                hidden = layer(hidden)
-                if isinstance(layer, keras.layers.Dense):
-                    preactivations.append(hidden)
-            losses = self.losses(y, hidden)
+            found = self.probe(x, training=True)
+            preactivations = found if isinstance(found, list) else [found]
+            losses = self.losses(y, preactivations[-1])
             objective = keras.ops.mean(losses)
         variables = [variable.value for variable in self.variables]
         signals, gradients = tape.gradient(objective, [preactivations, variables])
@@ -128,11 +140,11 @@ class KerasUpdates:
 
 
 class Spied(StackedNetwork):
-    """A stack whose last gradients, those of the biases included, can be looked at."""
+    """A stack whose last gradients, of all trained variables, can be looked at."""
 
     def __init__(self, stack: Stack, dataset: Dataset) -> None:
         super().__init__(stack, dataset)
-        self.variables = self.kernels + self.biases
+        self.variables = self.kernels + self.biases + self.structure
         self.seen = [tf.Variable(tf.zeros_like(variable)) for variable in self.variables]
         update = self._update
 
@@ -144,7 +156,7 @@ class Spied(StackedNetwork):
         self._update = spy
 
     def values(self) -> list[Float32]:
-        """Return copies of kernels and biases."""
+        """Return copies of all trained variables."""
         return [variable.numpy().copy() for variable in self.variables]
 
 

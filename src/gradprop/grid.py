@@ -9,7 +9,15 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gradprop import config, datasets, initializers, measurements, optimizers, statistics
+from gradprop import (
+    architecture,
+    config,
+    datasets,
+    initializers,
+    measurements,
+    optimizers,
+    statistics,
+)
 from gradprop.spec import REPLICA_FIELDS, Cell, Component, Shard, Stack, Study
 from gradprop.statistics import PRESETS, STATISTICS
 
@@ -24,6 +32,9 @@ _COMPONENTS = {
     "dataset": datasets.create,
     "initializer": initializers.create,
     "optimizer": optimizers.create,
+    "widths": architecture.create_widths,
+    "normalization": architecture.create_normalization,
+    "clipping": architecture.create_clipping,
 }
 # What every grid block has to set, by itself or through the study's `training`.
 REQUIRED = tuple(f.name for f in fields(Cell) if f.default is MISSING and f.name != "seed")
@@ -103,7 +114,9 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
     for key, block in blocks.items():
         full = {"seeds": seeds, **shared, **block}
         _check_block(full, f"{source}: {key}")
-        cells.extend(expand(full))
+        block_cells = list(expand(full))
+        _check_cells(block_cells, f"{source}: {key}")
+        cells.extend(block_cells)
     for figure, options in content.get("figures", {}).items():
         _check_figure(options, shared["statistics"], cells, f"{source}: figures.{figure}")
     return Study(
@@ -207,6 +220,13 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
         measurements.canonical(block["measurements"])
     except measurements.MeasurementError as error:
         raise config.ConfigError(f"{where}.measurements: {error}") from None
+
+
+def _check_cells(cells: Sequence[Cell], where: str) -> None:
+    for cell in cells:
+        problem = architecture.conflict(cell)
+        if problem:
+            raise config.ConfigError(f"{where}.{problem}")
 
 
 def expand(block: Mapping[str, Any]) -> Iterator[Cell]:

@@ -13,12 +13,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradprop import activations, architecture
 from gradprop.spec import Cell, Component, Scalar
+
+
+class Layer(NamedTuple):
+    """What an initializer may know of the layer whose kernel it draws."""
+
+    fan_in: int
+    fan_out: int
+    activation: str  # of the hidden layers
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,14 @@ class Initializer:
     source
         Where it comes from.
     build
-        From fan-in, seed and parameters to a Keras initializer.
+        From layer, seed and parameters to a Keras initializer.
     parameters
         The parameters and their defaults.
     random
         Whether kernels depend on the seed.
+    unit_variance
+        Whether the kernels are then scaled, layer by layer, to pre-activations of variance 1 on
+        a batch of training examples (`_scale_to_unit_variance`).
     """
 
     formula: str
@@ -44,12 +56,13 @@ class Initializer:
     build: Callable[..., Any]
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
     random: bool = True
+    unit_variance: bool = False
 
 
 def _keras(name: str) -> Callable[..., Any]:
     """Return a builder for Keras's own initializer class `name`."""
 
-    def build(fan_in: int, seed: int, **parameters: Scalar) -> Any:
+    def build(layer: Layer, seed: int, **parameters: Scalar) -> Any:
         import keras
 
         return getattr(keras.initializers, name)(seed=seed, **parameters)
@@ -57,51 +70,71 @@ def _keras(name: str) -> Callable[..., Any]:
     return build
 
 
-def _constant(fan_in: int, seed: int, value: float) -> Any:
+def _constant(layer: Layer, seed: int, value: float) -> Any:
     import keras
 
     return keras.initializers.Constant(value)
 
 
-def _identity(fan_in: int, seed: int, gain: float) -> Any:
+def _identity(layer: Layer, seed: int, gain: float) -> Any:
     import keras
 
     return keras.initializers.Identity(gain=gain)
 
 
-def _normal(fan_in: int, seed: int, stddev: float) -> Any:
+def _normal(layer: Layer, seed: int, stddev: float) -> Any:
     import keras
 
     return keras.initializers.RandomNormal(mean=0.0, stddev=stddev, seed=seed)
 
 
-def _uniform(fan_in: int, seed: int, limit: float) -> Any:
+def _uniform(layer: Layer, seed: int, limit: float) -> Any:
     import keras
 
     return keras.initializers.RandomUniform(minval=-limit, maxval=limit, seed=seed)
 
 
-def _fan_in_uniform(fan_in: int, seed: int) -> Any:
-    return _uniform(fan_in, seed, limit=1 / math.sqrt(fan_in))
+def _fan_in_uniform(layer: Layer, seed: int) -> Any:
+    return _uniform(layer, seed, limit=1 / math.sqrt(layer.fan_in))
 
 
-def _variance_scaling(fan_in: int, seed: int, **parameters: Scalar) -> Any:
+def _variance_scaling(layer: Layer, seed: int, **parameters: Scalar) -> Any:
     import keras
 
     return keras.initializers.VarianceScaling(seed=seed, **parameters)
+
+
+def _sussillo_abbott(layer: Layer, seed: int) -> Any:
+    from gradprop.theory.products import sussillo_abbott_gain
+
+    gain = sussillo_abbott_gain(layer.fan_in, layer.activation)
+    return _normal(layer, seed, stddev=gain / math.sqrt(layer.fan_in))
+
+
+def _lyapunov(layer: Layer, seed: int) -> Any:
+    from gradprop.theory.products import unbiased_gain
+
+    gain = unbiased_gain(layer.fan_out, layer.activation)
+    return _normal(layer, seed, stddev=gain / math.sqrt(layer.fan_in))
+
+
+def _orthogonal(layer: Layer, seed: int, examples: int) -> Any:
+    import keras
+
+    return keras.initializers.Orthogonal(seed=seed)
 
 
 INITIALIZERS: dict[str, Initializer] = {
     "zeros": Initializer(
         "W = 0",
         "the symmetric start that never breaks symmetry (Goodfellow et al. 2016, sec. 8.4)",
-        lambda fan_in, seed: _constant(fan_in, seed, 0.0),
+        lambda layer, seed: _constant(layer, seed, 0.0),
         random=False,
     ),
     "ones": Initializer(
         "W = 1",
         "a constant start; symmetric like zeros",
-        lambda fan_in, seed: _constant(fan_in, seed, 1.0),
+        lambda layer, seed: _constant(layer, seed, 1.0),
         random=False,
     ),
     "constant": Initializer(
@@ -182,6 +215,26 @@ INITIALIZERS: dict[str, Initializer] = {
         _variance_scaling,
         {"scale": 1.0, "mode": "fan_in", "distribution": "untruncated_normal"},
     ),
+    "sussillo_abbott": Initializer(
+        "N(0, g^2/n), linear: g = exp(1 / (2 n)); ReLU: g = sqrt(2) exp(1.2 / (max(n, 6) - 2.4)); "
+        "no other activation",
+        "random walk initialization (Sussillo and Abbott 2014)",
+        _sussillo_abbott,
+    ),
+    "lyapunov": Initializer(
+        "N(0, g^2/n), g such that E ln(mean phi(z)^2) of m units is what goes in: the exact gain "
+        "without drift; linear, ReLU and leaky ReLU only",
+        "Lyapunov initialization (Kogler et al. 2026)",
+        _lyapunov,
+    ),
+    "lsuv": Initializer(
+        "s_l Q, Q as for orthogonal; s_l such that Var(W h) = 1 over units and `examples` random "
+        "training examples, layer by layer",
+        "layer-sequential unit variance (Mishkin and Matas 2016)",
+        _orthogonal,
+        {"examples": 256},
+        unit_variance=True,
+    ),
 }
 
 
@@ -201,7 +254,7 @@ def stream_seed(*parts: Scalar) -> int:
 
 def layer_shapes(inputs: int, cell: Cell, outputs: int) -> list[tuple[int, int]]:
     """Return (fan_in, fan_out) of layers 1 … depth + 1."""
-    sizes = [inputs, *[cell.width] * cell.depth, outputs]
+    sizes = [inputs, *architecture.hidden_widths(cell), outputs]
     return list(itertools.pairwise(sizes))
 
 
@@ -216,23 +269,27 @@ def kernel_seed(cell: Cell, layer: int) -> int:
     return stream_seed("kernel", cell.seed, cell.depth, cell.width, layer)
 
 
-def build(initializer: Component, seed: Any, fan_in: int) -> Any:
+def build(initializer: Component, seed: Any, layer: Layer) -> Any:
     """Return a new Keras initializer for one kernel; `seed` is an integer or a SeedGenerator."""
-    entry = INITIALIZERS[initializer.name]
-    parameters = {**entry.parameters, **dict(initializer.parameters)}
-    return entry.build(fan_in, seed, **parameters)
+    return INITIALIZERS[initializer.name].build(layer, seed, **parameters(initializer))
+
+
+def parameters(initializer: Component) -> dict[str, Any]:
+    """Return all parameters of an initializer, defaults included."""
+    return {**INITIALIZERS[initializer.name].parameters, **dict(initializer.parameters)}
 
 
 def draw_kernel(cell: Cell, layer: int, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Draw the kernel of `layer`, of `shape` (fan_in, fan_out)."""
-    kernel = build(cell.initializer, kernel_seed(cell, layer), shape[0])(shape, dtype="float32")
+    """Draw the kernel of `layer`, of `shape` (fan_in, fan_out), before any scaling to data."""
+    known = Layer(*shape, cell.activation)
+    kernel = build(cell.initializer, kernel_seed(cell, layer), known)(shape, dtype="float32")
     return np.asarray(kernel, dtype=np.float32)
 
 
 def draw_kernels(
-    cells: Sequence[Cell], shapes: Sequence[tuple[int, int]]
+    cells: Sequence[Cell], shapes: Sequence[tuple[int, int]], inputs: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
-    """Draw what `draw_kernel` draws, for all layers of cells of equal shapes.
+    """Draw what `draw_kernel` draws, for all layers of cells of equal shapes; scale it to data.
 
     Parameters
     ----------
@@ -240,6 +297,8 @@ def draw_kernels(
         Cells of a stack.
     shapes
         Of every layer, (fan_in, fan_out).
+    inputs
+        Those of the training set, (examples, features), for initializers that look at data.
 
     Returns
     -------
@@ -247,32 +306,61 @@ def draw_kernels(
         One array a layer, (cells, fan_in, fan_out).
     """
     kernels = [np.empty((len(cells), *shape), dtype=np.float32) for shape in shapes]
-    places: dict[tuple[Component, tuple[int, int]], list[tuple[int, int]]] = {}
+    places: dict[tuple[Component, Layer], list[tuple[int, int]]] = {}
     for index, shape in enumerate(shapes):
         for replica, cell in enumerate(cells):
-            places.setdefault((cell.initializer, shape), []).append((index, replica))
-    for (initializer, shape), wanted in places.items():
+            known = Layer(*shape, cell.activation)
+            places.setdefault((cell.initializer, known), []).append((index, replica))
+    for (initializer, known), wanted in places.items():
         seeds = [kernel_seed(cells[replica], index + 1) for index, replica in wanted]
         unique, order = np.unique(seeds, return_inverse=True)
-        drawn = _draw_many(initializer, shape, unique)
+        drawn = _draw_many(initializer, known, unique)
         for (index, replica), position in zip(wanted, order, strict=True):
             kernels[index][replica] = drawn[position]
+    for replica, cell in enumerate(cells):
+        if INITIALIZERS[cell.initializer.name].unit_variance:
+            _scale_to_unit_variance(cell, [kernel[replica] for kernel in kernels], inputs)
     return kernels
 
 
+def _scale_to_unit_variance(
+    cell: Cell, kernels: Sequence[NDArray[np.float32]], inputs: NDArray[np.float32]
+) -> None:
+    """Scale the kernels of one cell in place, each after those before it.
+
+    The variance of W h is taken over units and examples at once, in float64; h includes biases.
+    One division makes it 1 up to the rounding of the kernel, where the original iterates to
+    within 0.1. A layer whose variance is 0 stays as it was drawn.
+    """
+    phi = activations.get(cell.activation).function
+    rng = np.random.default_rng(stream_seed("lsuv", cell.seed))
+    count = min(parameters(cell.initializer)["examples"], len(inputs))
+    chosen = np.sort(rng.choice(len(inputs), count, replace=False))
+    hidden = inputs[chosen].astype(np.float64)
+    for number, kernel in enumerate(kernels, start=1):
+        deviation = (hidden @ kernel.astype(np.float64)).std()
+        if deviation > 0:
+            kernel /= deviation
+        z = hidden @ kernel.astype(np.float64)
+        if cell.use_bias:
+            z += draw_bias(cell, number, kernel.shape[1])
+        hidden = phi(z)
+
+
 def _draw_many(
-    initializer: Component, shape: tuple[int, int], seeds: NDArray[np.int64]
+    initializer: Component, layer: Layer, seeds: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Draw one kernel a seed, (seeds, fan_in, fan_out)."""
+    shape = (layer.fan_in, layer.fan_out)
     if len(seeds) < WORTH_TRACING:
-        draws = (build(initializer, int(seed), shape[0]) for seed in seeds)
+        draws = (build(initializer, int(seed), layer) for seed in seeds)
         return np.stack([draw(shape, dtype="float32") for draw in draws])
     words = np.stack([seeds, np.zeros_like(seeds)], axis=1).astype(np.int32)
-    return np.asarray(_traced_draw(initializer, shape)(words))
+    return np.asarray(_traced_draw(initializer, layer)(words))
 
 
 @lru_cache
-def _traced_draw(initializer: Component, shape: tuple[int, int]) -> Callable[..., Any]:
+def _traced_draw(initializer: Component, layer: Layer) -> Callable[..., Any]:
     """Trace the Keras initializer into one program that loops over seeds.
 
     It has the same bits as calls of the initializer one by one, which cost ten times as much.
@@ -290,7 +378,8 @@ def _traced_draw(initializer: Component, shape: tuple[int, int]) -> Callable[...
             return self.words
 
     def draw(words: Any) -> Any:
-        return build(initializer, GivenSeed(words), shape[0])(shape, dtype="float32")
+        shape = (layer.fan_in, layer.fan_out)
+        return build(initializer, GivenSeed(words), layer)(shape, dtype="float32")
 
     @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.int32)], autograph=False)
     def draw_all(words: Any) -> Any:

@@ -25,7 +25,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 with _quiet():
     import keras
 
-from gradprop import initializers, optimizers  # noqa: E402
+from gradprop import architecture, initializers, optimizers  # noqa: E402
 from gradprop.datasets import Dataset  # noqa: E402
 from gradprop.spec import Cell  # noqa: E402
 
@@ -37,31 +37,52 @@ def resolve_loss(cell: Cell, dataset: Dataset) -> str:
     return "cross_entropy" if dataset.task == "classification" else "mean_squared_error"
 
 
-def build_model(cell: Cell, dataset: Dataset) -> keras.Sequential:
+class BranchScale(keras.layers.Layer):  # type: ignore[misc]
+    """Multiply by one trained number that starts at 0 (ReZero, SkipInit)."""
+
+    def build(self, input_shape: object) -> None:
+        """Create the number."""
+        self.scale = self.add_weight(shape=(), initializer="zeros", name="scale")
+
+    def call(self, inputs: object) -> object:
+        """Return the scaled inputs."""
+        return self.scale * inputs
+
+
+def build_model(cell: Cell, dataset: Dataset) -> keras.Model:
     """Build the multilayer perceptron of a cell, with the cell's kernels and biases.
 
     Returns
     -------
-    keras.Sequential
-        From inputs (batch, features) to logits or predictions (batch, outputs); a Dense layer
-        and an Activation layer for every hidden layer, then a linear Dense layer.
+    keras.Model
+        From inputs (batch, features) to logits or predictions (batch, outputs). Layers
+        ``layer_1`` … are Dense, ``normalization_1`` … BatchNormalization or LayerNormalization,
+        ``branch_1`` … what residual branches are multiplied with.
     """
     shapes = initializers.layer_shapes(dataset.x_train.shape[1], cell, dataset.outputs)
-    layers: list[keras.Layer] = [keras.Input((shapes[0][0],))]
+    skips = architecture.skips(cell)
+    inputs = hidden = keras.Input((shapes[0][0],))
     for number, (fan_in, fan_out) in enumerate(shapes, start=1):
-        layers.append(
-            keras.layers.Dense(
-                fan_out,
-                kernel_initializer=initializers.build(
-                    cell.initializer, initializers.kernel_seed(cell, number), fan_in
-                ),
-                use_bias=cell.use_bias,
-                name=f"layer_{number}",
-            )
-        )
-        if number <= cell.depth:
-            layers.append(keras.layers.Activation(cell.activation))
-    model = keras.Sequential(layers)
+        layer = initializers.Layer(fan_in, fan_out, cell.activation)
+        seed = initializers.kernel_seed(cell, number)
+        z = keras.layers.Dense(
+            fan_out,
+            kernel_initializer=initializers.build(cell.initializer, seed, layer),
+            use_bias=cell.use_bias,
+            name=f"layer_{number}",
+        )(hidden)
+        if number > cell.depth:
+            hidden = z
+            break
+        branch = keras.layers.Activation(cell.activation)(_normalized(cell, number, z))
+        if skips[number - 1]:
+            branch = keras.layers.add([hidden, _scaled_branch(cell, number, branch, sum(skips))])
+        hidden = branch
+    model = keras.Model(inputs, hidden)
+    if initializers.INITIALIZERS[cell.initializer.name].unit_variance:
+        kernels = initializers.draw_kernels([cell], shapes, dataset.x_train)
+        for number, kernel in enumerate(kernels, start=1):
+            model.get_layer(f"layer_{number}").kernel.assign(kernel[0])
     if cell.use_bias and cell.bias_std:
         for number, (_, fan_out) in enumerate(shapes, start=1):
             bias = initializers.draw_bias(cell, number, fan_out)
@@ -69,9 +90,35 @@ def build_model(cell: Cell, dataset: Dataset) -> keras.Sequential:
     return model
 
 
+def _normalized(cell: Cell, number: int, z: keras.KerasTensor) -> keras.KerasTensor:
+    classes = {
+        "batch": keras.layers.BatchNormalization,
+        "layer": keras.layers.LayerNormalization,
+    }
+    if cell.normalization.name == "none":
+        return z
+    given = architecture.parameters(cell.normalization, architecture.NORMALIZATIONS)
+    return classes[cell.normalization.name](**given, name=f"normalization_{number}")(z)
+
+
+def _scaled_branch(
+    cell: Cell, number: int, branch: keras.KerasTensor, skips: int
+) -> keras.KerasTensor:
+    if cell.residual == "scaled":
+        return keras.layers.Rescaling(skips**-0.5, name=f"branch_{number}")(branch)
+    if cell.residual == "rezero":
+        return BranchScale(name=f"branch_{number}")(branch)
+    return branch
+
+
 def build_optimizer(cell: Cell) -> keras.Optimizer:
-    """Build the Keras optimizer of a cell."""
+    """Build the Keras optimizer of a cell, with its clipping."""
+    names = {"norm": "global_clipnorm", "value": "clipvalue"}
+    clipping = {
+        names[cell.clipping.name]: threshold
+        for threshold in architecture.parameters(cell.clipping, architecture.CLIPPINGS).values()
+    }
     classes = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
     return classes[cell.optimizer.name](
-        learning_rate=cell.learning_rate, **optimizers.parameters(cell.optimizer)
+        learning_rate=cell.learning_rate, **clipping, **optimizers.parameters(cell.optimizer)
     )

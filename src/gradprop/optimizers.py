@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradprop import architecture
 from gradprop.spec import Component, Scalar
 
 Tensor = Any
@@ -54,6 +55,59 @@ def create_update(
     """
     makers: dict[str, Callable[..., Update]] = {"sgd": _sgd, "adam": _adam}
     return makers[optimizer.name](variables, rates, **parameters(optimizer))
+
+
+def create_clip(clipping: Component) -> Update:
+    """Return the function that clips the gradients of every replica by themselves.
+
+    Parameters
+    ----------
+    clipping
+        Entry of `gradprop.architecture.CLIPPINGS`.
+
+    Returns
+    -------
+    callable
+        From the gradients of all variables, each (replicas, rows, columns), to those that the
+        optimizer sees.
+    """
+    makers: dict[str, Callable[..., Update]] = {
+        "none": lambda: list,
+        "norm": _clip_by_norm,
+        "value": _clip_by_value,
+    }
+    return makers[clipping.name](**architecture.parameters(clipping, architecture.CLIPPINGS))
+
+
+def _clip_by_norm(threshold: float) -> Update:
+    import tensorflow as tf
+
+    def clip(gradients: Sequence[Tensor]) -> list[Tensor]:
+        # Squares of the entries themselves would overflow at 2e19, where clipping is needed most.
+        peaks = [tf.reduce_max(tf.abs(g), axis=(1, 2), keepdims=True) for g in gradients]
+        largest = tf.reduce_max(peaks, axis=0)
+        unit = tf.where(largest > 0, largest, 1.0)
+        norm = tf.sqrt(tf.add_n([_sum_of_squares(g / unit) for g in gradients]))  # in units
+        factor = threshold / norm
+        # A norm of NaN is not within the threshold: it makes all gradients NaN, as in Keras.
+        within = unit * norm <= threshold
+        return [tf.where(within, g, g / unit * factor) for g in gradients]
+
+    return clip
+
+
+def _sum_of_squares(g: Tensor) -> Tensor:
+    """Return (replicas, 1, 1) by products with ones, in an order no stack changes."""
+    import tensorflow as tf
+
+    rows = tf.matmul(tf.ones_like(g[:, :, :1]), tf.square(g), transpose_a=True)
+    return tf.matmul(rows, tf.ones_like(rows), transpose_b=True)
+
+
+def _clip_by_value(threshold: float) -> Update:
+    import tensorflow as tf
+
+    return lambda gradients: [tf.clip_by_value(g, -threshold, threshold) for g in gradients]
 
 
 def _sgd(variables: Sequence[Tensor], rates: NDArray[np.float32], momentum: float) -> Update:

@@ -64,9 +64,14 @@ VARIANCES: dict[str, Callable[..., float]] = {
     # orthonormal rows or columns, whichever are fewer
     "orthogonal": lambda fan_in, fan_out, gain: gain**2 / max(fan_in, fan_out),
 }
+# Of those whose variance depends on the activation function too.
+ACTIVATION_VARIANCES: dict[str, Callable[[int, int, str], float]] = {
+    "sussillo_abbott": lambda n, m, phi: theory.sussillo_abbott_gain(n, phi) ** 2 / n,
+    "lyapunov": lambda n, m, phi: theory.unbiased_gain(m, phi) ** 2 / n,
+}
 
 
-def weight_variance(initializer: Component, shape: Shape) -> float | None:
+def weight_variance(initializer: Component, shape: Shape, activation: str) -> float | None:
     """Return the variance of an entry of a kernel.
 
     Parameters
@@ -75,12 +80,16 @@ def weight_variance(initializer: Component, shape: Shape) -> float | None:
         A component of `gradprop.initializers.INITIALIZERS`.
     shape
         (fan_in, fan_out) of the kernel.
+    activation
+        Activation function of the hidden layers.
 
     Returns
     -------
     float or None
-        Dimensionless; None if the kernel is not random.
+        Dimensionless; None if the kernel is not random or scaled to data.
     """
+    if initializer.name in ACTIVATION_VARIANCES:
+        return ACTIVATION_VARIANCES[initializer.name](*shape, activation)
     if initializer.name not in VARIANCES:
         return None
     parameters = {**INITIALIZERS[initializer.name].parameters, **dict(initializer.parameters)}
@@ -132,7 +141,7 @@ def predict(
     Parameters
     ----------
     cell
-        Its initializer, activation, depth, width and biases count; the seed does not.
+        Its initializer, activation, depth, widths and biases count; the seed does not.
     inputs, outputs
         Features of an example and units of the output layer.
     input_mean_square
@@ -141,7 +150,8 @@ def predict(
     Returns
     -------
     Prediction or None
-        None if kernels are not random or have no variance.
+        None if kernels are not random, have no variance or are scaled to data, and for networks
+        with normalization or residual connections.
 
     Notes
     -----
@@ -156,8 +166,10 @@ def predict(
     arXiv:1502.01852; Hanin and Nica 2020, arXiv:1812.05994; Roberts, Yaida and Hanin 2022,
     arXiv:2106.10165 (leading order in depth over width).
     """
+    if cell.normalization.name != "none" or cell.residual != "none":
+        return None
     shapes = layer_shapes(inputs, cell, outputs)
-    variances = [weight_variance(cell.initializer, shape) for shape in shapes]
+    variances = [weight_variance(cell.initializer, shape, cell.activation) for shape in shapes]
     known = [variance for variance in variances if variance]
     if len(known) < len(shapes) or not input_mean_square > 0:
         return None

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent
 # as inputs; a test compares them with what is really imported.
 NUMERIC_MODULES = (
     "activations",
+    "architecture",
     "datasets",
     "errors",
     "files",
@@ -22,6 +23,7 @@ NUMERIC_MODULES = (
     "initializers",
     "measurements",
     "networks",
+    "normalization",
     "optimizers",
     "recording",
     "spec",

@@ -128,7 +128,7 @@ class Cell:
     depth
         Number of hidden layers; the output layer is layer depth + 1.
     width
-        Units of every hidden layer.
+        Units of every hidden layer; of the first one if `widths` is not constant.
     activation
         Name in `gradprop.activations.ACTIVATIONS`; the output layer is linear.
     learning_rate
@@ -154,6 +154,8 @@ class Cell:
         commas (`gradprop.statistics.canonical`).
     measurements
         Tables that the probes make besides (`gradprop.measurements.canonical`).
+    widths, normalization, residual, clipping
+        Structural choices in the registries of `gradprop.architecture`.
     """
 
     dataset: Component
@@ -173,6 +175,10 @@ class Cell:
     probes: int = 10
     statistics: str = "standard"
     measurements: str = ""
+    widths: Component = Component("constant")
+    normalization: Component = Component("none")
+    residual: str = "none"
+    clipping: Component = Component("none")
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""

@@ -9,15 +9,21 @@ product with a row of ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop import initializers, networks  # networks first: it sets Keras up
+from gradprop import (  # networks first: it sets Keras up
+    architecture,
+    initializers,
+    networks,
+    normalization,
+)
 from gradprop.datasets import Dataset
-from gradprop.optimizers import create_update
+from gradprop.optimizers import create_clip, create_update
 from gradprop.spec import Stack
 
 import keras  # isort: skip
@@ -36,22 +42,32 @@ PACKET = 16
 class LayerTensors(NamedTuple):
     """What a training step computed in the layers: lists with one entry a layer, 1 … depth + 1."""
 
-    preactivations: list[Tensor]  # (replicas, batch, units)
-    activations: list[Tensor]  # (replicas, batch, units)
+    preactivations: list[Tensor]  # (replicas, batch, units), normalized
+    activations: list[Tensor]  # (replicas, batch, units), residual connections included
     signals: list[Tensor]  # (replicas, batch, units), of the loss averaged over the minibatch
-    gradients: list[Tensor]  # (replicas, fan_in, fan_out)
+    gradients: list[Tensor]  # (replicas, fan_in, fan_out), not clipped
     weights: list[Tensor]  # (replicas, fan_in, fan_out), before the update
     updates: list[Tensor]  # (replicas, fan_in, fan_out), what was subtracted from the weights
+
+
+class _Forward(NamedTuple):
+    """One pass forward; lists have one entry a layer."""
+
+    sums: list[Tensor]  # W h + b: the pre-activations before normalization
+    preactivations: list[Tensor]
+    activations: list[Tensor]
+    moments: list[normalization.Moments | None]  # of hidden layers with normalization
 
 
 class _Backward(NamedTuple):
     """One pass forward and backward; lists have one entry a layer."""
 
     losses: Tensor
-    preactivations: list[Tensor]
-    activations: list[Tensor]
+    forward: _Forward
     signals: list[Tensor]
+    sum_signals: list[Tensor]  # derivatives by `_Forward.sums`
     gradients: list[Tensor]
+    structure_gradients: list[Tensor]  # derivatives by `StackedNetwork.structure`
 
 
 class Step(NamedTuple):
@@ -143,6 +159,9 @@ class StackedNetwork:
         One variable a layer, (replicas, fan_in, fan_out).
     biases
         One variable a layer, (replicas, 1, fan_out); empty for networks without biases.
+    structure
+        The other trained variables: scales and shifts of normalization, (replicas, 1, fan_out),
+        and the factors of residual branches, (replicas, 1, 1); empty in a plain network.
     """
 
     def __init__(self, stack: Stack, dataset: Dataset) -> None:
@@ -157,16 +176,40 @@ class StackedNetwork:
         self._targets = tf.constant(dataset.y_train)
         # A matrix product with this row is the sum over a minibatch, in one order of summation.
         self._ones = tf.ones((self.replicas, 1, self.batch_size))
-        self.kernels = [tf.Variable(k) for k in initializers.draw_kernels(stack.cells, shapes)]
+        kernels = initializers.draw_kernels(stack.cells, shapes, dataset.x_train)
+        self.kernels = [tf.Variable(kernel) for kernel in kernels]
         self.biases = [
             tf.Variable(np.stack([initializers.draw_bias(c, n, out)[None] for c in stack.cells]))
             for n, (_, out) in enumerate(shapes, start=1)
             if program.use_bias
         ]
+        widths = architecture.hidden_widths(program)
+        self._normalizations = normalization.create_layers(
+            program.normalization, self.replicas, widths
+        )
+        self._skips = architecture.skips(program)
+        self._branch_factor = 1 / math.sqrt(sum(self._skips) or 1)
+        self._residual = program.residual
+        self.branch_scales = [
+            tf.Variable(tf.zeros((self.replicas, 1, 1))) if skip else None
+            for skip in self._skips
+            if program.residual == "rezero"
+        ]
+        self.structure = [
+            *(
+                variable
+                for layer in self._normalizations
+                for variable in (layer.scale, layer.shift)
+            ),
+            *(scale for scale in self.branch_scales if scale is not None),
+        ]
         rates = np.array([cell.learning_rate for cell in stack.cells], dtype=np.float32)
         self._update = create_update(
-            program.optimizer, self.kernels + self.biases, rates[:, None, None]
+            program.optimizer,
+            self.kernels + self.biases + self.structure,
+            rates[:, None, None],
         )
+        self._clip = create_clip(program.clipping)
         self._step: Callable[[Tensor, bool], Step] = self._run_step
         self._predict: Callable[[Tensor], Tensor] = self._run_outputs
         self._gradients: Callable[[Tensor], list[Tensor]] = self._run_gradients
@@ -185,6 +228,9 @@ class StackedNetwork:
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the outputs of every replica on `inputs` (examples, features).
+
+        Batch normalization uses its running means, as Keras does outside training: at
+        initialization these are 0 and 1, and it changes almost nothing.
 
         Returns
         -------
@@ -213,19 +259,38 @@ class StackedNetwork:
         return self._loss(tf.constant(targets), tf.constant(outputs)).numpy()
 
     def _run_outputs(self, inputs: Tensor) -> Tensor:
-        return self._run_forward(inputs)[1][-1]
+        return self._run_forward(inputs, training=False).activations[-1]
 
-    def _run_forward(self, inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        preactivations, activations = [], []
+    def _run_forward(self, inputs: Tensor, training: bool) -> _Forward:
+        forward = _Forward([], [], [], [])
         hidden = inputs
         for index, kernel in enumerate(self.kernels):
             z = tf.matmul(hidden, kernel)
             if self.biases:
                 z = z + self.biases[index]
-            hidden = _in_whole_packets(self._activation, z) if index < self.depth else z
-            preactivations.append(z)
-            activations.append(hidden)
-        return preactivations, activations
+            forward.sums.append(z)
+            if self._normalizations and index < self.depth:
+                z, moments = self._normalizations[index](z, training)
+                forward.moments.append(moments)
+            forward.preactivations.append(z)
+            if index < self.depth:
+                branch = _in_whole_packets(self._activation, z)
+                hidden = self._connect(index, hidden, branch)
+            else:
+                hidden = z
+            forward.activations.append(hidden)
+        return forward
+
+    def _connect(self, index: int, before: Tensor, branch: Tensor) -> Tensor:
+        """Add what the hidden layer computed to what went in, if the layer has a skip."""
+        if not self._skips[index]:
+            return branch
+        if self._residual == "scaled":
+            branch = branch * self._branch_factor
+        elif self._residual == "rezero":
+            row = tf.matmul(self.branch_scales[index], tf.ones_like(branch[:, :1, :]))
+            branch = branch * normalization.spread(row, branch)
+        return before + branch
 
     def _run_gradients(self, examples: Tensor) -> list[Tensor]:
         return self._run_backward(examples).gradients
@@ -234,22 +299,36 @@ class StackedNetwork:
         inputs = tf.gather(self._inputs, examples)
         targets = tf.gather(self._targets, examples)
         with tf.GradientTape() as tape:
-            preactivations, activations = self._run_forward(inputs)
-            losses = self._loss(targets, activations[-1])
+            forward = self._run_forward(inputs, training=True)
+            losses = self._loss(targets, forward.activations[-1])
             # The sum over replicas keeps every replica's own mean loss: only its gradient,
             # 1 / batch for every example, is used.
             objective = tf.reduce_sum(losses) / self.batch_size
-        signals, gradients = tape.gradient(objective, [preactivations, self.kernels])
-        return _Backward(losses, preactivations, activations, signals, gradients)
+        sums = forward.sums if self._normalizations else []
+        signals, sum_signals, gradients, structure_gradients = tape.gradient(
+            objective, [forward.preactivations, sums, self.kernels, self.structure]
+        )
+        return _Backward(
+            losses, forward, signals, sum_signals or signals, gradients, structure_gradients
+        )
 
     def _run_step(self, examples: Tensor, probed: bool) -> Step:
-        losses, preactivations, activations, signals, gradients = self._run_backward(examples)
-        bad_layer = _first_bad_layer(losses, preactivations)
-        bias_gradients = [tf.matmul(self._ones, signal) for signal in signals if self.biases]
+        losses, forward, signals, sum_signals, gradients, structure = self._run_backward(examples)
+        bad_layer = _first_bad_layer(losses, forward.preactivations)
+        bias_gradients = [tf.matmul(self._ones, signal) for signal in sum_signals if self.biases]
         weights = [kernel.read_value() for kernel in self.kernels] if probed else []
-        updates = self._update(gradients + bias_gradients)[: len(gradients)]
-        layers = LayerTensors(preactivations, activations, signals, gradients, weights, updates)
-        return Step(losses, activations[-1], bad_layer, layers if probed else None)
+        updates = self._update(self._clip(gradients + bias_gradients + structure))
+        for layer, moments in zip(self._normalizations, forward.moments, strict=True):
+            layer.follow(moments)
+        layers = LayerTensors(
+            forward.preactivations,
+            forward.activations,
+            signals,
+            gradients,
+            weights,
+            updates[: len(gradients)],
+        )
+        return Step(losses, forward.activations[-1], bad_layer, layers if probed else None)
 
 
 def as_numpy(tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:

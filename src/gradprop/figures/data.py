@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ from gradprop import tables
 from gradprop.errors import GradpropError
 from gradprop.grid import select
 from gradprop.measurements import measured
-from gradprop.spec import Study
+from gradprop.spec import Cell, Study
 
 Options = Mapping[str, Any]
+
+# Columns that the study's `names` may give display names.
+COMPONENTS = [f.name for f in fields(Cell) if f.type == "Component"]
 
 
 class FigureError(GradpropError):
@@ -61,7 +64,7 @@ class StudyTables:
     def cells(self) -> pd.DataFrame:
         """Table ``cells``, with the study's names for components."""
         cells = tables.read(self._results, "cells", self.study)
-        for column in ("dataset", "initializer", "optimizer"):
+        for column in COMPONENTS:
             cells[column] = cells[column].replace(dict(self.study.names))
         return cells
 

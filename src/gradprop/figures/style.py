@@ -50,6 +50,9 @@ LABELS = {
     "steps_to_target": "steps to target loss",
     "learning_rate": "learning rate",
     "use_bias": "biases",
+    "bias_std": "std of biases at the start",
+    "widths": "width profile",
+    "residual": "residual connections",
     "batch_size": "batch size",
 }
 
