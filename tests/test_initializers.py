@@ -178,7 +178,10 @@ def test_kernels_of_a_stack_are_those_of_its_cells(name: str, seeds: int) -> Non
         if name == "lsuv":  # up to a factor a kernel
             alone = [initializers.draw_kernels([cell], shapes, inputs) for cell in cells]
             np.testing.assert_array_equal(kernels, [found[layer - 1][0] for found in alone])
-            factors = [kernel[0, 0] / before[0, 0] for kernel, before in zip(kernels, expected)]
+            factors = [
+                kernel[0, 0] / before[0, 0]
+                for kernel, before in zip(kernels, expected, strict=True)
+            ]
             kernels = kernels / np.array(factors)[:, None, None]
             np.testing.assert_allclose(kernels, expected, rtol=1e-5)
         else:
@@ -256,9 +259,14 @@ def test_biases() -> None:
 # ------------------------------------------------------- gains without drift, and scaling to data
 
 
-@pytest.mark.parametrize(("name", "activation"), [
-    ("sussillo_abbott", "relu"), ("lyapunov", "relu"), ("lyapunov", "leaky_relu"),
-])
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [
+        ("sussillo_abbott", "relu"),
+        ("lyapunov", "relu"),
+        ("lyapunov", "leaky_relu"),
+    ],
+)
 def test_gains_of_an_activation(name: str, activation: str) -> None:
     n, m = 400, 150
     cell = make_cell(initializer=name, activation=activation)
@@ -306,9 +314,7 @@ def test_lsuv_has_unit_variance(activation: str, use_bias: bool, blobs: Dataset)
 
 def test_lsuv_examples_and_silent_layers(blobs: Dataset) -> None:
     shapes = [(7, 4), (4, 3)]
-    few, many = (
-        make_cell(initializer={"name": "lsuv", "examples": n}, depth=1) for n in (5, 256)
-    )
+    few, many = (make_cell(initializer={"name": "lsuv", "examples": n}, depth=1) for n in (5, 256))
     scaled = [initializers.draw_kernels([c], shapes, blobs.x_train)[0][0] for c in (few, many)]
     assert np.ptp(scaled[0] / scaled[1]) < 1e-5
     assert not np.allclose(scaled[0], scaled[1], rtol=1e-3)

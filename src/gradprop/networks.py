@@ -37,7 +37,7 @@ def resolve_loss(cell: Cell, dataset: Dataset) -> str:
     return "cross_entropy" if dataset.task == "classification" else "mean_squared_error"
 
 
-class BranchScale(keras.layers.Layer):  # type: ignore[misc]
+class BranchScale(keras.layers.Layer):
     """Multiply by one trained number that starts at 0 (ReZero, SkipInit)."""
 
     def build(self, input_shape: object) -> None:

@@ -16,7 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop import architecture, initializers, networks, normalization  # networks first: it sets Keras up
+from gradprop import (
+    architecture,
+    initializers,
+    networks,
+    normalization,
+)  # networks first: it sets Keras up
 from gradprop.datasets import Dataset
 from gradprop.optimizers import create_clip, create_update
 from gradprop.spec import Stack
@@ -193,7 +198,11 @@ class StackedNetwork:
             if program.residual == "rezero"
         ]
         self.structure = [
-            *(variable for layer in self._normalizations for variable in (layer.scale, layer.shift)),
+            *(
+                variable
+                for layer in self._normalizations
+                for variable in (layer.scale, layer.shift)
+            ),
             *(scale for scale in self.branch_scales if scale is not None),
         ]
         rates = np.array([cell.learning_rate for cell in stack.cells], dtype=np.float32)
