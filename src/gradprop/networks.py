@@ -114,10 +114,10 @@ def _scaled_branch(
 def build_optimizer(cell: Cell) -> keras.Optimizer:
     """Build the Keras optimizer of a cell, with its clipping."""
     names = {"norm": "global_clipnorm", "value": "clipvalue"}
-    clipping = {
-        names[cell.clipping.name]: threshold
-        for threshold in architecture.parameters(cell.clipping, architecture.CLIPPINGS).values()
-    }
+    clipping = {}
+    if cell.clipping.name in names:
+        given = architecture.parameters(cell.clipping, architecture.CLIPPINGS)
+        clipping[names[cell.clipping.name]] = given["threshold"]
     classes = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
     return classes[cell.optimizer.name](
         learning_rate=cell.learning_rate, **clipping, **optimizers.parameters(cell.optimizer)
