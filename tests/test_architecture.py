@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -15,6 +16,7 @@ from gradprop.activations import ACTIVATIONS
 from gradprop.architecture import RESIDUALS, WIDTHS, conflict, hidden_widths, skips
 from gradprop.datasets import Dataset
 from gradprop.initializers import layer_shapes
+from gradprop.normalization import BatchNormalization
 from gradprop.spec import Cell, Stack
 from gradprop.stacking import StackedNetwork
 from tests.reference import ROUNDING, make_cell
@@ -44,7 +46,7 @@ def test_width_profiles(widths: Any, depth: int, expected: list[int]) -> None:
     cell = make_cell(width=30, widths=widths, depth=depth)
     assert hidden_widths(cell) == expected
     sizes = [5, *expected, 3]
-    assert layer_shapes(5, cell, 3) == list(zip(sizes[:-1], sizes[1:], strict=True))
+    assert layer_shapes(5, cell, 3) == list(itertools.pairwise(sizes))
     assert conflict(cell) is None
 
 
@@ -279,7 +281,9 @@ def test_batch_normalization_at_initialization(epochs: int, epsilon: float, blob
 def test_running_means_follow_steps_only(blobs: Dataset) -> None:
     named = {"name": "batch", "momentum": 0.5}
     stack = StackedNetwork(Stack((make_cell(normalization=named, use_bias=False),)), blobs)
-    running = stack._normalizations[0].running
+    layer = stack._normalizations[0]
+    assert isinstance(layer, BatchNormalization)
+    running = layer.running
     examples = np.arange(13, dtype=np.int32)[None]
     stack.gradients(examples)
     stack.predict(blobs.x_test)
@@ -367,4 +371,5 @@ def test_clipping_keeps_what_is_not_a_number() -> None:
     bad = tf.constant([[[np.nan, 1.0]], [[3.0, 4.0]], [[0.0, 0.0]], [[0.3, 0.4]]])
     (found,) = clip([bad])
     assert np.isnan(found[0]).all()
-    np.testing.assert_allclose(found[1:], [[[0.6, 0.8]], [[0, 0]], [[0.3, 0.4]]], rtol=1e-6)
+    expected = np.array([[[0.6, 0.8]], [[0, 0]], [[0.3, 0.4]]])
+    np.testing.assert_allclose(found[1:], expected, rtol=1e-6)

@@ -12,6 +12,7 @@ import pytest
 
 from gradprop import datasets, spec
 from gradprop.datasets import DATASETS, ChangedDataError, Dataset, create, generate, read, write
+from gradprop.errors import GradpropError
 
 SMALL: dict[str, dict[str, Any]] = {
     "digits": {"name": "digits"},
@@ -19,6 +20,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "circles": {"name": "circles", "examples": 100},
     "spirals": {"name": "spirals", "examples": 100, "classes": 4},
     "linear_teacher": {"name": "linear_teacher", "examples": 100, "dimension": 6, "outputs": 3},
+    "whitened_teacher": {
+        "name": "whitened_teacher",
+        "examples": 100,
+        "dimension": 6,
+        "outputs": 4,
+        "strengths": "3 1 0.5",
+    },
+    "sphere": {"name": "sphere", "examples": 100, "dimension": 6},
+    "great_circle": {"name": "great_circle", "examples": 100, "dimension": 6},
+    "equicorrelated": {"name": "equicorrelated", "examples": 20, "dimension": 30},
 }
 EVERY = pytest.mark.parametrize("name", DATASETS)
 
@@ -29,6 +40,10 @@ SIZES = {
     "circles": (100, 2, 2),
     "spirals": (100, 2, 4),
     "linear_teacher": (100, 6, 3),
+    "whitened_teacher": (100, 6, 4),
+    "sphere": (100, 6, 6),
+    "great_circle": (100, 6, 2),
+    "equicorrelated": (20, 30, 30),
 }
 
 # For every parameter a value that is not its default.
@@ -43,7 +58,14 @@ OTHER: dict[str, Mapping[str, Any]] = {
         "separation": 2.0,
         "noise": 0.5,
     },
-    "circles": {"test_fraction": 0.25, "seed": 1, "examples": 80, "factor": 0.4, "noise": 0.2},
+    "circles": {
+        "test_fraction": 0.25,
+        "seed": 1,
+        "examples": 80,
+        "factor": 0.4,
+        "noise": 0.2,
+        "standardize": False,
+    },
     "spirals": {
         "test_fraction": 0.25,
         "seed": 1,
@@ -59,6 +81,24 @@ OTHER: dict[str, Mapping[str, Any]] = {
         "dimension": 4,
         "outputs": 2,
         "noise": 0.1,
+    },
+    "whitened_teacher": {
+        "test_fraction": 0.25,
+        "seed": 1,
+        "examples": 80,
+        "dimension": 5,
+        "outputs": 5,
+        "strengths": "2 1",
+    },
+    "sphere": {"test_fraction": 0.25, "seed": 1, "examples": 80, "dimension": 4, "q": 2.0},
+    "great_circle": {"test_fraction": 0.25, "seed": 1, "examples": 80, "dimension": 4, "q": 2.0},
+    "equicorrelated": {
+        "test_fraction": 0.25,
+        "seed": 1,
+        "examples": 10,
+        "dimension": 25,
+        "q": 2.0,
+        "correlation": 0.9,
     },
 }
 
@@ -117,7 +157,7 @@ def test_every_parameter_has_an_effect(name: str) -> None:
         known.add(checksum)
 
 
-@EVERY
+@pytest.mark.parametrize("name", [name for name in DATASETS if not DATASETS[name].exact])
 def test_inputs_are_centred_and_have_one_scale(name: str) -> None:
     x = make(name).x_train.astype(np.float64)
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-6)
@@ -267,3 +307,72 @@ def test_an_interrupted_write_leaves_the_old_file(
         write(create(SMALL["circles"]), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["data.npz"]
+
+
+# ------------------------------------------------------------------------ exact geometries
+
+
+def test_circles_of_the_assignment() -> None:
+    """300 examples to train on and 100 to test, on circles of radius 1 and 0.8."""
+    dataset = make("circles", examples=400, test_fraction=0.25, standardize=False, noise=0.0)
+    assert (len(dataset.x_train), len(dataset.x_test)) == (300, 100)
+    radii = np.linalg.norm(dataset.x_train, axis=1)
+    np.testing.assert_allclose(radii, np.where(dataset.y_train == 0, 1, 0.8), atol=1e-6)
+
+
+def test_a_whitened_teacher_has_the_given_modes() -> None:
+    dataset = make("whitened_teacher")
+    x, y = dataset.x_train.astype(np.float64), dataset.y_train.astype(np.float64)
+    np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-7)
+    np.testing.assert_allclose(x.T @ x / len(x), np.eye(6), atol=1e-6)
+    strengths = np.linalg.svd(y.T @ x / len(x), compute_uv=False)
+    np.testing.assert_allclose(strengths, [3, 1, 0.5, 0], atol=1e-6)
+    teacher = np.linalg.lstsq(x, y, rcond=None)[0]
+    np.testing.assert_allclose(dataset.x_test @ teacher, dataset.y_test, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sphere", "great_circle", "equicorrelated"])
+def test_inputs_of_one_length(name: str) -> None:
+    dataset = make(name, q=2.5)
+    for x in (dataset.x_train, dataset.x_test):
+        np.testing.assert_allclose(np.mean(x.astype(np.float64) ** 2, axis=1), 2.5, rtol=1e-6)
+
+
+def test_directions_on_the_sphere_are_uniform() -> None:
+    """Mean 0 and covariance I, to five standard errors of 20,000 examples."""
+    x = make("sphere", examples=20_000, test_fraction=0.5).x_train.astype(np.float64)
+    assert np.abs(x.mean(axis=0)).max() < 5 / 100
+    assert np.abs(x.T @ x / len(x) - np.eye(6)).max() < 5 * np.sqrt(2) / 100
+
+
+def test_a_great_circle_by_its_inner_products() -> None:
+    dataset = make("great_circle", q=0.5)
+    for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)):
+        angles = np.unwrap(np.arctan2(y[:, 1], y[:, 0]).astype(np.float64))
+        np.testing.assert_allclose(np.diff(angles), 2 * np.pi / len(x), atol=1e-6)
+        expected = 6 * 0.5 * np.cos(angles[:, None] - angles)
+        np.testing.assert_allclose(x @ x.T, expected, atol=1e-5)
+    assert dataset.y_train[0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 1.0])
+def test_all_pairs_have_the_given_correlation(correlation: float) -> None:
+    dataset = make("equicorrelated", correlation=correlation)
+    x = np.concatenate([dataset.x_train, dataset.x_test]).astype(np.float64)
+    np.testing.assert_allclose(
+        x @ x.T / 30, correlation + (1 - correlation) * np.eye(20), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "expected"),
+    [
+        ("equicorrelated", {"examples": 30}, "31 orthogonal directions do not fit into 30"),
+        ("whitened_teacher", {"strengths": "1 1 1 1 1"}, "do not fit into 4 dimensions"),
+        ("whitened_teacher", {"examples": 7}, "5 training examples cannot be whitened in 6"),
+    ],
+)
+def test_geometries_that_do_not_fit(name: str, parameters: Any, expected: str) -> None:
+    with pytest.raises(GradpropError, match=expected) as caught:
+        make(name, **parameters)
+    assert "can't be made" in str(caught.value)

@@ -178,7 +178,10 @@ def test_kernels_of_a_stack_are_those_of_its_cells(name: str, seeds: int) -> Non
         if name == "lsuv":  # up to a factor a kernel
             alone = [initializers.draw_kernels([cell], shapes, inputs) for cell in cells]
             np.testing.assert_array_equal(kernels, [found[layer - 1][0] for found in alone])
-            factors = [kernel[0, 0] / before[0, 0] for kernel, before in zip(kernels, expected)]
+            factors = [
+                kernel[0, 0] / before[0, 0]
+                for kernel, before in zip(kernels, expected, strict=True)
+            ]
             kernels = kernels / np.array(factors)[:, None, None]
             np.testing.assert_allclose(kernels, expected, rtol=1e-5)
         else:

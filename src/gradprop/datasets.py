@@ -3,13 +3,15 @@
 Inputs are centred per feature with the mean of the training set and divided by its one overall
 standard deviation (some pixels of the digits are constant, so that a division per feature would
 divide by zero); the mean square of an input's entries is then 1 on average, the q^0 of
-mean-field theory.
+mean-field theory. Data sets whose geometry is their point, such as inputs of one exact length, are
+left as their generator makes them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,9 @@ class Generator:
         From parameters to inputs (examples, features) and targets (examples, ...).
     parameters
         The parameters and their defaults.
+    exact
+        Whether the inputs keep the scale that `make` gives them, and its first examples are
+        the training set.
     """
 
     task: str
@@ -52,6 +57,7 @@ class Generator:
     source: str
     make: Callable[..., Arrays]
     parameters: Mapping[str, Scalar]
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,79 @@ def _linear_teacher(
     return x, x @ teacher + noise * rng.standard_normal((examples, outputs))
 
 
+def _directions(count: int, dimension: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw orthonormal vectors, uniform over rotations, (count, dimension)."""
+    if count > dimension:
+        raise GradpropError(
+            f"{count} orthogonal directions do not fit into {dimension} dimensions: raise "
+            "`dimension`"
+        )
+    q, r = np.linalg.qr(rng.standard_normal((dimension, count)))
+    return np.asarray((q * np.sign(np.diagonal(r))).T)
+
+
+def _sphere(examples: int, dimension: int, q: float, seed: int, **_: Any) -> Arrays:
+    """Draw directions uniformly; norm^2 = dimension q; the targets are the inputs."""
+    x = np.random.default_rng(seed).standard_normal((examples, dimension))
+    x *= np.sqrt(dimension * q) / np.linalg.norm(x, axis=1, keepdims=True)
+    return x, x
+
+
+def _great_circle(
+    examples: int, dimension: int, q: float, test_fraction: float, seed: int
+) -> Arrays:
+    """Return sqrt(dimension q) (u_0 cos t + u_1 sin t), targets (cos t, sin t).
+
+    Training and test set each have their angles t evenly spaced, the test set half a step off 0.
+    """
+    directions = _directions(2, dimension, np.random.default_rng(seed))
+    test = _test_examples(examples, test_fraction)
+    angles = (
+        2
+        * np.pi
+        * np.concatenate(
+            [np.arange(examples - test) / (examples - test), (np.arange(test) + 0.5) / test]
+        )
+    )
+    y = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.sqrt(dimension * q) * y @ directions, y
+
+
+def _equicorrelated(
+    examples: int, dimension: int, q: float, correlation: float, seed: int, **_: Any
+) -> Arrays:
+    """Return x_i = sqrt(dimension q) (sqrt(c) u_0 + sqrt(1 - c) u_i), the targets too."""
+    directions = _directions(examples + 1, dimension, np.random.default_rng(seed))
+    x = np.sqrt(correlation) * directions[:1] + np.sqrt(1 - correlation) * directions[1:]
+    return np.sqrt(dimension * q) * x, np.sqrt(dimension * q) * x
+
+
+def _whitened_teacher(
+    examples: int, dimension: int, outputs: int, strengths: str, test_fraction: float, seed: int
+) -> Arrays:
+    """Return training inputs with mean 0 and X^T X = examples I, and targets X U diag(s) V^T."""
+    rng = np.random.default_rng(seed)
+    s = np.array([float(number) for number in strengths.split()])
+    teacher = _directions(len(s), dimension, rng).T * s @ _directions(len(s), outputs, rng)
+    test = _test_examples(examples, test_fraction)
+    draws = rng.standard_normal((examples, dimension))
+    count = examples - test
+    if count <= dimension:
+        raise GradpropError(
+            f"{count} training examples cannot be whitened in {dimension} dimensions: raise "
+            "`examples`"
+        )
+    x_train = draws[:count] - draws[:count].mean(axis=0)
+    x_train = np.linalg.qr(x_train)[0] * np.sqrt(count)
+    x = np.concatenate([x_train, draws[count:]])
+    return x, x @ teacher
+
+
+def _test_examples(examples: int, test_fraction: float) -> int:
+    """Return the size of the test set, rounded up as scikit-learn does."""
+    return math.ceil(examples * test_fraction)
+
+
 _SPLIT = {"test_fraction": 0.2, "seed": 0}
 
 DATASETS: dict[str, Generator] = {
@@ -160,7 +239,7 @@ DATASETS: dict[str, Generator] = {
         "two concentric circles in the plane",
         "scikit-learn's make_circles",
         _circles,
-        {"examples": 400, "factor": 0.8, "noise": 0.05, **_SPLIT},
+        {"examples": 400, "factor": 0.8, "noise": 0.05, "standardize": True, **_SPLIT},
     ),
     "spirals": Generator(
         "classification",
@@ -176,6 +255,48 @@ DATASETS: dict[str, Generator] = {
         _linear_teacher,
         {"examples": 1000, "dimension": 16, "outputs": 16, "noise": 0.0, **_SPLIT},
     ),
+    "whitened_teacher": Generator(
+        "regression",
+        "a linear map of given singular values, training inputs with identity correlation",
+        "y = V diag(strengths) U^T x with random orthonormal U, V; mean x = 0, mean x x^T = I on "
+        "the training set, test inputs N(0, I) (Saxe et al. 2014)",
+        _whitened_teacher,
+        {
+            "examples": 100,
+            "dimension": 16,
+            "outputs": 16,
+            "strengths": "3 2 1.5 1 0.6",
+            **_SPLIT,
+        },
+        exact=True,
+    ),
+    "sphere": Generator(
+        "regression",
+        "random directions of one exact length, for signal propagation; the targets are the inputs",
+        "x uniform on the sphere of norm^2 = dimension q",
+        _sphere,
+        {"examples": 100, "dimension": 64, "q": 1.0, **_SPLIT},
+        exact=True,
+    ),
+    "great_circle": Generator(
+        "regression",
+        "a circle in many dimensions at evenly spaced angles t, in order; targets (cos t, sin t)",
+        "x = sqrt(dimension q) (u_0 cos t + u_1 sin t), u_0, u_1 random orthonormal (Poole et al. "
+        "2016)",
+        _great_circle,
+        {"examples": 125, "dimension": 64, "q": 1.0, **_SPLIT},
+        exact=True,
+    ),
+    "equicorrelated": Generator(
+        "regression",
+        "inputs of one exact length and one exact correlation of every pair; fewer than "
+        "dimensions; the targets are the inputs",
+        "x_i = sqrt(dimension q) (sqrt(c) u_0 + sqrt(1 - c) u_i), u_0, u_1, ... random "
+        "orthonormal: x_i . x_j = dimension q c",
+        _equicorrelated,
+        {"examples": 40, "dimension": 64, "q": 1.0, "correlation": 0.5, **_SPLIT},
+        exact=True,
+    ),
 }
 
 
@@ -187,39 +308,70 @@ def create(value: str | Mapping[str, Any]) -> Component:
 def generate(component: Component) -> Dataset:
     """Make the arrays of a data set: generate, split (stratified for classes), standardize.
 
+    Of exact data sets the first examples are the training set, and nothing is standardized.
+
     Raises
     ------
     GradpropError
-        If there are too few examples to split.
+        If there are too few examples to split, or too few dimensions for them.
     """
-    from sklearn.model_selection import train_test_split
-
     entry = DATASETS[component.name]
     parameters: dict[str, Any] = {**entry.parameters, **dict(component.parameters)}
-    x, y = entry.make(**parameters)
+    try:
+        x, y = entry.make(**parameters)
+    except GradpropError as error:
+        raise GradpropError(f"data set {component.label!r} can't be made: {error}") from None
     classification = entry.task == "classification"
     y = np.asarray(y, dtype=np.int32 if classification else np.float32)
+    outputs = int(y.max()) + 1 if classification else y.shape[1]
+    parts = (
+        _first_examples(x, y, **parameters)
+        if entry.exact
+        else _random_split(component, x, y, **parameters)
+    )
+    return Dataset(entry.task, **parts, outputs=outputs, checksum=_checksum(parts))
+
+
+def _first_examples(
+    x: NDArray[Any], y: NDArray[Any], test_fraction: float, **_: Any
+) -> dict[str, NDArray[Any]]:
+    x, count = x.astype(np.float32), len(x) - _test_examples(len(x), test_fraction)
+    return {"x_train": x[:count], "y_train": y[:count], "x_test": x[count:], "y_test": y[count:]}
+
+
+def _random_split(
+    component: Component,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    test_fraction: float,
+    seed: int,
+    standardize: bool = True,
+    **_: Any,
+) -> dict[str, NDArray[Any]]:
+    from sklearn.model_selection import train_test_split
+
+    classification = y.ndim == 1
     try:
         x_train, x_test, y_train, y_test = train_test_split(
             x,
             y,
-            test_size=parameters["test_fraction"],
-            random_state=parameters["seed"],
+            test_size=test_fraction,
+            random_state=seed,
             stratify=y if classification else None,
         )
     except ValueError as error:  # too few examples for the classes or for the test set
         raise GradpropError(f"data set {component.label!r} can't be split: {error}") from None
     if not classification:  # an exactly linear teacher stays one without a bias
         y_train, y_test = y_train - y_train.mean(axis=0), y_test - y_train.mean(axis=0)
-    mean, scale = x_train.mean(axis=0), (x_train - x_train.mean(axis=0)).std()
-    arrays = {
-        "x_train": ((x_train - mean) / scale).astype(np.float32),
+    if standardize:
+        mean, scale = x_train.mean(axis=0), (x_train - x_train.mean(axis=0)).std()
+        x_train, x_test = (x_train - mean) / scale, (x_test - mean) / scale
+    return {
+        "x_train": x_train.astype(np.float32),
         "y_train": y_train,
-        "x_test": ((x_test - mean) / scale).astype(np.float32),
+        "x_test": x_test.astype(np.float32),
         "y_test": y_test,
     }
-    outputs = int(y.max()) + 1 if classification else y.shape[1]
-    return Dataset(entry.task, **arrays, outputs=outputs, checksum=_checksum(arrays))
 
 
 def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -37,7 +37,7 @@ def resolve_loss(cell: Cell, dataset: Dataset) -> str:
     return "cross_entropy" if dataset.task == "classification" else "mean_squared_error"
 
 
-class BranchScale(keras.layers.Layer):  # type: ignore[misc]
+class BranchScale(keras.layers.Layer):
     """Multiply by one trained number that starts at 0 (ReZero, SkipInit)."""
 
     def build(self, input_shape: object) -> None:
@@ -114,10 +114,10 @@ def _scaled_branch(
 def build_optimizer(cell: Cell) -> keras.Optimizer:
     """Build the Keras optimizer of a cell, with its clipping."""
     names = {"norm": "global_clipnorm", "value": "clipvalue"}
-    clipping = {
-        names[cell.clipping.name]: threshold
-        for threshold in architecture.parameters(cell.clipping, architecture.CLIPPINGS).values()
-    }
+    clipping = {}
+    if cell.clipping.name in names:
+        given = architecture.parameters(cell.clipping, architecture.CLIPPINGS)
+        clipping[names[cell.clipping.name]] = given["threshold"]
     classes = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
     return classes[cell.optimizer.name](
         learning_rate=cell.learning_rate, **clipping, **optimizers.parameters(cell.optimizer)

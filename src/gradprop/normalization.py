@@ -1,13 +1,13 @@
 """Batch and layer normalization of stacked pre-activations, each replica by itself.
 
 Means, and the spreading of a row over examples, are products with ones: forward and backward they
-are matrix products of one replica, whose arithmetic does not depend on the size of the stack. Sums
-over axes, and the gradients of broadcasting, would.
+are matrix products of one replica, whose arithmetic does not depend on the size of the stack. That
+of sums over axes, and of the gradients of broadcasting, would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -64,7 +64,7 @@ class BatchNormalization(_Normalization):
         centred = z - spread(mean, z)
         if training:
             variance = _mean_over_batch(tf.square(centred))
-        factor = self.scale / tf.sqrt(variance + self.epsilon)
+        factor = self.scale * _reciprocal_root(variance + self.epsilon)
         normalized = centred * spread(factor, z) + spread(self.shift, z)
         return normalized, Moments(mean, variance) if training else None
 
@@ -81,8 +81,19 @@ class LayerNormalization(_Normalization):
     def __call__(self, z: Tensor, training: bool) -> tuple[Tensor, Moments | None]:
         """Normalize z (replicas, batch, units)."""
         centred = z - _mean_over_units(z)
-        deviation = tf.sqrt(_mean_over_units(tf.square(centred)) + self.epsilon)
-        return centred / deviation * spread(self.scale, z) + spread(self.shift, z), None
+        factor = _reciprocal_root(_mean_over_units(tf.square(centred)) + self.epsilon)
+        return centred * factor * spread(self.scale, z) + spread(self.shift, z), None
+
+
+@tf.custom_gradient
+def _reciprocal_root(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return 1 / sqrt(x) by operations that round correctly, forward and backward.
+
+    TensorFlow's rsqrt and its gradient of sqrt use other approximations in whole vector registers
+    than at the end of an array.
+    """
+    y = 1 / tf.sqrt(x)
+    return y, lambda upstream: -0.5 * upstream * y * y * y
 
 
 def _mean_over_batch(z: Tensor) -> Tensor:

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop import (  # networks first: it sets Keras up
+from gradprop import (
     architecture,
     initializers,
     networks,
     normalization,
-)
+)  # networks first: it sets Keras up
 from gradprop.datasets import Dataset
 from gradprop.optimizers import create_clip, create_update
 from gradprop.spec import Stack
