@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from gradprop import architecture, networks, prediction
+from gradprop import architecture, measurements, networks, prediction
 from gradprop.activations import ACTIVATIONS
 from gradprop.architecture import RESIDUALS, WIDTHS, conflict, hidden_widths, skips
 from gradprop.datasets import Dataset
@@ -90,6 +90,15 @@ def test_skips_lead_between_equal_hidden_layers() -> None:
 )
 def test_conflicts(changes: dict[str, Any], expected: str) -> None:
     assert conflict(make_cell(**changes)) == expected
+
+
+def test_conflict_of_spectra_with_what_its_products_leave_out() -> None:
+    for change in ({"normalization": "layer"}, {"residual": "scaled"}):
+        assert measurements.conflict(make_cell(measurements="spectra", **change)) == (
+            "measurements: spectra are for networks without normalization and residual connections"
+        )
+        assert measurements.conflict(make_cell(measurements="trajectories", **change)) is None
+    assert measurements.conflict(make_cell(measurements="spectra", clipping="norm")) is None
 
 
 def test_defaults_leave_the_plain_network() -> None:

@@ -168,6 +168,11 @@ def skips(cell: Cell) -> list[bool]:
     return [cell.residual != "none" and skip for skip in connected]
 
 
+def is_plain(cell: Cell) -> bool:
+    """Tell whether z_l = W_l h_(l-1) + b_l and h_l = phi(z_l) in all hidden layers."""
+    return cell.normalization.name == "none" and cell.residual == "none"
+
+
 def conflict(cell: Cell) -> str | None:
     """Return what is wrong with parameters that are right one by one, as ``key: reason``."""
     if cell.widths.name == "listed":
@@ -178,8 +183,7 @@ def conflict(cell: Cell) -> str | None:
             return f"widths: the first listed layer has {units[0]} units, but width is {cell.width}"
     if cell.normalization.name == "batch" and cell.batch_size < 2:
         return "normalization: batch needs a batch_size of at least 2"
-    plain = cell.normalization.name == "none" and cell.residual == "none"
-    if cell.initializer.name == "lsuv" and not plain:
+    if cell.initializer.name == "lsuv" and not is_plain(cell):
         return "initializer: lsuv is for networks without normalization and residual connections"
     covered = {
         "sussillo_abbott": ("linear", "relu"),

@@ -224,7 +224,7 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
 
 def _check_cells(cells: Sequence[Cell], where: str) -> None:
     for cell in cells:
-        problem = architecture.conflict(cell)
+        problem = architecture.conflict(cell) or measurements.conflict(cell)
         if problem:
             raise config.ConfigError(f"{where}.{problem}")
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
 from gradprop import activations, architecture
 from gradprop.spec import Cell, Component, Scalar
@@ -337,14 +338,16 @@ def _scale_to_unit_variance(
     count = min(parameters(cell.initializer)["examples"], len(inputs))
     chosen = np.sort(rng.choice(len(inputs), count, replace=False))
     hidden = inputs[chosen].astype(np.float64)
-    for number, kernel in enumerate(kernels, start=1):
-        deviation = (hidden @ kernel.astype(np.float64)).std()
-        if deviation > 0:
-            kernel /= deviation
-        z = hidden @ kernel.astype(np.float64)
-        if cell.use_bias:
-            z += draw_bias(cell, number, kernel.shape[1])
-        hidden = phi(z)
+    # With one thread: how a BLAS divides a product among threads would show in the bits.
+    with threadpool_limits(1, user_api="blas"):
+        for number, kernel in enumerate(kernels, start=1):
+            deviation = (hidden @ kernel.astype(np.float64)).std()
+            if deviation > 0:
+                kernel /= deviation
+            z = hidden @ kernel.astype(np.float64)
+            if cell.use_bias:
+                z += draw_bias(cell, number, kernel.shape[1])
+            hidden = phi(z)
 
 
 def _draw_many(

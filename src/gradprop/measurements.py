@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gradprop import architecture
 from gradprop.datasets import Dataset
 from gradprop.errors import GradpropError
 from gradprop.histograms import histograms
@@ -237,6 +238,15 @@ def measured(measurements: str) -> dict[str, dict[str, Any]]:
     """Return for every measurement of a `canonical` choice all its parameters."""
     components = [Component.parse(label) for label in measurements.split(_SEPARATOR) if label]
     return {c.name: {**PARAMETERS[c.name], **dict(c.parameters)} for c in components}
+
+
+def conflict(cell: Cell) -> str | None:
+    """Return what is wrong with the measurements of this cell, as ``key: reason``."""
+    if "spectra" in measured(cell.measurements) and not architecture.is_plain(cell):
+        return (
+            "measurements: spectra are for networks without normalization and residual connections"
+        )
+    return None
 
 
 class Measurer:

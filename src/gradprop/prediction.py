@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop import activations, theory
+from gradprop.architecture import is_plain
 from gradprop.initializers import INITIALIZERS, layer_shapes
 from gradprop.spec import Cell, Component
 
@@ -166,7 +167,7 @@ def predict(
     arXiv:1502.01852; Hanin and Nica 2020, arXiv:1812.05994; Roberts, Yaida and Hanin 2022,
     arXiv:2106.10165 (leading order in depth over width).
     """
-    if cell.normalization.name != "none" or cell.residual != "none":
+    if not is_plain(cell):
         return None
     shapes = layer_shapes(inputs, cell, outputs)
     variances = [weight_variance(cell.initializer, shape, cell.activation) for shape in shapes]

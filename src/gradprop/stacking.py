@@ -16,12 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop import (
-    architecture,
-    initializers,
-    networks,
-    normalization,
-)  # networks first: it sets Keras up
+# Of these, networks comes before keras and tensorflow: it sets Keras up.
+from gradprop import architecture, initializers, networks, normalization
 from gradprop.datasets import Dataset
 from gradprop.optimizers import create_clip, create_update
 from gradprop.spec import Stack
@@ -243,7 +239,7 @@ class StackedNetwork:
     def layers(
         self, inputs: NDArray[np.float32]
     ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-        """Return z and phi(z) of all layers on `inputs` (examples, features).
+        """Return pre-activations and outputs of all layers on `inputs` (examples, features).
 
         Returns
         -------
@@ -251,8 +247,8 @@ class StackedNetwork:
             Shape (replicas, examples, units), one entry a layer.
         """
         shared = tf.constant(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
-        preactivations, activations = self._run_forward(shared)
-        return as_numpy(preactivations), as_numpy(activations)
+        forward = self._run_forward(shared, training=False)
+        return as_numpy(forward.preactivations), as_numpy(forward.activations)
 
     def losses(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> NDArray[np.float32]:
         """Return the loss of every example, (replicas, examples), given its targets."""

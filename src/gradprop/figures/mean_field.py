@@ -33,7 +33,7 @@ MULTIPLES = (1, 6)
 
 def sigma_w2(cell: Cell) -> float:
     """Return the weight variance of a hidden layer times its fan-in; NaN if it is not random."""
-    variance = weight_variance(cell.initializer, (cell.width, cell.width))
+    variance = weight_variance(cell.initializer, (cell.width, cell.width), cell.activation)
     return math.nan if variance is None else cell.width * variance
 
 

@@ -62,7 +62,7 @@ def _ln_slopes(tables: StudyTables, column: str) -> pd.DataFrame:
 
 def _sigma_w2(cell: Cell) -> float:
     """Return the variance of a hidden layer's weights times its fan-in."""
-    variance = weight_variance(cell.initializer, (cell.width, cell.width))
+    variance = weight_variance(cell.initializer, (cell.width, cell.width), cell.activation)
     if variance is None:
         raise KeyError(f"{cell.initializer.label} is not random")
     return variance * cell.width
