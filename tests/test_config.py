@@ -166,13 +166,14 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "dataset",
             "digist",
             "grid.dataset: 'digist' is not allowed; allowed: digits, gaussian_mixture, circles, "
-            "spirals, linear_teacher. Did you mean 'digits'?",
+            "spirals, linear_teacher, whitened_teacher, sphere, great_circle, equicorrelated. "
+            "Did you mean 'digits'?",
         ),
         (
             "dataset",
             "[digits, {name: circles, nois: 0.1}]",
             "grid.dataset[1].nois: unknown key; allowed: name, examples, factor, noise, "
-            "test_fraction, seed. Did you mean 'noise'?",
+            "standardize, test_fraction, seed. Did you mean 'noise'?",
         ),
         ("depth", "[1, -2]", "grid.depth[1]: -2 is less than the minimum of 0"),
         (
@@ -278,9 +279,9 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
         ),
         (
             "{kind: divergence, title: a, hue: dept}",
-            ".hue: 'dept' is not allowed; allowed: dataset, depth, width, activation, "
-            "initializer, use_bias, learning_rate, optimizer, batch_size, seed. "
-            "Did you mean 'depth'?",
+            ".hue: 'dept' is not allowed; allowed: dataset, depth, width, widths, activation, "
+            "initializer, use_bias, bias_std, normalization, residual, clipping, learning_rate, "
+            "optimizer, batch_size, seed. Did you mean 'depth'?",
         ),
         (
             "{kind: float_limits, title: a, select: {depth: [1, '2']}}",
