@@ -41,8 +41,8 @@ def make_cell(**changes: Any) -> Cell:
         "probes": 3,
         **changes,
     }
-    for key in values:
-        (values[key],) = grid.axis_values(key, [values[key]])
+    for key, value in values.items():
+        (values[key],) = grid.axis_values(key, value if key == "measurements" else [value])
     return Cell(**values)
 
 
