@@ -140,8 +140,8 @@ def test_regions_are_majorities_of_the_measured_outputs(tmp_path: Path) -> None:
     kind, options = KINDS["decision_boundary"], study.figures["decision_boundary"]
     rows = kind.prepare(StudyTables(study, tmp_path / "small"), options)
     outputs = tables.read(tmp_path / "small", "decision", study)
-    logits = outputs.sort_values(["cell", "row", "column", "output"])["value"].to_numpy()
-    logits = logits.reshape(3, 7 * 7, 2)
+    ordered = outputs.sort_values(["cell", "row", "column", "output"])["value"]
+    logits = ordered.to_numpy().reshape(3, 7 * 7, 2)
     votes = (logits[..., 1] > logits[..., 0]).sum(axis=0)
     region = rows[rows["mark"] == "region"].sort_values(["x2", "x1"])
     assert region["label"].tolist() == (votes >= 2).astype(int).tolist()
@@ -194,3 +194,19 @@ def test_a_panel_shows_one_data_set(tmp_path: Path) -> None:
     )
     with pytest.raises(FigureError, match="shows one data set"):
         KINDS["decision_boundary"].prepare(mixed, {})
+
+
+@pytest.mark.usefixtures("shared_process")
+def test_spread_shows_the_final_result_of_every_network(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"seeds": 3, "depth": 2}, kinds=["final_spread"])
+    found = StudyTables(study, tmp_path / "small")
+    kind, options = KINDS["final_spread"], study.figures["final_spread"]
+    rows = kind.prepare(found, options)
+    assert rows["value"].tolist() == found.cells["final_train_loss"].tolist()
+    spread = pd.DataFrame({**rows.iloc[:6].to_dict("list"), "value": [1e-2, 2e-2, 5e-2, 1, 2, 9]})
+    drawn = kind.draw(spread, options)
+    assert drawn.axes[0].get_xscale() == "log"
+    dots = [line for line in drawn.axes[0].lines if line.get_marker() == "o"]
+    assert [float(x) for line in dots for x in np.asarray(line.get_xdata())] == [*spread["value"]]
+    plt.close(drawn)
+    assert "he_normal 0.02 (0.01 to 0.05, 3 networks)" in kind.describe(spread, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import matplotlib as mpl
@@ -39,7 +40,7 @@ def prepare_boundary(tables: StudyTables, options: Options) -> pd.DataFrame:
     rows = at_step(tables.join(tables.decision, options, wanted), options)
     components = {cell.id: cell.dataset for cell in tables.study.cells}
     parts = []
-    for key, panel in rows.groupby(keys, sort=False) if keys else [((), rows)]:
+    for key, panel in _panels(rows, keys):
         shown = {components[cell] for cell in panel["cell"].unique()}
         if len(shown) > 1:
             raise FigureError(
@@ -49,11 +50,20 @@ def prepare_boundary(tables: StudyTables, options: Options) -> pd.DataFrame:
         dataset = datasets.generate(shown.pop())
         if dataset.task == "classification":
             part = pd.concat([_decisions(panel), _points(dataset)], ignore_index=True)
-            part[keys] = list(key)
-            parts.append(part)
+            parts.append(part.assign(**key))
     if not parts:
         return pd.DataFrame()
     return pd.concat(parts, ignore_index=True)[[*keys, "mark", "x1", "x2", "label", "share"]]
+
+
+def _panels(rows: pd.DataFrame, keys: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield the parameters and the rows of every panel."""
+    if not keys:
+        yield {}, rows
+        return
+    found: Iterable[Any] = rows.groupby(keys, sort=False)
+    for key, panel in found:
+        yield dict(zip(keys, key, strict=True)), panel
 
 
 def _decisions(panel: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +89,7 @@ def _points(dataset: datasets.Dataset) -> pd.DataFrame:
 def draw_boundary(rows: pd.DataFrame, options: Options) -> Figure:
     """Colour the regions by class, the paler the fewer networks agree; points in full colour."""
     column = options.get("columns")
-    panels = int(rows[column].nunique()) if column else 1
+    panels = len(rows[column].unique()) if column else 1
     colours = style.palette(f"class {label}" for label in sorted(rows["label"].unique()))
     facets = style.grid(
         rows, options.get("rows"), column, height=min(0.9 * style.WIDTH / max(panels, 2), 3.2)
@@ -124,14 +134,11 @@ def _draw_regions(axes: Axes, region: pd.DataFrame, colours: dict[Any, str]) -> 
 def describe_boundary(rows: pd.DataFrame, options: Options) -> str:
     """Give, for every panel, the part of the plane that each class gets."""
     regions = rows[rows["mark"] == "region"]
-    keys = groups(options)
     parts = []
-    for key, panel in regions.groupby(keys, sort=False) if keys else [((), regions)]:
+    for key, panel in _panels(regions, groups(options)):
         areas = panel["label"].value_counts(normalize=True).sort_index()
         text = ", ".join(f"class {label} {area:.0%}" for label, area in areas.items())
-        names = ", ".join(
-            f"{style.label(name)} {value}" for name, value in zip(keys, key, strict=True)
-        )
+        names = ", ".join(f"{style.label(name)} {value}" for name, value in key.items())
         parts.append(f"{names}: {text}" if names else text)
     return (
         "Regions of the plane coloured by the class that networks decide for, with the training "

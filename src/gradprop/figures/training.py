@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from gradprop import analysis
 from gradprop.figures import style
@@ -388,6 +389,7 @@ def draw_spread(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw a dot a network, one row of dots for every hue value, and a bar at its median."""
     hue, name = options["hue"], options["statistic"]
     colours = style.palette(rows[hue])
+    low, high = float(rows["value"].min()), float(rows["value"].max())
     facets = style.grid(
         rows,
         options.get("rows"),
@@ -405,8 +407,11 @@ def draw_spread(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set_yticks(range(len(colours)), [str(value) for value in colours])
         axes.set_ylim(len(colours) - 0.5, -0.5)
         axes.set(xlabel="", ylabel="")
-        if name.endswith("loss") and (rows["value"] > 0).all():
+        if name.endswith("loss") and 0 < 3 * low < high:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
     return style.finish(facets.figure, [], xlabel=style.label(name), ylabel="")
 
 

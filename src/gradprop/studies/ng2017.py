@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +47,9 @@ def median_difference(case: str, larger: pd.Series, smaller: pd.Series) -> Evide
         return untested(case, "both costs of a seed are infinite")
 
     def interval(confidence: float) -> tuple[float, float]:
-        low, high = stats.quantile_test(values, p=0.5).confidence_interval(confidence)
-        return float(low), float(high)
+        test: Any = stats.quantile_test(values, p=0.5)
+        bounds = test.confidence_interval(confidence)
+        return float(bounds.low), float(bounds.high)
 
     low, high = interval(CONFIDENCE)
     reason = "too few seeds for an interval" if math.isnan(low) or math.isnan(high) else ""
@@ -128,6 +130,10 @@ CLAIMS = (
         unit="accuracy",
         criterion=Above(0.15),
         measure=_accuracy_gain,
+        note=(
+            "The bound was set before measuring, near what one network in the assignment showed "
+            "(0.83 and 0.99 on the training set). Other seeds give other differences."
+        ),
     ),
     Claim(
         id="he-cost",
