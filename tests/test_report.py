@@ -175,7 +175,7 @@ def test_summary_counts_cells_by_status(tmp_path: Path) -> None:
     text = " ".join(re.sub(r"<[^>]*>", "", html).split())
     assert "32 cells in 2 studies" in text
     assert "28 ended in order, 4 diverged and 0 underflowed" in text
-    assert "3 to 5 seeds, depending on the study" in text
+    assert "repeated with 3 to 5 seeds." in text
 
 
 # ---------------------------------------------------------------------------------- figures

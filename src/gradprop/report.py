@@ -120,6 +120,11 @@ def plural(number: int, one: str, many: str) -> str:
     return f"{count(number)} {one if number == 1 else many}"
 
 
+def span(bounds: tuple[int, int]) -> str:
+    """Return a range of counts, or the count if there is but one: ``3 to 5``, ``3``."""
+    return " to ".join(map(count, dict.fromkeys(bounds)))
+
+
 def _special(value: float) -> str:
     if value == 0:
         return "0"
@@ -572,9 +577,10 @@ class Chapter:
         return {name: int((self.cells["status"] == name).sum()) for name in STATUSES}
 
     @property
-    def seeds(self) -> int:
-        """Number of different seeds."""
-        return int(self.cells["seed"].nunique())
+    def seeds(self) -> tuple[int, int]:
+        """The fewest and the most seeds of a configuration."""
+        repeated = self.cells.groupby(list(_distinguishing(self.cells)))["seed"].nunique()
+        return int(repeated.min()), int(repeated.max())
 
     def figure_number(self, name: str) -> str:
         """Return a number such as ``2.3``."""
@@ -755,7 +761,8 @@ def _overview_table(chapters: Sequence[Chapter]) -> Table:
             [
                 Markup(link).format(chapter.id, chapter.study.title, chapter.study.question),
                 *map(count, [len(chapter.cells), *chapter.status.values()]),
-                *map(count, [chapter.seeds, len(chapter.placed)]),
+                span(chapter.seeds),
+                count(len(chapter.placed)),
             ]
             for chapter in chapters
         ],
@@ -847,19 +854,18 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {f.__name__: f for f in (sig, power, percent, count, plural)}
+    environment.filters |= {f.__name__: f for f in (sig, power, percent, count, plural, span)}
     return environment
 
 
 def _totals(chapters: Sequence[Chapter]) -> dict[str, Any]:
     """Return the numbers of the summary at the top and of the provenance."""
-    seeds = sorted({chapter.seeds for chapter in chapters})
+    fewest, most = zip(*(chapter.seeds for chapter in chapters), strict=True)
     return {
         "cells": sum(len(chapter.cells) for chapter in chapters),
         "jobs": sum(len(chapter.runs) for chapter in chapters),
         "cpu_seconds": sum(chapter.runs["cpu_seconds"].sum() for chapter in chapters),
-        "fewest_seeds": seeds[0],
-        "most_seeds": seeds[-1],
+        "seeds": (min(fewest), max(most)),
         **{name: sum(chapter.status[name] for chapter in chapters) for name in STATUSES},
     }
 

@@ -257,7 +257,7 @@ def prepare_atlas(tables: StudyTables, options: Options) -> pd.DataFrame:
 def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw depth against hue value as a heat map.
 
-    'x' is diverged, '–' untrainable, '?' not measured.
+    'x' is diverged, '–' untrainable, '?' not measured; blank fields are not in the panel's grid.
     """
     hue: str = options["hue"]
     order, depths = list(dict.fromkeys(rows[hue])), sorted(rows["depth"].unique())
@@ -270,9 +270,9 @@ def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
     )
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
-        table = panel.pivot(index=hue, columns="depth", values="median").loc[order, depths]
+        medians = panel.pivot(index=hue, columns="depth", values="median")
         sns.heatmap(
-            table,
+            medians.reindex(index=order, columns=depths),
             ax=axes,
             vmin=0,
             vmax=1,
@@ -294,9 +294,8 @@ def _marks(panel: pd.DataFrame, hue: str, order: list[Any], depths: list[int]) -
     """Return the text of every field: the median in percent, or why there is none."""
     text = panel["median"].map("{:.0%}".format).str.rstrip("%").replace("nan", "?")
     text = text.mask(panel["untrainable"] > 0.5, "–").mask(panel["diverged"] > 0.5, "x")
-    return (
-        panel.assign(text=text).pivot(index=hue, columns="depth", values="text").loc[order, depths]
-    )
+    marks = panel.assign(text=text).pivot(index=hue, columns="depth", values="text")
+    return marks.reindex(index=order, columns=depths, fill_value="").fillna("")
 
 
 def describe_atlas(rows: pd.DataFrame, options: Options) -> str:
