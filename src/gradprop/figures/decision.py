@@ -88,8 +88,8 @@ def _points(dataset: datasets.Dataset) -> pd.DataFrame:
 
 def draw_boundary(rows: pd.DataFrame, options: Options) -> Figure:
     """Colour the regions by class, the paler the fewer networks agree; points in full colour."""
-    column = options.get("columns")
-    panels = len(rows[column].unique()) if column else 1
+    column: str | None = options.get("columns")
+    panels = rows[column].nunique() if column else 1
     colours = style.palette(f"class {label}" for label in sorted(rows["label"].unique()))
     facets = style.grid(
         rows, options.get("rows"), column, height=min(0.9 * style.WIDTH / max(panels, 2), 3.2)
