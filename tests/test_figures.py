@@ -36,6 +36,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "steps_to_target": {"hue": "initializer"},
     "divergence": {"hue": "initializer"},
+    "final_spread": {"statistic": "final_train_loss", **GROUPS},
+    "decision_boundary": {"columns": "initializer"},
     "update_ratio": {"hue": "initializer"},
     "fluctuations": {"statistic": "preactivation_log10_mean_square", **GROUPS},
     "phase_diagram": {},

@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from gradprop import files
-from gradprop.figures import ensembles, layers, mean_field, mechanism, spectra, style, training
+from gradprop.figures import (
+    decision,
+    ensembles,
+    layers,
+    mean_field,
+    mechanism,
+    spectra,
+    style,
+    training,
+)
 from gradprop.figures.data import FigureError, Kind, StudyTables
 from gradprop.spec import Study, canonical_json
 
@@ -32,6 +41,7 @@ KINDS: dict[str, Kind] = {
     **ensembles.KINDS,
     **mean_field.KINDS,
     **spectra.KINDS,
+    **decision.KINDS,
 }
 FORMATS = ("svg", "pdf", "png")
 NOTHING = "No network of this study has what this figure shows."

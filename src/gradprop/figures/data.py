@@ -81,9 +81,17 @@ class StudyTables:
     @cached_property
     def spectra(self) -> pd.DataFrame:
         """Table ``spectra``; empty if the study does not measure it."""
-        if not any("spectra" in measured(cell.measurements) for cell in self.study.cells):
+        return self._measurement("spectra")
+
+    @cached_property
+    def decision(self) -> pd.DataFrame:
+        """Table ``decision``; empty if the study does not measure it."""
+        return self._measurement("decision")
+
+    def _measurement(self, name: str) -> pd.DataFrame:
+        if not any(name in measured(cell.measurements) for cell in self.study.cells):
             return pd.DataFrame()
-        return tables.read(self._results, "spectra", self.study)
+        return tables.read(self._results, name, self.study)
 
     def select(self, options: Options) -> pd.DataFrame:
         """Return the rows of ``cells`` that the option ``select`` keeps."""

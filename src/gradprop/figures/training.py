@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from gradprop import analysis
 from gradprop.figures import style
@@ -373,10 +374,61 @@ def describe_layer_curves(rows: pd.DataFrame, options: Options) -> str:
     )
 
 
+def prepare_spread(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Return a final result of every network; diverged ones have none."""
+    name: str = options["statistic"]
+    cells = tables.select(options)
+    values = cells[name].astype(float).where(cells["status"] != "diverged")
+    columns = list(dict.fromkeys([*groups(options), "seed"]))
+    rows = cells[columns].assign(value=values)
+    return rows[np.isfinite(rows["value"])]
+
+
+def draw_spread(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw a dot a network, one row of dots for every hue value, and a bar at its median."""
+    hue, name = options["hue"], options["statistic"]
+    colours = style.palette(rows[hue])
+    low, high = float(rows["value"].min()), float(rows["value"].max())
+    facets = style.grid(
+        rows,
+        options.get("rows"),
+        options.get("columns"),
+        height=0.6 + 0.35 * len(colours),
+    )
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        for place, (value, colour) in enumerate(colours.items()):
+            dots = panel.loc[panel[hue] == value, "value"]
+            if dots.empty:
+                continue
+            axes.plot(dots, [place] * len(dots), "o", color=colour, alpha=0.5, markersize=5)
+            axes.plot([dots.median()] * 2, [place - 0.35, place + 0.35], color=colour)
+        axes.set_yticks(range(len(colours)), [str(value) for value in colours])
+        axes.set_ylim(len(colours) - 0.5, -0.5)
+        axes.set(xlabel="", ylabel="")
+        if name.endswith("loss") and 0 < 3 * low < high:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+    return style.finish(facets.figure, [], xlabel=style.label(name), ylabel="")
+
+
+def describe_spread(rows: pd.DataFrame, options: Options) -> str:
+    """Give median, smallest and largest value for every hue value."""
+    name, hue = style.label(options["statistic"]), options["hue"]
+    parts = [
+        f"{value} {dots.median():.3g} ({dots.min():.3g} to {dots.max():.3g}, {len(dots)} networks)"
+        for value, dots in rows.groupby(hue, sort=False)["value"]
+    ]
+    return f"A dot for the {name} of every network. Median and range: {'; '.join(parts)}."
+
+
 KINDS = {
     "layer_curves": Kind(prepare_layer_curves, draw_layer_curves, describe_layer_curves),
     "learning_curves": Kind(prepare_curves, draw_curves, describe_curves),
     "steps_to_target": Kind(prepare_target, draw_target, describe_target),
     "divergence": Kind(prepare_divergence, draw_divergence, describe_divergence),
     "atlas": Kind(prepare_atlas, draw_atlas, describe_atlas),
+    "final_spread": Kind(prepare_spread, draw_spread, describe_spread),
 }

@@ -19,6 +19,7 @@ from gradprop.studies import (
     he2015,
     initializers,
     mechanism,
+    ng2017,
     orthogonal,
     pennington2017,
     poole2016,
@@ -41,6 +42,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "poole2016": poole2016.numbers,
     "schoenholz2017": schoenholz2017.numbers,
     "pennington2017": pennington2017.numbers,
+    "ng2017": ng2017.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
@@ -55,6 +57,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "poole2016": poole2016.CLAIMS,
     "schoenholz2017": schoenholz2017.CLAIMS,
     "pennington2017": pennington2017.CLAIMS,
+    "ng2017": ng2017.CLAIMS,
 }
 
 
