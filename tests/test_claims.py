@@ -75,6 +75,31 @@ def test_the_interval_of_a_variance_holds_it_as_often_as_it_says() -> None:
     assert claims.from_variance("", [1.0], 1.0).reason == "fewer than two networks"
 
 
+def test_the_bootstrap_interval_of_a_mean_is_that_of_student() -> None:
+    values = np.random.default_rng(3).normal(2, 1, size=(60, 2))
+    found = claims.from_bootstrap("", values, lambda rows: float(rows[:, 0].mean()), predicted=2.0)
+    expected = from_seeds("", values[:, 0])
+    assert (found.measured, found.networks, found.predicted) == (expected.measured, 60, 2.0)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.03)
+    assert found.at(0.99).low < found.low
+    assert claims.from_bootstrap("", values[:1], np.mean).reason == "fewer than two networks"
+
+
+def test_a_bootstrap_of_infinite_values_has_an_infinite_bound() -> None:
+    values = np.array([1.0, 2.0, 3.0, 4.0, math.inf])
+
+    def median(rows: Any) -> float:
+        return float(np.quantile(rows, 0.5, method="higher"))
+
+    found = claims.from_bootstrap("case", values, median)
+    assert (found.measured, found.high) == (3.0, math.inf)
+    claim = Claim("id", "", "", "", "", Below(5.0), lambda tables: [found])
+    (result,) = claims.judge(claim, SimpleNamespace(study=SimpleNamespace(name="study")))  # type: ignore[arg-type]
+    assert (result.verdict, result.high) == (claims.NOT_SUPPORTED, None)
+    assert "∞]" in claims.text_table([result])
+    assert claims.from_bootstrap("case", values[3:], median).reason
+
+
 def holm_by_p_values(p: Any, level: float = 0.05) -> list[bool]:
     """Holm's procedure as he states it: reject in order of p while p <= level / (m - rejected)."""
     rejected = [False] * len(p)

@@ -51,6 +51,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "trainability_map": {"statistic": "final_train_accuracy"},
     "singular_values": {**GROUPS},
     "spectral_variance": {"columns": "activation", "hue": "initializer"},
+    "mean_length": {"hue": "initializer"},
+    "length_spread": {"hue": "widths"},
+    "learning_time": {
+        "statistic": "train_accuracy",
+        "level": 0.5,
+        "against": ["depth", "reciprocal_widths"],
+        "hue": "widths",
+    },
+    "optimal_rate": {"statistic": "test_accuracy", "level": 0.5, "hue": "initializer"},
 }
 THEORY = {
     "kind": "layer_profile",

@@ -207,6 +207,7 @@ COMPARISONS = {
     "gradient_cosine",
     "gradient_log10_snr",
     "log10_distance_from_start",
+    "weight_gradient_log10_product",
 }
 
 
@@ -350,6 +351,23 @@ def test_kurtosis_by_hand() -> None:
     outlier = measure(replace(make_record(), gradient=one), ["gradient_kurtosis"])
     expected = (1 - 3 * 0.01 * 0.99) / (0.01 * 0.99)
     np.testing.assert_allclose(outlier["gradient_kurtosis"], expected, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_weight_gradient_product() -> None:
+    record = make_record()
+    found = measure(record, ["weight_gradient_log10_product"])["weight_gradient_log10_product"]
+    pairs = zip(record.weight.values, record.gradient.values, strict=True)
+    finite = 0
+    for value, (w, g) in zip(found, pairs, strict=True):
+        if not np.isfinite([w, g]).all():
+            assert not np.isfinite(value)
+            continue
+        terms = [float(x * y) for x, y in zip(exact(w), exact(g), strict=True)]
+        scale = math.fsum(map(abs, terms))
+        assert 10**value == pytest.approx(abs(math.fsum(terms)), rel=1e-9, abs=1e-12 * scale)
+        finite += 1
+    assert finite > 1
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -124,6 +125,27 @@ def resampled_relative_variances(values: npt.ArrayLike) -> Float64:
     square = weights @ np.square(deviations) / count
     variance: Float64 = (square - np.square(mean)) * count / (count - 1)
     return variance / np.square(1 + mean)
+
+
+def bootstrap(values: npt.NDArray[Any], statistic: Callable[[npt.NDArray[Any]], float]) -> Float64:
+    """Return a statistic of independent rows, and of `RESAMPLES` resamples of them.
+
+    Parameters
+    ----------
+    values
+        Shape (networks or seeds, ...): what is drawn together stands in a row.
+    statistic
+        From such an array, with rows left out and others repeated, to a number.
+
+    Returns
+    -------
+    ndarray
+        Shape (1 + `RESAMPLES`,), the rows as they are first (Efron 1979); drawn from a fixed
+        seed: the same values give the same numbers.
+    """
+    draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    found = [statistic(values), *(statistic(values[rows]) for rows in draws)]
+    return np.array(found, dtype=np.float64)
 
 
 def quartiles(rows: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:

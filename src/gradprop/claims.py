@@ -148,6 +148,42 @@ def from_variance(case: str, values: npt.ArrayLike, expected: float) -> Evidence
     return from_interval(case, ratio, interval, len(array), predicted=1.0)
 
 
+def from_bootstrap(
+    case: str,
+    values: npt.NDArray[Any],
+    statistic: Callable[[npt.NDArray[Any]], float],
+    predicted: float = math.nan,
+) -> Evidence:
+    """Return a statistic of independent rows with its percentile interval (Efron 1979).
+
+    Parameters
+    ----------
+    case
+        Which networks.
+    values
+        Shape (networks or seeds, ...).
+    statistic
+        From such an array, with rows left out and others repeated, to a number.
+    predicted
+        What theory says.
+    """
+    if len(values) < 2:
+        reason = "fewer than two networks" if len(values) else NO_NETWORKS
+        return replace(untested(case, reason), predicted=predicted, networks=len(values))
+    estimate, *resampled = analysis.bootstrap(values, statistic)
+    if not math.isfinite(estimate) or np.isnan(resampled).any():
+        reason = "there is no such number for these networks, or for a resample of them"
+        return replace(untested(case, reason), predicted=predicted, networks=len(values))
+
+    def interval(confidence: float) -> tuple[float, float]:
+        """Return the values outside; between two, of which one is infinite, there is none."""
+        low = np.quantile(resampled, (1 - confidence) / 2, method="lower")
+        high = np.quantile(resampled, (1 + confidence) / 2, method="higher")
+        return float(low), float(high)
+
+    return from_interval(case, float(estimate), interval, len(values), predicted)
+
+
 def _lost(values: npt.NDArray[np.float64]) -> str:
     """Return why there is no estimate from these values, or nothing."""
     lost = int((~np.isfinite(values)).sum())
@@ -433,8 +469,11 @@ def text_table(results: Iterable[Result]) -> str:
     lines = []
     for result in sort(results):
         number = "–" if result.measured is None else f"{result.measured:.6g}"
-        if result.low is not None and result.low != result.high:
-            number += f" [{result.low:.4g}, {result.high:.4g}]"
+        if result.low != result.high:
+            bounds = (
+                "∞" if bound is None else f"{bound:.4g}" for bound in (result.low, result.high)
+            )
+            number += f" [{', '.join(bounds)}]"
         if result.predicted is not None:
             number += f", predicted {result.predicted:.6g}"
         why = f" ({result.reason})" if result.reason else ""

@@ -388,6 +388,16 @@ def correlation(sample: Sample, units: int) -> Float64:
     return c.sum(axis=1) / np.count_nonzero(defined, axis=1)
 
 
+def weight_gradient_log10_product(record: LayerRecord) -> Float64:
+    """Return log10 of |sum W dC/dW|, over the entries of a kernel.
+
+    By Euler's theorem on homogeneous functions it is the same in all layers of a network without
+    biases whose activation function is homogeneous (linear, relu, leaky_relu): each kernel
+    scales the outputs, and the loss does not know which one did.
+    """
+    return _log10(np.abs(_sum_over_blocks(np.multiply, (record.weight, record.gradient))))
+
+
 def log10_distance_from_start(record: LayerRecord) -> Float64:
     """Return log10 of norm(W - W_0) / norm(W_0), W_0 the weights of step 0.
 
@@ -586,6 +596,12 @@ STATISTICS: dict[str, Statistic] = {
         "log10 norm(change of W in the step) / norm(W)",
         "the update-to-weight ratio of practice (Karpathy, CS231n); about -3 is usual",
     ),
+    "weight_gradient_log10_product": Statistic(
+        weight_gradient_log10_product,
+        "log10 |sum W dC/dW|: the same in all layers of networks without biases whose activation "
+        "is homogeneous",
+        "Euler's theorem on homogeneous functions; Du, Hu and Lee 2018",
+    ),
     "log10_distance_from_start": Statistic(
         log10_distance_from_start,
         "log10 norm(W - W_0) / norm(W_0), W_0 the weights of step 0: -inf until they move; NaN, "
@@ -602,6 +618,7 @@ _ONLY_FULL = (
     "gradient_log10_snr",
     "preactivation_correlation",
     "activation_correlation",
+    "weight_gradient_log10_product",
     "log10_distance_from_start",
 )
 

@@ -22,7 +22,9 @@ from gradprop import files
 from gradprop.figures import (
     decision,
     ensembles,
+    finite_width,
     layers,
+    learning_time,
     mean_field,
     mechanism,
     spectra,
@@ -42,6 +44,8 @@ KINDS: dict[str, Kind] = {
     **mean_field.KINDS,
     **spectra.KINDS,
     **decision.KINDS,
+    **finite_width.KINDS,
+    **learning_time.KINDS,
 }
 FORMATS = ("svg", "pdf", "png")
 NOTHING = "No network of this study has what this figure shows."

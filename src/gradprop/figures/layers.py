@@ -92,12 +92,12 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
 @lru_cache(maxsize=4096)
 def _predict(cell: Cell) -> Prediction | None:
     """Return what theory expects of a cell on its data set."""
-    inputs, outputs, mean_square = _sizes(cell.dataset)
+    inputs, outputs, mean_square = data_sizes(cell.dataset)
     return predict(cell, inputs, outputs, mean_square)
 
 
 @lru_cache
-def _sizes(component: Component) -> tuple[int, int, float]:
+def data_sizes(component: Component) -> tuple[int, int, float]:
     """Return the inputs, outputs and mean square of the inputs of a data set."""
     dataset = datasets.generate(component)
     square = float(np.mean(np.square(dataset.x_train, dtype=np.float64)))

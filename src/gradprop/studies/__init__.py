@@ -16,6 +16,7 @@ from gradprop.spec import Study
 from gradprop.studies import (
     descent,
     glorot2010,
+    hanin2018,
     he2015,
     initializers,
     mechanism,
@@ -43,6 +44,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "schoenholz2017": schoenholz2017.numbers,
     "pennington2017": pennington2017.numbers,
     "ng2017": ng2017.numbers,
+    "hanin2018": hanin2018.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
@@ -58,6 +60,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "schoenholz2017": schoenholz2017.CLAIMS,
     "pennington2017": pennington2017.CLAIMS,
     "ng2017": ng2017.CLAIMS,
+    "hanin2018": hanin2018.CLAIMS,
 }
 
 

@@ -12,6 +12,7 @@ from scipy import stats
 from gradprop import datasets, prediction, theory
 from gradprop.claims import Below, Between, Claim, Evidence, Within, exact, from_seeds
 from gradprop.figures.data import StudyTables
+from gradprop.figures.learning_time import first_step
 from gradprop.figures.mean_field import log_slopes
 from gradprop.grid import select
 from gradprop.spec import Cell
@@ -87,12 +88,6 @@ def _sigmoid_rates(statistic: str) -> Claim:
     )
 
 
-def _first_time(steps: pd.DataFrame, column: str, level: float) -> float:
-    """Return the first probed step with more than `level`; infinite if there is none."""
-    reached = steps.loc[steps[column] > level, "step"]
-    return float(reached.min()) if len(reached) else math.inf
-
-
 def _plateau_epochs(tables: StudyTables) -> pd.DataFrame:
     """Return epochs until half of the training set is right: a row a seed, a column a depth."""
     wanted = {"activation": "sigmoid", "learning_rate": PLATEAU_RATE, "initializer": STANDARD}
@@ -100,7 +95,7 @@ def _plateau_epochs(tables: StudyTables) -> pd.DataFrame:
     for cell in (c for c in select(tables.study.cells, wanted) if c.epochs):
         steps = tables.steps[tables.steps["cell"] == cell.id]
         per_epoch = steps["step"].max() / cell.epochs
-        epochs = _first_time(steps, "train_accuracy", HALF) / per_epoch
+        epochs = first_step(steps, "train_accuracy", HALF) / per_epoch
         rows.append({"depth": cell.depth, "seed": cell.seed, "epochs": epochs})
     return pd.DataFrame(rows).pivot(index="seed", columns="depth", values="epochs")
 
@@ -151,7 +146,7 @@ def arrival_steps(tables: StudyTables, activation: str) -> pd.DataFrame:
         cells = [cell for cell in select(tables.study.cells, wanted) if cell.epochs]
         times = pd.DataFrame(
             [
-                (cell.learning_rate, cell.seed, _first_time(steps, "test_accuracy", ARRIVED))
+                (cell.learning_rate, cell.seed, first_step(steps, "test_accuracy", ARRIVED))
                 for cell in cells
                 for steps in [tables.steps[tables.steps["cell"] == cell.id]]
             ],

@@ -1,0 +1,258 @@
+"""Figures of the lengths of signals in networks of finite width, at initialization."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy import stats
+
+from gradprop import architecture, theory
+from gradprop.figures import style
+from gradprop.figures.data import Kind, Options, StudyTables
+from gradprop.figures.layers import THEORY_LINE, data_sizes, line_handles
+from gradprop.grid import select
+from gradprop.initializers import layer_shapes
+from gradprop.prediction import weight_variance
+from gradprop.spec import Cell
+
+Float64 = npt.NDArray[np.float64]
+
+LENGTH = "activation_log10_mean_square"
+CONFIDENCE = 0.90
+# What an architecture is called, by its width profile.
+ARCHITECTURES = {
+    "constant": "{width}",
+    "alternating": "{width}, {other} alternating",
+    "halves": "{width}, then {other}",
+    "linear": "{width} to {last}",
+    "listed": "{units}",
+}
+HORIZONTAL = {"depth": "depth", "reciprocal_widths": "sum of reciprocal widths"}
+TYPICAL_LINE = {**THEORY_LINE, "linestyle": (0, (1, 1.5))}
+
+
+def architecture_name(cell: Cell) -> str:
+    """Return what the widths of a cell's hidden layers are called, whatever its depth."""
+    parameters = architecture.parameters(cell.widths, architecture.WIDTHS)
+    return ARCHITECTURES[cell.widths.name].format(width=cell.width, **parameters)
+
+
+def series(tables: StudyTables, hue: str) -> dict[str, str]:
+    """Return what the line of every cell is called.
+
+    It is the value of the parameter `hue`; of a width profile, which says nothing without the
+    width, it is the name of the architecture.
+    """
+    if hue == "widths":
+        return {cell.id: architecture_name(cell) for cell in tables.study.cells}
+    return dict(zip(tables.cells["cell"], tables.cells[hue].astype(str), strict=True))
+
+
+def reciprocal_widths(cell: Cell) -> Float64:
+    """Return the sums of the reciprocal widths of layers 1 to l, for l = 1 … depth."""
+    return np.cumsum(1.0 / np.array(architecture.hidden_widths(cell), dtype=np.float64))
+
+
+def log_lengths(tables: StudyTables, cells: list[Cell]) -> Float64:
+    """Return ln M_l, M_l = mean phi(z_l)^2, of cells of one depth at initialization.
+
+    Returns
+    -------
+    ndarray
+        Shape (cells, depth); -inf in a layer whose units are all inactive.
+    """
+    rows = tables.layers[tables.layers["step"] == 0]
+    rows = rows[rows["cell"].isin({cell.id for cell in cells})]
+    table = rows.pivot(index="cell", columns="layer", values=LENGTH)
+    hidden = list(range(1, cells[0].depth + 1))
+    values = table.loc[[cell.id for cell in cells], hidden].to_numpy(np.float64)
+    return math.log(10) * values
+
+
+def length_law(cell: Cell) -> tuple[Float64, theory.LogNormalLaw] | None:
+    """Return what theory says of M_l in layers 1 … depth.
+
+    Returns
+    -------
+    tuple or None
+        ln of the mean of M_l over networks, and the law of ln M_l; None without a law: activations
+        that are not homogeneous, biases, weights that are not random.
+    """
+    inputs, outputs, start = data_sizes(cell.dataset)
+    shapes = layer_shapes(inputs, cell, outputs)[:-1]
+    variances = [weight_variance(cell.initializer, shape, cell.activation) for shape in shapes]
+    known = [variance for variance in variances if variance]
+    biased = cell.use_bias and cell.bias_std > 0
+    if len(known) < len(shapes) or not shapes or biased or not architecture.is_plain(cell):
+        return None
+    gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
+    try:
+        factors = [theory.expected_square_norm(gain, 1, cell.activation) for gain in gains]
+    except ValueError:  # the activation is not homogeneous
+        return None
+    law = theory.length_law([width for _, width in shapes], gains, cell.activation, start)
+    return math.log(start) + np.cumsum(np.log(factors)), law
+
+
+def _ensembles(tables: StudyTables, options: Options) -> dict[str, list[Cell]]:
+    """Return the selected cells by the name of their line: of each line the deepest ones.
+
+    The first layers of a deep network are a network, too.
+    """
+    names = series(tables, options["hue"])
+    found: dict[str, list[Cell]] = {}
+    for cell in select(tables.study.cells, options.get("select", {})):
+        line = found.setdefault(names[cell.id], [])
+        if line and cell.depth > line[0].depth:
+            line.clear()
+        if cell.depth > 0 and (not line or cell.depth == line[0].depth):
+            line.append(cell)
+    return {name: cells for name, cells in found.items() if cells}
+
+
+# ------------------------------------------------------------------------------------- mean length
+
+
+def prepare_mean_length(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Mean and median over networks of M_l by layer, log10, with the theory of both."""
+    hue: str = options["hue"]
+    parts = []
+    for name, cells in _ensembles(tables, options).items():
+        logs = log_lengths(tables, cells)
+        law = length_law(cells[0])
+        unknown = np.full(cells[0].depth, np.nan)
+        mean, typical = (law[0], law[1].mean) if law else (unknown, unknown)
+        decades = {
+            "mean": _log_mean(logs),
+            "median": np.median(logs, axis=0),
+            "predicted_mean": mean,
+            "predicted_typical": typical,
+        }
+        columns = {key: value / math.log(10) for key, value in decades.items()}
+        layers = np.arange(1, cells[0].depth + 1)
+        parts.append(pd.DataFrame({hue: name, "layer": layers, **columns, "networks": len(cells)}))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _log_mean(logs: Float64) -> Float64:
+    """Return ln of the mean of exp(logs) over the rows, without leaving the range of floats."""
+    largest = logs.max(axis=0)
+    shift = np.where(np.isfinite(largest), largest, 0.0)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return np.asarray(shift + np.log(np.exp(logs - shift).mean(axis=0)))
+
+
+def draw_mean_length(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw log10 of the mean (full) and median (dotted) length against depth; theory in black."""
+    hue: str = options["hue"]
+    colours = style.palette(rows[hue])
+    figure, (axes,) = style.panels(1, height=3.6)
+    for value, line in rows.groupby(hue, sort=False):
+        for column, dashes in (("mean", "solid"), ("median", (0, (1, 1)))):
+            shown = line[np.isfinite(line[column])]
+            axes.plot(
+                shown["layer"], shown[column], color=colours[value], linestyle=dashes, linewidth=2.2
+            )
+        axes.plot(line["layer"], line["predicted_mean"], **THEORY_LINE)
+        axes.plot(line["layer"], line["predicted_typical"], **TYPICAL_LINE)
+    handles = line_handles(rows[hue], colours, dict.fromkeys(colours, "solid"))
+    grey: dict[str, Any] = {"color": "#4d4d4d", "linewidth": 2.2}
+    handles += [
+        Line2D([], [], label="mean over networks", **grey),
+        Line2D([], [], label="median", linestyle=(0, (1, 1)), **grey),
+        Line2D([], [], label="theory of the mean", **THEORY_LINE),
+        Line2D([], [], label="theory of a typical network", **TYPICAL_LINE),
+    ]
+    return style.finish(figure, handles, xlabel="depth d", ylabel="log$_{10}$ length M$_d$")
+
+
+def describe_mean_length(rows: pd.DataFrame, options: Options) -> str:
+    """Give mean and median in the last layer of every line."""
+    last = rows[rows["layer"] == rows.groupby(options["hue"], sort=False)["layer"].transform("max")]
+    ends = "; ".join(
+        f"{row[options['hue']]}: mean {row['mean']:.2f} (theory {row['predicted_mean']:.2f}), "
+        f"median {row['median']:.2f} (theory {row['predicted_typical']:.2f})"
+        for _, row in last.iterrows()
+    )
+    return f"log10 of the length of activations against depth. At the largest depth: {ends}."
+
+
+# ---------------------------------------------------------------------------------- spread of it
+
+
+def prepare_length_spread(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Variance over networks of ln M_l by layer, with the sum of reciprocal widths and the theory.
+
+    All lines end at the depth of the shallowest line. Networks in which a layer is dead have no
+    logarithm and are left out from that layer on. The interval is that of the variance of normal
+    values.
+    """
+    parts = []
+    ensembles = _ensembles(tables, options)
+    last = min((cells[0].depth for cells in ensembles.values()), default=0)
+    for name, cells in ensembles.items():
+        logs = log_lengths(tables, cells)
+        logs = np.where(np.isfinite(logs), logs, np.nan)
+        count = np.isfinite(logs).sum(axis=0)
+        low, high = stats.chi2.interval(CONFIDENCE, np.maximum(count - 1, 1))
+        enough = count > 1
+        variance = np.full(len(count), np.nan)
+        variance[enough] = np.nanvar(logs[:, enough], axis=0, ddof=1)
+        law = length_law(cells[0])
+        depth = np.arange(1, cells[0].depth + 1)
+        columns = {
+            "depth": depth,
+            "reciprocal_widths": reciprocal_widths(cells[0]),
+            "variance": variance,
+            "low": (count - 1) * variance / high,
+            "high": (count - 1) * variance / low,
+            "predicted": law[1].variance if law else np.nan,
+            "networks": count,
+        }
+        rows = pd.DataFrame({"line": name, **columns})
+        parts.append(rows[rows["depth"] <= last])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def draw_length_spread(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw the variance against depth and against the sum of reciprocal widths, side by side."""
+    names = rows["line"]
+    colours, dashes = style.palette(names), style.dashes(names)
+    figure, panels = style.panels(len(HORIZONTAL), height=3.4, sharey=True)
+    for axes, (column, label) in zip(panels, HORIZONTAL.items(), strict=True):
+        for name, line in rows.groupby("line", sort=False):
+            axes.fill_between(
+                line[column], line["low"], line["high"], color=colours[name], alpha=0.15, lw=0
+            )
+            axes.plot(line[column], line["variance"], color=colours[name], linestyle=dashes[name])
+            axes.plot(line[column], line["predicted"], **THEORY_LINE)
+        axes.set_xlabel(label)
+    handles = line_handles(names, colours, dashes)
+    handles.append(Line2D([], [], label="theory, exact", **THEORY_LINE))
+    return style.finish(figure, handles, xlabel="", ylabel="variance of ln M$_d$ over networks")
+
+
+def describe_length_spread(rows: pd.DataFrame, options: Options) -> str:
+    """Give sum and variance in the last drawn layer of every line."""
+    last = rows[rows["depth"] == rows["depth"].max()]
+    ends = "; ".join(
+        f"{row['line']}: {row['variance']:.3g} at a sum of {row['reciprocal_widths']:.3g} "
+        f"(theory {row['predicted']:.3g})"
+        for _, row in last.iterrows()
+    )
+    return (
+        "Variance over networks of the logarithm of the length, against depth, where architectures "
+        f"differ, and against the sum of reciprocal widths, where they come together. {ends}."
+    )
+
+
+KINDS = {
+    "mean_length": Kind(prepare_mean_length, draw_mean_length, describe_mean_length),
+    "length_spread": Kind(prepare_length_spread, draw_length_spread, describe_length_spread),
+}

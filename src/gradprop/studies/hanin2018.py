@@ -1,0 +1,441 @@
+"""How to start training (Hanin and Rolnick 2018): mean lengths, their spread, early training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from gradprop import architecture, theory
+from gradprop.claims import (
+    Above,
+    Below,
+    Between,
+    Claim,
+    Evidence,
+    Within,
+    exact,
+    from_bootstrap,
+    from_count,
+    from_seeds,
+    from_variance,
+)
+from gradprop.figures.data import StudyTables
+from gradprop.figures.finite_width import architecture_name, length_law, log_lengths
+from gradprop.figures.learning_time import arrivals
+from gradprop.spec import Cell
+
+Float64 = NDArray[np.float64]
+
+# The networks whose law is compared with the normal one.
+WIDE, DEEP = 30, 20
+# Where the spread of architectures is compared: after all layers of some, after half of others.
+SPREAD_DEPTH = 10
+RARE = 0.005  # probabilities of death up to this are not tested
+# Of widths at which the fitted formula for the gain is meant to hold.
+FORMULA_WIDTH = 20
+HE, XAVIER, DOUBLE = (
+    "variance_scaling(scale=2.0)",
+    "variance_scaling",
+    "variance_scaling(scale=4.0)",
+)
+EARLY = {"statistic": "test_accuracy", "level": 0.2, "hue": "widths"}
+
+
+def _starts(tables: StudyTables) -> dict[tuple[str, str, int], list[Cell]]:
+    """Return the networks at initialization by initializer, architecture and depth."""
+    found: dict[tuple[str, str, int], list[Cell]] = {}
+    for cell in tables.study.cells:
+        if not cell.epochs:
+            key = cell.initializer.label, architecture_name(cell), cell.depth
+            found.setdefault(key, []).append(cell)
+    return found
+
+
+def _wide(tables: StudyTables) -> tuple[theory.LogNormalLaw, Float64]:
+    """Return the exact law and the measured ln M_l of wide networks, (networks, layers)."""
+    cells = _starts(tables)[HE, str(WIDE), DEEP]
+    law = length_law(cells[0])
+    assert law is not None
+    return law[1], log_lengths(tables, cells)
+
+
+# -------------------------------------------------------------------------------- log-normal law
+
+
+def _law_mean(tables: StudyTables) -> Iterator[Evidence]:
+    law, logs = _wide(tables)
+    yield from_seeds(f"{DEEP} layers", logs[:, -1], float(law.mean[-1]))
+
+
+def _law_variance(tables: StudyTables) -> Iterator[Evidence]:
+    law, logs = _wide(tables)
+    yield from_variance(f"{DEEP} layers", logs[:, -1], float(law.variance[-1]))
+
+
+def _law_shape(tables: StudyTables) -> Iterator[Evidence]:
+    """Give the p-value of Kolmogorov and Smirnov's test against the exact mean and variance."""
+    law, logs = _wide(tables)
+    normal = stats.norm(law.mean[-1], math.sqrt(law.variance[-1]))
+    p = float(stats.kstest(logs[:, -1], normal.cdf).pvalue)
+    yield exact(f"{DEEP} layers", p, math.nan, len(logs))
+
+
+# --------------------------------------------------------------------------------- homogeneity
+
+
+def product_spread(tables: StudyTables) -> pd.Series[float]:
+    """Return, for every trained network, how far sum W dC/dW differs between its layers.
+
+    The largest less the smallest of all layers over the largest, in magnitude and at
+    initialization, where biases are zero.
+    """
+    trained = {cell.id for cell in tables.study.cells if cell.epochs}
+    rows = tables.layers[tables.layers["cell"].isin(trained) & (tables.layers["step"] == 0)]
+    decades = rows.groupby("cell", sort=False)["weight_gradient_log10_product"]
+    return 1 - 10.0 ** (decades.min() - decades.max())
+
+
+def _homogeneity(tables: StudyTables) -> Iterator[Evidence]:
+    spread = product_spread(tables)
+    yield exact("largest of all networks", float(spread.max()), 0.0, len(spread))
+
+
+# --------------------------------------------------------------------------------------- drift
+
+
+def _drifts(tables: StudyTables, names: tuple[str, ...]) -> Iterator[tuple[Cell, Float64]]:
+    """Yield an example and what ln M gains a layer in networks of one width, a value a network.
+
+    From the first to the last hidden layer: the first has another fan-in. Networks that are dead
+    have no logarithm, and the exact drift is that of the others.
+    """
+    for (name, _, depth), cells in _starts(tables).items():
+        if name in names and cells[0].widths.name == "constant" and depth == DEEP:
+            logs = log_lengths(tables, cells)
+            logs = logs[np.isfinite(logs[:, -1])]
+            yield cells[0], (logs[:, -1] - logs[:, 0]) / (depth - 1)
+
+
+def _he_drift(tables: StudyTables) -> Iterator[Evidence]:
+    for cell, drifts in _drifts(tables, (HE,)):
+        expected = theory.log_growth_mean(cell.width, 2.0, cell.activation)
+        yield from_seeds(f"width {cell.width}", drifts, expected)
+
+
+def _unbiased(tables: StudyTables) -> Iterator[Evidence]:
+    for cell, drifts in _drifts(tables, ("sussillo_abbott", "lyapunov")):
+        name = cell.initializer.name
+        if name == "lyapunov" or cell.width >= FORMULA_WIDTH:
+            yield from_seeds(f"{name}, width {cell.width}", drifts, 0.0)
+
+
+# --------------------------------------------------------------------------------------- death
+
+
+def _dead(tables: StudyTables) -> Iterator[Evidence]:
+    """Count networks with a layer, of all, that has no active unit."""
+    for (start, name, _), cells in _starts(tables).items():
+        expected = float(theory.dead_probability(architecture.hidden_widths(cells[0]))[-1])
+        if start == HE and expected > RARE:
+            dead = np.isneginf(log_lengths(tables, cells)[:, -1])
+            yield replace(from_count(f"widths {name}", dead), predicted=expected)
+
+
+# ----------------------------------------------------------------------- spread of architectures
+
+
+def spreads(tables: StudyTables) -> tuple[list[str], Float64, Float64]:
+    """Return names of architectures, the exact variances of ln M, and measured ln M.
+
+    An architecture is a profile of widths after all of its layers, and also after half of them
+    where these are `SPREAD_DEPTH`.
+
+    Returns
+    -------
+    tuple
+        Names and variances, one an architecture; and ln M, shape (seeds, architectures), NaN where
+        a network is dead: the networks of a row share random numbers.
+    """
+    names, expected, logs = [], [], []
+    for (start, name, depth), cells in _starts(tables).items():
+        law = length_law(cells[0])
+        if start == HE and depth in (SPREAD_DEPTH, DEEP) and law is not None:
+            lengths = log_lengths(tables, cells)
+            for layers in sorted({SPREAD_DEPTH, depth}):
+                names.append(f"{name}, {layers} layers")
+                expected.append(law[1].variance[layers - 1])
+                logs.append(lengths[:, layers - 1])
+    common = min(map(len, logs))
+    table = np.stack([values[:common] for values in logs], axis=1)
+    return names, np.array(expected), np.where(np.isfinite(table), table, np.nan)
+
+
+def weighted_slope(x: Float64, y: Float64) -> float:
+    """Return the slope of a straight line through y over x, by least squares of weight 1 / x^2.
+
+    The standard error of a variance is proportional to it.
+    """
+    return float(np.polyfit(x, y, 1, w=1 / x)[0])
+
+
+def _spread_slope(tables: StudyTables) -> Iterator[Evidence]:
+    names, expected, lengths = spreads(tables)
+
+    def slope(logs: NDArray[Any]) -> float:
+        return weighted_slope(expected, np.nanvar(logs, axis=0, ddof=1))
+
+    yield from_bootstrap(f"{len(names)} architectures", lengths, slope, 1.0)
+
+
+def _spread_fit(tables: StudyTables) -> Iterator[Evidence]:
+    names, expected, lengths = spreads(tables)
+    variances = np.nanvar(lengths, axis=0, ddof=1)
+    squared = float(np.corrcoef(expected, variances)[0, 1] ** 2)
+    yield exact(f"{len(names)} architectures", squared, math.nan, len(lengths))
+
+
+# ----------------------------------------------------------------------------- early training
+
+
+def _early(tables: StudyTables) -> tuple[pd.DataFrame, pd.Series[float]]:
+    """Return steps until a fifth is right, and sums of reciprocal widths.
+
+    The first has a row a seed and a column an architecture and depth, the second a value a column.
+    """
+    found = arrivals(tables, {**EARLY, "select": {"initializer": HE}})
+    keys = ["line", "depth"]
+    steps = found.pivot(index="seed", columns=keys, values="steps")
+    return steps, found.groupby(keys)["reciprocal_widths"].first().loc[steps.columns]
+
+
+def _medians(steps: NDArray[Any]) -> Float64:
+    """Return the upper median over seeds, finite as long as more than half of them arrive."""
+    return np.asarray(np.quantile(steps, 0.5, axis=0, method="higher"), dtype=np.float64)
+
+
+def _early_order(tables: StudyTables) -> Iterator[Evidence]:
+    steps, sums_ = _early(tables)
+
+    def rank(values: NDArray[Any]) -> float:
+        medians = _medians(values)
+        constant = (medians == medians[0]).all()
+        return math.nan if constant else float(stats.spearmanr(sums_, medians).statistic)
+
+    case = f"{steps.shape[1]} pairs of architecture and depth"
+    yield from_bootstrap(case, steps.to_numpy(), rank)
+
+
+def _constant(tables: StudyTables) -> tuple[str, str]:
+    """Return the names of the widest and the narrowest constant width that are trained."""
+    widths = {c.width for c in tables.study.cells if c.epochs and c.widths.name == "constant"}
+    return str(max(widths)), str(min(widths))
+
+
+def time_ratio(steps: pd.DataFrame, over: str, under: str) -> Callable[[NDArray[Any]], float]:
+    """Return the statistic 'times of one architecture over those of another'.
+
+    It is the geometric mean over depths of the ratio of medians over seeds.
+    """
+    above, below = (steps.columns.get_loc(name) for name in (over, under))
+
+    def ratio(values: NDArray[Any]) -> float:
+        medians = _medians(values)
+        with np.errstate(invalid="ignore"):
+            return float(np.exp(np.mean(np.log(medians[above]) - np.log(medians[below]))))
+
+    return ratio
+
+
+def _equal_sums(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare mixed widths with the constant width of the same sum."""
+    steps, sums_ = _early(tables)
+    _, narrow = _constant(tables)
+    for name in steps.columns.get_level_values("line").unique():
+        if name != narrow and np.allclose(sums_[name], sums_[narrow]):
+            ratio = time_ratio(steps, name, narrow)
+            yield from_bootstrap(f"{name}, over {narrow}", steps.to_numpy(), ratio, 1.0)
+
+
+def _matched_depth(tables: StudyTables) -> Iterator[Evidence]:
+    steps, _ = _early(tables)
+    wide, narrow = _constant(tables)
+    ratio = time_ratio(steps, narrow, wide)
+    yield from_bootstrap(f"width {narrow} over {wide}", steps.to_numpy(), ratio)
+
+
+ROLNICK = "Hanin and Rolnick 2018"
+NICA = "Hanin and Nica 2020; Sussillo and Abbott 2014"
+
+CLAIMS = (
+    Claim(
+        id="log-length-mean",
+        statement=(
+            "He's start keeps the mean length, but the logarithm of a typical one falls by an "
+            "exact amount a layer."
+        ),
+        source=NICA,
+        formula=f"mean of ln M_d = Σ m(n_l) at width {WIDE}",
+        unit="",
+        criterion=Within(0.15),
+        measure=_law_mean,
+    ),
+    Claim(
+        id="log-length-variance",
+        statement="The variance of that logarithm over networks is exactly known.",
+        source=NICA,
+        formula=f"variance of ln M_d over Σ v(n_l) at width {WIDE}",
+        unit="",
+        criterion=Between(0.88, 1.12),
+        measure=_law_variance,
+    ),
+    Claim(
+        id="log-length-normal",
+        statement="It is distributed normally.",
+        source=NICA,
+        formula="p of Kolmogorov and Smirnov's test against N(Σ m, Σ v)",
+        unit="p",
+        criterion=Above(0.01),
+        measure=_law_shape,
+        note="A test that finds nothing is no proof: it bounds how far the law can be from normal.",
+    ),
+    Claim(
+        id="homogeneity",
+        statement=(
+            "In ReLU networks without biases the product of weights and their gradient is the same "
+            "in every layer, whatever the widths."
+        ),
+        source="Euler's theorem on homogeneous functions; Du, Hu and Lee 2018",
+        formula="(largest − smallest Σ W dC/dW over layers) / largest magnitude = 0",
+        unit="",
+        criterion=Below(1e-3),
+        measure=_homogeneity,
+    ),
+    Claim(
+        id="he-drift",
+        statement="The narrower the network, the faster He's start loses the signal.",
+        source=f"{NICA}; Kogler et al. 2026",
+        formula="gain of ln M a layer = m(n)",
+        unit="per layer",
+        criterion=Within(0.02),
+        measure=_he_drift,
+    ),
+    Claim(
+        id="unbiased-gain",
+        statement="A gain that is slightly larger than He's removes the drift.",
+        source="Sussillo and Abbott 2014; Kogler et al. 2026",
+        formula="gain of ln M a layer = 0",
+        unit="per layer",
+        criterion=Within(0.02),
+        measure=_unbiased,
+        note=(
+            "Sussillo and Abbott's formula is a fit; it is tested from a width of 20 on, and the "
+            "exact gain below."
+        ),
+    ),
+    Claim(
+        id="born-dead",
+        statement="Narrow ReLU networks are dead from the start with an exactly known probability.",
+        source="Lu et al. 2020 (a bound for all inputs at once); exact for one input",
+        formula="P(a hidden layer has no active unit) = 1 − Π (1 − 2^−n_l)",
+        unit="share of networks",
+        criterion=Within(0.03),
+        measure=_dead,
+    ),
+    Claim(
+        id="spread-by-sum",
+        statement=(
+            "The sum of reciprocal widths controls how far lengths spread over networks, for "
+            "constant, alternating and tapering widths."
+        ),
+        source=f"{ROLNICK}; Hanin 2018",
+        formula="slope of measured over exact variance of ln M = 1",
+        unit="",
+        criterion=Within(0.1),
+        measure=_spread_slope,
+    ),
+    Claim(
+        id="spread-fit",
+        statement="It explains nearly all differences between architectures.",
+        source=f"{ROLNICK}; Hanin 2018",
+        formula="R² of measured and exact variance of ln M",
+        unit="",
+        criterion=Above(0.97),
+        measure=_spread_fit,
+    ),
+    Claim(
+        id="early-training-order",
+        statement="The larger the sum of reciprocal widths, the later training begins to work.",
+        source=f"{ROLNICK}, figure 2",
+        formula="Spearman's rank correlation of steps to 20 % and Σ 1/n",
+        unit="",
+        criterion=Above(0.8),
+        measure=_early_order,
+    ),
+    Claim(
+        id="equal-sums",
+        statement="Architectures with equal sums begin to learn at the same time.",
+        source=f"{ROLNICK}, figure 2 (b)",
+        formula="ratio of median steps to 20 %, geometric mean over depths, within a factor of 2",
+        unit="ratio",
+        criterion=Between(0.5, 2.0),
+        measure=_equal_sums,
+    ),
+    Claim(
+        id="matched-depth",
+        statement="Depth is not all: of two equally deep networks the narrow one learns later.",
+        source=f"{ROLNICK}, figure 2 (a)",
+        formula="ratio of median steps to 20 %, geometric mean over depths",
+        unit="ratio",
+        criterion=Above(1.0),
+        measure=_matched_depth,
+    ),
+)
+
+
+def numbers(tables: StudyTables) -> dict[str, float | str]:
+    """Compute the numbers in the chapter's prose."""
+    law, logs = _wide(tables)
+    names, _, lengths = spreads(tables)
+    spread = dict(zip(names, np.nanvar(lengths, axis=0, ddof=1), strict=True))
+    mixed = [v for name, v in spread.items() if name.startswith((f"{WIDE}, ", "10, then"))]
+    steps, _ = _early(tables)
+    medians = pd.Series(_medians(steps.to_numpy()), index=steps.columns)
+    wide, narrow = _constant(tables)
+    deepest = int(max(steps.columns.get_level_values("depth")))
+    found: dict[str, float | str] = {
+        "networks": sum(not cell.epochs for cell in tables.study.cells),
+        "width": WIDE,
+        "depth": DEEP,
+        "median": float(np.exp(np.median(logs[:, -1]))),
+        "typical": float(np.exp(law.mean[-1])),
+        "drift": theory.log_growth_mean(WIDE, 2.0, "relu"),
+        "narrow_drift": theory.log_growth_mean(10, 2.0, "relu"),
+        "layers": SPREAD_DEPTH,
+        "wide_spread": spread[f"{WIDE}, {SPREAD_DEPTH} layers"],
+        "narrow_spread": spread[f"10, {SPREAD_DEPTH} layers"],
+        "short": 1 - 5 / 10 / theory.log_growth_variance(10, "relu"),
+        "least_mixed": min(mixed),
+        "most_mixed": max(mixed),
+        "steps": int(tables.steps["step"].max()),
+        "seeds": len(steps),
+        "deepest": deepest,
+        "wide": wide,
+        "narrow": narrow,
+        "wide_steps": float(medians[wide, deepest]),
+        "narrow_steps": float(medians[narrow, deepest]),
+        "rank": next(_early_order(tables)).measured,
+    }
+    options = {**EARLY, "hue": "initializer"}
+    for name, label in (("xavier", XAVIER), ("double", DOUBLE)):
+        times = arrivals(tables, {**options, "select": {"initializer": label}})
+        last = times.loc[times["depth"] == times["depth"].max(), "steps"]
+        found[f"{name}_arrived"] = int(np.isfinite(last).sum())
+        found[f"{name}_networks"] = len(last)
+    return found
