@@ -89,6 +89,7 @@ OTHER: dict[str, Mapping[str, Any]] = {
         "dimension": 5,
         "outputs": 5,
         "strengths": "2 1",
+        "symmetric": True,
     },
     "sphere": {"test_fraction": 0.25, "seed": 1, "examples": 80, "dimension": 4, "q": 2.0},
     "great_circle": {"test_fraction": 0.25, "seed": 1, "examples": 80, "dimension": 4, "q": 2.0},
@@ -152,7 +153,9 @@ def test_every_parameter_has_an_effect(name: str) -> None:
     assert set(OTHER[name]) == set(DATASETS[name].parameters)
     known = {make(name).checksum}
     for key, value in OTHER[name].items():
-        checksum = make(name, **{key: value}).checksum
+        needed = {"outputs": 6} if key == "symmetric" else {}  # as many as features
+        known.add(make(name, **needed).checksum)
+        checksum = make(name, **{key: value}, **needed).checksum
         assert checksum not in known, key
         known.add(checksum)
 
@@ -318,6 +321,18 @@ def test_circles_of_the_assignment() -> None:
     assert (len(dataset.x_train), len(dataset.x_test)) == (300, 100)
     radii = np.linalg.norm(dataset.x_train, axis=1)
     np.testing.assert_allclose(radii, np.where(dataset.y_train == 0, 1, 0.8), atol=1e-6)
+
+
+def test_a_symmetric_teacher_has_the_strengths_as_eigenvalues() -> None:
+    options = {"dimension": 5, "outputs": 5, "strengths": "3 2 1", "symmetric": True}
+    dataset = datasets.generate(datasets.create({"name": "whitened_teacher", **options}))
+    x, y = (part.astype(np.float64) for part in (dataset.x_train, dataset.y_train))
+    teacher = y.T @ x / len(x)
+    np.testing.assert_allclose(teacher, teacher.T, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.eigvalsh(teacher), [0, 0, 1, 2, 3], atol=1e-5)
+    wrong = datasets.create({"name": "whitened_teacher", **options, "outputs": 4})
+    with pytest.raises(GradpropError, match="as many outputs as dimensions"):
+        datasets.generate(wrong)
 
 
 def test_a_whitened_teacher_has_the_given_modes() -> None:

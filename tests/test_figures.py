@@ -59,6 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "against": ["depth", "reciprocal_widths"],
         "hue": "widths",
     },
+    "modes": {"columns": "initializer"},
     "optimal_rate": {"statistic": "test_accuracy", "level": 0.5, "hue": "initializer"},
 }
 THEORY = {

@@ -10,7 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradprop import config, datasets, grid, histograms, jobs, networks, spectra, tables, training
+from gradprop import (
+    config,
+    datasets,
+    grid,
+    histograms,
+    jobs,
+    networks,
+    spectra,
+    stacking,
+    tables,
+    training,
+)
 from gradprop.activations import ACTIVATIONS
 from gradprop.datasets import Dataset
 from gradprop.histograms import count
@@ -391,3 +402,54 @@ def test_trajectories_of_a_network(along: str, quantity: str, blobs: Dataset) ->
 def test_every_measurement_has_a_source_and_a_definition() -> None:
     for entry in MEASUREMENTS.values():
         assert entry.definition and entry.source
+
+
+# -------------------------------------------------------------------------------------- modes
+
+
+def test_modes_are_projections_of_the_outputs(teacher: Dataset) -> None:
+    """Against a linear network's own product of kernels: f(x) = M x gives v^T M C u."""
+    chosen = [{"name": "modes", "at": "both"}]
+    shared = {"activation": "linear", "use_bias": False, "measurements": chosen, "width": 6}
+    cell = make_cell(dataset="linear_teacher", **shared)
+    stack = Stack((cell, replace(cell, seed=1)))
+    found = training.train_stack(stack, teacher, training.Stopwatch(), training.Progress("", 2, 1))
+    rows = found.tables["modes"]
+    assert set(rows["step"]) == {0, 9}
+    start = rows[(rows["cell"] == stack.cells[1].id) & (rows["step"] == 0)].sort_values("index")
+    network = stacking.StackedNetwork(stack, teacher)
+    product = np.linalg.multi_dot([k.numpy()[1].astype(np.float64) for k in network.kernels])
+    x, y = (part.astype(np.float64) for part in (teacher.x_train, teacher.y_train))
+    task = y.T @ x / len(x)
+    strengths = np.linalg.svd(task, compute_uv=False)
+    np.testing.assert_allclose(start["strength"], strengths, rtol=1e-6)
+    squares, vectors = np.linalg.eigh(task.T @ task)
+    for strength, learned in start[["strength", "learned"]].to_numpy(np.float64):
+        u = vectors[:, np.argmin(np.abs(squares - strength**2))]
+        v = task @ u / strength
+        expected = v @ product.T @ (x.T @ x / len(x)) @ u
+        assert learned == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_modes_are_for_regression(blobs: Dataset) -> None:
+    cell = make_cell(measurements=["modes"])
+    with pytest.raises(MeasurementError, match="'modes' needs a regression task"):
+        training.train_stack(
+            Stack((cell,)), blobs, training.Stopwatch(), training.Progress("", 1, 1)
+        )
+
+
+def test_modes_do_not_depend_on_the_stack(teacher: Dataset) -> None:
+    cells = tuple(
+        make_cell(dataset="linear_teacher", measurements=["modes"], seed=seed) for seed in range(7)
+    )
+
+    def modes(*chosen: Any) -> pd.Series[Any]:
+        watch, progress = training.Stopwatch(), training.Progress("", 1, 1)
+        rows = training.train_stack(Stack(chosen), teacher, watch, progress).tables["modes"]
+        return rows.set_index(["cell", "index"])["learned"].sort_index()
+
+    together = modes(*cells)
+    for chosen in (cells[4:5], cells[3:6][::-1]):
+        alone = modes(*chosen)
+        assert alone.to_numpy().tobytes() == together.loc[alone.index].to_numpy().tobytes()

@@ -185,12 +185,21 @@ def _equicorrelated(
 
 
 def _whitened_teacher(
-    examples: int, dimension: int, outputs: int, strengths: str, test_fraction: float, seed: int
+    examples: int,
+    dimension: int,
+    outputs: int,
+    strengths: str,
+    symmetric: bool,
+    test_fraction: float,
+    seed: int,
 ) -> Arrays:
     """Return training inputs with mean 0 and X^T X = examples I, and targets X U diag(s) V^T."""
     rng = np.random.default_rng(seed)
     s = np.array([float(number) for number in strengths.split()])
-    teacher = _directions(len(s), dimension, rng).T * s @ _directions(len(s), outputs, rng)
+    if symmetric and outputs != dimension:
+        raise GradpropError("a symmetric teacher has as many outputs as dimensions")
+    inputs, targets = _directions(len(s), dimension, rng), _directions(len(s), outputs, rng)
+    teacher = inputs.T * s @ (inputs if symmetric else targets)
     test = _test_examples(examples, test_fraction)
     draws = rng.standard_normal((examples, dimension))
     count = examples - test
@@ -258,14 +267,15 @@ DATASETS: dict[str, Generator] = {
     "whitened_teacher": Generator(
         "regression",
         "a linear map of given singular values, training inputs with identity correlation",
-        "y = V diag(strengths) U^T x with random orthonormal U, V; mean x = 0, mean x x^T = I on "
-        "the training set, test inputs N(0, I) (Saxe et al. 2014)",
+        "y = V diag(strengths) U^T x with random orthonormal U, V (V = U if symmetric); "
+        "mean x = 0, mean x x^T = I on the training set, test inputs N(0, I) (Saxe et al. 2014)",
         _whitened_teacher,
         {
             "examples": 100,
             "dimension": 16,
             "outputs": 16,
             "strengths": "3 2 1.5 1 0.6",
+            "symmetric": False,
             **_SPLIT,
         },
         exact=True,

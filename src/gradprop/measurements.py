@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
 from gradprop import architecture
 from gradprop.datasets import Dataset
@@ -147,6 +148,26 @@ def _trajectories(subject: Subject, *, along: str, inputs: int, quantity: str) -
     return [trajectories([points, *(x[r] for x in layers)]) for r in range(len(layers[0]))]
 
 
+def _modes(subject: Subject) -> list[Columns]:
+    """Take predictions of the whole training set; scalar products in float64 on one thread."""
+    data = subject.dataset
+    if data.task != "regression":
+        raise MeasurementError(
+            f"the measurement 'modes' needs a regression task; {subject.cell.dataset.label!r} "
+            "is one of classification"
+        )
+    x, y = (part.astype(np.float64) for part in (data.x_train, data.y_train))
+    with threadpool_limits(1, user_api="blas"):
+        left, strengths, right = np.linalg.svd(y.T @ x / len(x), full_matrices=False)
+        kept = strengths > np.sqrt(np.finfo(np.float32).eps) * strengths[0]
+        outputs = subject.network.predict(data.x_train).astype(np.float64)
+        learned = [
+            np.diag(left.T @ (replica.T @ x / len(x)) @ right.T)[kept] for replica in outputs
+        ]
+    index = np.arange(1, kept.sum() + 1)
+    return [{"index": index, "strength": strengths[kept], "learned": u} for u in learned]
+
+
 MEASUREMENTS: dict[str, Measurement] = {
     "histograms": Measurement(
         histograms,
@@ -196,6 +217,14 @@ MEASUREMENTS: dict[str, Measurement] = {
         "features, of mean square 1, or along the first examples of the training set (data)",
         "Poole et al. 2016: a circle of inputs, its correlations, length and curvature",
         {"along": "circle", "inputs": 100, "quantity": "preactivation"},
+    ),
+    "modes": Measurement(
+        _modes,
+        ("index",),
+        "how much of every mode of a regression task the outputs have learned: with the singular "
+        "value decomposition mean y x^T = sum s v u^T over the training set, `strength` is s and "
+        "`learned` is v^T (mean f(x) x^T) u, the largest s first; modes of strength 0 are left out",
+        "Saxe et al. 2014, figure 3",
     ),
 }
 

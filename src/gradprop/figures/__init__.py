@@ -27,6 +27,7 @@ from gradprop.figures import (
     learning_time,
     mean_field,
     mechanism,
+    modes,
     spectra,
     style,
     training,
@@ -46,6 +47,7 @@ KINDS: dict[str, Kind] = {
     **decision.KINDS,
     **finite_width.KINDS,
     **learning_time.KINDS,
+    **modes.KINDS,
 }
 FORMATS = ("svg", "pdf", "png")
 NOTHING = "No network of this study has what this figure shows."

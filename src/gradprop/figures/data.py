@@ -88,6 +88,11 @@ class StudyTables:
         """Table ``decision``; empty if the study does not measure it."""
         return self._measurement("decision")
 
+    @cached_property
+    def modes(self) -> pd.DataFrame:
+        """Table ``modes``; empty if the study does not measure it."""
+        return self._measurement("modes")
+
     def _measurement(self, name: str) -> pd.DataFrame:
         if not any(name in measured(cell.measurements) for cell in self.study.cells):
             return pd.DataFrame()

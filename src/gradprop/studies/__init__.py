@@ -25,6 +25,7 @@ from gradprop.studies import (
     pennington2017,
     poole2016,
     propagation,
+    saxe2014,
     schoenholz2017,
     trainability,
 )
@@ -45,6 +46,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "pennington2017": pennington2017.numbers,
     "ng2017": ng2017.numbers,
     "hanin2018": hanin2018.numbers,
+    "saxe2014": saxe2014.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
@@ -61,6 +63,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "pennington2017": pennington2017.CLAIMS,
     "ng2017": ng2017.CLAIMS,
     "hanin2018": hanin2018.CLAIMS,
+    "saxe2014": saxe2014.CLAIMS,
 }
 
 

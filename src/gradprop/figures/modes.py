@@ -1,0 +1,109 @@
+"""Figures of what networks learn of the modes of a regression task (Saxe et al. 2014)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gradprop import analysis, datasets, theory
+from gradprop.figures import style
+from gradprop.figures.data import Kind, Options, StudyTables, groups
+from gradprop.figures.layers import THEORY_LINE, line_handles
+from gradprop.spec import Cell
+
+Float64 = npt.NDArray[np.float64]
+
+
+def time_unit(cell: Cell) -> float:
+    """Return how much time of the theory a step of full-batch gradient descent takes.
+
+    The theory's loss is half the squared error summed over outputs, the network's its mean over
+    outputs: 2 / outputs times as much for a learning rate.
+    """
+    return 2 * cell.learning_rate / datasets.generate(cell.dataset).outputs
+
+
+def start_strength(cell: Cell) -> float:
+    """Return the strength u_0 from which theory says a mode grows; NaN if it says nothing.
+
+    In a network of one hidden layer. Of multiples c of the identity that is c^2. Of independent
+    weights of variance sigma^2, with a = W_1 u and b = W_2^T v of n entries each, what grows is
+    |a + b|^2 / 4 (the difference decays), with the mean n sigma^2 / 2.
+    """
+    parameters = dict(cell.initializer.parameters)
+    if cell.depth == 1 and cell.initializer.name == "identity":
+        return float(parameters.get("gain", 1.0)) ** 2
+    if cell.depth == 1 and cell.initializer.name == "normal":
+        return 0.5 * cell.width * float(parameters.get("stddev", 0.01)) ** 2
+    return math.nan
+
+
+def prepare_modes(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Median and quartiles over seeds of the learned part of every mode, with the exact solution.
+
+    Time is in the units of theory, the reciprocal of the learning rate.
+    """
+    if tables.modes.empty:
+        return tables.modes
+    rows = tables.join(tables.modes, options)
+    if rows.empty:
+        return rows
+    cells = {cell.id: cell for cell in tables.study.cells}
+    units = {name: time_unit(cells[name]) for name in rows["cell"].unique()}
+    starts = {name: start_strength(cells[name]) for name in units}
+    rows = rows.assign(time=rows["step"] * rows["cell"].map(units), start=rows["cell"].map(starts))
+    keys = [*groups(options), "index", "strength", "start", "time"]
+    table = analysis.quartiles(rows, keys, "learned")
+    predicted = [
+        float(theory.mode_strength(time, s, u_0)) if 0 < u_0 < s else math.nan
+        for s, u_0, time in zip(table["strength"], table["start"], table["time"], strict=True)
+    ]
+    return table.assign(predicted=predicted)
+
+
+def draw_modes(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw the learned strength of every mode against time; the exact solution is dashed."""
+    modes = list(rows["index"].unique())
+    colours = dict(zip(modes, style.palette([f"mode {n}" for n in modes]).values(), strict=True))
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.4)
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        for mode, line in panel.groupby("index"):
+            axes.fill_between(
+                line["time"], line["low"], line["high"], color=colours[mode], alpha=0.2, lw=0
+            )
+            axes.plot(line["time"], line["median"], color=colours[mode], linewidth=2.4, alpha=0.7)
+            axes.plot(line["time"], line["predicted"], **THEORY_LINE)
+        axes.set(xlabel="", ylabel="")
+    strengths = rows.drop_duplicates("index").set_index("index")["strength"]
+    names = {mode: f"s = {strengths[mode]:.3g}" for mode in modes}
+    labels = pd.Series([names[mode] for mode in modes])
+    by_label = {names[mode]: colours[mode] for mode in modes}
+    handles = line_handles(labels, by_label, dict.fromkeys(by_label, "solid"))
+    handles.append(Line2D([], [], label="exact solution of linear networks", **THEORY_LINE))
+    return style.finish(
+        facets.figure,
+        handles,
+        xlabel="time t / τ, steps times learning rate",
+        ylabel="mode strength",
+    )
+
+
+def describe_modes(rows: pd.DataFrame, options: Options) -> str:
+    """Give for every panel the strengths at the end."""
+    last = rows[rows["time"] == rows["time"].max()]
+    keys = groups(options)
+    ends = [
+        f"{', '.join(str(row[key]) for key in keys)} mode {row['index']}: {row['median']:.3g} of "
+        f"{row['strength']:.3g}"
+        for _, row in last.iterrows()
+    ]
+    return f"Learned strength of modes against time. At the end: {'; '.join(ends)}."
+
+
+KINDS = {"modes": Kind(prepare_modes, draw_modes, describe_modes)}
