@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -142,26 +143,20 @@ def test_tensorflow_is_not_imported_when_nothing_is_missing(
     train: Train, tmp_path: Path, data: Path
 ) -> None:
     train(CELLS[:2])
-    documents = [cell.document() for cell in CELLS[:2]]
     code = """
-import json, sys
+import json, pickle, sys
 from pathlib import Path
 from gradprop import grid, jobs
-from gradprop.spec import Cell, Component, Shard
+from gradprop.spec import Shard
 
-def component(document):
-    return Component(document.pop("name"), tuple(sorted(document.items())))
-
-cells = []
-for document in json.loads(sys.argv[1]):
-    for key in ("dataset", "initializer", "optimizer"):
-        document[key] = component(document[key])
-    cells.append(Cell(**document))
+cells = pickle.loads(bytes.fromhex(sys.argv[1]))
 shard = Shard("shard", tuple(grid.stacks(cells)))
 trained = jobs.train_shard(shard, Path(sys.argv[2]), Path(sys.argv[3]), 1, 40)
 print(json.dumps([trained, sorted({name.split(".")[0] for name in sys.modules})]))
 """
-    trained, modules = json.loads(python(code, json.dumps(documents), tmp_path / "results", data))
+    trained, modules = json.loads(
+        python(code, pickle.dumps(CELLS[:2]).hex(), tmp_path / "results", data)
+    )
     assert trained == 0
     assert "gradprop" in modules
     assert not {"tensorflow", "keras"} & set(modules)
@@ -260,16 +255,14 @@ def test_a_job_keeps_to_its_threads(threads: int, tmp_path: Path) -> None:
     datasets.write(datasets.create({"name": "gaussian_mixture", "dimension": 64}), data)
     cells = [make_cell(seed=seed, depth=4, width=128, batch_size=64) for seed in range(8)]
     code = """
-import json, pathlib, sys
+import pathlib, pickle, sys
 from gradprop import jobs, spec
 cells, folder, data, threads = sys.argv[1:]
-cells = tuple(spec.Cell(**{**c, **{k: spec.Component.parse(c[k]) for k in
-              ("dataset", "initializer", "optimizer")}}) for c in json.loads(cells))
+cells = tuple(pickle.loads(bytes.fromhex(cells)))
 shard = spec.Shard("shard", (spec.Stack(cells),))
 jobs.train_shard(shard, pathlib.Path(folder), pathlib.Path(data), int(threads), 40)
 """
-    columns = json.dumps([cell.columns() for cell in cells])
-    python(code, columns, tmp_path, data, threads)
+    python(code, pickle.dumps(cells).hex(), tmp_path, data, threads)
     (run,) = pd.read_parquet(tmp_path / "runs/shard.parquet").to_dict("records")
     seconds, cpu = json.loads(run["phase_seconds"]), json.loads(run["phase_cpu_seconds"])
     computing = ("train", "evaluate", "probe")
