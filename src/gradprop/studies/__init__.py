@@ -25,6 +25,7 @@ from gradprop.studies import (
     pennington2017,
     poole2016,
     propagation,
+    remedies,
     saxe2014,
     schoenholz2017,
     trainability,
@@ -47,6 +48,7 @@ CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
     "ng2017": ng2017.numbers,
     "hanin2018": hanin2018.numbers,
     "saxe2014": saxe2014.numbers,
+    "remedies": remedies.numbers,
 }
 
 CLAIMS: dict[str, Sequence[Claim]] = {
@@ -64,6 +66,7 @@ CLAIMS: dict[str, Sequence[Claim]] = {
     "ng2017": ng2017.CLAIMS,
     "hanin2018": hanin2018.CLAIMS,
     "saxe2014": saxe2014.CLAIMS,
+    "remedies": remedies.CLAIMS,
 }
 
 

@@ -9,7 +9,8 @@ Pure functions of numbers; NumPy and SciPy only. By module:
 * `finite_width`: fluctuations, log-normal laws and reference bands, dead networks;
 * `jacobian`: singular values of the input-output Jacobian;
 * `deep_linear`: exact learning curves of deep linear networks;
-* `closed_forms`: ReLU angles, critical tanh, batch normalization, SELU;
+* `closed_forms`: ReLU angles, critical tanh, batch normalization, SELU,
+  residual networks;
 * `gaussian`: the quadrature behind all of these.
 
 Conventions: ``sigma_w2`` is the weight variance times the fan-in, ``sigma_b2`` the bias variance,
@@ -25,6 +26,7 @@ from gradprop.theory.closed_forms import (
     linear_batch_norm_growth,
     moment_map,
     moment_map_jacobian,
+    rectified_residual_length,
     relu_correlation_asymptote,
     relu_correlation_map,
     relu_gradient_correlation,
@@ -161,6 +163,7 @@ __all__ = [
     "moment_map_jacobian",
     "pair_expectation",
     "reciprocal_width_sum",
+    "rectified_residual_length",
     "relu_correlation_asymptote",
     "relu_correlation_map",
     "relu_gradient_correlation",

@@ -18,6 +18,7 @@ __all__ = [
     "linear_batch_norm_growth",
     "moment_map",
     "moment_map_jacobian",
+    "rectified_residual_length",
     "relu_correlation_asymptote",
     "relu_correlation_map",
     "relu_gradient_correlation",
@@ -339,3 +340,41 @@ def moment_map_jacobian(
         for f in (slope, square_slope)
     ]
     return np.array([by_mean, by_variance], dtype=np.float64).T
+
+
+# ------------------------------------------------------------------------------ residual networks
+
+
+def rectified_residual_length(depth: int, branch: float = 1.0) -> FloatArray:
+    """Mean square of ``h_l = h_(l-1) + sqrt(branch) relu(W_l h_(l-1))`` at infinite width.
+
+    The weights have the variance 2/n and ``h_1 = relu(z_1)``. A rectified branch is never negative,
+    so that its mean adds up and the length grows faster than by ``1 + branch`` a layer: with
+    ``q = E[h**2]``, ``m = E[h]`` and ``s = E[relu(z)] = sqrt(q / pi)``,
+    ``q <- q + 2 sqrt(branch) m s + branch q`` and ``m <- m + sqrt(branch) s``.
+
+    Parameters
+    ----------
+    depth : int
+        Layers, at least 1.
+    branch : float, optional
+        What multiplies the mean square of a branch.
+
+    Returns
+    -------
+    ndarray, shape (depth,)
+        ``q_1 ... q_depth`` relative to ``q_1``.
+
+    References
+    ----------
+    The variance of residual networks: De & Smith 2020 (arXiv:2002.10444), whose branches have mean
+    zero and grow by ``1 + branch``; with the mean, derived here.
+    """
+    # h_1 = relu(z_1) with z_1 ~ N(0, 2 q_1): its mean square is q_1, its mean sqrt(q_1 / pi).
+    square, mean = 1.0, math.sqrt(1 / math.pi)
+    found = [square]
+    for _ in range(depth - 1):
+        added = math.sqrt(branch * square / math.pi)
+        square, mean = square * (1 + branch) + 2 * mean * added, mean + added
+        found.append(square)
+    return np.array(found)

@@ -1,0 +1,486 @@
+"""Remedies besides the start: normalization, residual branches, clipping, SELU, LSUV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gradprop import theory
+from gradprop.claims import (
+    Above,
+    Below,
+    Claim,
+    Evidence,
+    Within,
+    exact,
+    from_bootstrap,
+    from_count,
+    from_seeds,
+)
+from gradprop.figures.data import StudyTables
+from gradprop.figures.mean_field import log_slopes
+from gradprop.spec import Cell
+
+Float64 = NDArray[np.float64]
+
+XAVIER, HE, EXPLODING = (
+    "variance_scaling",
+    "variance_scaling(scale=2.0)",
+    "variance_scaling(scale=4.0)",
+)
+DEEP = 30
+WIDE, NARROW = 128, 20
+LONGER = "sphere(examples=160, q=1.5)"  # than unit inputs
+# Where a perturbed variance returns to 1: from the second layer to where it is lost in noise.
+RETURN = slice(1, 9)
+
+
+def _start(**wanted: Any) -> dict[str, Any]:
+    """Return the options that select networks at initialization, plain ones unless told."""
+    plain = {"normalization": "none", "residual": "none", "initializer": HE, "activation": "relu"}
+    return {"select": {"dataset": LONGER, "width": WIDE, **plain, **wanted}}
+
+
+def _slopes(tables: StudyTables, statistic: str, **wanted: Any) -> Float64:
+    """Return the growth of the logarithm of a mean square per layer forward, a value a network."""
+    return log_slopes(tables, _start(**wanted), statistic)["slope"].to_numpy(np.float64)
+
+
+def _norm_factors(tables: StudyTables, **wanted: Any) -> Float64:
+    """Return by what the norm of the back-propagated signal is multiplied at a layer."""
+    return np.asarray(np.exp(-_slopes(tables, "signal_log10_rms", **wanted) / 2))
+
+
+# --------------------------------------------------------------------------------- normalization
+
+BATCH = "batch(epsilon=1e-06)"
+
+
+def _batch_relu(tables: StudyTables) -> Iterator[Evidence]:
+    expected = math.sqrt(theory.batch_norm_growth("relu"))
+    for start, scale in ((XAVIER, 1), (HE, 2), (EXPLODING, 4)):
+        factors = _norm_factors(tables, normalization=BATCH, initializer=start)
+        yield from_seeds(f"relu, variance {scale}/n", factors, expected)
+
+
+def _batch_linear(tables: StudyTables) -> Iterator[Evidence]:
+    factors = _norm_factors(tables, normalization=BATCH, activation="linear")
+    yield from_seeds("linear", factors, math.sqrt(theory.linear_batch_norm_growth(WIDE)))
+
+
+def _without(tables: StudyTables) -> Iterator[Evidence]:
+    yield from_seeds("relu", _norm_factors(tables), 1.0)
+
+
+# ------------------------------------------------------------------------------ residual branches
+
+
+def _residual_signal(tables: StudyTables) -> Iterator[Evidence]:
+    for residual, branch in (("plain", 1.0), ("scaled", 1 / (DEEP - 1))):
+        slopes = -_slopes(tables, "signal_log10_rms", residual=residual)
+        yield from_seeds(residual, slopes, math.log1p(branch))
+
+
+def _residual_total(tables: StudyTables) -> Iterator[Evidence]:
+    slopes = -_slopes(tables, "signal_log10_rms", residual="scaled")
+    branches = DEEP - 1
+    yield from_seeds("scaled", branches * slopes, branches * math.log1p(1 / branches))
+
+
+def _residual_length(tables: StudyTables) -> Iterator[Evidence]:
+    for residual, branch in (("plain", 1.0), ("scaled", 1 / (DEEP - 1))):
+        lengths = _profiles(tables, "preactivation_log10_mean_square", residual=residual)
+        total = math.log(10) * (lengths[:, DEEP - 1] - lengths[:, 1])
+        # z_l sees h_(l-1)
+        expected = np.log(theory.rectified_residual_length(DEEP - 1, branch))
+        yield from_seeds(residual, total / (DEEP - 2), float(expected[-1]) / (DEEP - 2))
+
+
+def _zero_branches(tables: StudyTables) -> Iterator[Evidence]:
+    lengths = _profiles(tables, "activation_log10_mean_square", residual="rezero")
+    spread = np.ptp(lengths[:, :DEEP], axis=1)
+    yield exact("rezero", float(spread.max()), 0.0, len(spread))
+
+
+# ------------------------------------------------------------------------------------ SELU, starts
+
+
+def _profiles(tables: StudyTables, statistic: str, **wanted: Any) -> Float64:
+    """Return a statistic at initialization, shape (networks, layers)."""
+    options = _start(**wanted)
+    rows = tables.join(tables.layers, options, ["seed"])
+    rows = rows[rows["step"] == 0]
+    return rows.pivot(index="seed", columns="layer", values=statistic).to_numpy(np.float64)
+
+
+SELU = {"activation": "selu", "initializer": "lecun_normal"}
+SHORTER = "sphere(examples=160, q=0.5)"
+
+
+def return_rate(differences: NDArray[Any]) -> float:
+    """Return by what a difference of variances is multiplied at a layer.
+
+    Parameters
+    ----------
+    differences
+        Of the mean squares of activations of the same networks on longer and shorter inputs,
+        shape (networks, layers).
+    """
+    mean = differences.mean(axis=0)[RETURN]
+    if not (mean > 0).all():
+        return math.nan
+    return float(np.exp(np.polyfit(np.arange(len(mean)), np.log(mean), 1)[0]))
+
+
+def _selu_returns(tables: StudyTables) -> Iterator[Evidence]:
+    long, short = (
+        10 ** _profiles(tables, "activation_log10_mean_square", dataset=dataset, **SELU)
+        for dataset in (LONGER, SHORTER)
+    )
+    expected = float(theory.moment_map_jacobian("selu")[1, 1])
+    differences = (long - short)[:, :DEEP]
+    yield from_bootstrap("from both sides of 1", differences, return_rate, expected)
+
+
+def _selu_gradients(tables: StudyTables) -> Iterator[Evidence]:
+    for dataset in (LONGER, SHORTER):
+        factors = _norm_factors(tables, dataset=dataset, **SELU)
+        case = f"inputs of mean square {dataset.split('q=')[1].rstrip(')')}"
+        yield from_seeds(case, factors, math.sqrt(theory.chi_1("selu", 1.0, 1.0)))
+
+
+def _unit_variances(tables: StudyTables) -> Iterator[Evidence]:
+    """Give the variance of the layer that is furthest from 1, on average over networks."""
+    for activation in ("relu", "tanh"):
+        deviations = _profiles(
+            tables, "preactivation_std", initializer="lsuv", activation=activation
+        )
+        variances = deviations**2
+        layer = int(np.abs(variances.mean(axis=0) - 1).argmax())
+        yield from_seeds(f"{activation}, layer {layer + 1}", variances[:, layer], 1.0)
+
+
+def _drift(initializer: str) -> Callable[[StudyTables], Float64]:
+    def measure(tables: StudyTables) -> Float64:
+        lengths = _profiles(
+            tables, "activation_log10_mean_square", width=NARROW, initializer=initializer
+        )
+        logs = math.log(10) * lengths[:, :DEEP]
+        logs = logs[np.isfinite(logs[:, -1])]
+        return np.asarray((logs[:, -1] - logs[:, 0]) / (DEEP - 1))
+
+    return measure
+
+
+def _he_drift(tables: StudyTables) -> Iterator[Evidence]:
+    expected = theory.log_growth_mean(NARROW, 2.0, "relu")
+    yield from_seeds(f"width {NARROW}", _drift(HE)(tables), expected)
+
+
+def _unbiased(tables: StudyTables) -> Iterator[Evidence]:
+    yield from_seeds(f"width {NARROW}", _drift("sussillo_abbott")(tables), 0.0)
+
+
+# ---------------------------------------------------------------------------------------- training
+
+# What is trained from He's start unless told, and how the text calls it.
+REMEDIES: dict[str, dict[str, str]] = {
+    "Xavier": {"initializer": XAVIER},
+    "He": {},
+    "LSUV": {"initializer": "lsuv"},
+    "Sussillo and Abbott": {"initializer": "sussillo_abbott"},
+    "SELU": {"activation": "selu", "initializer": "lecun_normal"},
+    "batch normalization": {"normalization": "batch"},
+    "layer normalization": {"normalization": "layer"},
+    "plain residual": {"residual": "plain"},
+    "scaled residual": {"residual": "scaled"},
+    "zero residual": {"residual": "rezero"},
+    "exploding": {"initializer": EXPLODING},
+    "exploding, clipped": {"initializer": EXPLODING, "clipping": "norm"},
+    "Xavier, clipped": {"initializer": XAVIER, "clipping": "norm"},
+}
+PLAIN = {
+    "activation": "relu",
+    "initializer": HE,
+    "normalization": "none",
+    "residual": "none",
+    "clipping": "none",
+}
+
+
+def _remedy(cell: Cell) -> str | None:
+    columns = cell.columns()
+    for name, changes in REMEDIES.items():
+        if all(columns[key] == value for key, value in {**PLAIN, **changes}.items()):
+            return name
+    return None
+
+
+def trained(tables: StudyTables) -> pd.DataFrame:
+    """Return the trained networks with the column ``remedy`` and, if diverged, accuracy 0."""
+    remedies = {cell.id: _remedy(cell) for cell in tables.study.cells if cell.epochs}
+    cells = tables.cells[tables.cells["cell"].isin(remedies)]
+    lost = cells["status"] == "diverged"
+    return cells.assign(
+        remedy=cells["cell"].map(remedies),
+        diverged=lost,
+        loss=cells["final_train_loss"].astype(float).mask(lost, np.inf).fillna(np.inf),
+        accuracy=cells["final_train_accuracy"].astype(float).mask(lost, 0.0).fillna(0.0),
+    )
+
+
+def best_accuracies(tables: StudyTables) -> pd.DataFrame:
+    """Return final training accuracies, a row a seed, at the best learning rate of each remedy.
+
+    The rule, fixed before measuring: the rate with the smallest mean over seeds of the final
+    training loss, a diverged network counting as infinite; ties go to the smaller rate.
+
+    Returns
+    -------
+    DataFrame
+        Columns: depth and remedy; index: seed.
+    """
+    cells = trained(tables)
+    keys = ["depth", "remedy"]
+    losses = cells.groupby([*keys, "learning_rate"])["loss"].mean().unstack()
+    best = losses.idxmin(axis=1).loc[pd.MultiIndex.from_frame(cells[keys])]
+    cells = cells[cells["learning_rate"].to_numpy() == best.to_numpy()]
+    return cells.pivot(index="seed", columns=keys, values="accuracy")
+
+
+HELPFUL = (
+    "LSUV",
+    "Sussillo and Abbott",
+    "SELU",
+    "batch normalization",
+    "layer normalization",
+    "scaled residual",
+    "zero residual",
+)
+
+
+def _deepest(tables: StudyTables) -> pd.DataFrame:
+    accuracies = best_accuracies(tables)
+    depths = accuracies.columns.get_level_values("depth")
+    found: pd.DataFrame = accuracies[depths.max()]
+    return found
+
+
+def _help(tables: StudyTables) -> Iterator[Evidence]:
+    accuracies = _deepest(tables)
+    for remedy in HELPFUL:
+        yield from_seeds(remedy, accuracies[remedy] - accuracies["Xavier"])
+
+
+def _diverged(remedy: str) -> Callable[[StudyTables], Iterator[Evidence]]:
+    def measure(tables: StudyTables) -> Iterator[Evidence]:
+        cells = trained(tables)
+        cells = cells[(cells["remedy"] == remedy) & (cells["depth"] == cells["depth"].max())]
+        yield from_count(f"{remedy}, all rates", cells["diverged"])
+
+    return measure
+
+
+def _clipped_vanishing(tables: StudyTables) -> Iterator[Evidence]:
+    accuracies = _deepest(tables)
+    yield from_seeds("Xavier, clipped", accuracies["Xavier, clipped"] - accuracies["Xavier"])
+
+
+YANG = "Yang et al. 2019, arXiv:1902.08129"
+RESIDUAL = "Yang and Schoenholz 2017; De and Smith 2020, arXiv:2002.10444"
+KLAMBAUER = "Klambauer et al. 2017, arXiv:1706.02515"
+SUSSILLO = "Sussillo and Abbott 2014, arXiv:1412.6558"
+PASCANU = "Pascanu et al. 2013, arXiv:1211.5063"
+
+CLAIMS = (
+    Claim(
+        id="batch-norm-explodes",
+        statement=(
+            "With batch normalization the gradient of a deep relu network at initialization "
+            "explodes, by the same factor for every variance of the weights."
+        ),
+        source=YANG,
+        formula="norm of dC/dz, factor a layer = √(π / (π − 1)) = 1.2112",
+        unit="per layer",
+        criterion=Within(relative=0.02),
+        measure=_batch_relu,
+    ),
+    Claim(
+        id="batch-norm-linear",
+        statement="In linear networks it hardly does: 1.21 is the factor of relu.",
+        source=YANG,
+        formula="norm of dC/dz, factor a layer, near √((B − 2) / (B − 3))",
+        unit="per layer",
+        criterion=Below(1.03),
+        measure=_batch_linear,
+    ),
+    Claim(
+        id="he-without-normalization",
+        statement="Without normalization He's start keeps the norm of the gradient.",
+        source="He et al. 2015, arXiv:1502.01852",
+        formula="norm of dC/dz, factor a layer = 1",
+        unit="per layer",
+        criterion=Within(0.01),
+        measure=_without,
+    ),
+    Claim(
+        id="residual-signal",
+        statement=(
+            "Plain residual branches double the mean square of the back-propagated signal at every "
+            "layer, 2^L in total; divided by √L they multiply it by 1 + 1/L."
+        ),
+        source=RESIDUAL,
+        formula="growth of ln mean (dC/dz)² a layer backward = ln 2, ln(1 + 1/L)",
+        unit="per layer",
+        criterion=Within(0.05),
+        measure=_residual_signal,
+    ),
+    Claim(
+        id="scaled-branches-bounded",
+        statement="Divided by √L, the whole depth multiplies it by no more than about e.",
+        source=RESIDUAL,
+        formula="L ln(1 + 1/L), less than ln 10 = 2.3",
+        unit="natural logarithm",
+        criterion=Below(math.log(10)),
+        measure=_residual_total,
+    ),
+    Claim(
+        id="residual-length",
+        statement=(
+            "Forward, rectified branches add up their means, and lengths grow faster than by the "
+            "2 and 1 + 1/L of branches with mean zero."
+        ),
+        source=f"{RESIDUAL}; with the mean, derived here",
+        formula="q ← q (1 + b) + 2 m √(b q/π), m ← m + √(b q/π); b = 1, 1/L",
+        unit="natural logarithm per layer",
+        criterion=Within(0.05),
+        measure=_residual_length,
+    ),
+    Claim(
+        id="zero-branches-identity",
+        statement="Branches that start at zero make every hidden layer pass on what it gets.",
+        source="Bachlechner et al. 2021, arXiv:2003.04887",
+        formula="largest less smallest log₁₀ mean h² over hidden layers = 0",
+        unit="decades",
+        criterion=Within(1e-6),
+        measure=_zero_branches,
+    ),
+    Claim(
+        id="selu-returns",
+        statement="SELU brings variances back to 1.",
+        source=KLAMBAUER,
+        formula="rate a layer of a difference of variances = ∂ν′/∂ν at (0, 1) = 0.7826",
+        unit="per layer",
+        criterion=Within(0.03),
+        measure=_selu_returns,
+    ),
+    Claim(
+        id="selu-gradients-grow",
+        statement="While its activations are stationary, its gradients grow.",
+        source=f"{KLAMBAUER}; Philipp et al. 2018",
+        formula="norm of dC/dz, factor a layer = √χ₁",
+        unit="per layer",
+        criterion=Within(0.01),
+        measure=_selu_gradients,
+    ),
+    Claim(
+        id="lsuv-unit-variance",
+        statement="LSUV starts every layer with pre-activations of unit variance.",
+        source="Mishkin and Matas 2016, arXiv:1511.06422",
+        formula="variance of z over units and a minibatch = 1; the layer furthest from it",
+        unit="",
+        criterion=Within(0.1),
+        measure=_unit_variances,
+        note="The tolerance is the paper's, which stops within it on the minibatch it scales with.",
+    ),
+    Claim(
+        id="he-drift",
+        statement="At a finite width He's start loses the length of a typical network.",
+        source=f"{SUSSILLO}; Kogler et al. 2026",
+        formula="gain of ln mean h² a layer = m(n)",
+        unit="per layer",
+        criterion=Within(0.02),
+        measure=_he_drift,
+        note="Mean squares over a minibatch, whose examples share the network's fate nearly.",
+    ),
+    Claim(
+        id="unbiased-gain",
+        statement="Sussillo and Abbott's gain keeps it.",
+        source=SUSSILLO,
+        formula="gain of ln mean h² a layer = 0",
+        unit="per layer",
+        criterion=Within(0.02),
+        measure=_unbiased,
+    ),
+    Claim(
+        id="remedies-train",
+        statement=(
+            "Each remedy trains relu networks at a depth where Xavier's start does not with SGD."
+        ),
+        source="the papers of each remedy",
+        formula="final training accuracy over Xavier's, both at their best rate, 30 layers",
+        unit="accuracy",
+        criterion=Above(0.25),
+        measure=_help,
+    ),
+    Claim(
+        id="exploding-diverges",
+        statement="From weights of twice He's variance 30 layers diverge.",
+        source=PASCANU,
+        formula="share of networks that diverge, of all rates",
+        unit="of networks",
+        criterion=Above(0.5),
+        measure=_diverged("exploding"),
+    ),
+    Claim(
+        id="clipping-stops-divergence",
+        statement="Clipping the norm of the gradient stops it.",
+        source=PASCANU,
+        formula="share of networks that diverge, of all rates",
+        unit="of networks",
+        criterion=Below(0.5),
+        measure=_diverged("exploding, clipped"),
+    ),
+    Claim(
+        id="clipping-keeps-vanishing",
+        statement="It does nothing for gradients that vanish.",
+        source=PASCANU,
+        formula="difference of final training accuracies, clipped less not clipped = 0",
+        unit="accuracy",
+        criterion=Below(0.05),
+        measure=_clipped_vanishing,
+    ),
+)
+
+
+def numbers(tables: StudyTables) -> dict[str, float | str]:
+    """Compute what the prose says."""
+    cells = [cell for cell in tables.study.cells if cell.epochs]
+    accuracies = _deepest(tables).mean()
+    found: dict[str, float | str] = {
+        "width": WIDE,
+        "depth": DEEP,
+        "trained_width": cells[0].width,
+        "trained_depth": max(cell.depth for cell in cells),
+        "steps": int(tables.steps["step"].max()),
+        "rates": ", ".join(f"{rate:g}" for rate in sorted({c.learning_rate for c in cells})),
+        "batch_factor": float(_norm_factors(tables, normalization=BATCH).mean()),
+        "layer_factor": float(_norm_factors(tables, normalization="layer").mean()),
+        "selu_factor": float(_norm_factors(tables, dataset=LONGER, **SELU).mean()),
+    }
+    for residual in ("plain", "scaled"):
+        backward = -_slopes(tables, "signal_log10_rms", residual=residual)
+        lengths = _profiles(tables, "preactivation_log10_mean_square", residual=residual)
+        growth = (lengths[:, DEEP - 1] - lengths[:, 1]).mean() / (DEEP - 2)
+        found[f"{residual}_backward"] = float(np.exp(backward.mean()))
+        found[f"{residual}_forward"] = float(10**growth)
+    found |= {
+        name.lower().replace(",", "").replace(" ", "_"): float(accuracies[name])
+        for name in REMEDIES
+    }
+    return found
