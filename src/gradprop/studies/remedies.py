@@ -352,7 +352,7 @@ CLAIMS = (
         source=RESIDUAL,
         formula="growth of ln mean (dC/dz)² a layer backward = ln 2, ln(1 + 1/L)",
         unit="per layer",
-        criterion=Within(0.05),
+        criterion=Within(0.02),
         measure=_residual_signal,
         note=(
             "It assumes branches of mean zero and an error that does not depend on the signals. "
