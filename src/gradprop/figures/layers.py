@@ -129,14 +129,21 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         for value, line in panel.groupby(hue, sort=False):
-            line = line[np.isfinite(line["median"])]
-            axes.fill_between(
-                line["layer"], line["low"], line["high"], color=colours[value], alpha=0.2, lw=0
-            )
+            finite = np.isfinite(line["median"])
+            # A layer whose median is zero has no logarithm: the line is broken there.
+            line = line.assign(run=(~finite).cumsum())[finite]
+            if line.empty:
+                continue
+            for _, run in line.groupby("run"):
+                axes.fill_between(
+                    run["layer"], run["low"], run["high"], color=colours[value], alpha=0.2, lw=0
+                )
             sns.lineplot(
                 line,
                 x="layer",
                 y="median",
+                units="run",
+                estimator=None,
                 ax=axes,
                 color=colours[value],
                 linestyle=dashes[value],
