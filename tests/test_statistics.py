@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gradprop.activations import ACTIVATIONS, SATURATION_LEVEL
 from gradprop.statistics import (
     ALWAYS,
+    BLOCK,
     MINIBATCHES,
     PRESETS,
     QUANTILE_SAMPLE,
@@ -228,26 +229,40 @@ def test_no_preset_but_full_needs_more_than_a_step() -> None:
     assert not COMPARISONS & {*PRESETS["cheap"], *PRESETS["standard"]}
 
 
+# The smaller is one block of a sum, and quantiles are of all entries; the larger is neither.
+SIZES = [(9, 7, 11), (64, 65, 80)]
+
+
+def test_sizes_have_one_and_several_blocks() -> None:
+    (batch, units, fan_in), (many, most, more) = SIZES
+    assert max(batch, fan_in) * units <= QUANTILE_SAMPLE < BLOCK < min(many, more) * most
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", BRUTE)
+@pytest.mark.parametrize("sizes", SIZES, ids=["small", "large"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_against_brute_force(name: str, seed: int) -> None:
+def test_against_brute_force(name: str, sizes: tuple[int, int, int], seed: int) -> None:
     quantity, brute = BRUTE[name]
-    record = make_record(seed)
-    expected = np.array([brute(row) for row in rows_of(getattr(record, quantity))])
-    values = measure(record, [name])[name]
-    exact = values.dtype == np.float64
-    assert exact == ("log10" in name)
-    if not exact:
-        expected = expected.astype(np.float32)
-    np.testing.assert_allclose(
-        values,
-        expected,
-        # A mean of both signs may be much smaller than its terms, hence the second term.
-        rtol=1e-11 if exact else 1e-6,
-        atol=1e-12,
-        err_msg=f"{name}: {CASES}",
-    )
+    record = make_record(seed, sizes)
+    rows = rows_of(getattr(record, quantity))
+    if "_q" in name and rows.shape[1] > QUANTILE_SAMPLE:
+        rows = rows[:, quantile_entries(rows.shape[1])]
+    expected = np.array([brute(row) for row in rows])
+    found = measure(record, [name])[name]
+    assert found.dtype == (np.float64 if "log10" in name else np.float32)
+    if "log10" in name:
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12, err_msg=f"{CASES}")
+        return
+    # A mean of both signs may be much smaller than its terms, and results are rounded to float32,
+    # whose smallest number is 1.4e-45.
+    terms = np.where(np.isfinite(rows), np.abs(rows), 0).mean(axis=1)
+    allowed = 1e-6 * np.abs(expected) + 1e-13 * terms + 1e-45
+    for case, value, exact_value, most in zip(CASES, found, expected, allowed, strict=True):
+        if np.isfinite(exact_value):
+            assert abs(float(value) - exact_value) <= most, case
+        else:
+            np.testing.assert_equal(value, np.float32(exact_value), case)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -546,6 +561,9 @@ def slopes_beyond(function: str, z: Float64) -> Float64:
     return beyond / largest
 
 
+SATURATION = ("saturated_fraction", "dead_fraction")
+
+
 def with_preactivations(function: str, z: Float32) -> LayerRecord:
     sample = Sample(z)
     return replace(
@@ -568,6 +586,32 @@ def test_saturated_and_dead(function: str) -> None:
     np.testing.assert_allclose(found["dead_fraction"], dead, rtol=1e-6)
     never = function in ("linear", "leaky_relu")
     assert (found["dead_fraction"] == 0).all() if never else (found["dead_fraction"] > 0.3).all()
+
+
+EXTREME = [1e-45, 1e-30, 1e-3, 1e3, 1e15, 3e38]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("function", ACTIVATIONS)
+def test_saturation_at_all_magnitudes(function: str) -> None:
+    """Of both signs, down to minus infinity, which is as flat as what comes before; never NaN."""
+    z = np.array([*EXTREME, *(-value for value in EXTREME), -np.inf, np.nan], np.float32)
+    finite = np.nan_to_num(z.astype(np.float64), neginf=-1e15)
+    flat = (slopes_beyond(function, finite) <= SATURATION_LEVEL) & ~np.isnan(z)
+    for value, saturated in zip(z, flat, strict=True):
+        record = with_preactivations(function, np.full((1, 3, 2), value, np.float32))
+        found = measure(record, SATURATION)
+        assert [float(found[name][0]) for name in SATURATION] == [saturated, saturated], value
+    together = measure(with_preactivations(function, z.reshape(1, 1, -1)), SATURATION)
+    for name in SATURATION:
+        assert together[name] == pytest.approx(flat.mean(), rel=1e-6)
+
+
+@pytest.mark.xfail(reason="+inf counts as beyond a bound that is infinite", strict=True)
+@pytest.mark.parametrize("function", ["relu", "elu", "selu", "gelu", "swish"])
+def test_an_exploded_rectifier_is_not_saturated(function: str) -> None:
+    found = measure(with_preactivations(function, np.full((1, 2, 3), np.inf, np.float32)), SATURATION)
+    assert found["saturated_fraction"] == found["dead_fraction"] == 0
 
 
 def test_a_relu_at_zero_is_saturated() -> None:
