@@ -109,10 +109,10 @@ def test_pairs_against_adaptive_quadrature(name: str, variance: float, c: float)
 
             low, high = (-9.0, edge) if side < 0.0 else (edge, 9.0)
             total += integrate.dblquad(
-                integrand, x_low, x_high, low, high, epsabs=1e-9, epsrel=1e-9
+                integrand, x_low, x_high, low, high, epsabs=1e-10, epsrel=1e-10
             )[0]
     value = pair_expectation(f, f, variance, variance, c, activation.kinks)
-    assert value == pytest.approx(total, abs=2e-8)
+    assert value == pytest.approx(total, abs=1e-9)
 
 
 @EVERY
