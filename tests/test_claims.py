@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from scipy import stats
 
 from gradprop import claims, cli, initializers, studies, training
+from gradprop.activations import ACTIVATIONS
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.datasets import Dataset
 from gradprop.spec import Cell, Component, Stack
@@ -207,8 +209,50 @@ def test_ids_are_unique() -> None:
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu", "leaky_relu"])
+def test_homogeneity_holds_for_other_random_numbers(activation: str) -> None:
+    assert mechanism.homogeneity_spread(activation, seed=1) < 1e-9
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "elu", "gelu"])
 def test_homogeneity_fails_for_other_functions(activation: str) -> None:
-    assert mechanism.homogeneity_spread(activation, seed=1) < 1e-12
+    assert mechanism.homogeneity_spread(activation) > 1e-2
+
+
+@pytest.mark.parametrize("slope", [Fraction(1), Fraction(0), Fraction(1, 5)])
+def test_homogeneity_in_exact_arithmetic(slope: Any) -> None:
+    """The products of all layers are one fraction, whatever their widths; none is zero."""
+    random, one = np.random.default_rng(0), slope - slope + 1
+
+    def fractions(*shape: int) -> Any:
+        whole = random.integers(-20, 21, shape)
+        return np.vectorize(lambda n: Fraction(int(n), 7), otypes=[object])(whole)
+
+    def leaky(z: Any) -> Any:
+        return np.where(z > 0, z, slope * z)
+
+    def slopes(z: Any) -> Any:
+        return np.where(z > 0, one, slope)
+
+    weights = [fractions(*shape) for shape in ((3, 5), (5, 4), (4, 6), (6, 2))]
+    gradients = mechanism.kernel_gradients(weights, fractions(4, 3), fractions(4, 2), leaky, slopes)
+    products = {(w * g).sum() for w, g in zip(weights, gradients, strict=True)}
+    assert len(products) == 1 and products != {0}
+
+
+def test_gradients_of_kernels_against_differences() -> None:
+    random, phi = np.random.default_rng(0), ACTIVATIONS["tanh"]
+    weights = [random.normal(size=shape) for shape in ((3, 5), (5, 2))]
+    inputs, targets = random.normal(size=(4, 3)), random.normal(size=(4, 2))
+
+    def cost(layer: int, step: float) -> float:
+        moved = [w.copy() for w in weights]
+        moved[layer][1, 1] += step
+        return 0.5 * float(((np.tanh(np.tanh(inputs @ moved[0]) @ moved[1]) - targets) ** 2).sum())
+
+    found = mechanism.kernel_gradients(weights, inputs, targets, phi.function, phi.derivative)
+    for layer in (0, 1):
+        numeric = (cost(layer, 1e-6) - cost(layer, -1e-6)) / 2e-6
+        assert found[layer][1, 1] == pytest.approx(numeric, rel=1e-7)
 
 
 # ------------------------------------------------------------ measured networks, and controls

@@ -610,7 +610,9 @@ def test_saturation_at_all_magnitudes(function: str) -> None:
 @pytest.mark.xfail(reason="+inf counts as beyond a bound that is infinite", strict=True)
 @pytest.mark.parametrize("function", ["relu", "elu", "selu", "gelu", "swish"])
 def test_an_exploded_rectifier_is_not_saturated(function: str) -> None:
-    found = measure(with_preactivations(function, np.full((1, 2, 3), np.inf, np.float32)), SATURATION)
+    found = measure(
+        with_preactivations(function, np.full((1, 2, 3), np.inf, np.float32)), SATURATION
+    )
     assert found["saturated_fraction"] == found["dead_fraction"] == 0
 
 
