@@ -8,12 +8,13 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from markupsafe import Markup
 
-from gradprop import report, studies
+from gradprop import claims, report, studies
 from gradprop.report import ReportError, count, final_results, percent, power, sig, write_report
 from gradprop.spec import Study
 from tests.report_example import cells_table, make_study, runs_table, write_figures, write_tree
@@ -439,3 +440,59 @@ def test_verdicts_by_initializer_and_depth(tmp_path: Path) -> None:
         write_report(
             [make_study("start", epochs=0)], tmp_path / "results", tmp_path / "reports", "t"
         )
+
+
+def test_alarms_by_initializer(tmp_path: Path) -> None:
+    """In the order of the rules and of the cells; nothing is shown where none fired."""
+    study = replace(make_study(), names={"zeros": HOSTILE})
+    assert "Rules of thumb" not in write(tmp_path, study)
+    zeros, normal = ([c.id for c in study.cells if c.initializer.name == n] for n in NAMES)
+    fired = [
+        (zeros[0], "variance_ratio", 0, 2), (normal[0], "small_updates", 9, 1),
+        (normal[1], "small_updates", 0, 1), (zeros[1], "variance_ratio", 9, 3),
+    ]  # fmt: skip
+    alarms = pd.DataFrame(fired, columns=["cell", "alarm", "step", "layer"]).assign(value=1.0)
+    alarms.to_csv(tmp_path / "reports/claims/example-alarms.csv", index=False)
+    write_report([study], tmp_path / "results", tmp_path / "reports", "t")
+    html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    rows = [row for row in Document(html).rows if len(row) > 2 and row[-3].endswith(" of 6")]
+    assert [row[1:] for row in rows] == [
+        ["normal(stddev=1.0)", "2 of 6", "4.50", "1.00"],
+        [f"{HOSTILE} zeros", "2 of 6", "4.50", "2.50"],
+    ]
+    assert rows[0][0] == "Small updates update-to-weight ratio below 1e-4"
+
+
+NAMES = ("zeros", "normal")
+
+
+def result(verdict: str, quote: str = "", **changes: Any) -> claims.Result:
+    texts = ("study", "id", "case", "statement", "source", "formula", "unit", "criterion", "reason")
+    numbers = dict.fromkeys(("predicted", "measured", "low", "high", "networks"), 1)
+    given: dict[str, Any] = {**dict.fromkeys(texts, ""), **numbers, **changes}
+    return claims.Result(verdict=verdict, quote=quote, **given)
+
+
+def test_sentences_hold_in_part_where_some_cases_fail() -> None:
+    good, bad, open_ = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.NOT_TESTED
+    results = [
+        result(good, "always", note="never shown"),
+        result(good, "sometimes", id="a", note="not this"),
+        result(bad, "sometimes", id="b", note="because"),
+        result(bad, "sometimes", id="b", case="d", note="because"),
+        result(bad, "never"),
+        result(open_, "unknown"),
+        result(open_, "nearly"),
+        result(good, "nearly"),
+        result(good),
+    ]
+    table = report.quotes_table(results)
+    found = [(str(row[0])[1:].split("”")[0], *row[1:]) for row in table.rows]
+    assert found == [
+        ("always", "holds", "1 of 1", report.DASH),
+        ("sometimes", "holds in part", "1 of 3", "because"),
+        ("never", "does not hold", "0 of 1", report.DASH),
+        ("unknown", "not tested", "0 of 1", report.DASH),
+        ("nearly", "holds in part", "1 of 2", report.DASH),
+    ]
+    assert report.quotes_table([result(good)]).rows == []

@@ -7,11 +7,13 @@ several cases, the chance that any of them is supported wrongly is kept at 5 % (
 
 References
 ----------
-D. J. Schuirmann 1987, "A comparison of the two one-sided tests procedure and the power approach
-for assessing the equivalence of average bioavailability", J. Pharmacokinetics and Biopharmaceutics
-15, 657-680. S. Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian
-Journal of Statistics 6, 65-70. C. J. Clopper and E. S. Pearson 1934, "The use of confidence or
-fiducial limits illustrated in the case of the binomial", Biometrika 26, 404-413.
+D. J. Schuirmann 1987, "A comparison of the two one-sided tests procedure and the power approach for
+assessing the equivalence of average bioavailability", J. Pharmacokinetics and Biopharmaceutics 15,
+657-680. S. Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian
+Journal of Statistics 6, 65-70. P. Massart 1990, "The tight constant in the Dvoretzky-Kiefer-
+Wolfowitz inequality", Annals of Probability 18, 1269-1283. C. J. Clopper and E. S. Pearson 1934,
+"The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26,
+404-413.
 """
 
 from __future__ import annotations
@@ -184,6 +186,34 @@ def from_bootstrap(
     return from_interval(case, float(estimate), interval, len(values), predicted)
 
 
+def from_distribution(case: str, values: npt.ArrayLike, cdf: Callable[[Any], Any]) -> Evidence:
+    """Return how far the distribution of independent values is from an expected one.
+
+    The largest distance between both distribution functions, Kolmogorov's statistic D, with the
+    interval ``D ± sqrt(ln(2 / (1 - confidence)) / (2 n))``: it holds at every n, whatever the
+    distribution (Massart 1990).
+
+    Parameters
+    ----------
+    case
+        Which networks.
+    values
+        One number a network.
+    cdf
+        The expected distribution function.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if reason := _lost(array):
+        return replace(untested(case, reason), predicted=0.0, networks=len(array))
+    distance = float(stats.kstest(array, cdf).statistic)
+
+    def interval(confidence: float) -> tuple[float, float]:
+        half = math.sqrt(math.log(2 / (1 - confidence)) / (2 * len(array)))
+        return max(distance - half, 0.0), min(distance + half, 1.0)
+
+    return from_interval(case, distance, interval, len(array), predicted=0.0)
+
+
 def _lost(values: npt.NDArray[np.float64]) -> str:
     """Return why there is no estimate from these values, or nothing."""
     lost = int((~np.isfinite(values)).sum())
@@ -314,6 +344,8 @@ class Claim:
         From the study's tables to the evidence.
     note
         Where the claim holds only in part, why; or how its criterion came about.
+    quote
+        The source's own words, of a source that is tested sentence by sentence.
     """
 
     id: str
@@ -324,6 +356,7 @@ class Claim:
     criterion: Criterion
     measure: Callable[[StudyTables], Iterable[Evidence]]
     note: str = ""
+    quote: str = ""
 
 
 @dataclass(frozen=True)
@@ -347,6 +380,7 @@ class Result:
     reason: str
     confidence: float = CONFIDENCE
     note: str = ""
+    quote: str = ""
 
     @property
     def key(self) -> str:
@@ -407,6 +441,7 @@ def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
         reason=evidence.reason,
         confidence=evidence.confidence,
         note=claim.note,
+        quote=claim.quote,
         **numbers,
     )
 

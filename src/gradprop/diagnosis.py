@@ -253,6 +253,34 @@ def counts(cells: pd.DataFrame, judged: pd.DataFrame, by: Sequence[str]) -> pd.D
     return pd.DataFrame(found).groupby(keys, sort=False).sum().reset_index()
 
 
+def alarm_counts(cells: pd.DataFrame, fired: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Count the cells in which every alarm fired.
+
+    Parameters
+    ----------
+    cells
+        The ``cells`` table.
+    fired
+        What `alarms` returned.
+    by
+        Parameter that divides the cells.
+
+    Returns
+    -------
+    DataFrame
+        One row an alarm and value of `by` where it fired at all, in the order of `ALARMS` and of
+        the cells: ``alarm``, `by`, ``fired`` (cells), ``networks`` (all cells of this value), and
+        medians over the cells in which it fired of ``step`` and ``layer``.
+    """
+    keys = ["alarm", by]
+    groups = fired.merge(cells[["cell", by]], on="cell").groupby(keys, sort=False)
+    table = groups[["step", "layer"]].median().assign(fired=groups.size()).reset_index()
+    table["networks"] = table[by].map(cells[by].value_counts())
+    ranks = {"alarm": list(ALARMS), by: list(dict.fromkeys(cells[by]))}
+    order = pd.concat([table[key].map(ranks[key].index) for key in keys], axis=1)
+    return table.loc[order.sort_values(keys).index].reset_index(drop=True)
+
+
 def write(cells: pd.DataFrame, layers: pd.DataFrame, claims: Path) -> None:
     """Write the verdicts and alarms of a study beside its file of claims."""
     for name, function in (("verdicts", verdicts), ("alarms", alarms)):

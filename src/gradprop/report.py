@@ -303,6 +303,42 @@ class Table:
         return len(self.rows) > LONGEST_OPEN_TABLE
 
 
+# What became of a sentence, by whether all or some of its cases are supported.
+SENTENCES = {(True, True): "holds", (False, True): "holds in part", (False, False): "does not hold"}
+
+
+def quotes_table(results: Sequence[Result]) -> Table:
+    """Return what became of the sentences that claims quote, in the order of the results."""
+    rows: list[list[Text]] = []
+    for words in dict.fromkeys(result.quote for result in results if result.quote):
+        quoted = [result for result in results if result.quote == words]
+        supported = [result.verdict == claims.SUPPORTED for result in quoted]
+        tested = any(result.verdict != claims.NOT_TESTED for result in quoted)
+        failing = [r for r in quoted if r.verdict == claims.NOT_SUPPORTED]
+        rows.append(
+            [
+                Markup('“{}” <span class="below">{}</span>').format(words, quoted[0].source),
+                SENTENCES[all(supported), any(supported)] if tested else claims.NOT_TESTED,
+                f"{count(sum(supported))} of {count(len(quoted))}",
+                " ".join(dict.fromkeys(result.note for result in failing if result.note)) or DASH,
+            ]
+        )
+    return Table(
+        id="sentences-table",
+        caption=(
+            "Sentence by sentence: how many of the cases that test it are supported, and why where "
+            "some are not. The cases and their numbers are in the next table."
+        ),
+        columns=[
+            ("What it says", False),
+            ("Verdict", False),
+            ("Cases", True),
+            ("Why not in the others", False),
+        ],
+        rows=rows,
+    )
+
+
 def claims_table(results: Sequence[Result]) -> Table:
     """Return the verdicts on claims, the failing ones first."""
     columns = ("Verdict", "Claim", "Networks", "Prediction", "Predicted", "Measured", "Criterion")
@@ -337,10 +373,11 @@ def _claim_row(result: Result) -> list[Text]:
     measured: Text = DASH if result.measured is None else sig(result.measured)
     if result.low is not None and result.high is not None and result.low != result.high:
         measured = below.format(measured, f"{sig(result.low)} to {sig(result.high)}")
+    source = f"{result.source}: “{result.quote}”" if result.quote else result.source
     where = f"{result.case} ({plural(result.networks, 'network', 'networks')})"
     return [
         below.format(result.verdict, result.reason) if result.reason else result.verdict,
-        below.format(" ".join(filter(None, (result.statement, result.note))), result.source),
+        below.format(" ".join(filter(None, (result.statement, result.note))), source),
         where if result.networks else result.case,
         below.format(result.formula, unit.strip()),
         DASH if result.predicted is None else sig(result.predicted),
@@ -453,6 +490,48 @@ def verdict_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path
                 ),
             ]
             for (initializer, depth), probes in rows.items()
+        ],
+        keys=2,
+    )
+
+
+def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) -> Table:
+    """Return how often which alarm fired in a study, by initializer, and when and where first.
+
+    Parameters
+    ----------
+    chapter_id
+        Of the study's chapter.
+    study
+        The study.
+    cells
+        Its ``cells`` table.
+    path
+        The file of alarms that `gradprop.diagnosis.write` made.
+    """
+    numbers = diagnosis.alarm_counts(cells, pd.read_csv(path, dtype={"cell": str}), "initializer")
+    rows = numbers.itertuples(index=False, name=None)
+    below = Markup('{} <span class="below">{}</span>')
+    return Table(
+        id=f"alarms-{chapter_id}",
+        caption=(
+            "Rules of thumb that networks broke: how many did, and medians over them of the first "
+            "step at which it was seen and of the lowest layer then."
+        ),
+        columns=[
+            ("Alarm", False),
+            ("Initializer", False),
+            *((name, True) for name in ("Networks", "First step", "Layer")),
+        ],
+        rows=[
+            [
+                below.format(_label(alarm), diagnosis.ALARMS[alarm].meaning),
+                _named(initializer, study.names),
+                f"{count(fired)} of {count(networks)}",
+                sig(step),
+                sig(layer),
+            ]
+            for alarm, initializer, step, layer, fired, networks in rows
         ],
         keys=2,
     )
@@ -823,13 +902,14 @@ def write_report(
             (
                 _results_table(chapter.study, chapter.cells, summary),
                 _csv_uri(summary),
-                _verdicts(chapter, reports),
+                _diagnoses(chapter, reports),
             )
             for chapter, summary in zip(chapters, summaries, strict=True)
         ],
         totals=_totals(chapters),
         overview=_overview_table(chapters),
         verdicts=claims.counts(verdicts),
+        quotes_table=quotes_table(verdicts) if any(v.quote for v in verdicts) else None,
         claims_table=claims_table(verdicts) if verdicts else None,
         environment_table=_environment_table(chapters),
         effort_table=_effort_table(chapters),
@@ -839,11 +919,18 @@ def write_report(
     files.write_text(reports / name, html)
 
 
-def _verdicts(chapter: Chapter, reports: Path) -> Table:
-    path = reports / "claims" / f"{chapter.study.name}-verdicts.csv"
-    if not path.exists():
-        raise ReportError(f"{path}: no such file; to make it: {COMMAND} {path}")
-    return verdict_table(chapter.id, chapter.study, chapter.cells, path)
+def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:
+    """Return the tables of verdicts and alarms, if any fired, by what their summary says."""
+    found = {}
+    for kind, summary, build in (
+        ("verdicts", "Vanishing, stable, exploding", verdict_table),
+        ("alarms", "Alarms", alarm_table),
+    ):
+        path = reports / "claims" / f"{chapter.study.name}-{kind}.csv"
+        if not path.exists():
+            raise ReportError(f"{path}: no such file; to make it: {COMMAND} {path}")
+        found[summary] = build(chapter.id, chapter.study, chapter.cells, path)
+    return {summary: table for summary, table in found.items() if table.rows}
 
 
 def _environment() -> jinja2.Environment:

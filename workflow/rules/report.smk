@@ -5,6 +5,7 @@ rule report:
         data=[path for study in STUDIES for path in figure_data(study, ["csv", "json"])],
         claims=expand("reports/claims/{study}.json", study=STUDIES),
         verdicts=expand("reports/claims/{study}-verdicts.csv", study=STUDIES),
+        alarms=expand("reports/claims/{study}-alarms.csv", study=STUDIES),
         tables=[path for study in STUDIES for path in study_tables(study, ["cells", "runs"])],
         code=modules(provenance.REPORT_MODULES),
     output:
