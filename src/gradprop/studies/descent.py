@@ -9,7 +9,7 @@ import pandas as pd
 
 from gradprop.claims import Above, Below, Claim, Evidence, Within, from_count, from_seeds
 from gradprop.figures.data import StudyTables
-from gradprop.studies.sources import NG_GRADIENTS
+from gradprop.studies.sources import DIFFICULT, LONG_TIME, NG_GRADIENTS, TINY_STEPS
 
 STARTS = ("vanishing", "balanced", "exploding")
 
@@ -129,6 +129,7 @@ CLAIMS = [
             "Where it does not hold: tanh is bounded, so that the outputs of its networks cannot "
             "explode, and their loss stays finite."
         ),
+        quote=DIFFICULT,
     ),
     Claim(
         id="balanced-does-not",
@@ -154,6 +155,7 @@ CLAIMS = [
         unit="decades per layer",
         criterion=Within(relative=0.1),
         measure=_first_steps,
+        quote=TINY_STEPS,
     ),
     Claim(
         id="vanishing-is-slow",
@@ -166,6 +168,7 @@ CLAIMS = [
         unit="doublings",
         criterion=Above(0.0),
         measure=_slow,
+        quote=LONG_TIME,
     ),
     Claim(
         id="vanishing-never-arrives",
@@ -175,5 +178,6 @@ CLAIMS = [
         unit="of networks",
         criterion=Above(0.5),
         measure=_share("vanishing", "late"),
+        quote=LONG_TIME,
     ),
 ]

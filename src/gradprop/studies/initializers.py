@@ -7,18 +7,28 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from gradprop import analysis
-from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
+from gradprop import analysis, diagnosis, theory
+from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.figures.data import StudyTables, at_step
 from gradprop.figures.training import prepare_atlas
+from gradprop.spec import Cell
 from gradprop.studies.sources import (
+    EULER,
     GLOROT,
     GLOROT_SIGMOID,
     GOODFELLOW,
     HE,
     HE_DEEP,
+    LESS_OF_AN_ISSUE,
+    NG_GRADIENTS,
     NG_SYMMETRY,
     NG_WEIGHTS,
+    REASONABLY_DEEP,
+    SLOPES,
+    SYMMETRIC,
+    TOO_LARGE,
+    TWO_OVER_N,
+    WORK_OKAY,
 )
 
 
@@ -81,8 +91,10 @@ def _slopes(tables: StudyTables, cells: pd.DataFrame) -> dict[tuple[str, str, st
 
 # The start that theory recommends for an activation.
 CAREFUL = {"tanh": "glorot_normal", "relu": "he_normal"}
+XAVIER = "glorot_normal"
 TINY = "normal"  # of standard deviation 0.01
-DEEP = (20, 50)
+LARGE = "normal(stddev=1.0)"
+SHALLOW, DEEP = 2, (20, 50)
 
 
 def _symmetry(tables: StudyTables) -> Iterator[Evidence]:
@@ -116,18 +128,93 @@ def _final_accuracies(
     return pd.Series(dict(chosen), dtype=float).fillna(0.0)
 
 
-def _gaps(pairs: dict[str, tuple[str, str]]) -> Callable[[StudyTables], Iterator[Evidence]]:
+def _gap(
+    tables: StudyTables, activation: str, better: str, worse: str, depth: int
+) -> pd.Series[float]:
+    """Return the difference in accuracy between two starts, seed by seed."""
+    gap = _final_accuracies(tables, activation, better, depth)
+    return gap - _final_accuracies(tables, activation, worse, depth)
+
+
+def _gaps(
+    pairs: dict[str, tuple[str, str]], depths: tuple[int, ...] = DEEP
+) -> Callable[[StudyTables], Iterator[Evidence]]:
     """Return the measure of differences in accuracy between two starts, by activation."""
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         for activation, (better, worse) in pairs.items():
-            for depth in DEEP:
-                gap = _final_accuracies(tables, activation, better, depth)
-                gap -= _final_accuracies(tables, activation, worse, depth)
+            for depth in depths:
+                gap = _gap(tables, activation, better, worse, depth)
                 if len(gap):
                     yield from_seeds(f"{activation}, depth {depth}", gap)
 
     return measure
+
+
+def _digits(tables: StudyTables, activation: str, starts: tuple[str, ...]) -> list[Cell]:
+    """Return the networks on digits with one of some starts."""
+    return [
+        cell
+        for cell in tables.study.cells
+        if (cell.dataset.name, cell.activation) == ("digits", activation)
+        and cell.initializer.label in starts
+    ]
+
+
+def _judged(
+    starts: dict[str, tuple[str, ...]], stable: bool
+) -> Callable[[StudyTables], Iterator[Evidence]]:
+    """Return the measure of the fraction of deep networks that start stable, or do not.
+
+    `starts` holds for every activation the starts that are counted together.
+    """
+
+    def measure(tables: StudyTables) -> Iterator[Evidence]:
+        layers = tables.layers[tables.layers["step"] == 0]
+        verdicts = diagnosis.verdicts(tables.cells, layers).set_index("cell")["verdict"]
+        for activation, labels in starts.items():
+            cells = [c for c in _digits(tables, activation, labels) if c.depth in DEEP]
+            found = verdicts.loc[[cell.id for cell in cells]] == "stable"
+            yield from_count(f"{activation}, depths {DEEP[0]} and {DEEP[1]}", found == stable)
+
+    return measure
+
+
+def _saturation(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare the saturated fraction of the hidden layers of two starts, seed by seed."""
+    rows = tables.layers[tables.layers["step"] == 0].set_index("cell")
+    for activation in ("tanh", "sigmoid"):
+        found = {
+            (cell.seed, label): rows.loc[cell.id].query("layer <= @cell.depth")
+            for label in (XAVIER, LARGE)
+            for cell in _digits(tables, activation, (label,))
+            if cell.depth == SHALLOW
+        }
+        means = pd.Series({key: part["saturated_fraction"].mean() for key, part in found.items()})
+        table = means.unstack()
+        yield from_seeds(f"{activation}, depth {SHALLOW}", table[LARGE] - table[XAVIER])
+
+
+def _less_of_an_issue(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare what large weights cost tanh with what they cost relu, seed by seed."""
+    for depth in (SHALLOW, DEEP[0]):
+        cost = {phi: _gap(tables, phi, CAREFUL[phi], LARGE, depth) for phi in CAREFUL}
+        yield from_seeds(f"depth {depth}", cost["tanh"] - cost["relu"])
+
+
+def _movement(tables: StudyTables) -> Iterator[Evidence]:
+    """Fit the slope over hidden layers of how far a step moves the weights, log10.
+
+    Of the first step, for which there is a prediction, and the mean over all later probes.
+    """
+    for activation, start in (("sigmoid", XAVIER), ("relu", "he_normal")):
+        cells = {c.id: c.seed for c in _digits(tables, activation, (start,)) if c.depth == DEEP[0]}
+        rows = tables.layers[tables.layers["cell"].isin(cells)]
+        slopes = -analysis.layer_slopes(rows, "log10_update_ratio").unstack()
+        chi = theory.mean_field_state(activation, {XAVIER: 1.0, "he_normal": 2.0}[start]).chi_1
+        gain = -np.log10(chi) / 2 if activation == "sigmoid" else 0.0
+        yield from_seeds(f"{activation}, {start}, first step", slopes[0], gain)
+        yield from_seeds(f"{activation}, {start}, later", slopes.drop(columns=0).mean(axis=1))
 
 
 def _sigmoid(tables: StudyTables) -> Iterator[Evidence]:
@@ -146,6 +233,7 @@ CLAIMS = [
         unit="",
         criterion=Within(0.0),
         measure=_symmetry,
+        quote=SYMMETRIC,
     ),
     Claim(
         id="care-makes-depth-trainable",
@@ -153,7 +241,7 @@ CLAIMS = [
             "A careful start (Xavier for tanh, He for relu) makes deep networks trainable that a "
             "small fixed scale leaves untrained, at the learning rate of this study."
         ),
-        source=f"{NG_WEIGHTS} (a “partial solution”); {GLOROT}; {HE}",
+        source=f"{NG_GRADIENTS}; {GLOROT}; {HE}",
         formula="final training accuracy, careful − N(0, 0.01²)",
         unit="accuracy",
         criterion=Above(0.25),
@@ -167,7 +255,7 @@ CLAIMS = [
     Claim(
         id="he-over-xavier",
         statement="Deep relu networks learn from He's start and stall from Xavier's, with SGD.",
-        source=HE_DEEP,
+        source=f"{NG_WEIGHTS}; {HE_DEEP}",
         formula="final training accuracy, He − Xavier",
         unit="accuracy",
         criterion=Above(0.25),
@@ -176,6 +264,7 @@ CLAIMS = [
             "Where it does not hold: at depth 50 and width 64 He's start can stall, too; the "
             "study of trainability compares the two at the best learning rate of each."
         ),
+        quote=TWO_OVER_N,
     ),
     Claim(
         id="sigmoid-stalls",
@@ -185,5 +274,107 @@ CLAIMS = [
         unit="accuracy",
         criterion=Below(0.2),
         measure=_sigmoid,
+    ),
+    Claim(
+        id="fixed-scales-lose-the-signal",
+        statement=(
+            "Deep networks whose weights have one fixed scale, 0.01 or 1, do not start stable: "
+            "over the depth the back-propagated signal vanishes, explodes or is lost altogether."
+        ),
+        source=NG_GRADIENTS,
+        formula="fraction of networks with another verdict than “stable”",
+        unit="of networks",
+        criterion=Above(0.5),
+        measure=_judged(dict.fromkeys(("tanh", "relu", "sigmoid"), (TINY, LARGE)), stable=False),
+        quote=SLOPES,
+    ),
+    Claim(
+        id="careful-starts-are-stable",
+        statement=(
+            "From variance 1/n (tanh, sigmoid) or 2/n (relu) the back-propagated signal of a deep "
+            "network changes by less than two decades."
+        ),
+        source=NG_WEIGHTS,
+        formula="fraction of networks with the verdict “stable”",
+        unit="of networks",
+        criterion=Above(0.5),
+        measure=_judged(
+            {phi: (start,) for phi, start in {**CAREFUL, "sigmoid": XAVIER}.items()}, stable=True
+        ),
+        note=(
+            "It holds in part: for tanh and relu. The slope of a sigmoid is at most ¼, and no "
+            "moderate variance of the weights makes up for it."
+        ),
+        quote=REASONABLY_DEEP,
+    ),
+    Claim(
+        id="large-weights-saturate",
+        statement="Large weights saturate the units of tanh and sigmoid networks from the start.",
+        source=NG_SYMMETRY,
+        formula="saturated fraction of hidden units, N(0, 1) − Xavier",
+        unit="of units and examples",
+        criterion=Above(0.25),
+        measure=_saturation,
+        quote=TOO_LARGE,
+    ),
+    Claim(
+        id="large-weights-slow-learning",
+        statement="Networks that start saturated have learned less after the same training.",
+        source=NG_SYMMETRY,
+        formula="final training accuracy, Xavier − N(0, 1)",
+        unit="accuracy",
+        criterion=Above(0.0),
+        measure=_gaps({"tanh": (XAVIER, LARGE), "sigmoid": (XAVIER, LARGE)}, (SHALLOW, DEEP[0])),
+        note=(
+            "Where it does not hold: deep sigmoid networks learn nothing from Xavier's start "
+            "either, so that large weights have nothing to slow down."
+        ),
+        quote=TOO_LARGE,
+    ),
+    Claim(
+        id="large-weights-matter-less-without-saturation",
+        statement="Large weights cost relu networks less than tanh networks.",
+        source=NG_SYMMETRY,
+        formula="final training accuracy, careful − N(0, 1), of tanh less that of relu",
+        unit="accuracy",
+        criterion=Above(0.0),
+        measure=_less_of_an_issue,
+        note=(
+            "Where it does not hold: relu units do not saturate, but nothing bounds their signals, "
+            "so that outputs, loss and steps are far too large from the start."
+        ),
+        quote=LESS_OF_AN_ISSUE,
+    ),
+    Claim(
+        id="small-weights-suit-shallow-networks",
+        statement=(
+            "In a shallow network weights of standard deviation 0.01 do as well as a careful start."
+        ),
+        source=NG_SYMMETRY,
+        formula="final training accuracy at depth 2, careful − N(0, 0.01²)",
+        unit="accuracy",
+        criterion=Below(0.05),
+        measure=_gaps(
+            {activation: (best, TINY) for activation, best in CAREFUL.items()}, (SHALLOW,)
+        ),
+        note=(
+            "The source speaks of one hidden layer, these networks have two: their first gradients "
+            "are smaller by another factor of 0.01 √n, and the learning rate is the same."
+        ),
+        quote=WORK_OKAY,
+    ),
+    Claim(
+        id="early-layers-move-least",
+        statement="Early layers move least.",
+        source=f"{NG_GRADIENTS}, as it is often read; {GLOROT_SIGMOID}; {EULER}",
+        formula="gain a layer of log10 (update over weight), from input to output",
+        unit="decades per layer",
+        criterion=Above(0.05),
+        measure=_movement,
+        note=(
+            "It holds in part: where activations saturate, as in sigmoid networks, whose weight "
+            "gradients themselves vanish towards the input. In relu networks the first step moves "
+            "all layers about alike."
+        ),
     ),
 ]

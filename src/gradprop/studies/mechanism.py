@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gradprop.activations import ACTIVATIONS
-from gradprop.claims import Claim, Evidence, Within, exact, from_seeds
+from gradprop.claims import Above, Claim, Evidence, Within, exact, from_seeds
 from gradprop.figures.data import StudyTables
 from gradprop.figures.mechanism import (
     FLOAT32,
@@ -21,7 +21,15 @@ from gradprop.figures.mechanism import (
     prepare_random,
 )
 from gradprop.spec import Cell
-from gradprop.studies.sources import EULER, HANIN_NICA, NG_GRADIENTS, SUSSILLO
+from gradprop.studies.sources import (
+    A_LITTLE,
+    EULER,
+    HANIN_NICA,
+    NG_GRADIENTS,
+    POWERS,
+    SIMILAR_ARGUMENT,
+    SUSSILLO,
+)
 from gradprop.theory import log_growth_mean
 
 Array = NDArray[Any]
@@ -139,8 +147,11 @@ def _homogeneity(tables: StudyTables) -> Iterator[Evidence]:
         yield exact(activation, homogeneity_spread(activation), 0.0)
 
 
-def _typical_growth(tables: StudyTables) -> Iterator[Evidence]:
-    """Use the layers up to which float32 holds all networks of a variance."""
+def _growth_rates(tables: StudyTables) -> Iterator[tuple[float, pd.Series[float], float]]:
+    """Yield variance, growth of ln |z|^2 a layer of every network, and its exact mean.
+
+    Over the layers up to which float32 holds all networks of a variance.
+    """
     lowest = 2 * np.log10(float(FLOAT32.tiny))
     for cells in _random_networks(tables):
         rows = tables.layers[tables.layers["cell"].isin([cell.id for cell in cells])]
@@ -149,9 +160,27 @@ def _typical_growth(tables: StudyTables) -> Iterator[Evidence]:
         )
         held = lengths.loc[((lengths > lowest) & np.isfinite(lengths)).all(axis=1).cummin()]
         rates = np.log(10) * (held.iloc[-1] - held.iloc[0]) / (held.index[-1] - held.index[0])
-        scale = dict(cells[0].initializer.parameters).get("scale", 1.0)
-        predicted = log_growth_mean(cells[0].width, float(scale))
-        yield from_seeds(f"c² = {float(scale):g}", rates, predicted)
+        scale = float(dict(cells[0].initializer.parameters).get("scale", 1.0))
+        yield scale, rates, log_growth_mean(cells[0].width, scale)
+
+
+def _typical_growth(tables: StudyTables) -> Iterator[Evidence]:
+    for scale, rates, predicted in _growth_rates(tables):
+        yield from_seeds(f"c² = {scale:g}", rates, predicted)
+
+
+def _a_little(tables: StudyTables) -> Iterator[Evidence]:
+    """Yield the growth of ln |z| a layer in the direction of ln c."""
+    output = _normal_range(prepare_output(tables, {}))
+    for c in A_LITTLE_OFF:
+        rows = output[np.isclose(output["c"], c)]
+        growth = np.log(10) * np.polyfit(rows["matrices"], rows["measured"], 1)[0]
+        yield exact(f"W = {c:g} I", np.sign(c - 1) * growth, abs(np.log(c)), len(rows))
+    for scale, rates, predicted in _growth_rates(tables):
+        for c in A_LITTLE_OFF:
+            if np.isclose(scale, c**2):
+                towards = np.sign(c - 1) / 2
+                yield from_seeds(f"random, c = {c:g}", towards * rates, towards * predicted)
 
 
 def _random_networks(tables: StudyTables) -> Iterator[list[Cell]]:
@@ -160,6 +189,8 @@ def _random_networks(tables: StudyTables) -> Iterator[list[Cell]]:
     for label in dict.fromkeys(cell.initializer.label for cell in cells):
         yield [cell for cell in cells if cell.initializer.label == label]
 
+
+A_LITTLE_OFF = (0.9, 1.1)
 
 CLAIMS = [
     Claim(
@@ -173,6 +204,25 @@ CLAIMS = [
         unit="decades per layer",
         criterion=Within(relative=1e-5),
         measure=_power(prepare_output, "output"),
+        quote=POWERS,
+    ),
+    Claim(
+        id="a-little-is-enough",
+        statement=(
+            "Weights a little larger than balanced ones let the signal of a deep linear network "
+            "explode, weights a little smaller let it vanish."
+        ),
+        source=NG_GRADIENTS,
+        formula="growth of ln |z| a layer, with the sign of ln c",
+        unit="per layer",
+        criterion=Above(0.0),
+        measure=_a_little,
+        note=(
+            "It holds in part: for multiples of the identity, whatever the width. With random "
+            "weights the mean square grows by c² a layer, but the logarithm of a typical length "
+            "grows by less; in networks of two units it shrinks at c = 1.1."
+        ),
+        quote=A_LITTLE,
     ),
     Claim(
         id="gradient-power",
@@ -185,6 +235,7 @@ CLAIMS = [
         unit="decades per layer",
         criterion=Within(relative=1e-5),
         measure=_power(prepare_gradient, "gradient"),
+        quote=SIMILAR_ARGUMENT,
     ),
     Claim(
         id="gradient-equal-over-layers",

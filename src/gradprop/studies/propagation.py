@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
 
 from gradprop import theory
-from gradprop.claims import Above, Claim, Evidence, Within, from_seeds, from_variance
+from gradprop.architecture import hidden_widths
+from gradprop.claims import (
+    Above,
+    Below,
+    Between,
+    Claim,
+    Evidence,
+    Within,
+    from_bootstrap,
+    from_distribution,
+    from_seeds,
+    from_variance,
+)
 from gradprop.figures.data import StudyTables
+from gradprop.figures.finite_width import architecture_name
 from gradprop.prediction import weight_variance
 from gradprop.spec import Cell
 from gradprop.studies.sources import (
@@ -19,16 +36,22 @@ from gradprop.studies.sources import (
     GLOROT,
     GLOROT_SIGMOID,
     HANIN_NICA,
+    HANIN_ROLNICK,
     HE,
     KOGLER,
     NG_GRADIENTS,
+    NG_WEIGHTS,
     ROBERTS,
     SCHOENHOLZ,
+    SIMILAR_SCALE,
 )
 
 # Left out at the input, where the length still converges, and at the output.
 FIRST_LAYERS, LAST_LAYERS = 10, 2
 DECADE = 2 * math.log(10)  # a decade of a root mean square, as ln of its mean square
+LENGTH = "preactivation_log10_mean_square"
+PROFILE_DEPTH = 20  # of the networks whose sums of reciprocal widths are compared
+SIMILAR = 0.6  # decades of a mean square: a factor of two in scale
 
 
 def _interior(
@@ -170,6 +193,36 @@ def _early_layers(tables: StudyTables) -> Iterator[Evidence]:
         )
 
 
+def _single_examples(tables: StudyTables, profiles: bool = False) -> Iterator[list[Cell]]:
+    """Yield relu networks that see one example, those of one start and architecture together.
+
+    Those of one width for all layers, or with `profiles` those whose sums of reciprocal widths are
+    compared.
+    """
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in tables.study.cells:
+        if cell.batch_size == 1 and (cell.depth == PROFILE_DEPTH) == profiles:
+            key = cell.initializer.label, architecture_name(cell)
+            groups.setdefault(key, []).append(cell)
+    yield from groups.values()
+
+
+def _is_gaussian(cell: Cell) -> bool:
+    return cell.initializer.name == "variance_scaling"
+
+
+def _by_layer(tables: StudyTables, cells: list[Cell], column: str) -> pd.DataFrame:
+    """Return the natural logarithm of a mean square at initialization, one row a network.
+
+    The columns are the hidden layers; `column` is log10 of a mean square or its root.
+    """
+    factor = math.log(10) * (1 if "mean_square" in column else 2)
+    rows = tables.layers[tables.layers["step"] == 0].set_index(["cell", "layer"])[column]
+    table = rows.loc[[cell.id for cell in cells]].unstack()
+    hidden = list(range(1, cells[0].depth + 1))
+    return factor * table[hidden].loc[[cell.id for cell in cells]]
+
+
 def _growth_of_single_examples(
     tables: StudyTables, gaussian: bool = False
 ) -> Iterator[tuple[Cell, pd.DataFrame]]:
@@ -178,14 +231,10 @@ def _growth_of_single_examples(
     In a relu network the gains of different layers are independent, and for Gaussian weights
     their law is exact at every width. One row a network, depth - 1 columns.
     """
-    cells = [c for c in tables.study.cells if c.batch_size == 1 and c.activation == "relu"]
-    cells = [c for c in cells if not gaussian or c.initializer.name == "variance_scaling"]
-    start = tables.layers[tables.layers["step"] == 0].set_index(["cell", "layer"])
-    for label in dict.fromkeys(cell.initializer.label for cell in cells):
-        chosen = [cell for cell in cells if cell.initializer.label == label]
-        rows = start.loc[[cell.id for cell in chosen], "preactivation_log10_mean_square"]
-        lengths = math.log(10) * rows.unstack().loc[:, 1 : chosen[0].depth]
-        yield chosen[0], lengths.diff(axis=1).iloc[:, 1:]
+    for cells in _single_examples(tables):
+        if _is_gaussian(cells[0]) or not gaussian:
+            lengths = _by_layer(tables, cells, LENGTH)
+            yield cells[0], lengths.diff(axis=1).iloc[:, 1:]
 
 
 def _typical_rate(tables: StudyTables, gaussian: bool = False) -> Iterator[Evidence]:
@@ -208,6 +257,105 @@ def _spread_per_layer(tables: StudyTables) -> Iterator[Evidence]:
         squares = ((growth - drift) ** 2).mean(axis=1)
         exact = theory.log_growth_variance(cell.width, "relu")
         yield from_seeds(f"relu, {cell.initializer.label}", squares / exact, 1.0)
+
+
+def _signals(tables: StudyTables) -> Iterator[tuple[str, pd.Series[float], int, float, float]]:
+    """Yield what ln mean (dC/dz)^2 of one example gains from the last to the first hidden layer.
+
+    With its case, the number of steps, and the exact mean and variance.
+    """
+    for cells in _single_examples(tables):
+        if _is_gaussian(cells[0]):
+            table = _by_layer(tables, cells, "signal_log10_rms")
+            law = theory.gradient_law(hidden_widths(cells[0]), _sigma_w2(cells[0]), "relu")
+            gain = table[1] - table[cells[0].depth]
+            case = f"relu, {cells[0].initializer.label}"
+            yield case, gain, cells[0].depth - 1, float(law.mean[0]), float(law.variance[0])
+
+
+def _signal_drift(tables: StudyTables) -> Iterator[Evidence]:
+    for case, gain, steps, mean, _ in _signals(tables):
+        yield from_seeds(case, gain / steps, mean / steps)
+
+
+def _signal_spread(tables: StudyTables) -> Iterator[Evidence]:
+    for case, gain, _, _, variance in _signals(tables):
+        yield from_variance(case, gain, variance)
+
+
+def _log_normal(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare with the normal distribution of exact mean and variance."""
+    for cell, growth in _growth_of_single_examples(tables, gaussian=True):
+        steps = growth.shape[1]
+        mean = steps * theory.log_growth_mean(cell.width, _sigma_w2(cell), "relu")
+        variance = steps * theory.log_growth_variance(cell.width, "relu")
+        normal = stats.norm(mean, math.sqrt(variance))
+        yield from_distribution("length", growth.sum(axis=1), normal.cdf)
+    for _, gain, _, mean, variance in _signals(tables):
+        yield from_distribution("signal", gain, stats.norm(mean, math.sqrt(variance)).cdf)
+
+
+def _log_ratios(tables: StudyTables) -> Iterator[tuple[Cell, pd.Series[float]]]:
+    """Yield, by architecture, ln |z_L|^2 / |z_1|^2 of networks with equal sums."""
+    for cells in _single_examples(tables, profiles=True):
+        lengths = _by_layer(tables, cells, LENGTH)
+        ratio = lengths[cells[0].depth] - lengths[1]
+        yield cells[0], ratio.set_axis([cell.seed for cell in cells])
+
+
+def ratio_variance(widths: Sequence[int]) -> float:
+    """Return the exact variance of ``ln |z_L|^2 / |z_1|^2`` over relu networks.
+
+    ``|z_l|^2 / |z_(l-1)|^2`` is the product of the part of a squared length that relu keeps, B at
+    width ``n_(l-1)``, and a chi-square of ``n_l`` degrees of freedom over ``n_l``, all independent;
+    both together have the variance v of a relu layer if the widths are equal. Hence
+    ``sum_(l < L) v(n_l)``, plus that of ln chi-square at ``n_L`` less that at ``n_1``.
+
+    Parameters
+    ----------
+    widths
+        ``n_1 ... n_L``; Gaussian weights, no biases, one example.
+    """
+    inner = sum(theory.log_growth_variance(width, "relu") for width in widths[:-1])
+    last, first = (theory.log_growth_variance(widths[n], "linear") for n in (-1, 0))
+    return inner + last - first
+
+
+def _spread_by_widths(tables: StudyTables) -> Iterator[Evidence]:
+    for cell, ratio in _log_ratios(tables):
+        exact = ratio_variance(hidden_widths(cell))
+        yield from_variance(f"widths {architecture_name(cell)}", ratio, exact)
+
+
+def _equal_sums(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare the variance of mixed widths with that of a constant width of the same sum."""
+    found = [(cell.widths.name, architecture_name(cell), r) for cell, r in _log_ratios(tables)]
+    for (profile, name, over), (other, constant, under) in itertools.product(found, found):
+        if profile != "constant" and other == "constant":
+            pair = pd.concat([over, under], axis=1).to_numpy(np.float64)
+            case = f"widths {name}, over {constant}"
+            yield from_bootstrap(case, pair, _variance_ratio, 1.0)
+
+
+def _variance_ratio(pair: NDArray[Any]) -> float:
+    over, under = pair.var(axis=0, ddof=1)
+    return float(over / under)
+
+
+def _scale(tables: StudyTables) -> Iterator[Evidence]:
+    """Yield log10 of mean z^2 in the first and the last hidden layer; inputs have mean square 1."""
+    start = tables.layers[tables.layers["step"] == 0].set_index(["cell", "layer"])[LENGTH]
+    for activation, label in (("tanh", "glorot_normal"), ("relu", "variance_scaling(scale=2.0)")):
+        cells = [
+            cell
+            for cell in tables.study.cells
+            if (cell.activation, cell.initializer.label, cell.use_bias)
+            == (activation, label, False)
+            and cell.batch_size > 1
+        ]
+        for layer in (1, cells[0].depth):
+            values = start.loc[[(cell.id, layer) for cell in cells]]
+            yield from_seeds(f"{activation}, {label}, layer {layer}", values, 0.0)
 
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
@@ -306,6 +454,81 @@ CLAIMS = [
         criterion=Within(0.05),
         measure=_spread_per_layer,
         note="Each network is as many tests as it has layers, so that a small error would show.",
+    ),
+    Claim(
+        id="relu-typical-signal",
+        statement=(
+            "The signal of a typical relu network drifts on its way back by the same exact amount "
+            "a layer as its length does on its way forward."
+        ),
+        source=f"{HANIN_NICA}; exact for Gaussian weights and one example",
+        formula="gain of ln |dC/dz|² a layer towards the input = ln σ_w² − ln n + E ψ(K/2) + ln 2",
+        unit="per layer",
+        criterion=Within(0.01),
+        measure=_signal_drift,
+    ),
+    Claim(
+        id="relu-signal-spread",
+        statement="Its logarithm spreads over networks with the exact variance, too.",
+        source=f"{HANIN_NICA}; exact for Gaussian weights and one example",
+        formula="Var ln (|dC/dz_1|²/|dC/dz_L|²) = Σ (E ψ₁(K/2) + Var ψ(K/2)), K ~ Bin(n, 1/2)",
+        unit="measured over exact variance",
+        criterion=Within(0.25),
+        measure=_signal_spread,
+    ),
+    Claim(
+        id="relu-log-normal",
+        statement="Lengths and signals at finite width are distributed log-normally.",
+        source=HANIN_NICA,
+        formula="distance of the distribution of the logarithm from the exact normal one = 0",
+        unit="probability",
+        criterion=Below(0.15),
+        measure=_log_normal,
+        note=(
+            "The largest distance of the distribution functions. It cannot be measured as exactly "
+            "0: that of 300 normal numbers is about 0.05, and the interval adds 0.08."
+        ),
+    ),
+    Claim(
+        id="relu-spread-by-widths",
+        statement="The exact variance holds for every order of wide and narrow layers.",
+        source=f"{HANIN_ROLNICK}; {HANIN_NICA}",
+        formula="Var ln (|z_L|²/|z₁|²) over its exact value, a sum over layers",
+        unit="measured over exact variance",
+        criterion=Within(0.25),
+        measure=_spread_by_widths,
+    ),
+    Claim(
+        id="relu-equal-sums",
+        statement=(
+            "What matters is the sum of reciprocal widths: networks with equal sums spread alike."
+        ),
+        source=HANIN_ROLNICK,
+        formula="variance of ln (|z_L|²/|z₁|²), mixed over constant widths = 1",
+        unit="ratio",
+        criterion=Between(0.75, 1.33),
+        measure=_equal_sums,
+        note=(
+            "To leading order in 1/n. The bounds exclude the variances of networks that are as "
+            "wide or as narrow in all layers as the mixed ones are in half of them."
+        ),
+    ),
+    Claim(
+        id="similar-scale",
+        statement=(
+            "With variance 1/n for tanh and 2/n for relu the pre-activations keep the scale of the "
+            "inputs, within a factor of two."
+        ),
+        source=NG_WEIGHTS,
+        formula=f"log10 of mean z² in the first and the last hidden layer = 0 ± {SIMILAR:g}",
+        unit="decades",
+        criterion=Within(SIMILAR),
+        measure=_scale,
+        note=(
+            "It holds in part: for one layer, and through many relu layers. Tanh shortens every "
+            "signal a little; from variance 1/n its mean square falls as 1/(2l)."
+        ),
+        quote=SIMILAR_SCALE,
     ),
     Claim(
         id="relu-weight-gradient-flat",

@@ -15,9 +15,16 @@ from gradprop.studies.sources import (
     GOODFELLOW,
     HE,
     HE_DEEP,
+    LONG_TIME,
+    MORE_QUICKLY,
     NG_GRADIENTS,
     NG_SYMMETRY,
     NG_WEIGHTS,
+    OTHER_CONSTANT,
+    PARTIAL_SOLUTION,
+    SYMMETRIC,
+    TANH_ONE,
+    TWO_OVER_N,
 )
 
 EXPLODING = "variance_scaling(scale=9.0)"
@@ -86,25 +93,50 @@ CARE = {
     for activation, careful in CAREFUL.items()
     for naive in (TINY, EXPLODING)
 }
-DEEP_CARE = {f"tanh, {XAVIER} − {TINY}, depth 50": ("tanh", 50, XAVIER, TINY)}
+DEEP_CARE = {
+    f"{activation}, {careful} − {TINY}, depth 50": (activation, 50, careful, TINY)
+    for activation, careful in CAREFUL.items()
+}
 HE_AND_XAVIER = {
     "relu": ("relu", DEPTH, HE_START, XAVIER),
     "relu, depth 50": ("relu", 50, HE_START, XAVIER),
 }
 
 
-def _wait(best: pd.DataFrame, depth: int, steps: str) -> pd.Series[float]:
-    """Return log2 of the steps to the target from Xavier's start over those from He's, by seed."""
-    rows = best[(best["activation"] == "relu") & (best["depth"] == depth)]
-    rows = rows.assign(steps=rows["steps"].where(rows["start"] == HE_START, rows[steps]))
+def _wait(
+    best: pd.DataFrame, activation: str, depth: int, slow: str, fast: str, steps: str
+) -> pd.Series[float]:
+    """Return log2 of the steps to the target from the slow start over those from the fast one.
+
+    `steps` is the column for the slow start: ``steps``, or ``least_steps`` for a lower bound.
+    """
+    rows = best[(best["activation"] == activation) & (best["depth"] == depth)]
+    rows = rows.assign(steps=rows["steps"].where(rows["start"] == fast, rows[steps]))
     table = rows.pivot(index="seed", columns="start", values="steps")
-    return (table[XAVIER] / table[HE_START]).map(np.log2)
+    return (table[slow] / table[fast]).map(np.log2)
+
+
+def _xavier_waits(best: pd.DataFrame, depth: int, steps: str = "least_steps") -> pd.Series[float]:
+    return _wait(best, "relu", depth, XAVIER, HE_START, steps)
 
 
 def _waits(tables: StudyTables) -> Iterator[Evidence]:
     best = best_networks(tables, "sgd")
     for depth in WAITING_DEPTHS:
-        yield from_seeds(f"relu, depth {depth}", _wait(best, depth, "least_steps"))
+        yield from_seeds(f"relu, depth {depth}", _xavier_waits(best, depth))
+
+
+def _tanh_waits(tables: StudyTables) -> Iterator[Evidence]:
+    best = best_networks(tables, "sgd")
+    waits = _wait(best, "tanh", DEPTH, HE_START, XAVIER, "least_steps")
+    yield from_seeds(f"tanh, depth {DEPTH}", waits)
+
+
+def _care_is_faster(tables: StudyTables) -> Iterator[Evidence]:
+    best = best_networks(tables, "sgd")
+    for activation, careful in CAREFUL.items():
+        waits = _wait(best, activation, DEPTH, TINY, careful, "least_steps")
+        yield from_seeds(f"{activation}, depth {DEPTH}", waits)
 
 
 def _wait_grows(tables: StudyTables) -> Iterator[Evidence]:
@@ -114,7 +146,7 @@ def _wait_grows(tables: StudyTables) -> Iterator[Evidence]:
     networks have to arrive.
     """
     best, (low, *_, high) = best_networks(tables, "sgd"), WAITING_DEPTHS
-    growth = _wait(best, high, "least_steps") - _wait(best, low, "steps")
+    growth = _xavier_waits(best, high) - _xavier_waits(best, low, "steps")
     yield from_seeds(f"relu, depth {low} to {high}", growth / np.log2(high / low))
 
 
@@ -184,12 +216,16 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     best, (low, *_, high) = best_networks(tables, "sgd"), WAITING_DEPTHS
     for name, depth in (("shallow", low), ("deep", high)):
         found[name] = depth
-        found[f"wait_{name}"] = 2 ** float(_wait(best, depth, "least_steps").mean())
+        found[f"wait_{name}"] = 2 ** float(_xavier_waits(best, depth).mean())
     return found
 
 
 WAITING_DEPTHS = (5, 10, 20)
 LEFT = 0.9  # of the initial loss: a network that ends below has left it
+AT_LEAST = (
+    "A network that never gets there counts with all the steps of its training, so that the ratio "
+    "is at least the one given."
+)
 
 CLAIMS = [
     Claim(
@@ -198,29 +234,56 @@ CLAIMS = [
             "With SGD a careful start trains a deep network that naive starts leave untrained, "
             "each at its best learning rate."
         ),
-        source=f"{NG_WEIGHTS}; {GLOROT}; {HE}",
+        source=f"{NG_GRADIENTS}; {GLOROT}; {HE}",
         formula="final training accuracy, careful − naive, best rates",
         unit="accuracy",
         criterion=Above(0.25),
         measure=_gaps("sgd", CARE | DEEP_CARE),
+        quote=PARTIAL_SOLUTION,
     ),
     Claim(
         id="adam-needs-care",
         statement="With Adam it does so, too.",
-        source=f"{NG_WEIGHTS}, which names no optimizer",
+        source=f"{NG_GRADIENTS}, which names no optimizer",
         formula="final training accuracy, careful − naive, best rates",
         unit="accuracy",
         criterion=Above(0.25),
-        measure=_gaps("adam", CARE),
+        measure=_gaps("adam", CARE | DEEP_CARE),
+        quote=PARTIAL_SOLUTION,
     ),
     Claim(
         id="sgd-he-over-xavier",
         statement="With SGD a deep relu network learns clearly better from He's start.",
-        source=HE_DEEP,
+        source=f"{NG_WEIGHTS}; {HE_DEEP}",
         formula="final training accuracy, He − Xavier, best rates",
         unit="accuracy",
         criterion=Above(0.05),
         measure=_gaps("sgd", HE_AND_XAVIER),
+        quote=TWO_OVER_N,
+    ),
+    Claim(
+        id="sgd-tanh-one-over-n",
+        statement="With SGD a deep tanh network learns faster from variance 1/n than from 2/n.",
+        source=NG_WEIGHTS,
+        formula="log2 (steps to the target loss from 2/n / steps from 1/n), best rates",
+        unit="doublings",
+        criterion=Above(0.0),
+        measure=_tanh_waits,
+        quote=TANH_ONE,
+    ),
+    Claim(
+        id="sgd-care-is-faster",
+        statement=(
+            "With SGD a careful start reaches the target loss in less than half the steps of "
+            "weights of standard deviation 0.01."
+        ),
+        source=NG_WEIGHTS,
+        formula="log2 (steps of the small start / steps of the careful one), best rates",
+        unit="doublings",
+        criterion=Above(1.0),
+        measure=_care_is_faster,
+        note=AT_LEAST,
+        quote=MORE_QUICKLY,
     ),
     Claim(
         id="adam-he-like-xavier",
@@ -246,10 +309,8 @@ CLAIMS = [
         unit="doublings",
         criterion=Above(0.0),
         measure=_waits,
-        note=(
-            "A network that never gets there counts with all the steps of its training, so that "
-            "the ratio is at least the one given."
-        ),
+        note=AT_LEAST,
+        quote=LONG_TIME,
     ),
     Claim(
         id="sgd-wait-grows-with-depth",
@@ -260,6 +321,7 @@ CLAIMS = [
         criterion=Above(0.0),
         measure=_wait_grows,
         note="A lower bound for the same reason.",
+        quote=LONG_TIME,
     ),
     Claim(
         id="tiny-weights-never-leave",
@@ -267,11 +329,12 @@ CLAIMS = [
             "Deep networks that start from N(0, 0.01²) do not leave the initial loss for good, "
             "at any of three learning rates."
         ),
-        source=NG_GRADIENTS,
+        source=NG_SYMMETRY,
         formula=f"fraction of networks that end above {LEFT:g} of the initial loss",
         unit="of networks",
         criterion=Above(0.5),
         measure=_stuck,
+        quote=OTHER_CONSTANT,
     ),
     Claim(
         id="constant-start-keeps-symmetry",
@@ -283,6 +346,7 @@ CLAIMS = [
         unit="",
         criterion=Within(EQUAL),
         measure=_alike,
+        quote=SYMMETRIC,
     ),
     Claim(
         id="constant-start-learns-all-the-same",
