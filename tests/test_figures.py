@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 from gradprop import figures, grid, jobs, tables, theory
 from gradprop.datasets import write
 from gradprop.figures import KINDS, StudyTables, draw_study
+from gradprop.figures.layers import with_residuals
 from gradprop.prediction import predict
 from gradprop.spec import Study
 
@@ -225,19 +227,42 @@ def test_theory_is_drawn_over_the_measurement(tmp_path: Path) -> None:
     plt.close(drawn)
 
 
-def test_a_residual_is_what_was_measured_less_what_is_expected(tmp_path: Path) -> None:
+def test_residuals_are_drawn_below_what_was_measured(tmp_path: Path) -> None:
     block = {"width": 128, "depth": 3, "epochs": 0, "activation": "relu", "seeds": 4}
     study = make_study(tmp_path, {**block, "initializer": "he_normal"}, kinds=["theory"])
-    kind, options = KINDS["layer_profile"], study.figures["theory"]
+    kind, options = KINDS["layer_profile"], {**study.figures["theory"], "residual": True}
     tables = StudyTables(study, tmp_path / "small")
-    rows = kind.prepare(tables, options)
-    residual = kind.prepare(tables, {**options, "residual": True})
+    rows = kind.prepare(tables, study.figures["theory"])
+    both = kind.prepare(tables, options)
+    above, below = (both[both["part"] == part] for part in ("value", "residual"))
+    pd.testing.assert_frame_equal(above[rows.columns], rows)
     for column in ("median", "low", "high"):
-        np.testing.assert_allclose(residual[column], rows[column] - rows["predicted"])
-    np.testing.assert_array_equal(residual["predicted"], 0.0)
-    np.testing.assert_array_equal(residual["predicted_sd"], rows["predicted_sd"])
-    assert "less what theory expects" in kind.describe(residual, {**options, "residual": True})
-    plt.close(kind.draw(residual, {**options, "residual": True}))
+        np.testing.assert_allclose(below[column], rows[column] - rows["predicted"])
+    np.testing.assert_array_equal(below["predicted"], 0.0)
+    np.testing.assert_array_equal(below["predicted_sd"], rows["predicted_sd"])
+    assert kind.describe(both, options).startswith(kind.describe(rows, study.figures["theory"]))
+    assert "Lower panels show the differences" in kind.describe(both, options)
+
+    figure = kind.draw(both, options)
+    upper, lower = figure.axes[:2], figure.axes[2:]  # lengths and signals
+    assert len(lower) == 2
+    for measured, residual in zip(upper, lower, strict=True):
+        assert residual.get_position().height < 0.6 * measured.get_position().height
+        assert max(np.abs(residual.get_ylim())) < 1
+    drawn = {np.asarray(line.get_ydata()).tobytes() for axes in lower for line in axes.lines}
+    for _, line in below.groupby("statistic"):
+        assert line["median"].to_numpy().tobytes() in drawn
+    plt.close(figure)
+
+
+def test_a_layer_that_float32_lost_has_no_residual() -> None:
+    profile = pd.DataFrame(
+        {"median": [1.0, 2.0, 3.0, 4.0], "low": 0.5, "high": 5.0, "predicted": [1, 1, 1, np.nan]}
+        | {"predicted_sd": 0.1, "zero": [0, 1, 0, 0], "lost": [0, 0, 2, 0]}
+    )
+    below = with_residuals(profile).iloc[4:]
+    assert below["median"].tolist() == pytest.approx([0, *[math.nan] * 3], nan_ok=True)
+    assert below["high"].tolist() == pytest.approx([4, *[math.nan] * 3], nan_ok=True)
 
 
 def test_nothing_is_predicted_of_constant_kernels(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ UPDATE_RATIO_LIMITS = (-11, 2)
 # The statistics that theory predicts, by the part of a `Prediction` that is their value.
 PREDICTED = {"signal_log10_rms": "signal", "preactivation_log10_mean_square": "length"}
 MEASURED_LINE: dict[str, Any] = {"linewidth": 2.8, "alpha": 0.65}  # below the theory's
+# Parts of a profile with residuals, and the heights of their panels.
+VALUE, RESIDUAL = "value", "residual"
+RESIDUAL_HEIGHTS = (1.0, 0.5)
 THEORY_LINE: dict[str, Any] = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 0.8}
 
 
@@ -42,7 +45,7 @@ def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
     profile = pd.concat(parts, ignore_index=True)
     if options.get("theory"):
         profile = add_theory(profile, tables, options)
-    return _residual(profile) if options.get("residual") else profile
+    return with_residuals(profile) if options.get("residual") else profile
 
 
 def add_theory(profile: pd.DataFrame, tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -66,10 +69,16 @@ def add_theory(profile: pd.DataFrame, tables: StudyTables, options: Options) -> 
     return profile
 
 
-def _residual(profile: pd.DataFrame) -> pd.DataFrame:
-    """Subtract what is predicted from what was measured, and from itself."""
+def with_residuals(profile: pd.DataFrame) -> pd.DataFrame:
+    """Add the column ``part``, and rows with what is measured less what is predicted.
+
+    Layers where float32 lost some seeds, or theory has nothing to say, have no residual.
+    """
+    known = profile["predicted"].notna() & (profile["zero"] == 0) & (profile["lost"] == 0)
     columns = ["median", "low", "high", "predicted"]
-    return profile.assign(**profile[columns].sub(profile["predicted"], axis=0))
+    left = profile[columns].sub(profile["predicted"], axis=0).where(known)
+    below = profile.assign(part=RESIDUAL, **left)
+    return pd.concat([profile.assign(part=VALUE), below], ignore_index=True)
 
 
 def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -112,49 +121,25 @@ def hidden(rows: pd.DataFrame) -> pd.DataFrame:
 def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw statistics against the layer: line for the median, band for the quartiles."""
     hue: str = options["hue"]
-    column: str | None = options.get("columns")
     names = statistics(options)
-    rows = rows.assign(panel=_panel_titles(rows, column, len(names) > 1))
+    rows = rows.assign(panel=_panel_titles(rows, options.get("columns"), len(names) > 1))
     theory = "predicted" in rows
     colours = style.palette(rows[hue])
     # Dashes are the theory's if it is drawn, over wide lines whose colour is still seen.
     dashes = dict.fromkeys(colours, "solid") if theory else style.dashes(rows[hue])
+    rows, row = _rows_of_panels(rows, options)
     facets = style.grid(
         rows,
-        options.get("rows"),
+        row,
         "panel",
         sharex="col",
         sharey="row" if len(names) == 1 else False,
+        heights=RESIDUAL_HEIGHTS if options.get("residual") else (1.0,),
     )
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         for value, line in panel.groupby(hue, sort=False):
-            finite = np.isfinite(line["median"])
-            # A layer whose median is zero has no logarithm: the line is broken there.
-            line = line.assign(run=(~finite).cumsum())[finite]
-            if line.empty:
-                continue
-            for _, run in line.groupby("run"):
-                axes.fill_between(
-                    run["layer"], run["low"], run["high"], color=colours[value], alpha=0.2, lw=0
-                )
-            sns.lineplot(
-                line,
-                x="layer",
-                y="median",
-                units="run",
-                estimator=None,
-                ax=axes,
-                color=colours[value],
-                linestyle=dashes[value],
-                **(MEASURED_LINE if theory else {}),
-                errorbar=None,
-                marker="o" if len(line) < 8 else None,
-                markersize=3,
-                markeredgewidth=0,
-            )
-            if theory:
-                _draw_theory(axes, line)
+            _draw_line(axes, line, colours[value], dashes[value], theory)
         axes.set(xlabel="", ylabel="")
         if names[0].endswith("_std"):
             axes.set_yscale("log")
@@ -162,9 +147,50 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     if theory:
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     ylabel = style.label(names[0]) if len(names) == 1 else "log$_{10}$ RMS"
-    if options.get("residual"):
-        ylabel = "decades above theory"
     return style.finish(facets.figure, handles, xlabel="layer", ylabel=ylabel)
+
+
+def _rows_of_panels(rows: pd.DataFrame, options: Options) -> tuple[pd.DataFrame, str | None]:
+    """Return the numbers with their row of panels, and the column that has it, if any.
+
+    With residuals, every row has a lower one below it.
+    """
+    row: str | None = options.get("rows")
+    if not options.get("residual"):
+        return rows, row
+    names = _value_titles(rows, row)
+    below = names + " − theory" if row else pd.Series("less theory", index=rows.index)
+    titles = names.where(rows["part"] != RESIDUAL, below)
+    pairs = zip(names, below, strict=True)
+    order = dict.fromkeys(title for pair in dict.fromkeys(pairs) for title in pair)
+    return rows.assign(panel_row=pd.Categorical(titles, list(order))), "panel_row"
+
+
+def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, dashes: Any, theory: bool) -> None:
+    """Draw one line, broken at layers whose median is zero and has no logarithm."""
+    finite = np.isfinite(line["median"])
+    line = line.assign(run=(~finite).cumsum())[finite]
+    if line.empty:
+        return
+    for _, run in line.groupby("run"):
+        axes.fill_between(run["layer"], run["low"], run["high"], color=colour, alpha=0.2, lw=0)
+    sns.lineplot(
+        line,
+        x="layer",
+        y="median",
+        units="run",
+        estimator=None,
+        ax=axes,
+        color=colour,
+        linestyle=dashes,
+        **(MEASURED_LINE if theory else {}),
+        errorbar=None,
+        marker="o" if len(line) < 8 else None,
+        markersize=3,
+        markeredgewidth=0,
+    )
+    if theory:
+        _draw_theory(axes, line)
 
 
 def _draw_theory(axes: Axes, line: pd.DataFrame) -> None:
@@ -178,14 +204,19 @@ def _draw_theory(axes: Axes, line: pd.DataFrame) -> None:
 
 def _panel_titles(rows: pd.DataFrame, column: str | None, several: bool) -> pd.Series[str]:
     """Return the title of the panel of every row: its column value and, if several, statistic."""
-    titles = pd.Series("", index=rows.index)
-    if column is not None:
-        numeric = pd.api.types.is_numeric_dtype(rows[column])
-        titles = (f"{style.label(column)} " if numeric else "") + rows[column].astype(str)
+    titles = _value_titles(rows, column)
     if several:
         quantity = rows["statistic"].map(style.label).str.replace(".*of ", "", regex=True)
         titles = quantity.where(titles == "", quantity + ", " + titles)
     return titles
+
+
+def _value_titles(rows: pd.DataFrame, parameter: str | None) -> pd.Series[str]:
+    """Return the value of a cell parameter in every row; numbers need its name before them."""
+    if parameter is None:
+        return pd.Series("", index=rows.index)
+    numeric = pd.api.types.is_numeric_dtype(rows[parameter])
+    return (f"{style.label(parameter)} " if numeric else "") + rows[parameter].astype(str)
 
 
 def line_handles(
@@ -216,7 +247,7 @@ def describe_profile(rows: pd.DataFrame, options: Options) -> str:
     hue: str = options["hue"]
     names = " and ".join(_plain(name) for name in statistics(options))
     if options.get("residual"):
-        names = f"what was measured less what theory expects, in decades, of {names}"
+        rows = rows[rows["part"] == VALUE]
     finite = rows[np.isfinite(rows["median"])]
     text = (
         f"Line plots of {names} against layer, one panel for every "
@@ -246,9 +277,10 @@ def _describe_residual(rows: pd.DataFrame, options: Options) -> str:
     residual = (inner["median"] - inner["predicted"]).abs()
     worst = inner.iloc[int(residual.argmax())]
     place = ", ".join(f"{style.label(key)} {worst[key]}" for key in groups(options))
+    below = " Lower panels show the differences." if options.get("residual") else ""
     return (
         " Dashed lines are the theory; over the hidden layers its largest distance from a median "
-        f"is {residual.max():.2g} decades ({place}, layer {worst['layer']})."
+        f"is {residual.max():.2g} decades ({place}, layer {worst['layer']}).{below}"
     )
 
 

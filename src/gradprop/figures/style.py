@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -134,13 +135,18 @@ def grid(
     height: float = 1.9,
     sharex: bool | str = True,
     sharey: bool | str = True,
+    heights: Sequence[float] = (1.0,),
 ) -> sns.FacetGrid:
     """Return a seaborn grid of small multiples with one panel a value of `row` and `column`.
 
     All grids have the same total width, so that text has one size throughout the report; a
-    single panel gets half of it.
+    single panel gets half of it. `heights` are those of successive rows in units of `height`, and
+    are repeated.
     """
     height = max(height, 1.4)  # a panel needs room for its labels
+    count = rows[row].nunique() if row is not None else 1
+    ratios = [part for part, _ in zip(itertools.cycle(heights), range(count), strict=False)]
+    height *= sum(ratios) / count
     columns = rows[column].nunique() if column is not None else 1
     width = WIDTH / max(columns, 2)
     facets = _Facets(
@@ -151,6 +157,7 @@ def grid(
         aspect=width / height,
         sharex=sharex,
         sharey=sharey,
+        gridspec_kws={"height_ratios": ratios},
         margin_titles=True,
         despine=True,
     )

@@ -390,7 +390,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         row = next(iter(evidence(tables)), None)
         found[name] = row.measured if row else math.nan
         found[f"{name}_predicted"] = row.predicted if row else math.nan
-    return found
+    ratios = [row.measured for row in _equal_sums(tables)] or [math.nan]
+    return found | {"least_ratio": min(ratios), "most_ratio": max(ratios)}
 
 
 CLAIMS = [
