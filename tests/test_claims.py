@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -18,10 +19,20 @@ from scipy import stats
 
 from gradprop import claims, cli, initializers, studies, training
 from gradprop.activations import ACTIVATIONS
-from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
+from gradprop.claims import (
+    Above,
+    Below,
+    Claim,
+    Evidence,
+    Within,
+    exact,
+    from_count,
+    from_distribution,
+    from_seeds,
+)
 from gradprop.datasets import Dataset
 from gradprop.spec import Cell, Component, Stack
-from gradprop.studies import mechanism, propagation, trainability
+from gradprop.studies import mechanism, propagation, sources, trainability
 from tests.reference import make_cell
 
 
@@ -138,6 +149,26 @@ def test_holm_rarely_supports_anything_wrongly() -> None:
     each = [any(map(Above(0.0).holds, f)) for f in families]
     assert np.mean(wrong) < 0.08  # 5 % and three standard errors
     assert np.mean(each) > 0.25  # one in three without the correction
+
+
+def test_distance_of_distributions() -> None:
+    """Kolmogorov's statistic, and Massart's bound, which covers the true distance."""
+    random = np.random.default_rng(0)
+    found = from_distribution("case", random.normal(size=300), stats.norm.cdf)
+    assert 0 < found.measured < 0.1
+    assert found.low == 0
+    assert found.high == pytest.approx(found.measured + math.sqrt(math.log(20) / 600))
+    half = found.at(0.95).high - found.measured
+    assert 2 * math.exp(-2 * 300 * half**2) == pytest.approx(0.05)
+    # N(0.5, 1) is 0.197 from N(0, 1): the difference of their distribution functions at 1/4.
+    true = stats.norm.cdf(0.25) - stats.norm.cdf(-0.25)
+    samples = [random.normal(0.5, 1, 50) for _ in range(300)]
+    covered = [
+        e.low <= true <= e.high for e in (from_distribution("", x, stats.norm.cdf) for x in samples)
+    ]
+    assert np.mean(covered) > 0.9
+    assert from_distribution("", [1.0, math.nan], stats.norm.cdf).reason
+    assert from_distribution("", [], stats.norm.cdf).reason == claims.NO_NETWORKS
 
 
 def test_cases_without_chance_are_no_part_of_the_family() -> None:
@@ -323,10 +354,81 @@ def test_one_kernel_for_all_layers_is_found(
     cells = relu_cells({"name": "variance_scaling", "scale": 2.0}, 300, batch_size=1, width=40)
     case = "relu, variance_scaling(scale=2.0)"
     tables = tables_of(cells, blobs)
-    for claim in ("relu-spread", "relu-spread-per-layer", "relu-typical-length"):
+    for claim in (
+        "relu-spread",
+        "relu-spread-per-layer",
+        "relu-typical-length",
+        "relu-typical-signal",
+    ):
         assert verdicts(claim, tables) == {case: claims.SUPPORTED}
     monkeypatch.setattr(initializers, "kernel_seed", lambda cell, layer: cell.seed)
     assert verdicts("relu-spread", tables_of(cells, blobs)) == {case: claims.NOT_SUPPORTED}
+
+
+def test_signals_of_shared_kernels_and_weight_gradients_are_not_signals(
+    blobs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = relu_cells(HE_GAUSSIAN, 600, batch_size=1, width=40, depth=10)
+    tables = tables_of(cells, blobs)
+    case = "relu, variance_scaling(scale=2.0)"
+    assert verdicts("relu-signal-spread", tables) == {case: claims.SUPPORTED}
+    assert set(verdicts("relu-log-normal", tables).values()) == {claims.SUPPORTED}
+
+    monkeypatch.setattr(initializers, "kernel_seed", lambda cell, layer: cell.seed)
+    shared = tables_of(cells, blobs)
+    assert verdicts("relu-signal-spread", shared) == {case: claims.NOT_SUPPORTED}
+    assert set(verdicts("relu-log-normal", shared).values()) == {claims.NOT_SUPPORTED}
+    tables.layers["signal_log10_rms"] = tables.layers["gradient_log10_rms"]
+    assert verdicts("relu-signal-spread", tables) == {case: claims.NOT_SUPPORTED}
+
+
+HE_GAUSSIAN = {"name": "variance_scaling", "scale": 2.0}
+IN_TURN, HALVES = ({"name": name, "other": 24} for name in ("alternating", "halves"))
+
+
+def profiles(*shapes: tuple[int, Any]) -> list[Cell]:
+    changes = {"batch_size": 1, "depth": propagation.PROFILE_DEPTH}
+    return [
+        cell
+        for width, widths in shapes
+        for cell in relu_cells(HE_GAUSSIAN, 400, width=width, widths=widths, **changes)
+    ]
+
+
+def tables_of_each(cells: list[Cell], dataset: Dataset) -> Any:
+    """Return the tables of networks of different shapes."""
+    shapes = dict.fromkeys((cell.width, cell.widths) for cell in cells)
+    parts = [
+        tables_of([c for c in cells if (c.width, c.widths) == shape], dataset) for shape in shapes
+    ]
+    study = SimpleNamespace(name="propagation", cells=tuple(cells), names={})
+    return SimpleNamespace(study=study, layers=pd.concat([part.layers for part in parts]))
+
+
+def test_equal_sums_of_reciprocal_widths_are_told_from_others(blobs: Dataset) -> None:
+    right = tables_of_each(profiles((32, "constant"), (48, IN_TURN), (48, HALVES)), blobs)
+    assert set(verdicts("relu-equal-sums", right).values()) == {claims.SUPPORTED}
+    assert len(verdicts("relu-spread-by-widths", right)) == 3
+    assert set(verdicts("relu-spread-by-widths", right).values()) == {claims.SUPPORTED}
+    wrong = tables_of_each(profiles((24, "constant"), (48, IN_TURN)), blobs)
+    assert set(verdicts("relu-equal-sums", wrong).values()) == {claims.NOT_SUPPORTED}
+
+
+@pytest.mark.parametrize("widths", [[5, 5, 5], [9, 4, 9, 4], [3, 12]])
+def test_variance_of_ratios_of_lengths_by_simulation(widths: list[int]) -> None:
+    """Gaussian relu networks, those with a dead layer left out, of which few are this wide."""
+    random = np.random.default_rng(0)
+    h, lengths = np.ones((100_000, 1)), []
+    for fan_in, fan_out in itertools.pairwise([1, *widths]):
+        z = np.einsum("ni,nij->nj", h, random.standard_normal((len(h), fan_in, fan_out)))
+        lengths.append((z**2).sum(axis=1))
+        h = np.maximum(z, 0)
+    with np.errstate(divide="ignore"):
+        logs = np.log(lengths[-1] / lengths[0])
+    alive = np.isfinite(logs)
+    expected = propagation.ratio_variance(widths)
+    # of widths this small the exact law is conditional on survival layer by layer
+    assert logs[alive].var() == pytest.approx(expected, rel=0.03)
 
 
 def test_weights_that_are_not_gaussian_fluctuate_otherwise(blobs: Dataset) -> None:
@@ -349,6 +451,70 @@ def test_early_layers_are_told_from_all_layers(blobs: Dataset) -> None:
         "relu, glorot_normal": claims.NOT_SUPPORTED,
         "sigmoid, glorot_normal": claims.SUPPORTED,
     }
+
+
+def test_movement_of_early_layers_by_hand() -> None:
+    """Half a decade a layer in sigmoid networks, none in relu ones, at two probes."""
+    tables = []
+    for activation, start, gain in (("sigmoid", "glorot_normal", 0.5), ("relu", "he_normal", 0.0)):
+        for seed in range(3):
+            cell = make_cell(
+                dataset="digits", depth=20, activation=activation, initializer=start, seed=seed
+            )
+            places = [(cell.id, step, layer) for step in (0, 5) for layer in range(1, 22)]
+            rows = pd.DataFrame(places, columns=["cell", "step", "layer"])
+            rows["log10_update_ratio"] = gain * rows["layer"] - 9 + 0.01 * seed * rows["layer"]
+            tables.append((cell, rows))
+    study = SimpleNamespace(name="initializers", cells=tuple(cell for cell, _ in tables))
+    layers = pd.concat([rows for _, rows in tables])
+    table: Any = SimpleNamespace(study=study, layers=layers)
+    found = verdicts("early-layers-move-least", table)
+    assert {case.split(",")[0] for case, v in found.items() if v == claims.SUPPORTED} == {"sigmoid"}
+    assert list(found.values()).count(claims.SUPPORTED) == 2
+    evidence = list(studies.initializers._movement(table))
+    assert evidence[0].predicted == pytest.approx(0.627, abs=1e-3)
+    assert evidence[0].measured == pytest.approx(0.51)
+
+
+def test_a_start_is_called_stable_by_its_signal() -> None:
+    """Of networks that lose 0.2 decades a layer, and that lose none."""
+    parts = []
+    for activation, start, loss in (
+        ("tanh", "glorot_normal", 0.0),
+        ("relu", "he_normal", 0.0),
+        ("sigmoid", "glorot_normal", 0.2),
+        ("tanh", "normal", 0.2),
+        ("relu", "normal", 0.0),
+        ("sigmoid", "normal", 0.2),
+    ):
+        for seed in range(10):
+            shape = {"depth": 20, "activation": activation, "initializer": start, "seed": seed}
+            cell = make_cell(dataset="digits", **shape)
+            rows = pd.DataFrame({"cell": cell.id, "step": 0, "layer": range(1, 22)})
+            parts.append((cell, rows.assign(signal_log10_rms=loss * rows["layer"])))
+    networks = [cell for cell, _ in parts]
+    tables = SimpleNamespace(
+        study=SimpleNamespace(name="initializers", cells=tuple(networks)),
+        cells=pd.DataFrame([{"cell": c.id, **c.columns()} for c in networks]),
+        layers=pd.concat([rows for _, rows in parts]),
+    )
+    yes, no = claims.SUPPORTED, claims.NOT_SUPPORTED
+    stable = verdicts("careful-starts-are-stable", tables)
+    assert list(stable.values()) == [yes, yes, no]  # tanh, relu, sigmoid
+    lost = verdicts("fixed-scales-lose-the-signal", tables)
+    assert list(lost.values()) == [yes, no, yes]  # tanh, relu, sigmoid
+
+
+def test_every_sentence_of_the_lecture_is_a_claim() -> None:
+    """Its sentences are the constants of `sources` after those that name a source."""
+    named = {value for name, value in vars(sources).items() if name.isupper()}
+    quoted = {claim.quote: claim for items in studies.CLAIMS.values() for claim in items}
+    quoted.pop("")
+    assert quoted.keys() <= named
+    assert all(claim.source.startswith(sources.NG[:2]) for claim in quoted.values())
+    first = list(vars(sources)).index("SLOPES")
+    sentences = {v for n, v in list(vars(sources).items())[first:] if n.isupper()}
+    assert sentences == set(quoted)
 
 
 def test_slopes_of_a_table_by_hand() -> None:

@@ -21,7 +21,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from gradprop import datasets, grid, networks, tables
+from gradprop import claims, datasets, grid, networks, tables
 from gradprop.spec import Cell, Stack, Study
 from gradprop.training import minibatches
 from tests.browser import check_report
@@ -192,6 +192,29 @@ def test_claims_are_verified(built: Workspace) -> None:
     assert json.loads((built.folder / "reports/claims/tiny.json").read_text()) == []
     for _ in range(2):
         assert "0 supported, 0 not tested, 0 not supported" in built.build("verify")
+
+
+def test_verify_fails_where_a_listed_claim_is_no_longer_supported(built: Workspace) -> None:
+    """Those that reports/reference/claims.json lists; its exit status is Snakemake's."""
+    path, listed = built.folder / "reports/claims/tiny.json", ROOT / "reports/reference/claims.json"
+    supported = [key for key, verdict in json.loads(listed.read_text()).items()
+                 if verdict == claims.SUPPORTED]  # fmt: skip
+    study, claim, case = supported[0].split("/", 2)
+    texts = ("statement", "source", "formula", "unit", "criterion", "reason")
+    numbers = ("predicted", "measured", "low", "high", "networks")
+    rest: dict[str, Any] = {**dict.fromkeys(texts, ""), **dict.fromkeys(numbers, 1)}
+    lost = claims.Result(study=study, id=claim, case=case, verdict=claims.NOT_SUPPORTED, **rest)
+    before = path.read_text()
+    try:
+        claims.write([lost], path)
+        result = built.snakemake("verify")
+    finally:
+        path.write_text(before)
+    assert result.returncode == 1
+    said = result.stdout + result.stderr
+    assert f"not supported  {supported[0]}" in said
+    assert f"no longer supported: {supported[0]}" in said
+    built.build("verify")
 
 
 def test_report_in_a_browser(built: Workspace) -> None:

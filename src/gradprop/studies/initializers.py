@@ -19,7 +19,6 @@ from gradprop.studies.sources import (
     GOODFELLOW,
     HE,
     HE_DEEP,
-    LESS_OF_AN_ISSUE,
     NG_GRADIENTS,
     NG_SYMMETRY,
     NG_WEIGHTS,
@@ -28,7 +27,6 @@ from gradprop.studies.sources import (
     SYMMETRIC,
     TOO_LARGE,
     TWO_OVER_N,
-    WORK_OKAY,
 )
 
 
@@ -128,23 +126,14 @@ def _final_accuracies(
     return pd.Series(dict(chosen), dtype=float).fillna(0.0)
 
 
-def _gap(
-    tables: StudyTables, activation: str, better: str, worse: str, depth: int
-) -> pd.Series[float]:
-    """Return the difference in accuracy between two starts, seed by seed."""
-    gap = _final_accuracies(tables, activation, better, depth)
-    return gap - _final_accuracies(tables, activation, worse, depth)
-
-
-def _gaps(
-    pairs: dict[str, tuple[str, str]], depths: tuple[int, ...] = DEEP
-) -> Callable[[StudyTables], Iterator[Evidence]]:
+def _gaps(pairs: dict[str, tuple[str, str]]) -> Callable[[StudyTables], Iterator[Evidence]]:
     """Return the measure of differences in accuracy between two starts, by activation."""
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         for activation, (better, worse) in pairs.items():
-            for depth in depths:
-                gap = _gap(tables, activation, better, worse, depth)
+            for depth in DEEP:
+                gap = _final_accuracies(tables, activation, better, depth)
+                gap -= _final_accuracies(tables, activation, worse, depth)
                 if len(gap):
                     yield from_seeds(f"{activation}, depth {depth}", gap)
 
@@ -193,13 +182,6 @@ def _saturation(tables: StudyTables) -> Iterator[Evidence]:
         means = pd.Series({key: part["saturated_fraction"].mean() for key, part in found.items()})
         table = means.unstack()
         yield from_seeds(f"{activation}, depth {SHALLOW}", table[LARGE] - table[XAVIER])
-
-
-def _less_of_an_issue(tables: StudyTables) -> Iterator[Evidence]:
-    """Compare what large weights cost tanh with what they cost relu, seed by seed."""
-    for depth in (SHALLOW, DEEP[0]):
-        cost = {phi: _gap(tables, phi, CAREFUL[phi], LARGE, depth) for phi in CAREFUL}
-        yield from_seeds(f"depth {depth}", cost["tanh"] - cost["relu"])
 
 
 def _movement(tables: StudyTables) -> Iterator[Evidence]:
@@ -316,52 +298,6 @@ CLAIMS = [
         criterion=Above(0.25),
         measure=_saturation,
         quote=TOO_LARGE,
-    ),
-    Claim(
-        id="large-weights-slow-learning",
-        statement="Networks that start saturated have learned less after the same training.",
-        source=NG_SYMMETRY,
-        formula="final training accuracy, Xavier − N(0, 1)",
-        unit="accuracy",
-        criterion=Above(0.0),
-        measure=_gaps({"tanh": (XAVIER, LARGE), "sigmoid": (XAVIER, LARGE)}, (SHALLOW, DEEP[0])),
-        note=(
-            "Where it does not hold: deep sigmoid networks learn nothing from Xavier's start "
-            "either, so that large weights have nothing to slow down."
-        ),
-        quote=TOO_LARGE,
-    ),
-    Claim(
-        id="large-weights-matter-less-without-saturation",
-        statement="Large weights cost relu networks less than tanh networks.",
-        source=NG_SYMMETRY,
-        formula="final training accuracy, careful − N(0, 1), of tanh less that of relu",
-        unit="accuracy",
-        criterion=Above(0.0),
-        measure=_less_of_an_issue,
-        note=(
-            "Where it does not hold: relu units do not saturate, but nothing bounds their signals, "
-            "so that outputs, loss and steps are far too large from the start."
-        ),
-        quote=LESS_OF_AN_ISSUE,
-    ),
-    Claim(
-        id="small-weights-suit-shallow-networks",
-        statement=(
-            "In a shallow network weights of standard deviation 0.01 do as well as a careful start."
-        ),
-        source=NG_SYMMETRY,
-        formula="final training accuracy at depth 2, careful − N(0, 0.01²)",
-        unit="accuracy",
-        criterion=Below(0.05),
-        measure=_gaps(
-            {activation: (best, TINY) for activation, best in CAREFUL.items()}, (SHALLOW,)
-        ),
-        note=(
-            "The source speaks of one hidden layer, these networks have two: their first gradients "
-            "are smaller by another factor of 0.01 √n, and the learning rate is the same."
-        ),
-        quote=WORK_OKAY,
     ),
     Claim(
         id="early-layers-move-least",

@@ -14,7 +14,7 @@ from scipy import stats
 from gradprop.claims import CONFIDENCE, Above, Claim, Evidence, Within, exact, untested
 from gradprop.figures.data import StudyTables
 from gradprop.figures.mechanism import prepare_output
-from gradprop.studies.sources import NG, NG_GRADIENTS
+from gradprop.studies.sources import NG, NG_GRADIENTS, POWERS
 
 ZEROS, LARGE, HE = STARTS = ("zeros", "normal", "variance_scaling")
 NAMES = {ZEROS: "zeros", LARGE: "large random", HE: "He"}
@@ -103,6 +103,7 @@ CLAIMS = (
         unit="",
         criterion=Within(1e-5),
         measure=_power,
+        quote=POWERS,
     ),
     Claim(
         id="zeros-accuracy",

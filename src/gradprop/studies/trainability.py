@@ -15,6 +15,7 @@ from gradprop.studies.sources import (
     GOODFELLOW,
     HE,
     HE_DEEP,
+    LESS_OF_AN_ISSUE,
     LONG_TIME,
     MORE_QUICKLY,
     NG_GRADIENTS,
@@ -24,12 +25,15 @@ from gradprop.studies.sources import (
     PARTIAL_SOLUTION,
     SYMMETRIC,
     TANH_ONE,
+    TOO_LARGE,
     TWO_OVER_N,
+    WORK_OKAY,
 )
 
-EXPLODING = "variance_scaling(scale=9.0)"
+EXPLODING, LARGE = "variance_scaling(scale=9.0)", "normal(stddev=1.0)"
 HE_START, XAVIER = "he_normal", "glorot_normal"
 DEPTH = 20  # of the comparison of all starts
+SHALLOW = 1
 EQUAL = 1e-5  # float32: spread of equal units over the size of their activations
 
 
@@ -97,6 +101,10 @@ DEEP_CARE = {
     f"{activation}, {careful} − {TINY}, depth 50": (activation, 50, careful, TINY)
     for activation, careful in CAREFUL.items()
 }
+SHALLOW_CARE = {
+    f"{activation}, depth {SHALLOW}": (activation, SHALLOW, careful, TINY)
+    for activation, careful in CAREFUL.items()
+}
 HE_AND_XAVIER = {
     "relu": ("relu", DEPTH, HE_START, XAVIER),
     "relu, depth 50": ("relu", 50, HE_START, XAVIER),
@@ -137,6 +145,26 @@ def _care_is_faster(tables: StudyTables) -> Iterator[Evidence]:
     for activation, careful in CAREFUL.items():
         waits = _wait(best, activation, DEPTH, TINY, careful, "least_steps")
         yield from_seeds(f"{activation}, depth {DEPTH}", waits)
+
+
+def _large_waits(tables: StudyTables) -> Iterator[Evidence]:
+    best = best_networks(tables, "sgd")
+    for activation in ("tanh", "sigmoid"):
+        waits = _wait(best, activation, SHALLOW, LARGE, XAVIER, "least_steps")
+        yield from_seeds(f"{activation}, depth {SHALLOW}", waits)
+
+
+def _less_of_an_issue(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare what large weights cost tanh with what they cost relu, seed by seed."""
+    best = best_networks(tables, "sgd")
+    for depth, start in ((SHALLOW, LARGE), (DEPTH, EXPLODING)):
+        accuracies = best[best["depth"] == depth].pivot(
+            index="seed", columns=["activation", "start"], values="accuracy"
+        )
+        costs = {
+            phi: accuracies[phi, care] - accuracies[phi, start] for phi, care in CAREFUL.items()
+        }
+        yield from_seeds(f"depth {depth}, {start}", costs["tanh"] - costs["relu"])
 
 
 def _wait_grows(tables: StudyTables) -> Iterator[Evidence]:
@@ -335,6 +363,48 @@ CLAIMS = [
         criterion=Above(0.5),
         measure=_stuck,
         quote=OTHER_CONSTANT,
+    ),
+    Claim(
+        id="small-weights-suit-shallow-networks",
+        statement=(
+            "In a network with one hidden layer weights of standard deviation 0.01 do as well as a "
+            "careful start."
+        ),
+        source=NG_SYMMETRY,
+        formula="final training accuracy, careful − N(0, 0.01²), best rates",
+        unit="accuracy",
+        criterion=Below(0.05),
+        measure=_gaps("sgd", SHALLOW_CARE),
+        note=(
+            "An earlier form, of networks with two hidden layers at one learning rate (0.03), was "
+            "not supported: their first gradients are smaller by another factor of 0.01 √n."
+        ),
+        quote=WORK_OKAY,
+    ),
+    Claim(
+        id="large-weights-slow-learning",
+        statement="Shallow networks that start saturated take more steps to the target loss.",
+        source=NG_SYMMETRY,
+        formula="log2 (steps from N(0, 1) / steps from Xavier's start), best rates",
+        unit="doublings",
+        criterion=Above(0.0),
+        measure=_large_waits,
+        note=AT_LEAST,
+        quote=TOO_LARGE,
+    ),
+    Claim(
+        id="large-weights-cost-relu-less",
+        statement="Large weights cost relu networks less than tanh networks.",
+        source=NG_SYMMETRY,
+        formula="final training accuracy, careful − large, best rates: tanh less relu",
+        unit="accuracy",
+        criterion=Above(0.0),
+        measure=_less_of_an_issue,
+        note=(
+            "Where it does not hold: relu units do not saturate, but nothing bounds the signals of "
+            "deep relu networks, whose outputs, losses and steps are far too large from the start."
+        ),
+        quote=LESS_OF_AN_ISSUE,
     ),
     Claim(
         id="constant-start-keeps-symmetry",
