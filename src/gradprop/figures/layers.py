@@ -159,7 +159,7 @@ def _rows_of_panels(rows: pd.DataFrame, options: Options) -> tuple[pd.DataFrame,
     if not options.get("residual"):
         return rows, row
     names = _value_titles(rows, row)
-    below = names + " − theory" if row else pd.Series("less theory", index=rows.index)
+    below = "Δ " + names if row else pd.Series("less theory", index=rows.index)
     titles = names.where(rows["part"] != RESIDUAL, below)
     pairs = zip(names, below, strict=True)
     order = dict.fromkeys(title for pair in dict.fromkeys(pairs) for title in pair)
