@@ -252,7 +252,7 @@ WAITING_DEPTHS = (5, 10, 20)
 LEFT = 0.9  # of the initial loss: a network that ends below has left it
 AT_LEAST = (
     "A network that never gets there counts with all the steps of its training, so that the ratio "
-    "is at least the one given."
+    "is at least the one given; where a case is not supported, training may have been too short."
 )
 
 CLAIMS = [
@@ -297,6 +297,11 @@ CLAIMS = [
         unit="doublings",
         criterion=Above(0.0),
         measure=_tanh_waits,
+        note=(
+            "Where it does not hold: from 1/n the back-propagated signal falls as a power of the "
+            "layer; from 2/n it grows, but slowly, because tanh is bounded. In 20 layers the "
+            "second is the smaller change, and steps are larger."
+        ),
         quote=TANH_ONE,
     ),
     Claim(
