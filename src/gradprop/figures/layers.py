@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -146,7 +146,7 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     handles = line_handles(rows[hue], colours, dashes, absent=_exact_zeros(rows, hue))
     if theory:
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
-    ylabel = style.label(names[0]) if len(names) == 1 else "log$_{10}$ RMS"
+    ylabel = style.label(names[0]) if len(names) == 1 else _shared_label(names)
     return style.finish(facets.figure, handles, xlabel="layer", ylabel=ylabel)
 
 
@@ -206,9 +206,19 @@ def _panel_titles(rows: pd.DataFrame, column: str | None, several: bool) -> pd.S
     """Return the title of the panel of every row: its column value and, if several, statistic."""
     titles = _value_titles(rows, column)
     if several:
-        quantity = rows["statistic"].map(style.label).str.replace(".*of ", "", regex=True)
+        shared = _shared_label(rows["statistic"].unique())
+        quantity = rows["statistic"].map(
+            lambda name: style.label(name).removeprefix(shared).removeprefix(" of").strip()
+        )
         titles = quantity.where(titles == "", quantity + ", " + titles)
     return titles
+
+
+def _shared_label(names: Iterable[str]) -> str:
+    """Return what the labels of several statistics have in common, for the axis."""
+    labels = [style.label(name) for name in names]
+    shared = ("log$_{10}$ RMS", "log$_{10}$", "")
+    return next(text for text in shared if all(label.startswith(text) for label in labels))
 
 
 def _value_titles(rows: pd.DataFrame, parameter: str | None) -> pd.Series[str]:
