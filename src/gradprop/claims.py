@@ -333,7 +333,7 @@ class Claim:
     statement
         In plain words.
     source
-        Where it is made, with section or figure.
+        Where it is made, with section or figure; several are separated by semicolons.
     formula
         What is predicted.
     unit
@@ -345,7 +345,7 @@ class Claim:
     note
         Where the claim holds only in part, why; or how its criterion came about.
     quote
-        The source's own words, of a source that is tested sentence by sentence.
+        The first source's own words, where it is tested sentence by sentence.
     """
 
     id: str

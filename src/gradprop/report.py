@@ -312,12 +312,13 @@ def quotes_table(results: Sequence[Result]) -> Table:
     rows: list[list[Text]] = []
     for words in dict.fromkeys(result.quote for result in results if result.quote):
         quoted = [result for result in results if result.quote == words]
+        source = quoted[0].source.split(";")[0]  # others say the same in their own words
         supported = [result.verdict == claims.SUPPORTED for result in quoted]
         tested = any(result.verdict != claims.NOT_TESTED for result in quoted)
         failing = [r for r in quoted if r.verdict == claims.NOT_SUPPORTED]
         rows.append(
             [
-                Markup('“{}” <span class="below">{}</span>').format(words, quoted[0].source),
+                Markup('“{}” <span class="below">{}</span>').format(words, source),
                 SENTENCES[all(supported), any(supported)] if tested else claims.NOT_TESTED,
                 f"{count(sum(supported))} of {count(len(quoted))}",
                 " ".join(dict.fromkeys(result.note for result in failing if result.note)) or DASH,

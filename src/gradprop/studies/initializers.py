@@ -22,6 +22,7 @@ from gradprop.studies.sources import (
     NG_GRADIENTS,
     NG_SYMMETRY,
     NG_WEIGHTS,
+    PARTIAL_SOLUTION,
     REASONABLY_DEEP,
     SLOPES,
     SYMMETRIC,
@@ -233,6 +234,7 @@ CLAIMS = [
             "width that lengths spread over decades from He's start, too. The source speaks of a "
             "partial solution."
         ),
+        quote=PARTIAL_SOLUTION,
     ),
     Claim(
         id="he-over-xavier",
