@@ -374,11 +374,10 @@ def _claim_row(result: Result) -> list[Text]:
     measured: Text = DASH if result.measured is None else sig(result.measured)
     if result.low is not None and result.high is not None and result.low != result.high:
         measured = below.format(measured, f"{sig(result.low)} to {sig(result.high)}")
-    source = f"{result.source}: “{result.quote}”" if result.quote else result.source
     where = f"{result.case} ({plural(result.networks, 'network', 'networks')})"
     return [
         below.format(result.verdict, result.reason) if result.reason else result.verdict,
-        below.format(" ".join(filter(None, (result.statement, result.note))), source),
+        below.format(" ".join(filter(None, (result.statement, result.note))), result.source),
         where if result.networks else result.case,
         below.format(result.formula, unit.strip()),
         DASH if result.predicted is None else sig(result.predicted),
