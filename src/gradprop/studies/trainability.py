@@ -306,9 +306,9 @@ CLAIMS = [
         measure=_tanh_waits,
         note=(
             "Where it does not hold: from 1/n the back-propagated signal of a deep network falls "
-            "as a power of the layer; from 2/n it grows, but slowly, because tanh is bounded. In 20 "
-            "layers the second is the smaller change, and steps are larger. With one hidden layer, "
-            "or with Adam, the two cannot be told apart."
+            "as a power of the layer; from 2/n it grows, but slowly, because tanh is bounded. In "
+            "20 layers the second is the smaller change, and steps are larger. With one hidden "
+            "layer, or with Adam, the two cannot be told apart."
         ),
         quote=TANH_ONE,
     ),
