@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "JAX_PLATFORMS": "cpu",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # as in the workflow's jobs; for all competitors
 }
 
 

@@ -294,7 +294,9 @@ class StackedNetwork:
     def _run_backward(self, examples: Tensor) -> _Backward:
         inputs = tf.gather(self._inputs, examples)
         targets = tf.gather(self._targets, examples)
-        with tf.GradientTape() as tape:
+        # Biases are left out: their gradients are made from the signals.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([*self.kernels, *self.structure])
             forward = self._run_forward(inputs, training=True)
             losses = self._loss(targets, forward.activations[-1])
             # The sum over replicas keeps every replica's own mean loss: only its gradient,
