@@ -254,9 +254,12 @@ class LayerRecord:
         """Where |phi'| is and stays at most 1 % of its maximum, (replicas, batch * units)."""
         low, high = ACTIVATIONS[self.function].saturation
         z = self.preactivation.values
-        if np.isinf(low) and np.isinf(high):
-            return np.zeros(z.shape, dtype=bool)
-        return (z <= np.float32(low)) | (z >= np.float32(high))
+        saturated = np.zeros(z.shape, dtype=bool)
+        if np.isfinite(low):  # an infinite bound is none, for infinite z too
+            saturated |= z <= np.float32(low)
+        if np.isfinite(high):
+            saturated |= z >= np.float32(high)
+        return saturated
 
 
 def _log10(values: Float64) -> Float64:
