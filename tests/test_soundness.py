@@ -224,6 +224,7 @@ def digests() -> dict[str, str]:
         ("swish", 7, {"normalization": "layer", "clipping": "norm", "width": 129}),
         ("relu", 1, {"width": 151, "batch_size": 120, "dataset": "gaussian_mixture"}),
         ("gelu", 3, {"width": 151, "measurements": "histograms + spectra + trajectories"}),
+        ("swish", 3, {"width": 151, "measurements": "curvature"}),
     ):
         trained = rows(train(forty_cells(name, **changes)[:replicas], dataset))
         text = repr(sorted((cell, sorted(bits.items())) for cell, bits in trained.items()))
