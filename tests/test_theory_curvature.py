@@ -62,6 +62,12 @@ def test_kinks_make_corners() -> None:
     assert np.isinf(found.curvature[1:]).all()
 
 
+def test_what_stands_still_has_no_curvature() -> None:
+    found = curve_trajectory("tanh", 1.0, 1.0, 1.0, 3, 0.0, 0.5)
+    np.testing.assert_array_equal(found.expansion, [1.0, 0.0, 0.0])
+    assert np.isnan(found.curvature[1:]).all()
+
+
 @pytest.mark.parametrize("sigmas", SIGMAS, ids=str)
 def test_where_iteration_ends(sigmas: tuple[float, float]) -> None:
     q = length_fixed_point("tanh", *sigmas)

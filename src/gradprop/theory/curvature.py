@@ -90,7 +90,7 @@ def curve_trajectory(
     Returns
     -------
     CurveTrajectory
-        The curvature is infinite from layer 2 on where ``phi'`` jumps.
+        The curvature is infinite from layer 2 on where ``phi'`` jumps, NaN where ``g = 0``.
 
     Raises
     ------
@@ -108,7 +108,10 @@ def curve_trajectory(
         q = float(lengths[layer - 1])
         stretch, bend = chi_1(activation, q, sigma_w2), chi_2(activation, q, sigma_w2)
         expansion[layer] = stretch * expansion[layer - 1]
-        squared[layer] = 3.0 * bend / stretch**2 + squared[layer - 1] / stretch
+        still = stretch == 0.0
+        squared[layer] = (
+            math.nan if still else 3.0 * bend / stretch**2 + squared[layer - 1] / stretch
+        )
     return CurveTrajectory(expansion, np.sqrt(squared))
 
 
