@@ -253,7 +253,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
         for threads in ("1", "2")
     ]
     found = [json.loads(run.communicate()[0]) for run in runs]
-    assert len(found[0]) == 6
+    assert len(found[0]) == 7
     assert found[0] == found[1]
 
 
