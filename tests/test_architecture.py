@@ -92,13 +92,14 @@ def test_conflicts(changes: dict[str, Any], expected: str) -> None:
     assert conflict(make_cell(**changes)) == expected
 
 
-def test_conflict_of_spectra_with_what_its_products_leave_out() -> None:
+@pytest.mark.parametrize("name", ["spectra", "curvature"])
+def test_conflict_of_derivatives_with_what_they_leave_out(name: str) -> None:
     for change in ({"normalization": "layer"}, {"residual": "scaled"}):
-        assert measurements.conflict(make_cell(measurements="spectra", **change)) == (
-            "measurements: spectra are for networks without normalization and residual connections"
+        assert measurements.conflict(make_cell(measurements=name, **change)) == (
+            f"measurements: '{name}' is for networks without normalization and residual connections"
         )
         assert measurements.conflict(make_cell(measurements="trajectories", **change)) is None
-    assert measurements.conflict(make_cell(measurements="spectra", clipping="norm")) is None
+    assert measurements.conflict(make_cell(measurements=name, clipping="norm")) is None
 
 
 def test_defaults_leave_the_plain_network() -> None:

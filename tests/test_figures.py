@@ -49,6 +49,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "rows": "initializer",
     },
     "map_iteration": {"statistic": "preactivation_log10_mean_square"},
+    "circle": {},
+    "curvature": {},
     "depth_scales": {},
     "trainability_map": {"statistic": "final_train_accuracy"},
     "singular_values": {**GROUPS},
@@ -179,8 +181,12 @@ def test_every_kind_draws_degenerate_studies(
 ) -> None:
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
     every = [*OPTIONS, "theory"]
-    spectra = [{"name": "spectra", "matrix": "hidden_jacobian"}]
-    study = make_study(tmp_path, DEGENERATE[name], kinds=every, measurements=spectra)
+    measurements = [
+        {"name": "spectra", "matrix": "hidden_jacobian"},
+        {"name": "trajectories", "inputs": 5},
+        {"name": "curvature", "inputs": 3},
+    ]
+    study = make_study(tmp_path, DEGENERATE[name], kinds=every, measurements=measurements)
     assert draw_study(study, tmp_path / "small", tmp_path / "reports") == every
     for figure in every:
         assert (tmp_path / f"reports/figures/small/{figure}.svg").stat().st_size > 1000
@@ -367,6 +373,65 @@ def test_the_iteration_of_a_map_starts_at_the_first_layer(tmp_path: Path) -> Non
         if statistic == "preactivation_log10_mean_square":
             image = theory.length_map("tanh", curve["value"].iloc[7], 1.0, 0.09)
             assert curve["next"].iloc[7] == image
+
+
+CIRCLE = [{"name": "trajectories", "inputs": 40}, {"name": "curvature", "inputs": 8}]
+
+
+def test_the_image_of_a_circle_and_its_correlations(tmp_path: Path) -> None:
+    block = {"width": 100, "depth": 8, "epochs": 0, "initializer": VARIANCES, "seeds": 6}
+    study = make_study(tmp_path, {**block, "bias_std": 0.3}, kinds=["circle"], measurements=CIRCLE)
+    results = tmp_path / "small"
+    rows = KINDS["circle"].prepare(StudyTables(study, results), {})
+    image = rows[rows["part"] == "image"]
+    assert sorted(image["layer"].unique()) == [2, 4, 6]
+    shares = image.drop_duplicates(["sigma_w2", "layer"]).set_index(["sigma_w2", "layer"])["share"]
+    assert shares[0.5, 6] > shares[3.0, 6]  # the chaotic image fills more dimensions
+    points = tables.read(results, "trajectories", study)
+    first = points[(points["cell"] == study.cells[0].id) & (points["layer"] == 4)]
+    shown = image[(image["sigma_w2"] == 0.5) & (image["layer"] == 4)]
+    np.testing.assert_array_equal(shown["pc2"], first["pc2"])
+    np.testing.assert_allclose(shown["angle"], 2 * np.pi * np.arange(40) / 40)
+    correlations = rows[rows["part"] == "autocorrelation"]
+    assert correlations["offset"].max() == pytest.approx(np.pi)
+    assert (correlations["networks"] == 6).all()
+    inside = [f"variance_scaling(scale={w})" for w in (0.5, 1.0, 3.0)]
+    cells = tables.read(results, "cells", study).set_index("cell")["initializer"]
+    chosen = points[(points["cell"].map(cells) == inside[2]) & (points["layer"] == 5)]
+    expected = chosen[chosen["input"] == 7]["lag_correlation"].mean()
+    place = correlations[(correlations["sigma_w2"] == 3.0) & (correlations["layer"] == 5)]
+    assert place["mean"].iloc[7] == pytest.approx(expected)
+    compared = correlations.dropna(subset=["predicted"])
+    assert sorted(compared["layer"].unique()) == [2, 4, 8]
+    assert compared["offset"].max() <= 0.5
+    np.testing.assert_allclose(compared["mean"], compared["predicted"], atol=0.15)
+    plt.close(KINDS["circle"].draw(rows, {}))
+
+
+def test_length_and_curvature_of_the_image(tmp_path: Path) -> None:
+    block = {"width": 100, "depth": 5, "epochs": 0, "initializer": VARIANCES, "seeds": 12}
+    study = make_study(
+        tmp_path, {**block, "bias_std": 0.3}, kinds=["curvature"], measurements=CIRCLE
+    )
+    results = tmp_path / "small"
+    rows = KINDS["curvature"].prepare(StudyTables(study, results), {})
+    assert len(rows) == 3 * 5 * 3
+    first = rows[rows["layer"] == 1]
+    np.testing.assert_allclose(first["predicted"], first["mean"], rtol=0.03)
+    np.testing.assert_allclose(rows["mean"], rows["predicted"], rtol=0.2)
+    table = tables.read(results, "curvature", study)
+    cells = tables.read(results, "cells", study).set_index("cell")["initializer"]
+    chosen = table[(table["cell"].map(cells) == "variance_scaling(scale=3.0)")]
+    chosen = chosen[chosen["layer"] == 3]
+    kappa, g = 10 ** chosen["log10_curvature"], 10 ** chosen["log10_expansion"]
+    expected = {
+        "curvature": np.sqrt((kappa**2).groupby(chosen["cell"]).mean()).mean(),
+        "expansion": g.mean(),
+        "grassmannian_length": 2 * np.pi * (kappa * np.sqrt(g)).mean(),
+    }
+    found = rows[(rows["sigma_w2"] == 3.0) & (rows["layer"] == 3)].set_index("quantity")["mean"]
+    assert found.to_dict() == pytest.approx(expected)
+    plt.close(KINDS["curvature"].draw(rows, {}))
 
 
 def test_layer_curves_are_medians_over_seeds_of_hidden_layers(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.cli import get_argument_parser
 
 from gradprop import activations, optimizers
 from gradprop.activations import ACTIVATIONS
@@ -145,6 +147,17 @@ def test_the_table_agrees_with_the_registry(name: str) -> None:
 def test_everything_has_a_source() -> None:
     for registry in (STATISTICS, MEASUREMENTS, INITIALIZERS, DATASETS, ACTIVATIONS):
         assert [name for name, entry in registry.items() if not entry.source] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "config/README.md", "config/papers.yaml"])
+def test_commands_name_one_configuration(name: str) -> None:
+    """Snakemake takes all words after --configfile for files, a target too."""
+    text = (MANUAL.parents[1] / name).read_text(encoding="utf-8")
+    commands = re.findall(r"snakemake ([^`\n]*--configfile [^`\n]*)", text)
+    assert commands
+    for command in commands:
+        arguments = get_argument_parser().parse_args(shlex.split(command, comments=True))
+        assert arguments.configfile == [Path("config/papers.yaml")], command
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from gradprop.histograms import count
 from gradprop.measurements import MEASUREMENTS, MeasurementError, canonical, measured
 from gradprop.recording import StackResult
 from gradprop.spec import Cell, Stack, Study
-from gradprop.trajectories import circle, cosine, curve, principal_components
+from gradprop.trajectories import circle, cosine, curvature, curve, principal_components
 from tests.reference import make_cell, run_step
 
 SCHEMA: Any = config.read_yaml(Path(__file__).parents[1] / "workflow/schemas/study.schema.yaml")
@@ -382,6 +382,11 @@ def test_trajectories_of_a_network(along: str, quantity: str, blobs: Dataset) ->
     points: list[np.ndarray] = [x.astype(np.float64), *(values.value for values in passed)]
     for layer, h in enumerate(points):
         found = rows.loc[layer]
+        inside = np.square(found[["pc1", "pc2", "pc3"]].to_numpy()).sum(axis=1)
+        whole = np.square(h - h.mean(axis=0)).sum(axis=1)
+        assert inside + found["pc_rest"].to_numpy() ** 2 == pytest.approx(whole, rel=1e-4)
+        values = np.linalg.svd(h - h.mean(axis=0), compute_uv=False)
+        assert inside.sum() == pytest.approx(np.square(values[:3]).sum(), rel=1e-4)
         c = np.corrcoef(np.hstack([h, -h])) if layer else None  # a mean of 0: cosine
         for i in range(6):
             following, before = h[(i + 1) % 6], h[i - 1]
@@ -397,6 +402,109 @@ def test_trajectories_of_a_network(along: str, quantity: str, blobs: Dataset) ->
                 assert found["lag_correlation"][i] == pytest.approx(lag, abs=1e-4)
                 assert found["first_correlation"][i] == pytest.approx(c[0, i], abs=1e-4)
                 assert found["next_correlation"][i] == pytest.approx(c[i, (i + 1) % 6], abs=1e-4)
+
+
+def test_lag_correlations_are_means_over_all_pairs() -> None:
+    points = np.random.default_rng(5).standard_normal((7, 4))
+    found = curve(points)["lag_correlation"]
+    for lag in range(7):
+        assert found[lag] == pytest.approx(cosine(points, np.roll(points, -lag, axis=0)).mean())
+
+
+# ----------------------------------------------------------------------------------- curvature
+
+
+def image(cell: Cell, dataset: Dataset, angles: np.ndarray) -> list[np.ndarray]:
+    """Return what a network makes of points of the circle, layer by layer, in float64."""
+    features = dataset.x_train.shape[1]
+    points = np.zeros((len(angles), features))
+    points[:, 0], points[:, 1] = np.cos(angles), np.sin(angles)
+    points *= np.sqrt(features)
+    labels = np.zeros(len(angles), np.int32)
+    exact = run_step(*parameters(cell, dataset), cell.activation, "cross_entropy", points, labels)
+    return [points, *(z.value for z in exact.preactivations)]
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "softsign"])
+def test_curvature_of_a_network_by_central_differences(activation: str, blobs: Dataset) -> None:
+    """kappa = |z'' - (z'' . t) t| / |z'|^2 with the unit tangent t, from three close points."""
+    initializer = {"name": "variance_scaling", "scale": 4.0}
+    shared: dict[str, Any] = {"activation": activation, "initializer": initializer, "depth": 3}
+    chosen = {"name": "curvature", "inputs": 5}
+    cell = make_cell(**shared, bias_std=0.2, epochs=0, measurements=canonical([chosen]))
+    rows = train(cell, blobs).tables["curvature"].set_index(["layer", "input"])
+    angles, step = 2 * np.pi * np.arange(5) / 5, 1e-4
+    ends = [image(cell, blobs, angles + shift) for shift in (-step, 0.0, step)]
+    for layer, (before, z, after) in enumerate(zip(*ends, strict=True)):
+        first, second = (after - before) / (2 * step), (after - 2 * z + before) / step**2
+        speed = np.linalg.norm(first, axis=1)
+        along = (first * second).sum(axis=1) / speed
+        kappa = np.sqrt((second**2).sum(axis=1) - along**2) / speed**2
+        names = ["log10_mean_square", "log10_expansion", "log10_curvature"]
+        lengths, expansion, bend = 10 ** rows.loc[layer][names].to_numpy().T
+        units = z.shape[1]
+        np.testing.assert_allclose(lengths, (z**2).mean(axis=1), rtol=1e-4)
+        np.testing.assert_allclose(expansion, speed**2 / units, rtol=1e-4)
+        np.testing.assert_allclose(bend, np.sqrt(units) * kappa, rtol=1e-3)
+
+
+def test_a_polygon_turns_by_its_curvature_times_its_edges(blobs: Dataset) -> None:
+    """Up to terms of second order in the distance of its corners."""
+    cell = make_cell(depth=2, epochs=0, initializer={"name": "variance_scaling", "scale": 4.0})
+    errors: list[list[float]] = []
+    for corners in (1000, 2000):
+        z = image(cell, blobs, 2 * np.pi * np.arange(corners) / corners)
+        kernels, points = parameters(cell, blobs)[0], circle(corners, 7)
+        exact = curvature(points, kernels, [x.astype(np.float32) for x in z[1:]], "tanh")
+        last = exact["layer"] == 3
+        polygon = curve(z[3])
+        edges = 10 ** polygon["log10_next_distance"]
+        length = np.sqrt(3) * np.mean(10 ** (exact["log10_expansion"][last] / 2)) * 2 * np.pi
+        turned = polygon["turning_angle"] / ((edges + np.roll(edges, 1)) / 2)
+        bent = 10 ** exact["log10_curvature"][last] / np.sqrt(3)
+        errors.append(
+            [float(abs(edges.sum() / length - 1)), float(np.abs(turned / bent - 1).max())]
+        )
+    assert max(errors[1]) < 0.01
+    np.testing.assert_allclose(np.array(errors[0]) / errors[1], 4, rtol=0.1)
+
+
+def test_a_linear_map_makes_an_ellipse() -> None:
+    """Its curvature is a b / (a^2 sin^2 t + b^2 cos^2 t)^(3/2) (do Carmo 1976, section 1-5)."""
+    points, a, b = circle(9, 2), 3.0, 0.5
+    kernel = np.diag([a, b]).astype(np.float32)
+    found = curvature(points, [kernel], [points @ kernel], "linear")
+    x, y = (points.astype(np.float64) / np.sqrt(2)).T
+    speed = (a * y) ** 2 + (b * x) ** 2  # of the circle of radius 1, squared
+    bend = a * b / speed**1.5 / np.sqrt(2)  # and of radius sqrt(2)
+    assert 10 ** found["log10_expansion"] == pytest.approx([*np.ones(9), *speed], rel=1e-6)
+    assert 10 ** found["log10_curvature"] == pytest.approx([*np.ones(9), *(np.sqrt(2) * bend)])
+
+
+@pytest.mark.parametrize("gain", [1e-3, 1e3])
+def test_curvature_beyond_the_range_of_float64(gain: float) -> None:
+    """Isotropic maps keep a circle: g is gain^(2 layers), the curvature 1 / sqrt(g)."""
+    layers = 100
+    kernels = [(gain * np.eye(2)).astype(np.float32)] * layers
+    found = curvature(circle(3, 2), kernels, [np.zeros((3, 2), np.float32)] * layers, "linear")
+    decades = 2 * np.log10(float(np.float32(gain))) * found["layer"]
+    assert found["log10_expansion"] == pytest.approx(decades, abs=1e-6)
+    assert found["log10_curvature"] == pytest.approx(-decades / 2, abs=1e-6)
+
+
+def test_curvature_of_what_stands_still_and_of_what_is_not_finite() -> None:
+    points, identity = circle(3, 2), np.eye(2, dtype=np.float32)
+    still = curvature(points, [0 * identity, identity], [0 * points, 0 * points], "tanh")
+    later = still["layer"] > 0
+    assert np.isneginf(still["log10_expansion"][later]).all()
+    assert np.isnan(still["log10_curvature"][later]).all()
+    for bad in (np.nan, np.inf):
+        values = points.copy()
+        values[1, 0] = bad
+        found = curvature(points, [identity, identity], [values, values], "tanh")
+        last = found["layer"] == 2
+        assert np.isnan(found["log10_expansion"][last]).tolist() == [False, True, False]
+        assert np.isnan(found["log10_curvature"][last]).tolist() == [False, True, False]
 
 
 def test_every_measurement_has_a_source_and_a_definition() -> None:

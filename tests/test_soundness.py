@@ -224,6 +224,7 @@ def digests() -> dict[str, str]:
         ("swish", 7, {"normalization": "layer", "clipping": "norm", "width": 129}),
         ("relu", 1, {"width": 151, "batch_size": 120, "dataset": "gaussian_mixture"}),
         ("gelu", 3, {"width": 151, "measurements": "histograms + spectra + trajectories"}),
+        ("swish", 3, {"width": 151, "measurements": "curvature"}),
     ):
         trained = rows(train(forty_cells(name, **changes)[:replicas], dataset))
         text = repr(sorted((cell, sorted(bits.items())) for cell, bits in trained.items()))
@@ -252,7 +253,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
         for threads in ("1", "2")
     ]
     found = [json.loads(run.communicate()[0]) for run in runs]
-    assert len(found[0]) == 6
+    assert len(found[0]) == 7
     assert found[0] == found[1]
 
 

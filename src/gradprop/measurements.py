@@ -23,7 +23,7 @@ from gradprop.histograms import histograms
 from gradprop.spec import Cell, Component, Scalar
 from gradprop.spectra import spectra
 from gradprop.statistics import LayerRecord
-from gradprop.trajectories import circle, trajectories
+from gradprop.trajectories import circle, curvature, trajectories
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -139,13 +139,29 @@ def _decision(subject: Subject, *, points: int, margin: float) -> list[Columns]:
 
 def _trajectories(subject: Subject, *, along: str, inputs: int, quantity: str) -> list[Columns]:
     """Follow the same inputs through all replicas."""
-    training = subject.dataset.x_train
-    if along == "circle" and training.shape[1] < 2:
-        raise MeasurementError("the measurement 'trajectories' along a circle needs two inputs")
-    points = circle(inputs, training.shape[1]) if along == "circle" else training[:inputs]
+    points = _circle(subject, inputs) if along == "circle" else subject.dataset.x_train[:inputs]
     passed = subject.network.layers(np.ascontiguousarray(points))
     layers = passed[0 if quantity == "preactivation" else 1]
     return [trajectories([points, *(x[r] for x in layers)]) for r in range(len(layers[0]))]
+
+
+def _curvature(subject: Subject, *, inputs: int) -> list[Columns]:
+    """Take z from the network itself, and its derivatives from the kernels in float64."""
+    points = _circle(subject, inputs)
+    preactivations, _ = subject.network.layers(points)
+    kernels: list[NDArray[np.float32]] = [k.numpy() for k in subject.network.kernels]
+    activation = subject.cell.activation
+    return [
+        curvature(points, [k[r] for k in kernels], [z[r] for z in preactivations], activation)
+        for r in range(len(kernels[0]))
+    ]
+
+
+def _circle(subject: Subject, inputs: int) -> NDArray[np.float32]:
+    features = subject.dataset.x_train.shape[1]
+    if features < 2:
+        raise MeasurementError("a measurement along a circle needs two inputs")
+    return circle(inputs, features)
 
 
 def _modes(subject: Subject) -> list[Columns]:
@@ -212,11 +228,21 @@ MEASUREMENTS: dict[str, Measurement] = {
         _trajectories,
         ("layer", "input"),
         "inputs followed through the layers (0 is the input): their three leading principal "
-        "components, log10 mean square, distance to the next input, turning angle of the closed "
-        "polygon through them, correlations. `along` a circle through the plane of the first two "
-        "features, of mean square 1, or along the first examples of the training set (data)",
-        "Poole et al. 2016: a circle of inputs, its correlations, length and curvature",
+        "components and the distance from these, log10 mean square, distance to the next input, "
+        "turning angle of the closed polygon through them, correlations. `along` a circle through "
+        "the plane of the first two features, of mean square 1, or along the first examples of the "
+        "training set (data)",
+        "Poole et al. 2016, figure 3",
         {"along": "circle", "inputs": 100, "quantity": "preactivation"},
+    ),
+    "curvature": Measurement(
+        _curvature,
+        ("layer", "input"),
+        "the image z(t) of a circle of inputs in every layer (0 is the input) from its exact "
+        "derivatives by the angle t: log10 of the mean of (dz/dt)^2 over units and of sqrt(units) "
+        "times the curvature, at evenly spaced angles; the circle is that of `trajectories`",
+        "Poole et al. 2016, section 4 and figure 4",
+        {"inputs": 100},
     ),
     "modes": Measurement(
         _modes,
@@ -271,10 +297,12 @@ def measured(measurements: str) -> dict[str, dict[str, Any]]:
 
 def conflict(cell: Cell) -> str | None:
     """Return what is wrong with the measurements of this cell, as ``key: reason``."""
-    if "spectra" in measured(cell.measurements) and not architecture.is_plain(cell):
-        return (
-            "measurements: spectra are for networks without normalization and residual connections"
-        )
+    for name in ("spectra", "curvature"):
+        if name in measured(cell.measurements) and not architecture.is_plain(cell):
+            return (
+                f"measurements: {name!r} is for networks without normalization and residual "
+                "connections"
+            )
     return None
 
 

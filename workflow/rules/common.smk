@@ -32,7 +32,8 @@ def load_studies():
 
 STUDIES = load_studies()
 REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
-COMMAND = " ".join(["snakemake --cores 4", *(f"--configfile {path}" for path in OVERRIDES)])
+CHOSEN = f"--configfile {' '.join(OVERRIDES)} " if OVERRIDES else ""
+COMMAND = f"snakemake {CHOSEN}--cores 4"  # --configfile takes all that follows: never the last
 SHARDS = {name: grid.shards(study.cells) for name, study in STUDIES.items()}
 DATASETS = {cell.dataset.slug: cell.dataset for study in STUDIES.values() for cell in study.cells}
 

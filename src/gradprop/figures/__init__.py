@@ -20,6 +20,7 @@ from typing import Any
 
 from gradprop import files
 from gradprop.figures import (
+    curves,
     decision,
     ensembles,
     finite_width,
@@ -43,6 +44,7 @@ KINDS: dict[str, Kind] = {
     **training.KINDS,
     **ensembles.KINDS,
     **mean_field.KINDS,
+    **curves.KINDS,
     **spectra.KINDS,
     **decision.KINDS,
     **finite_width.KINDS,

@@ -89,6 +89,16 @@ class StudyTables:
         return self._measurement("decision")
 
     @cached_property
+    def trajectories(self) -> pd.DataFrame:
+        """Table ``trajectories``; empty if the study does not measure it."""
+        return self._measurement("trajectories")
+
+    @cached_property
+    def curvature(self) -> pd.DataFrame:
+        """Table ``curvature``; empty if the study does not measure it."""
+        return self._measurement("curvature")
+
+    @cached_property
     def modes(self) -> pd.DataFrame:
         """Table ``modes``; empty if the study does not measure it."""
         return self._measurement("modes")

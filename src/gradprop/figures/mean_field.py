@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from gradprop import activations, analysis, theory
 from gradprop.figures import style
@@ -57,6 +58,7 @@ def coordinates(cells: Sequence[Cell]) -> pd.DataFrame:
                 "activation": cell.activation,
                 "sigma_w2": round(sigma_w2(cell), 12),
                 "sigma_b2": round(sigma_b2(cell), 12),
+                "width": cell.width,
                 "depth": cell.depth,
                 "seed": cell.seed,
             }
@@ -503,6 +505,7 @@ def draw_map(rows: pd.DataFrame, options: Options) -> Figure:
         xlabel=f"${sign}^{{\\,l-1}}$", ylabel=f"${sign}^{{\\,l}}$", title=f"{quantity} map",
     )  # fmt: skip
     right.set(xlabel="layer $l$", ylabel=f"${sign}^{{\\,l}}$", title="iteration")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     if quantity == "length":
         right.set_ylim(0, 1.2 * top)
     handles = [

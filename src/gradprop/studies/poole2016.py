@@ -8,16 +8,21 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from gradprop import theory
 from gradprop.claims import Below, Claim, Evidence, Within, exact, from_seeds
+from gradprop.figures.curves import expected_curve, measured_curves
 from gradprop.figures.data import StudyTables
-from gradprop.figures.mean_field import coordinates, iteration, state
+from gradprop.figures.mean_field import FIRST_LAYERS, coordinates, iteration, state
 
 PAPER = "Poole et al. 2016"
-MIDDLE = "dimension=256"  # of the data sets, the one whose pairs of inputs are followed
+INDEPENDENT, SIMILAR = "gaussian_mixture", "equicorrelated"  # how inputs start
+WIDTH, WIDE = 256, 512
+RESOLVED = 0.95  # of the length of a curve, what a polygon that follows it has
+NAMES = ("low", "middle", "high")  # of the weight deviations, in the prose
 
 
 def _correlations(
-    tables: StudyTables, activation: str
+    tables: StudyTables, activation: str, inputs: str = INDEPENDENT
 ) -> Iterator[tuple[float, float, pd.DataFrame, pd.Series]]:
     """Yield both variances, correlations (a row a layer, a column a network) and the iteration.
 
@@ -26,7 +31,7 @@ def _correlations(
     chosen = [
         cell
         for cell in tables.study.cells
-        if cell.activation == activation and MIDDLE in cell.dataset.label
+        if (cell.activation, cell.dataset.name, cell.width) == (activation, inputs, WIDTH)
     ]
     rows = tables.layers.merge(coordinates(chosen), on="cell")
     rows = rows[rows["layer"] <= rows["depth"]]
@@ -49,11 +54,13 @@ def _case(weights: float, biases: float) -> str:
 
 def _trajectory(tables: StudyTables) -> Iterator[Evidence]:
     """Take the layer in which the mean over networks is furthest from the iteration."""
-    for weights, biases, measured, expected in _correlations(tables, "tanh"):
-        worst = int(np.argmax((measured.mean(axis=1) - expected).abs()))
-        predicted = float(expected.iloc[worst])
-        case = f"{_case(weights, biases)}, depth {len(measured)}"
-        yield from_seeds(case, measured.iloc[worst], predicted)
+    for inputs in (INDEPENDENT, SIMILAR):
+        for weights, biases, measured, expected in _correlations(tables, "tanh", inputs):
+            worst = int(np.argmax((measured.mean(axis=1) - expected).abs()))
+            predicted = float(expected.iloc[worst])
+            start = "" if inputs == INDEPENDENT else ", similar inputs"
+            case = f"{_case(weights, biases)}, depth {len(measured)}{start}"
+            yield from_seeds(case, measured.iloc[worst], predicted)
 
 
 def _fixed_point(tables: StudyTables) -> Iterator[Evidence]:
@@ -71,6 +78,45 @@ def _relu(tables: StudyTables) -> Iterator[Evidence]:
         error = measured.sem(axis=1)
         distance = ((measured.mean(axis=1) - expected).abs() / error).iloc[1:]
         yield exact("largest over layers", float(distance.max()), math.nan, measured.shape[1])
+
+
+def _curves(
+    tables: StudyTables, width: int = WIDTH
+) -> Iterator[tuple[str, float, pd.DataFrame, theory.CurveTrajectory]]:
+    """Yield the case, ln chi_1, the curves in a row a network and layer, and the iteration."""
+    curves = measured_curves(tables, {"select": {"width": width}})
+    for _, rows in curves.groupby("sigma_w2"):
+        weights, biases = (float(rows[name].iloc[0]) for name in ("sigma_w2", "sigma_b2"))
+        growth = math.log(state("tanh", weights, biases).chi_1)
+        yield _case(weights, biases), growth, rows, expected_curve(rows)
+
+
+def _slopes(rows: pd.DataFrame, quantity: str) -> pd.Series:
+    """Return by how much ln of a quantity grows a layer, where the length has converged."""
+    late = rows.pivot(index="layer", columns="seed", values=quantity).loc[FIRST_LAYERS:]
+    slopes, _ = np.polyfit(late.index.to_numpy(np.float64), np.log(late.to_numpy()), 1)
+    return pd.Series(slopes, index=late.columns)
+
+
+def _expansion(tables: StudyTables) -> Iterator[Evidence]:
+    for case, growth, rows, _ in _curves(tables):
+        yield from_seeds(case, _slopes(rows, "expansion"), growth)
+
+
+def _curvature(tables: StudyTables) -> Iterator[Evidence]:
+    """Take the layer in which the mean over networks is relatively furthest from the iteration."""
+    for case, _, rows, expected in _curves(tables):
+        measured = rows.pivot(index="layer", columns="seed", values="curvature")
+        worst = int(np.argmax(np.abs(measured.mean(axis=1) / expected.curvature - 1)))
+        yield from_seeds(case, measured.iloc[worst], float(expected.curvature[worst]))
+
+
+def _grassmannian(tables: StudyTables) -> Iterator[Evidence]:
+    for case, _, rows, expected in _curves(tables):
+        layers = np.arange(FIRST_LAYERS, len(expected.expansion) + 1)
+        late = np.log(expected.grassmannian_length[FIRST_LAYERS - 1 :])
+        predicted = float(np.polyfit(layers, late, 1)[0])
+        yield from_seeds(case, _slopes(rows, "grassmannian_length"), predicted)
 
 
 CLAIMS = [
@@ -96,6 +142,51 @@ CLAIMS = [
         measure=_fixed_point,
     ),
     Claim(
+        id="circle-length",
+        statement=(
+            "The image of a circle shrinks from layer to layer in the ordered phase and grows in "
+            "the chaotic one, at the rate of gradients."
+        ),
+        source=f"{PAPER}, equation 8 and figure 4",
+        formula=f"slope of ln ḡ over layers {FIRST_LAYERS} to the last = ln χ₁",
+        unit="per layer",
+        criterion=Within(0.015, 0.05),
+        measure=_expansion,
+    ),
+    Claim(
+        id="curvature",
+        statement=(
+            "The curvature of the image follows its map: it keeps growing in the ordered phase "
+            "and comes to a fixed point in the chaotic one."
+        ),
+        source=f"{PAPER}, equation 8 and figure 4",
+        formula=(
+            "mean κ̄ in the layer of the largest relative difference = iteration of "
+            "κ̄² → 3 χ₂ / χ₁² + κ̄² / χ₁"
+        ),
+        unit="√width × curvature",
+        criterion=Within(relative=0.1),
+        measure=_curvature,
+        note=(
+            "Theory is that of infinite width. Curvature is divided by what a layer stretches, "
+            "which at finite width differs from network to network: the mean of a reciprocal is "
+            "above the reciprocal of the mean. In the ordered phase, where old curvature is kept, "
+            "the excess adds up over the layers. The chapter compares two widths."
+        ),
+    ),
+    Claim(
+        id="grassmannian-length",
+        statement=(
+            "The tangent of the image turns more and more in the chaotic phase, exponentially with "
+            "depth, and hardly more in the ordered one."
+        ),
+        source=f"{PAPER}, section 4 and figure 4",
+        formula=f"slope of ln L_G over layers {FIRST_LAYERS} to the last = that of 2π κ̄ √ḡ",
+        unit="per layer",
+        criterion=Within(0.015, 0.05),
+        measure=_grassmannian,
+    ),
+    Claim(
         id="relu-correlation",
         statement="From He's start correlations in relu networks follow the exact map.",
         source="Hayou, Doucet and Rousseau 2019, section 3",
@@ -109,27 +200,70 @@ CLAIMS = [
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute fixed points, phases and distances that the prose names."""
-    found: dict[str, float | str] = {"width": int(tables.cells["width"].max())}
-    names = ("low", "middle", "high")
+    found: dict[str, float | str] = {"width": WIDTH, "wide": WIDE}
     cases = list(_correlations(tables, "tanh"))
+    similar = list(_correlations(tables, "tanh", SIMILAR))
     deepest = {weights: (biases, measured) for weights, biases, measured, _ in cases}
-    for name, (weights, (biases, measured)) in zip(names, sorted(deepest.items()), strict=True):
-        theory = state("tanh", weights, biases)
+    for name, (weights, (biases, measured)) in zip(NAMES, sorted(deepest.items()), strict=True):
+        theory_says = state("tanh", weights, biases)
         found |= {
             f"{name}_depth": len(measured),
             f"{name}_sigma": math.sqrt(weights),
-            f"{name}_chi": theory.chi_1,
-            f"{name}_c_star": theory.c_star,
+            f"{name}_chi": theory_says.chi_1,
+            f"{name}_c_star": theory_says.c_star,
             f"{name}_correlation": float(measured.iloc[-1].mean()),
         }
+    for name, (_, _, measured, _) in zip(NAMES, similar, strict=True):
+        found[f"{name}_similar_first"] = float(measured.iloc[0].mean())
+        found[f"{name}_similar_last"] = float(measured.iloc[-1].mean())
     found["largest"] = max(
-        float(np.abs(measured.mean(axis=1) - expected).max()) for _, _, measured, expected in cases
+        float(np.abs(measured.mean(axis=1) - expected).max())
+        for _, _, measured, expected in [*cases, *similar]
     )
     relu = next(_relu(tables))
     found["relu_distance"] = relu.measured
     _, _, measured, expected = next(_correlations(tables, "relu"))
     found["relu_measured"] = float(1 - measured.iloc[-1].mean())
     found["relu_expected"] = float(1 - expected.iloc[-1])
-    found["networks"] = measured.shape[1]
+    found["relu_networks"] = measured.shape[1]
     found["depth"] = len(measured)
+    return found | _curve_numbers(tables) | _polygon_numbers(tables)
+
+
+def _curve_numbers(tables: StudyTables) -> dict[str, float | str]:
+    """Compute what the prose says of length and curvature, in networks of two widths."""
+    found: dict[str, float | str] = {}
+    for name, (_, _, rows, _) in zip(NAMES, _curves(tables), strict=True):
+        last = rows[rows["layer"] == rows["depth"]]
+        weights, biases = (float(rows[column].iloc[0]) for column in ("sigma_w2", "sigma_b2"))
+        found |= {
+            f"{name}_factor": math.exp(_slopes(rows, "expansion").mean() / 2),
+            f"{name}_curvature": float(last["curvature"].mean()),
+            f"{name}_fixed_curvature": theory.curvature_fixed_point("tanh", weights, biases),
+            f"{name}_turns": float(last["grassmannian_length"].mean() / (2 * math.pi)),
+        }
+        found["last_layer"] = int(rows["depth"].iloc[0])
+    for width, ending in ((WIDTH, ""), (WIDE, "_wide")):
+        _, _, rows, expected = next(_curves(tables, width))
+        last = rows[rows["layer"] == rows["depth"]]
+        found[f"excess{ending}"] = float(last["curvature"].mean() / expected.curvature[-1] - 1)
+        found[f"networks{ending}"] = len(last)
+    return found
+
+
+def _polygon_numbers(tables: StudyTables) -> dict[str, float | str]:
+    """Compute up to which layer the polygon through the drawn points is as long as the image."""
+    keys = ["sigma_w2", "layer"]
+    cells = coordinates([cell for cell in tables.study.cells if cell.width == WIDE])
+    hidden = cells.merge(tables.trajectories, on="cell").query("1 <= layer <= depth")
+    edges = hidden.assign(value=10 ** hidden["log10_next_distance"]).groupby(keys)["value"].mean()
+    points = int(hidden["input"].max()) + 1
+    exact_curves = cells.merge(tables.curvature, on="cell").query("1 <= layer <= depth")
+    speeds = np.sqrt(WIDE * 10 ** exact_curves["log10_expansion"])
+    lengths = 2 * math.pi * exact_curves.assign(value=speeds).groupby(keys)["value"].mean()
+    share = (points * edges / lengths).unstack()
+    found: dict[str, float | str] = {"points": points, "resolved": RESOLVED}
+    for name, (_, row) in zip(NAMES, share.iterrows(), strict=True):
+        short = row.index[row < RESOLVED]
+        found[f"{name}_resolved"] = int(short[0] - 1 if len(short) else row.index[-1])
     return found

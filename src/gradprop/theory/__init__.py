@@ -5,6 +5,7 @@ Pure functions of numbers; NumPy and SciPy only. By module:
 * `products`: scaled identities, random matrix products, exact drift and spread of log-lengths;
 * `length`, `correlation`: the maps of mean-field theory, ``chi_1``, depth scales;
 * `mean_field`: phases and the edge of chaos;
+* `curvature`: how curves of inputs are stretched and bent;
 * `variance`: forward and backward variance, layer by layer, for any width profile;
 * `finite_width`: fluctuations, log-normal laws and reference bands, dead networks;
 * `jacobian`: singular values of the input-output Jacobian;
@@ -38,6 +39,11 @@ from gradprop.theory.correlation import (
     correlation_map_slope,
     correlation_trajectory,
     covariance_map,
+)
+from gradprop.theory.curvature import (
+    CurveTrajectory,
+    curvature_fixed_point,
+    curve_trajectory,
 )
 from gradprop.theory.deep_linear import (
     half_time,
@@ -109,6 +115,7 @@ from gradprop.theory.variance import (
 
 __all__ = [
     "CriticalPoint",
+    "CurveTrajectory",
     "LogNormalLaw",
     "MeanField",
     "SignalProfile",
@@ -126,6 +133,8 @@ __all__ = [
     "critical_tanh_delta_ratio",
     "critical_tanh_fluctuation",
     "critical_tanh_length",
+    "curvature_fixed_point",
+    "curve_trajectory",
     "dead_probability",
     "expectation",
     "expected_square_norm",
