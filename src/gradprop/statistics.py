@@ -6,6 +6,10 @@ return exactly 0 at magnitudes of 1e-20 and infinity at 1e19, the range this pac
 True zeros give ``-inf`` as a log10 and are counted; NaN and infinity are counted and make the
 other statistics of that replica NaN or infinite.
 
+A statistic of a `Sample` takes the entries (replicas, entries) and returns (replicas,); ranges in
+the docstrings are those of finite entries. Magnitudes lie between float32's smallest, 10^-44.9, and
+its largest, 10^38.6, times the constant factor of the sample. Sources are those in `STATISTICS`.
+
 Every reduction runs over one contiguous row per replica, so that a replica's numbers do not
 depend on its neighbours.
 """
@@ -295,27 +299,34 @@ def _of(quantity: str, measure: Callable[[Sample], Float64]) -> Callable[[LayerR
 
 
 def log10_norm(sample: Sample) -> Float64:
-    """Return log10 of the Euclidean norm, sqrt(sum x^2)."""
+    """Return log10 of the Euclidean norm, sqrt(sum x^2).
+
+    At least that of the largest magnitude, at most that plus log10 sqrt(entries); ``-inf`` if all
+    entries are 0.
+    """
     return 0.5 * _log10(sample.mean_square * sample.size)
 
 
 def log10_rms(sample: Sample) -> Float64:
-    """Return log10 of the root mean square, sqrt(mean x^2)."""
+    """Return log10 of the root mean square, sqrt(mean x^2).
+
+    At most that of the largest magnitude; ``-inf`` if all entries are 0.
+    """
     return 0.5 * _log10(sample.mean_square)
 
 
 def log10_mean_square(sample: Sample) -> Float64:
-    """Return log10 of the mean square, mean x^2."""
+    """Return log10 of the mean square, mean x^2: twice `log10_rms`."""
     return _log10(sample.mean_square)
 
 
 def mean(sample: Sample) -> Float64:
-    """Return the arithmetic mean."""
+    """Return the arithmetic mean, between the smallest and the largest entry."""
     return sample.mean
 
 
 def standard_deviation(sample: Sample) -> Float64:
-    """Return the standard deviation, sqrt(mean (x - mean x)^2)."""
+    """Return the standard deviation, sqrt(mean (x - mean x)^2), at least 0."""
     return np.sqrt(sample.variance)
 
 
@@ -329,27 +340,33 @@ def kurtosis(sample: Sample) -> Float64:
 
 
 def zero_fraction(sample: Sample) -> Float64:
-    """Return the fraction of entries that are exactly 0."""
+    """Return the fraction of entries that are exactly 0, in [0, 1]."""
     return sample.zero_fraction
 
 
 def nonfinite_fraction(sample: Sample) -> Float64:
-    """Return the fraction of entries that are NaN or infinite."""
+    """Return the fraction of entries that are NaN or infinite, in [0, 1]."""
     return sample.nonfinite_fraction
 
 
 def quantile(probability: float) -> Callable[[Sample], Float64]:
-    """Return the statistic 'quantile of the values at `probability`'."""
+    """Return the statistic 'quantile of the values at `probability`', in [0, 1].
+
+    It lies between the smallest and the largest entry; `Sample.quantile` defines it.
+    """
     return lambda sample: sample.quantile(probability)
 
 
 def log10_magnitude_quantile(probability: float) -> Callable[[Sample], Float64]:
-    """Return the statistic 'log10 of the quantile of |x| at `probability`'."""
+    """Return the statistic 'log10 of the quantile of |x| at `probability`', in [0, 1].
+
+    At most that of the largest magnitude; ``-inf`` where the quantile is 0.
+    """
     return lambda sample: _log10(sample.magnitude_quantile(probability))
 
 
 def saturated_fraction(record: LayerRecord) -> Float64:
-    """Return the fraction of (example, unit) pairs in the flat tails of phi.
+    """Return the fraction, in [0, 1], of (example, unit) pairs in the flat tails of phi.
 
     There |phi'| is at most 1 % of its maximum from z outwards (the slope of gelu and swish is
     also small in a short interval around their minimum, which does not count).
@@ -358,13 +375,16 @@ def saturated_fraction(record: LayerRecord) -> Float64:
 
 
 def dead_fraction(record: LayerRecord) -> Float64:
-    """Return the fraction of units that are saturated for every example of the minibatch."""
+    """Return the fraction of units, in [0, 1], that are saturated for all examples of a minibatch."""
     shape = (len(record.saturated), -1, record.units)
     return record.saturated.reshape(shape).all(axis=1).mean(axis=1)
 
 
 def log10_update_ratio(record: LayerRecord) -> Float64:
-    """Return log10 of the update-to-weight ratio, norm(change of W) / norm(W)."""
+    """Return log10 of the update-to-weight ratio, norm(change of W) / norm(W).
+
+    ``-inf`` without a change, ``inf`` if W is 0, NaN for both.
+    """
     with np.errstate(invalid="ignore"):
         return log10_norm(record.update) - log10_norm(record.weight)
 
@@ -396,7 +416,7 @@ def weight_gradient_log10_product(record: LayerRecord) -> Float64:
 
     By Euler's theorem on homogeneous functions it is the same in all layers of a network without
     biases whose activation function is homogeneous (linear, relu, leaky_relu): each kernel
-    scales the outputs, and the loss does not know which one did.
+    scales the outputs, and the loss does not know which one did. ``-inf`` where the sum is 0.
     """
     return _log10(np.abs(_sum_over_blocks(np.multiply, (record.weight, record.gradient))))
 
