@@ -375,7 +375,7 @@ def saturated_fraction(record: LayerRecord) -> Float64:
 
 
 def dead_fraction(record: LayerRecord) -> Float64:
-    """Return the fraction of units, in [0, 1], that are saturated for all examples of a minibatch."""
+    """Return the fraction of units, in [0, 1], that every example of the minibatch saturates."""
     shape = (len(record.saturated), -1, record.units)
     return record.saturated.reshape(shape).all(axis=1).mean(axis=1)
 
