@@ -50,7 +50,7 @@ def test_width_profiles(widths: Any, depth: int, expected: list[int]) -> None:
     assert conflict(cell) is None
 
 
-@pytest.mark.parametrize("widths", set(WIDTHS) - {"listed"})
+@pytest.mark.parametrize("widths", sorted(set(WIDTHS) - {"listed"}))
 def test_no_hidden_layer(widths: str) -> None:
     assert hidden_widths(make_cell(depth=0, widths=widths)) == []
 
@@ -307,7 +307,7 @@ def test_running_means_follow_steps_only(blobs: Dataset) -> None:
 # -------------------------------------------------------------------- residual connections
 
 
-@pytest.mark.parametrize("residual", set(RESIDUALS) - {"none"})
+@pytest.mark.parametrize("residual", sorted(set(RESIDUALS) - {"none"}))
 def test_residual_networks_by_hand(residual: str, blobs: Dataset) -> None:
     cell = make_cell(residual=residual, depth=5)
     stack = StackedNetwork(Stack((cell,)), blobs)
