@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy import integrate, linalg
+from scipy import integrate, linalg, optimize
 
 from gradprop.activations import get
 from gradprop.theory import (
@@ -20,6 +20,7 @@ from gradprop.theory import (
     jacobian_mean_square,
     jacobian_relative_variance,
     jacobian_variance,
+    layer_mean_singular_value,
     length_fixed_point,
     linear_gaussian_edge,
     linear_gaussian_relative_variance,
@@ -164,6 +165,63 @@ def test_mean_singular_value() -> None:
     assert measured == pytest.approx(mean_singular_value(1.0), rel=0.01)
 
 
+def test_mean_singular_value_of_a_layer_without_and_with_little_slope() -> None:
+    assert layer_mean_singular_value("linear", 1.0, 1.0) == pytest.approx(8 / (3 * math.pi))
+    linear = mean_singular_value(1 / 3)
+    assert layer_mean_singular_value("tanh", 0.0, 1 / 3) == pytest.approx(linear)
+    assert layer_mean_singular_value("leaky_relu", 1.0, 0.0) == 0.0
+    by_length = [layer_mean_singular_value("tanh", q, 1.0) for q in (0.01, 0.1, 1.0, 10.0)]
+    assert by_length == sorted(by_length, reverse=True)
+
+
+def test_mean_singular_value_of_a_rectified_layer() -> None:
+    """W with half of its columns: the Marchenko-Pastur law of a matrix twice as high as wide."""
+    low, high = (1 - math.sqrt(0.5)) ** 2, (1 + math.sqrt(0.5)) ** 2
+
+    def integrand(x: float) -> float:
+        density = math.sqrt((high - x) * (x - low)) / (math.pi * x)
+        return math.sqrt(x) * density
+
+    half = integrate.quad(integrand, low, high)[0] / 2
+    assert layer_mean_singular_value("relu", 0.7, 1.0) == pytest.approx(half, rel=1e-6)
+
+
+@pytest.mark.parametrize("q", [0.05, 0.7, 20.0])
+def test_mean_singular_value_of_a_layer_by_its_resolvent(q: float) -> None:
+    """``E[s] = (2 / pi) int E[s**2 / (s**2 + u**2)] du``, the resolvent by root finding."""
+    sigma_w2 = 0.6
+    z = np.linspace(-9, 9, 2001)
+    squares = sigma_w2 * get("tanh").derivative(math.sqrt(q) * z) ** 2
+    weights = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
+
+    def share(v: float) -> float:
+        return float(weights @ (squares * v / (1 + squares * v)))
+
+    def integrand(log_u: float) -> float:
+        def gap(log_v: float) -> float:
+            return math.exp(2 * log_u + log_v) - 1 + share(math.exp(log_v))
+
+        return share(math.exp(optimize.brentq(gap, -60, 200))) * math.exp(log_u)
+
+    expected = 2 / math.pi * integrate.quad(integrand, -20, 20, limit=200)[0]
+    assert layer_mean_singular_value("tanh", q, sigma_w2) == pytest.approx(expected, rel=1e-6)
+
+
+def test_mean_singular_value_of_a_layer_by_simulation() -> None:
+    """Uniform entries, and slopes at pre-activations that are made by these same weights."""
+    rng = np.random.default_rng(16)
+    n, sigma_w2, networks = 200, 1.5, 100
+    limit = math.sqrt(3 * sigma_w2 / n)
+    means = np.empty(networks)
+    for network in range(networks):
+        w, h = rng.uniform(-limit, limit, (n, n)), rng.choice([-1.0, 1.0], n)
+        means[network] = linalg.svdvals(w * get("tanh").derivative(h @ w)).mean()
+    error = float(means.std(ddof=1)) / math.sqrt(networks)
+    expected = layer_mean_singular_value("tanh", sigma_w2, sigma_w2)
+    assert error < 0.005 * expected
+    assert abs(float(means.mean()) - expected) < 3 * error
+
+
 def test_density_of_three_factors_by_simulation() -> None:
     rng = np.random.default_rng(15)
     n, depth = 200, 3
@@ -197,6 +255,8 @@ def test_bad_arguments() -> None:
         jacobian_relative_variance("relu", 1.0, 1, "uniform")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="sigma_w2"):
         mean_singular_value(-1.0)
+    with pytest.raises(ValueError, match="sigma_w2"):
+        layer_mean_singular_value("tanh", 1.0, math.inf)
     with pytest.raises(ValueError, match="sigma_w2"):
         linear_gaussian_singular_density(1.0, 1, 0.0)
     with pytest.raises(ValueError, match="order"):
