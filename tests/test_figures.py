@@ -64,6 +64,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "hue": "widths",
     },
     "modes": {"columns": "initializer"},
+    "histograms": {
+        "statistic": ["signal", "activation"],
+        "rows": "initializer",
+        "columns": "depth",
+    },
+    "layer_singular_values": {**GROUPS},
     "optimal_rate": {"statistic": "test_accuracy", "level": 0.5, "hue": "initializer"},
 }
 THEORY = {
@@ -72,6 +78,13 @@ THEORY = {
     "theory": True,
     **GROUPS,
 }
+# For the kinds that draw measurements.
+MEASURED = [
+    {"name": "histograms", "bins": 9, "activation": 1.0, "signal": 0.5},
+    "spectra",
+    {"name": "trajectories", "inputs": 5},
+    {"name": "curvature", "inputs": 3},
+]
 MECHANISM = ["product_output", "product_gradient", "float_limits", "random_products"]
 
 
@@ -95,6 +108,7 @@ def make_study(folder: Path, grid_block: Mapping[str, Any], **changes: Any) -> S
             **grid_block,
         },
         "probes": 2,
+        "measurements": MEASURED if {"histograms", "layer_singular_values"} & set(kinds) else [],
         "figures": {
             k: {"kind": k, "title": k, **(THEORY if k == "theory" else OPTIONS.get(k, {}))}
             for k in kinds
@@ -181,12 +195,7 @@ def test_every_kind_draws_degenerate_studies(
 ) -> None:
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
     every = [*OPTIONS, "theory"]
-    measurements = [
-        {"name": "spectra", "matrix": "hidden_jacobian"},
-        {"name": "trajectories", "inputs": 5},
-        {"name": "curvature", "inputs": 3},
-    ]
-    study = make_study(tmp_path, DEGENERATE[name], kinds=every, measurements=measurements)
+    study = make_study(tmp_path, DEGENERATE[name], kinds=every)
     assert draw_study(study, tmp_path / "small", tmp_path / "reports") == every
     for figure in every:
         assert (tmp_path / f"reports/figures/small/{figure}.svg").stat().st_size > 1000
@@ -440,8 +449,84 @@ def test_layer_curves_are_medians_over_seeds_of_hidden_layers(tmp_path: Path) ->
     rows = KINDS["layer_curves"].prepare(StudyTables(study, tmp_path / "small"), options)
     assert sorted(rows["layer"].unique()) == [1, 2, 3]
     layers = tables.read(tmp_path / "small", "layers", study)
+    assert sorted(rows["epoch"].unique()) == [0.0, 0.25, 1.0]
     chosen = layers[(layers["layer"] == 2) & (layers["step"] == layers["step"].max())]
-    row = rows[(rows["layer"] == 2) & (rows["step"] == rows["step"].max())].set_index("statistic")
+    row = rows[(rows["layer"] == 2) & (rows["epoch"] == 1)].set_index("statistic")
     medians = chosen[["activation_q98", "activation_mean"]].astype(np.float64).median()
     assert row["median"]["activation_q98"] == pytest.approx(medians["activation_q98"], rel=1e-12)
     assert row["band"]["activation_std"] == pytest.approx(medians["activation_mean"], rel=1e-12)
+
+
+def test_histograms_hold_the_values_of_all_networks_of_a_panel(tmp_path: Path) -> None:
+    kinds = ["histograms"]
+    study = make_study(tmp_path, {"initializer": "he_normal", "seeds": 3}, kinds=kinds)
+    results, options = StudyTables(study, tmp_path / "small"), study.figures["histograms"]
+    rows = KINDS["histograms"].prepare(results, options)
+    assert list(rows["quantity"].unique()) == ["signal", "activation"]
+    assert set(rows.loc[rows["depth"] == 3, "layer"]) == {1, 2, 3}
+    assert set(rows["networks"]) == {3}
+    keys = ["depth", "quantity", "layer"]
+    lines = rows.assign(share=rows["density"] * (rows["high"] - rows["low"])).groupby(keys)
+    np.testing.assert_allclose(lines["share"].sum() + lines["outside"].first(), 1)
+    assert lines["outside"].first().min() >= 0
+    cells = results.cells.set_index("cell")["depth"]
+    counts = results.histograms.assign(depth=results.histograms["cell"].map(cells))
+    place = (counts["depth"] == 3) & (counts["quantity"] == "signal") & (counts["layer"] == 2)
+    counts = counts[place & (counts["step"] == 0)]
+    values = 3 * 8 * 5  # networks, examples, units
+    assert counts["count"].sum() == values
+    inside = counts[counts["bin"].between(0, 8)].groupby("bin")["count"].sum()
+    found = rows[(rows["depth"] == 3) & (rows["quantity"] == "signal") & (rows["layer"] == 2)]
+    np.testing.assert_allclose(found["density"], inside / values / (2 * 0.5 / 9))
+    np.testing.assert_allclose(found["low"], np.linspace(-0.5, 0.5, 10)[:-1])
+    assert KINDS["histograms"].prepare(results, {**options, "at": "end"}).empty
+
+
+def test_a_histogram_is_as_high_as_its_panel_but_for_a_peak_of_one_bin() -> None:
+    smooth, peak = [0.0, 1.0, 2.0, 1.0, 0.0], [0.0, 0.5, 9.0, 0.5, 0.0]
+    rows = pd.DataFrame(
+        [
+            {"quantity": "signal", "layer": n, "low": k, "high": k + 1, "density": density}
+            for n, line in ((1, peak), (2, smooth))
+            for k, density in enumerate(line)
+        ]
+    ).assign(outside=0.25, networks=1)
+    kind, options = KINDS["histograms"], {"statistic": "signal"}
+    figure = kind.draw(rows, options)
+    assert figure.axes[0].get_ylim() == pytest.approx((0, 2.1))
+    plt.close(figure)
+    text = kind.describe(rows, options)
+    assert "dC/dz: 9 in layer 1, 2 in layer 2" in text and "Up to 25.0% of values" in text
+    only = kind.draw(rows[rows["layer"] == 1].assign(density=[0.0, 0.0, 3.0, 0.0, 0.0]), options)
+    assert only.axes[0].get_ylim() == pytest.approx((0, 3.15))
+    plt.close(only)
+
+
+def test_mean_singular_values_of_square_layers_and_their_theory(tmp_path: Path) -> None:
+    block = {"width": 60, "depth": [1, 3], "epochs": 0, "seeds": 4}
+    block["initializer"] = ["glorot_uniform", "orthogonal"]
+    study = make_study(tmp_path, block, kinds=["layer_singular_values"])
+    tables_ = StudyTables(study, tmp_path / "small")
+    kind, options = KINDS["layer_singular_values"], study.figures["layer_singular_values"]
+    rows = kind.prepare(tables_, options)
+    assert set(rows["depth"]) == {3}
+    assert sorted(zip(rows["matrix"], rows["layer"], strict=True))[::2] == [
+        (matrix, layer) for matrix in ("kernel", "layer_jacobian") for layer in (2, 3)
+    ]
+    orthogonal = rows[rows["initializer"] == "orthogonal"]
+    assert orthogonal["predicted"].isna().all()
+    kernels = orthogonal[orthogonal["matrix"] == "kernel"]
+    np.testing.assert_allclose(kernels["median"], 1, rtol=1e-6)
+    uniform = rows[rows["initializer"] == "glorot_uniform"]
+    np.testing.assert_allclose(uniform["median"], uniform["predicted"], rtol=0.06)
+    jacobian = uniform["matrix"] == "layer_jacobian"
+    np.testing.assert_allclose(uniform.loc[~jacobian, "predicted"], 8 / (3 * np.pi))
+    assert (uniform.loc[jacobian, "predicted"] < 0.82).all()
+    found = tables_.spectra.merge(tables_.cells[["cell", "depth", "initializer"]])
+    found = found[(found["depth"] == 3) & (found["initializer"] == "glorot_uniform")]
+    found = found[(found["matrix"] == "layer_jacobian") & (found["layer"] == 2)]
+    means = (10.0 ** found["log10_singular_value"]).groupby(found["cell"]).mean()
+    second = uniform[jacobian & (uniform["layer"] == 2)]
+    assert second["median"].item() == pytest.approx(means.median())
+    assert "theory 0.849 to 0.849" in kind.describe(rows, options)
+    plt.close(kind.draw(rows, options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import fields, replace
 from typing import Any
 
@@ -139,6 +140,42 @@ def test_a_figure_draws_what_is_recorded() -> None:
         assert f"figures.x ({source}): statistic: 'dead_fraction' is not allowed; " in text
     for statistics in ("standard", ["dead_fraction"]):
         assert study_cells(BLOCK, figures={"x": options}, statistics=statistics)
+
+
+@pytest.mark.parametrize(
+    ("measured", "options", "expected"),
+    [
+        ([], {}, "needs the measurement histograms, made at the start"),
+        ([{"signal": 0.1}], {"at": "end"}, "needs the measurement histograms, made at the end"),
+        ([{}], {}, "give the measurement histograms one range `signal` above 0"),
+        ([{"signal": 0.1}, {"signal": 0.2}], {}, "needs the same bins in all layers and networks"),
+        ([{"signal": 0.1}, {"signal": 0.1, "bins": 7}], {}, "and one number of `bins`"),
+    ],
+)
+def test_a_figure_of_histograms_needs_common_bins(
+    measured: list[dict[str, Any]], options: dict[str, Any], expected: str
+) -> None:
+    blocks = [
+        {"depth": depth, "measurements": [{"name": "histograms", **parameters}]}
+        for depth, parameters in enumerate(measured, start=1)
+    ]
+    drawn = {"kind": "histograms", "title": "x", "statistic": "signal", **options}
+    with pytest.raises(ConfigError, match=re.escape(expected)) as caught:
+        study_cells([{**BLOCK, **block} for block in blocks] or BLOCK, figures={"x": drawn})
+    assert "figures.x: kind histograms needs" in str(caught.value)
+
+
+def test_bins_are_those_of_the_networks_that_a_figure_shows() -> None:
+    ends = [("start", 0.1, 3), ("both", 0.1, 3), ("end", 0.3, 5)]
+    blocks = [
+        {**BLOCK, "depth": depth, "measurements": [
+            {"name": "histograms", "at": at, "signal": signal, "bins": bins}
+        ]}
+        for depth, (at, signal, bins) in enumerate(ends, start=1)
+    ]  # fmt: skip
+    drawn = {"kind": "histograms", "title": "x", "statistic": ["signal"]}
+    study_cells(blocks, figures={"x": drawn})
+    study_cells(blocks, figures={"x": {**drawn, "at": "end", "select": {"depth": [1, 3]}}})
 
 
 def test_a_block_may_have_its_own_seeds() -> None:

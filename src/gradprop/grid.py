@@ -204,6 +204,30 @@ def _check_figure(
         raise config.ConfigError(
             f"{where}: kind {options['kind']} needs the initializer {needed.label} in the grid"
         )
+    if options["kind"] == "histograms":
+        _check_bins(options, named if isinstance(named, list) else [named], cells, where)
+
+
+def _check_bins(
+    options: Mapping[str, Any], quantities: Sequence[str], cells: Sequence[Cell], where: str
+) -> None:
+    """Raise a `ConfigError` unless all networks of a figure of histograms have the same bins."""
+    at = options.get("at", "start")
+    chosen = select(cells, options.get("select", {}))
+    found = [measurements.measured(cell.measurements).get("histograms") for cell in chosen]
+    shown = [one for one in found if one and one["at"] in (at, "both", "probes")]
+    if not shown:
+        raise config.ConfigError(
+            f"{where}: kind histograms needs the measurement histograms, made at the {at}, in a "
+            "block of the grid"
+        )
+    for name in quantities:
+        bins = {(one["bins"], one[name]) for one in shown}
+        if len(bins) > 1 or shown[0][name] == 0:
+            raise config.ConfigError(
+                f"{where}: kind histograms needs the same bins in all layers and networks: give "
+                f"the measurement histograms one range `{name}` above 0, and one number of `bins`"
+            )
 
 
 def _check_block(block: Mapping[str, Any], where: str) -> None:

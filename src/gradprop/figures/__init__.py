@@ -24,6 +24,7 @@ from gradprop.figures import (
     decision,
     ensembles,
     finite_width,
+    histograms,
     layers,
     learning_time,
     mean_field,
@@ -50,6 +51,7 @@ KINDS: dict[str, Kind] = {
     **finite_width.KINDS,
     **learning_time.KINDS,
     **modes.KINDS,
+    **histograms.KINDS,
 }
 FORMATS = ("svg", "pdf", "png")
 NOTHING = "No network of this study has what this figure shows."

@@ -99,6 +99,11 @@ class StudyTables:
         return self._measurement("curvature")
 
     @cached_property
+    def histograms(self) -> pd.DataFrame:
+        """Table ``histograms``; empty if the study does not measure it."""
+        return self._measurement("histograms")
+
+    @cached_property
     def modes(self) -> pd.DataFrame:
         """Table ``modes``; empty if the study does not measure it."""
         return self._measurement("modes")

@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from gradprop import analysis, datasets
 from gradprop.figures import style
@@ -118,6 +119,12 @@ def hidden(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["layer"] < rows.groupby("cell", sort=False)["layer"].transform("max")]
 
 
+def layer_colours(rows: pd.DataFrame) -> dict[int, str]:
+    """Return a colour for every layer, from dark at the input to light at the output."""
+    layers = sorted(rows["layer"].unique())
+    return dict(zip(layers, sns.color_palette("viridis", len(layers)).as_hex(), strict=True))
+
+
 def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw statistics against the layer: line for the median, band for the quartiles."""
     hue: str = options["hue"]
@@ -141,6 +148,7 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
         for value, line in panel.groupby(hue, sort=False):
             _draw_line(axes, line, colours[value], dashes[value], theory)
         axes.set(xlabel="", ylabel="")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if names[0].endswith("_std"):
             axes.set_yscale("log")
     handles = line_handles(rows[hue], colours, dashes, absent=_exact_zeros(rows, hue))

@@ -1,8 +1,11 @@
-"""Figures of the singular values of the Jacobian ``dh_depth / dh_1`` of the hidden layers."""
+"""Figures of singular values: of the Jacobian ``dh_depth / dh_1``, and of every single layer."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,16 +14,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradprop import activations, analysis, theory
+from gradprop import activations, analysis, architecture, datasets, theory
 from gradprop.figures import mean_field, style
 from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups
-from gradprop.figures.layers import THEORY_LINE, line_handles
+from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, line_handles
+from gradprop.measurements import measured
+from gradprop.prediction import predict
 from gradprop.spec import Cell
 from gradprop.theory.jacobian import Ensemble
 
 Float64 = npt.NDArray[np.float64]
 
 MATRIX = "hidden_jacobian"
+# Of one layer: what they are called, and how they are drawn.
+LAYER_MATRICES = {"layer_jacobian": "W diag(φ'(z))", "kernel": "W alone"}
+LAYER_DASHES: dict[str, Any] = {"layer_jacobian": "solid", "kernel": (0, (1, 1))}
 CONFIDENCE = 0.90
 # Smaller singular values than this are left out of the drawing, not of the numbers.
 SMALLEST = 1e-4
@@ -289,7 +297,143 @@ def describe_spectral_variance(rows: pd.DataFrame, options: Options) -> str:
     )
 
 
+def layer_means(values: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
+    """Return mean singular values of the square hidden layers of every network.
+
+    Parameters
+    ----------
+    values
+        Rows of the table ``spectra``, of one step of every network.
+    cells
+        The networks.
+
+    Returns
+    -------
+    DataFrame
+        ``cell``, ``matrix`` (``kernel`` or ``layer_jacobian``), ``layer``, ``mean``, over all
+        singular values and examples (NaN if one is not finite), and ``predicted``, what theory
+        expects of it at initialization (`expected_layer_means`).
+    """
+    rows = values[values["matrix"].isin(list(LAYER_MATRICES))]
+    keys = ["cell", "step", "matrix", "layer"]
+    singular = 10.0 ** rows["log10_singular_value"].astype(np.float64)
+    by = [rows[key] for key in keys]
+    means = singular.groupby(by, sort=False).mean()
+    means = means.mask(singular.isna().groupby(by, sort=False).any())
+    expected = [
+        (cell.id, matrix, layer, predicted)
+        for cell in cells
+        for (matrix, layer), predicted in expected_layer_means(replace(cell, seed=0)).items()
+    ]
+    places = ["cell", "matrix", "layer"]
+    table = means.rename("mean").reset_index()
+    table = table.merge(pd.DataFrame(expected, columns=[*places, "predicted"]), on=places)
+    table["predicted"] = table["predicted"].where(table["step"] == 0)
+    return table.drop(columns="step")
+
+
+@lru_cache(maxsize=1024)
+def expected_layer_means(cell: Cell) -> dict[tuple[str, int], float]:
+    """Return what theory expects of the mean singular values of square hidden layers.
+
+    Of large layers with independent weights at the lengths of pre-activations that
+    `gradprop.prediction` gives for the examples which the network is measured at; NaN for other
+    networks. By matrix and layer.
+    """
+    widths = architecture.hidden_widths(cell)
+    square = [n for n in range(2, cell.depth + 1) if widths[n - 1] == widths[n - 2]]
+    dataset = datasets.generate(cell.dataset)
+    count = measured(cell.measurements)["spectra"]["examples"]
+    lengths = []
+    for example in np.square(dataset.x_train[:count], dtype=np.float64):
+        found = predict(cell, len(example), dataset.outputs, float(example.mean()))
+        lengths.append(np.full(cell.depth + 1, np.nan) if found is None else found.length)
+    means: dict[tuple[str, int], float] = {}
+    for layer in square:
+        units = widths[layer - 1]
+        sigma_w2 = mean_field.sigma_w2(replace(cell, width=units))
+        if cell.initializer.name == "orthogonal" or not 0 < sigma_w2 < math.inf:
+            sigma_w2 = math.nan
+        jacobians = [_jacobian_mean(cell.activation, z[layer - 1], sigma_w2) for z in lengths]
+        means["kernel", layer] = theory.mean_singular_value(sigma_w2) if sigma_w2 > 0 else math.nan
+        means["layer_jacobian", layer] = float(np.mean(jacobians))
+    return means
+
+
+def _jacobian_mean(activation: str, log10_length: float, sigma_w2: float) -> float:
+    """Return the mean singular value of W diag(phi'(z)); NaN if the layer has no law."""
+    homogeneous = activations.get(activation).homogeneous
+    q = 1.0 if homogeneous else float(np.power(10.0, log10_length))
+    if math.isnan(sigma_w2) or not math.isfinite(log10_length) or not math.isfinite(q):
+        return math.nan
+    return theory.layer_mean_singular_value(activation, q, sigma_w2)
+
+
+def prepare_layer_singular_values(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Median and quartiles over networks of the mean singular value of every square layer."""
+    if tables.spectra.empty:
+        return tables.spectra
+    rows = at_step(tables.join(tables.spectra, options, []), options)
+    cells = {cell.id: cell for cell in tables.study.cells}
+    means = layer_means(rows, [cells[name] for name in rows["cell"].unique()])
+    means = tables.join(means, options)
+    keys = [*groups(options), "matrix", "layer"]
+    table = analysis.quartiles(means, keys, "mean")
+    expected = means.groupby(keys, sort=False)["predicted"].median()
+    return table.merge(expected.reset_index(), on=keys) if len(table) else table
+
+
+def draw_layer_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw mean singular values against the layer, dotted those of the weights alone."""
+    hue: str = options["hue"]
+    colours = style.palette(rows[hue])
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.6)
+    for key, panel in facets.facet_data():
+        axes = facets.axes[key[0], key[1]]
+        for (value, matrix), line in panel.groupby([hue, "matrix"], sort=False):
+            axes.fill_between(
+                line["layer"], line["low"], line["high"], color=colours[value], alpha=0.2, lw=0
+            )
+            axes.plot(
+                line["layer"],
+                line["median"],
+                color=colours[value],
+                linestyle=LAYER_DASHES[matrix],
+                marker="o",
+                markersize=4,
+                **MEASURED_LINE,
+            )
+            axes.plot(line["layer"], line["predicted"], **THEORY_LINE)
+        axes.set(ylim=(0, None), xticks=sorted(rows["layer"].unique()), xlabel="", ylabel="")
+    handles = line_handles(rows[hue], colours, dict.fromkeys(colours, "solid"))
+    for matrix in rows["matrix"].unique():
+        name = LAYER_MATRICES[matrix]
+        handles.append(Line2D([], [], color="#4d4d4d", linestyle=LAYER_DASHES[matrix], label=name))
+    handles.append(Line2D([], [], label="theory", **THEORY_LINE))
+    return style.finish(facets.figure, handles, xlabel="layer", ylabel="mean singular value")
+
+
+def describe_layer_singular_values(rows: pd.DataFrame, options: Options) -> str:
+    """Give the range over layers of every line, and the theory's."""
+    parts = []
+    for key, line in rows.groupby([*groups(options), "matrix"], sort=False):
+        low, high = line["median"].min(), line["median"].max()
+        text = f"{', '.join(map(str, key))}: {low:.3f} to {high:.3f}"
+        if line["predicted"].notna().all():
+            text += f" (theory {line['predicted'].min():.3f} to {line['predicted'].max():.3f})"
+        parts.append(text)
+    return (
+        "Mean singular values of the square hidden layers against the layer, median and quartiles "
+        f"over networks. {'; '.join(parts)}."
+    )
+
+
 KINDS = {
+    "layer_singular_values": Kind(
+        prepare_layer_singular_values,
+        draw_layer_singular_values,
+        describe_layer_singular_values,
+    ),
     "singular_values": Kind(
         prepare_singular_values, draw_singular_values, describe_singular_values
     ),

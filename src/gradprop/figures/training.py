@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from gradprop import analysis
 from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables, groups, statistics
-from gradprop.figures.layers import hidden, line_handles
+from gradprop.figures.layers import hidden, layer_colours, line_handles
 
 # A network counts as untrainable if it does not beat the most frequent class by this much.
 UNTRAINABLE_MARGIN = 0.05
@@ -312,9 +312,12 @@ def describe_atlas(rows: pd.DataFrame, options: Options) -> str:
 
 
 def prepare_layer_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Median over seeds of statistics of every hidden layer, by step; ``band`` is another one's."""
+    """Median over seeds of statistics of hidden layers, by epoch; ``band`` is another one's."""
+    epochs = tables.cells.set_index("cell")["epochs"]
+    steps = tables.layers.groupby("cell")["step"].max()
     rows = hidden(tables.join(tables.layers, options))
-    keys = [*groups(options), "layer", "step"]
+    rows = rows.assign(epoch=rows["step"] * rows["cell"].map(epochs / steps.where(steps > 0, 1)))
+    keys = [*groups(options), "layer", "epoch"]
     parts = [
         analysis.quartiles(rows, keys, name).assign(statistic=name) for name in statistics(options)
     ]
@@ -326,10 +329,9 @@ def prepare_layer_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 def draw_layer_curves(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw statistics against the step, a colour a layer, a dash a statistic."""
+    """Draw statistics against the epoch, a colour a layer, a dash a statistic."""
     names = statistics(options)
-    layers = sorted(rows["layer"].unique())
-    colours = dict(zip(layers, sns.color_palette("viridis", len(layers)).as_hex(), strict=True))
+    colours = layer_colours(rows)
     order = (style.DASHES[0], style.DASHES[2], style.DASHES[1], style.DASHES[3])
     dashes: dict[str, Any] = dict(zip(names, order, strict=False))
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.2, sharex="col")
@@ -338,11 +340,11 @@ def draw_layer_curves(rows: pd.DataFrame, options: Options) -> Figure:
         for (layer, name), line in panel.groupby(["layer", "statistic"], sort=False):
             line = line[np.isfinite(line["median"])]
             axes.plot(
-                line["step"], line["median"], color=colours[layer], linestyle=dashes[name], lw=1.3
+                line["epoch"], line["median"], color=colours[layer], linestyle=dashes[name], lw=1.3
             )
             if "band" in rows:
                 low, high = line["median"] - line["band"], line["median"] + line["band"]
-                axes.fill_between(line["step"], low, high, color=colours[layer], alpha=0.12, lw=0)
+                axes.fill_between(line["epoch"], low, high, color=colours[layer], alpha=0.12, lw=0)
         if names[0].startswith("gradient_std"):
             axes.set_yscale("log")
         axes.set_xlim(left=0)
@@ -355,12 +357,12 @@ def draw_layer_curves(rows: pd.DataFrame, options: Options) -> Figure:
             for name in names
         ]
     ylabel = style.label(names[0]) if len(names) == 1 else "activation"
-    return style.finish(facets.figure, handles, xlabel="step", ylabel=ylabel)
+    return style.finish(facets.figure, handles, xlabel="epoch", ylabel=ylabel)
 
 
 def describe_layer_curves(rows: pd.DataFrame, options: Options) -> str:
     """Give the medians of first and last layer at the end, over panels."""
-    end = rows[rows["step"] == rows["step"].max()]
+    end = rows[rows["epoch"] == rows["epoch"].max()]
     edges = sorted({int(rows["layer"].min()), int(rows["layer"].max())})
     parts = [
         f"{style.label(str(name))} in layer {layer} "
@@ -369,8 +371,8 @@ def describe_layer_curves(rows: pd.DataFrame, options: Options) -> str:
         for layer in edges
     ]
     return (
-        "Line plots of statistics of every hidden layer against training step. Median over panels "
-        f"at the last step: {', '.join(parts)}."
+        "Line plots of statistics of every hidden layer against the epoch. Median over panels at "
+        f"the last one: {', '.join(parts)}."
     )
 
 
