@@ -11,6 +11,7 @@ from scipy import stats
 
 from gradprop import datasets, prediction, theory
 from gradprop.claims import Below, Between, Claim, Evidence, Within, exact, from_seeds
+from gradprop.figures import spectra
 from gradprop.figures.data import StudyTables
 from gradprop.figures.learning_time import first_step
 from gradprop.figures.mean_field import log_slopes
@@ -19,6 +20,8 @@ from gradprop.spec import Cell
 
 PAPER = "Glorot and Bengio 2010"
 STANDARD, NORMALIZED = "standard_heuristic", "glorot_uniform"
+STARTS = {STANDARD: "standard", NORMALIZED: "normalized"}
+WIDTH = 100  # of the networks that are trained
 START = {"batch_size": 300}  # the networks that are only measured at initialization
 HALF = 0.5  # training accuracy that ends a plateau
 ARRIVED = 0.9  # test accuracy whose time is compared
@@ -27,7 +30,8 @@ PLATEAU_RATE = 0.3
 
 def _tanh_start(tables: StudyTables, start: str) -> tuple[Cell, pd.DataFrame]:
     """Return an example and the rows of ``layers`` of tanh networks at initialization."""
-    chosen = select(tables.study.cells, {**START, "activation": "tanh", "initializer": start})
+    wanted = {**START, "width": WIDTH, "activation": "tanh", "initializer": start}
+    chosen = select(tables.study.cells, wanted)
     return chosen[0], tables.layers[tables.layers["cell"].isin({cell.id for cell in chosen})]
 
 
@@ -67,6 +71,30 @@ def _weight_gradient_ratio(tables: StudyTables) -> Iterator[Evidence]:
     half = float(stats.t.ppf(0.95, networks - 1)) * error
     found = ratio(whole)
     yield Evidence("standard start", 1.0, found, found - half, found + half, networks)
+
+
+def _layer_means(tables: StudyTables, matrix: str, start: str) -> pd.DataFrame:
+    """Return the mean over square layers of their mean singular values, a row a network.
+
+    Columns ``width``, ``mean`` and ``predicted``.
+    """
+    rows = tables.spectra[tables.spectra["matrix"] == matrix]
+    measured = set(rows["cell"])
+    chosen = select(tables.study.cells, {"initializer": start})
+    cells = [cell for cell in chosen if cell.id in measured]
+    means = spectra.layer_means(rows[rows["cell"].isin({cell.id for cell in cells})], cells)
+    networks = means.groupby("cell", sort=False)[["mean", "predicted"]].mean()
+    return networks.join(tables.cells.set_index("cell")["width"])
+
+
+def _singular_values(
+    tables: StudyTables, matrix: str, starts: dict[str, str]
+) -> Iterator[Evidence]:
+    """Take the mean over the square hidden layers of every network, width by width."""
+    for start, name in starts.items():
+        for width, networks in _layer_means(tables, matrix, start).groupby("width"):
+            case = f"{name} start, width {width}"
+            yield from_seeds(case, networks["mean"], float(networks["predicted"].median()))
 
 
 def _sigmoid_rates(statistic: str) -> Claim:
@@ -165,7 +193,7 @@ def _speed(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _sigmoid_stalls(tables: StudyTables) -> Iterator[Evidence]:
-    for start, name in ((STANDARD, "standard"), (NORMALIZED, "normalized")):
+    for start, name in STARTS.items():
         yield from_seeds(name, 1 - _final_errors(tables, "sigmoid", start))
 
 
@@ -204,6 +232,58 @@ CLAIMS = [
         unit="ratio",
         criterion=Below(1.15),
         measure=_weight_gradient_ratio,
+    ),
+    Claim(
+        id="singular-values-weights",
+        statement="Singular values of the weights of a layer have the mean of the quarter circle.",
+        source=f"{PAPER}, section 4.2.2; Marchenko and Pastur 1967",
+        formula="mean singular value of W = 8/(3π) √(n Var W), layers 2 to 5",
+        unit="",
+        criterion=Within(0.0, 0.01),
+        measure=lambda tables: _singular_values(tables, "kernel", STARTS),
+    ),
+    Claim(
+        id="singular-values-standard",
+        statement=(
+            "The mean singular value of the Jacobian of a layer is around 0.5 with the standard "
+            "start …"
+        ),
+        source=f"{PAPER}, section 4.2.2",
+        formula="mean singular value of W diag(φ'(z)), layers 2 to 5",
+        unit="",
+        criterion=Between(0.45, 0.50),
+        measure=lambda tables: _singular_values(
+            tables, "layer_jacobian", {STANDARD: STARTS[STANDARD]}
+        ),
+    ),
+    Claim(
+        id="singular-values-normalized",
+        statement="… and around 0.8 with the normalized start.",
+        source=f"{PAPER}, section 4.2.2",
+        formula="mean singular value of W diag(φ'(z)), layers 2 to 5",
+        unit="",
+        criterion=Between(0.77, 0.85),
+        measure=lambda tables: _singular_values(
+            tables, "layer_jacobian", {NORMALIZED: STARTS[NORMALIZED]}
+        ),
+        note=(
+            "Var W = 2 / (n + m) of the first layer, with 64 inputs, makes its pre-activations the "
+            "larger the fewer units there are: in narrow networks tanh saturates more than in the "
+            "paper's, whose layers have about as many units as inputs."
+        ),
+    ),
+    Claim(
+        id="singular-values-slopes",
+        statement="What tanh takes away from the singular values follows from mean-field theory.",
+        source="Pastur and Slavin 2020; Poole et al. 2016",
+        formula="mean singular value of W diag(φ'(z)) = that of Marchenko and Pastur's equation",
+        unit="",
+        criterion=Within(0.0, 0.02),
+        measure=lambda tables: _singular_values(tables, "layer_jacobian", STARTS),
+        note=(
+            "The tolerance was set to twice the reciprocal of the smaller width before measuring: "
+            "corrections to the limit of wide layers are of that order."
+        ),
     ),
     _sigmoid_rates("signal_log10_rms"),
     _sigmoid_rates("gradient_log10_rms"),
@@ -273,11 +353,38 @@ CLAIMS = [
 ]
 
 
+def _quantiles_at_end(tables: StudyTables, activation: str) -> pd.Series[float]:
+    """Return the 98 % quantile of activations after training, the median over seeds, by layer."""
+    wanted = {"activation": activation, "initializer": STANDARD, "depth": 5, "learning_rate": 0.1}
+    cells = {cell.id for cell in select(tables.study.cells, wanted)}
+    rows = tables.layers[tables.layers["cell"].isin(cells)]
+    rows = rows[rows["step"] == rows["step"].max()]
+    return rows.groupby("layer")["activation_q98"].median()
+
+
+def _layer_numbers(tables: StudyTables) -> dict[str, float | str]:
+    """Return mean singular values of weights and, narrow and wide, of Jacobians, by start."""
+    found: dict[str, float | str] = {}
+    for start, name in STARTS.items():
+        found[f"weights_{name}"] = float(_layer_means(tables, "kernel", start)["mean"].mean())
+        jacobians = _layer_means(tables, "layer_jacobian", start).groupby("width").mean()
+        for place, width in (("narrow", jacobians.index.min()), ("wide", jacobians.index.max())):
+            found[f"{place}_{name}"] = float(jacobians["mean"][width])
+            found[f"{place}_{name}_theory"] = float(jacobians["predicted"][width])
+    return found
+
+
 def numbers(tables: StudyTables) -> dict[str, float | str]:
-    """Compute what the prose says of ratios, plateaus and times."""
+    """Compute what the prose says of ratios, singular values, plateaus and times."""
     plateau = _plateau_epochs(tables).median()
+    trained = [cell for cell in tables.study.cells if cell.epochs]
     found: dict[str, float | str] = {
-        "width": int(tables.cells.loc[tables.cells["epochs"] > 0, "width"].max()),
+        "width": WIDTH,
+        "wide": max(cell.width for cell in tables.study.cells),
+        "inputs": datasets.generate(trained[0].dataset).x_train.shape[1],
+        "batch": trained[0].batch_size,
+        "trained": len(trained),
+        "short": max(cell.epochs for cell in trained if cell.activation == "tanh"),
         "ratio": next(_signal_ratio(tables)).measured,
         "ratio_theory": next(_signal_ratio(tables)).predicted,
         "flat": next(_weight_gradient_ratio(tables)).measured,
@@ -286,8 +393,11 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "epochs": max(cell.epochs for cell in tables.study.cells),
         **{f"plateau_{depth}": float(epochs) for depth, epochs in plateau.items()},
         "stuck": next(_depth_five(tables)).measured,
+        **_layer_numbers(tables),
     }
     for activation in ("tanh", "softsign"):
+        for layer, quantile in _quantiles_at_end(tables, activation).items():
+            found[f"{activation}_quantile_{layer}"] = quantile
         steps = arrival_steps(tables, activation).median()
         found[f"{activation}_standard"] = float(steps[STANDARD])
         found[f"{activation}_normalized"] = float(steps[NORMALIZED])
