@@ -148,7 +148,7 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
         for value, line in panel.groupby(hue, sort=False):
             _draw_line(axes, line, colours[value], dashes[value], theory)
         axes.set(xlabel="", ylabel="")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         if names[0].endswith("_std"):
             axes.set_yscale("log")
     handles = line_handles(rows[hue], colours, dashes, absent=_exact_zeros(rows, hue))

@@ -97,14 +97,15 @@ def _singular_values(
             yield from_seeds(case, networks["mean"], float(networks["predicted"].median()))
 
 
+def _sigmoid_rate(tables: StudyTables, statistic: str) -> Evidence:
+    """Fit how ln of the mean square of a gradient changes per layer towards the output."""
+    slopes = log_slopes(tables, {"select": {**START, "activation": "sigmoid"}}, statistic)
+    fixed = theory.length_fixed_point("sigmoid", 1.0)
+    return from_seeds("Xavier", slopes["slope"], -math.log(theory.chi_1("sigmoid", fixed, 1.0)))
+
+
 def _sigmoid_rates(statistic: str) -> Claim:
     name = "back-propagated signal" if statistic.startswith("signal") else "weight gradient"
-
-    def measure(tables: StudyTables) -> Iterator[Evidence]:
-        slopes = log_slopes(tables, {"select": {**START, "activation": "sigmoid"}}, statistic)
-        fixed = theory.length_fixed_point("sigmoid", 1.0)
-        yield from_seeds("Xavier", slopes["slope"], -math.log(theory.chi_1("sigmoid", fixed, 1.0)))
-
     return Claim(
         id=f"sigmoid-{name.split()[0].split('-')[0]}-rate",
         statement=f"In sigmoid networks the {name} vanishes exponentially, even with Xavier.",
@@ -112,7 +113,7 @@ def _sigmoid_rates(statistic: str) -> Claim:
         formula="slope of ln mean square over layers = −ln χ₁",
         unit="per layer",
         criterion=Within(0.0, 0.03),
-        measure=measure,
+        measure=lambda tables: [_sigmoid_rate(tables, statistic)],
     )
 
 
@@ -378,12 +379,15 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute what the prose says of ratios, singular values, plateaus and times."""
     plateau = _plateau_epochs(tables).median()
     trained = [cell for cell in tables.study.cells if cell.epochs]
+    learning_rates = sorted({cell.learning_rate for cell in trained if cell.activation == "tanh"})
+    rates = [_sigmoid_rate(tables, f"{name}_log10_rms") for name in ("signal", "gradient")]
     found: dict[str, float | str] = {
         "width": WIDTH,
         "wide": max(cell.width for cell in tables.study.cells),
         "inputs": datasets.generate(trained[0].dataset).x_train.shape[1],
         "batch": trained[0].batch_size,
         "trained": len(trained),
+        "rates": ", ".join(f"{rate:g}" for rate in learning_rates),
         "short": max(cell.epochs for cell in trained if cell.activation == "tanh"),
         "ratio": next(_signal_ratio(tables)).measured,
         "ratio_theory": next(_signal_ratio(tables)).predicted,
@@ -394,6 +398,10 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         **{f"plateau_{depth}": float(epochs) for depth, epochs in plateau.items()},
         "stuck": next(_depth_five(tables)).measured,
         **_layer_numbers(tables),
+        "sigmoid_depth": max(cell.depth for cell in tables.study.cells),
+        "sigmoid_signal": math.exp(rates[0].measured / 2),
+        "sigmoid_gradient": math.exp(rates[1].measured / 2),
+        "sigmoid_theory": math.exp(rates[0].predicted / 2),
     }
     for activation in ("tanh", "softsign"):
         for layer, quantile in _quantiles_at_end(tables, activation).items():
