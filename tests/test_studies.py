@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 PAPERS: list[str] = yaml.safe_load((ROOT / "config/papers.yaml").read_text())["studies"]
 STUDIES = sorted(path.stem for path in (ROOT / "config/studies").glob("*.yaml"))
 DEEPEST = 12  # of the trained networks; deeper ones take long to compile
+WIDEST = 500  # of the networks with many seeds; singular values of wider ones take long
 # Chapters whose prose has numbers of trained networks that are deeper.
 SPEAK_OF_DEEP_NETWORKS = ("descent", "initializers")
 
@@ -40,7 +41,8 @@ def reduced(content: dict[str, Any]) -> dict[str, Any]:
     blocks = []
     for block in values(content["grid"]):
         epochs = block.get("epochs", content["training"].get("epochs"))
-        seeds = min(block.get("seeds", 5), 2) if epochs else min(block.get("seeds", 5), 8)
+        slow = epochs or max(grid.axis_values("width", block["width"])) > WIDEST
+        seeds = min(block.get("seeds", 5), 2 if slow else 8)
         small = {**block, "seeds": seeds, "epochs": min(epochs, 1)}
         if small["epochs"]:
             depths = values(block["depth"])
