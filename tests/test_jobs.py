@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pickle
@@ -9,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,63 @@ def test_numeric_modules_are_those_that_training_imports() -> None:
     code = "import sys, gradprop.training; print(*sys.modules)"
     loaded = {name.split(".")[1] for name in python(code).split() if name.startswith("gradprop.")}
     assert loaded == set(provenance.NUMERIC_MODULES)
+
+
+def imported(module: str) -> set[str]:
+    """Return the gradprop modules that a module imports anywhere, in functions too.
+
+    Of a sub-package, those that all of its modules import; its own are left out.
+    """
+    found: set[str] = set()
+    for path in map(Path, provenance.module_paths((module,))):
+        if path.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, "relative imports are not followed"
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            found |= {name.split(".")[1] for name in names if name.startswith("gradprop.")}
+    return found - {module, "__version__"}
+
+
+def closure(modules: Sequence[str], end: Set[str] = frozenset()) -> set[str]:
+    """Return modules and all that they import; those of `end` are not followed."""
+    found: set[str] = set()
+    waiting = set(modules)
+    while waiting:
+        found |= waiting
+        waiting = {m for module in waiting - end for m in imported(module)} - found
+    return found
+
+
+def test_numeric_modules_import_no_other_even_late() -> None:
+    assert closure(("training",)) == set(provenance.NUMERIC_MODULES)
+
+
+# Reading and checking of configuration; it changes no cell, figure or text without saying so.
+CONFIGURATION = {"config"}
+
+
+@pytest.mark.parametrize(
+    ("modules", "behind"),
+    [
+        (provenance.FIGURE_MODULES, ()),
+        (provenance.CLAIM_MODULES, ()),
+        (provenance.REPORT_MODULES, provenance.CLAIM_MODULES),
+    ],
+    ids=["figures", "claims", "report"],
+)
+def test_modules_of_figures_claims_and_report(
+    modules: tuple[str, ...], behind: tuple[str, ...]
+) -> None:
+    """What the steps import is their input, or that of steps whose outputs are their inputs."""
+    listed = {name.split("/")[0] for name in modules} | set(behind)
+    reached = closure(sorted(listed - {"templates"}), end=set(provenance.NUMERIC_MODULES))
+    assert reached - set(provenance.NUMERIC_MODULES) == (listed | CONFIGURATION) - {"templates"}
 
 
 def copy_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

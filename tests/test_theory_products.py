@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from gradprop import gains
 from gradprop.theory import (
     expected_square_norm,
     log_growth_mean,
@@ -20,7 +21,6 @@ from gradprop.theory import (
     sussillo_abbott_gain,
     unbiased_gain,
 )
-from gradprop.theory import products as module
 
 # n, m(n) at sigma_w2 = 2, v(n) for ReLU
 RELU_TABLE = [
@@ -113,11 +113,11 @@ def test_log_growth_by_simulation(activation: str, width: int) -> None:
 
 def test_laplace_transform_agrees_with_the_special_cases() -> None:
     for width in (1, 4, 60, 5000):
-        linear = module._log_moments_linear(width, 1.0)
-        both = module._log_moments_two_slopes(width, 1.0, 1.0)
+        linear = gains._log_moments_linear(width, 1.0)
+        both = gains._log_moments_two_slopes(width, 1.0, 1.0)
         np.testing.assert_allclose(both, linear, rtol=1e-10)
-    relu = module._log_moments_relu(300, 1.0)
-    np.testing.assert_allclose(module._log_moments_two_slopes(300, 1.0, 1e-9), relu, rtol=1e-9)
+    relu = gains._log_moments_relu(300, 1.0)
+    np.testing.assert_allclose(gains._log_moments_two_slopes(300, 1.0, 1e-9), relu, rtol=1e-9)
 
 
 def test_leading_orders_at_large_width() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
-from gradprop import activations, architecture
+from gradprop import activations, architecture, gains
 from gradprop.spec import Cell, Component, Scalar
 
 
@@ -106,16 +106,12 @@ def _variance_scaling(layer: Layer, seed: int, **parameters: Scalar) -> Any:
 
 
 def _sussillo_abbott(layer: Layer, seed: int) -> Any:
-    from gradprop.theory.products import sussillo_abbott_gain
-
-    gain = sussillo_abbott_gain(layer.fan_in, layer.activation)
+    gain = gains.sussillo_abbott_gain(layer.fan_in, layer.activation)
     return _normal(layer, seed, stddev=gain / math.sqrt(layer.fan_in))
 
 
 def _lyapunov(layer: Layer, seed: int) -> Any:
-    from gradprop.theory.products import unbiased_gain
-
-    gain = unbiased_gain(layer.fan_out, layer.activation)
+    gain = gains.unbiased_gain(layer.fan_out, layer.activation)
     return _normal(layer, seed, stddev=gain / math.sqrt(layer.fan_in))
 
 

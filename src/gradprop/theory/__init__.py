@@ -2,7 +2,8 @@
 
 Pure functions of numbers; NumPy and SciPy only. By module:
 
-* `products`: scaled identities, random matrix products, exact drift and spread of log-lengths;
+* `products`: scaled identities, random matrix products; `gradprop.gains` has the exact drift and
+  spread of log-lengths;
 * `length`, `correlation`: the maps of mean-field theory, ``chi_1``, depth scales;
 * `mean_field`: phases and the edge of chaos;
 * `curvature`: how curves of inputs are stretched and bent;
@@ -20,6 +21,12 @@ respect to pre-activations. Layers count from 1. Growth is that of mean squares 
 says otherwise.
 """
 
+from gradprop.gains import (
+    log_growth_mean,
+    log_growth_variance,
+    sussillo_abbott_gain,
+    unbiased_gain,
+)
 from gradprop.theory.closed_forms import (
     batch_norm_growth,
     critical_tanh_delta_ratio,
@@ -98,15 +105,11 @@ from gradprop.theory.mean_field import (
 )
 from gradprop.theory.products import (
     expected_square_norm,
-    log_growth_mean,
-    log_growth_variance,
     lyapunov_spectrum,
     mean_typical_gap,
     scaled_identity_delta,
     scaled_identity_output,
     scaled_identity_weight_gradient,
-    sussillo_abbott_gain,
-    unbiased_gain,
 )
 from gradprop.theory.variance import (
     SignalProfile,

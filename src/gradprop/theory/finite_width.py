@@ -22,7 +22,7 @@ from scipy import special
 
 from gradprop import activations
 from gradprop.activations import Activation
-from gradprop.theory.products import log_growth_mean, log_growth_variance
+from gradprop.gains import log_growth_mean, log_growth_variance
 
 __all__ = [
     "LogNormalLaw",
