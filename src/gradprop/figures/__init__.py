@@ -7,6 +7,7 @@ CSV; the report is made of these files alone.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -128,8 +129,21 @@ def _caption(options: Mapping[str, Any]) -> str:
 def _key(kind: Kind, options: Mapping[str, Any], numbers: str) -> str:
     """Return a digest of all that a drawing depends on."""
     total = hashlib.sha256(canonical_json(dict(options)).encode())
-    module = inspect.getmodule(kind.draw)
-    assert module is not None
-    for part in (numbers, inspect.getsource(module), inspect.getsource(style)):
+    for part in (numbers, *_drawing_code(kind.draw.__module__)):
         total.update(part.encode())
     return total.hexdigest()[:16]
+
+
+def _drawing_code(module: str) -> list[str]:
+    """Return the source of a module of this package and of those of the package it imports."""
+    sources: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in sources or not name.startswith(f"{__name__}.") or name not in sys.modules:
+            continue
+        sources[name] = inspect.getsource(sys.modules[name])
+        for node in ast.walk(ast.parse(sources[name])):
+            if isinstance(node, ast.ImportFrom):
+                waiting += [f"{node.module}", *(f"{node.module}.{n.name}" for n in node.names)]
+    return [sources[name] for name in sorted(sources)]
