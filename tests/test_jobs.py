@@ -112,6 +112,47 @@ def test_files_do_not_depend_on_runs_and_stacks(
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+class Killed(BaseException):
+    """The end of a job."""
+
+
+@pytest.mark.parametrize("stacks", [2, 5])
+def test_a_job_goes_on_where_another_was_killed(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stacks: int
+) -> None:
+    """After some stacks, or after the last one and before the tables were written."""
+    folders = [tmp_path / name for name in ("one run", "two runs")]
+    train(CELLS, "one run")
+    add = tables.ShardWriter.add
+
+    def add_and_kill(writer: tables.ShardWriter, rows: Any) -> None:
+        add(writer, rows)
+        if len(writer.waiting) == stacks:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(tables.ShardWriter, "add", add_and_kill)
+        train(CELLS, "two runs", stack_size=1)
+    assert {path.name for path in folders[1].iterdir()} == {".shard"}
+    assert train(CELLS, "two runs", stack_size=1) == len(CELLS) - stacks
+    assert train(CELLS, "two runs") == 0
+    for table in TABLES:
+        paths = [tables.path_of(folder, table, "shard") for folder in folders]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+    runs = pd.read_parquet(tables.path_of(folders[1], tables.RUNS, "shard"))
+    assert set(json.loads(runs["cells"].item())) == {cell.id for cell in CELLS}
+    assert {path.name for path in folders[1].iterdir()} == {*TABLES, tables.RUNS}
+
+
+def test_a_lost_table_of_runs_is_begun_again(train: Train, tmp_path: Path) -> None:
+    """Snakemake wants the file; nothing is trained for it."""
+    train(CELLS[:2])
+    path = tables.path_of(tmp_path / "results", tables.RUNS, "shard")
+    path.unlink()
+    assert train(CELLS[:2]) == 0
+    assert json.loads(pd.read_parquet(path)["cells"].item()) == []
+
+
 def test_other_data_is_other_work(train: Train, data: Path) -> None:
     train(CELLS[:2])
     data.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,11 @@ def add(
     origin: Any = ORIGIN,
     **options: Any,
 ) -> None:
-    added = {cell.id for stack in stacks for cell in stack}
-    with tables.ShardWriter(folder, shard, added, origin) as writer:
-        for stack in stacks:
-            writer.add(make_rows(stack, **options))
-        writer.commit()
+    writer = tables.ShardWriter(folder, shard, origin)
+    for stack in stacks:
+        writer.add(make_rows(stack, **options))
+    writer.commit()
+    writer.forget()
 
 
 def ids(cells: Sequence[Cell]) -> set[str]:
@@ -62,6 +63,10 @@ def ids(cells: Sequence[Cell]) -> set[str]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    return {path: found for path, found in contents(folder).items() if not path.startswith(".")}
 
 
 def make_study(cells: Sequence[Cell]) -> Study:
@@ -112,28 +117,67 @@ def test_the_bytes_are_a_function_of_the_cells(
 def test_stacks_may_have_other_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A column that a stack lacks is undefined in its rows, and keeps its type."""
     monkeypatch.setattr(tables, "PART", 1)
-    with tables.ShardWriter(tmp_path, SHARD, ids(CELLS[:4]), ORIGIN) as writer:
-        for number, stack in enumerate((CELLS[:2], CELLS[2:4])):
-            rows = make_rows(stack)
-            rows["layers"] = rows["layers"].rename(columns={"std": f"std_{number}"})
-            writer.add(rows)
-        writer.commit()
+    writer = tables.ShardWriter(tmp_path, SHARD, ORIGIN)
+    for number, stack in enumerate((CELLS[:2], CELLS[2:4])):
+        rows = make_rows(stack)
+        rows["layers"] = rows["layers"].rename(columns={"std": f"std_{number}"})
+        writer.add(rows)
+    writer.commit()
     layers = tables.read(tmp_path, "layers", make_study(CELLS))
     first = layers["cell"].isin(ids(CELLS[:2]))
     assert layers.loc[first, "std_0"].notna().all() and layers.loc[~first, "std_0"].isna().all()
     assert layers["std_0"].dtype == layers["std_1"].dtype == np.float32
 
 
-def test_rows_that_are_not_committed_leave_nothing(tmp_path: Path) -> None:
-    add(tmp_path, CELLS[:2])
+def test_stacks_of_an_interrupted_job_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while it writes the third stack: the tables are as before, two stacks wait."""
+    add(tmp_path, CELLS[:1])
     before = contents(tmp_path)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        tables.ShardWriter(tmp_path, SHARD, ids(CELLS[2:]), ORIGIN) as writer,
-    ):
-        writer.add(make_rows(CELLS[2:]))
-        raise KeyboardInterrupt
-    assert contents(tmp_path) == before
+    writer = tables.ShardWriter(tmp_path, SHARD, ORIGIN)
+    writer.add(make_rows(CELLS[1:3]))
+    writer.add(make_rows(CELLS[3:4]))
+    lay_down, calls = tables._lay_down, []
+
+    def interrupted(rows: pd.DataFrame, path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half a file")
+            raise KeyboardInterrupt
+        lay_down(rows, path)
+
+    monkeypatch.setattr(tables, "_lay_down", interrupted)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: None)  # nor does it tidy up
+    with pytest.raises(KeyboardInterrupt):
+        writer.add(make_rows(CELLS[4:]))
+    monkeypatch.undo()
+    assert visible(tmp_path) == before
+
+    resumed = tables.ShardWriter(tmp_path, SHARD, ORIGIN)
+    assert resumed.waiting == ids(CELLS[1:4])
+    resumed.add(make_rows(CELLS[4:]))
+    assert resumed.waiting == ids(CELLS[1:])
+    resumed.commit()
+    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS)
+    # Killed again before it could forget them: they are written again, to the same bytes.
+    again = tables.ShardWriter(tmp_path, SHARD, ORIGIN)
+    assert again.waiting == ids(CELLS[1:])
+    again.commit()
+    again.forget()
+    add(tmp_path / "once", CELLS)
+    once = contents(tmp_path / "once")
+    assert contents(tmp_path) == {**once, **{f"once/{path}": found for path, found in once.items()}}
+
+
+@pytest.mark.parametrize("change", [{"code": "c1"}, {"data": "d1"}])
+def test_waiting_stacks_of_other_origin_are_thrown_away(
+    change: dict[str, str], tmp_path: Path
+) -> None:
+    tables.ShardWriter(tmp_path, SHARD, ORIGIN).add(make_rows(CELLS[:2]))
+    other = tables.ShardWriter(tmp_path, SHARD, {**ORIGIN, **change})
+    assert other.waiting == set()
+    assert contents(tmp_path) == {}
 
 
 def test_rows_of_a_cell_are_replaced(tmp_path: Path) -> None:
@@ -178,13 +222,13 @@ def test_a_cell_is_finished_when_it_is_in_every_table(table: str, tmp_path: Path
 def test_an_interrupted_write_leaves_whole_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second table is not replaced; the new cells are found to be missing."""
+    """The second table is not replaced; the new cells are found to be missing, and wait."""
     add(tmp_path, CELLS[:2])
     before = contents(tmp_path)
     replace, calls = Path.replace, []
 
     def interrupted(path: Path, target: Path) -> Path:
-        calls.append(path)
+        calls.extend([path] if path.suffix == ".parquet" else [])
         if len(calls) == 2:
             path.write_bytes(b"half a file")
             raise KeyboardInterrupt
@@ -193,12 +237,15 @@ def test_an_interrupted_write_leaves_whole_files(
     monkeypatch.setattr(Path, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         add(tmp_path, CELLS[2:4])
-    after = contents(tmp_path)
+    after = visible(tmp_path)
     assert after.keys() == before.keys()
     assert sum(after[name] != before[name] for name in before) == 1
     assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:2])
     monkeypatch.setattr(Path, "replace", replace)
-    add(tmp_path, CELLS[2:4])
+    resumed = tables.ShardWriter(tmp_path, SHARD, ORIGIN)
+    assert resumed.waiting == ids(CELLS[2:4])
+    resumed.commit()
+    resumed.forget()
     add(tmp_path / "once", CELLS[:4])
     once = contents(tmp_path / "once")
     assert {name: contents(tmp_path)[name] for name in once} == once

@@ -7,20 +7,18 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gradprop import datasets, provenance, tables
 from gradprop.spec import Shard, digest
-
-if TYPE_CHECKING:  # importing it for real would import TensorFlow
-    from gradprop.training import Stopwatch
 
 
 def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size: int) -> int:
     """Train the cells of a shard that its tables lack.
 
-    TensorFlow is imported only if there are any.
+    TensorFlow is imported only if there are any. The stacks that a killed job had completed are not
+    trained again: this job writes their rows.
 
     Parameters
     ----------
@@ -43,9 +41,16 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
     dataset = datasets.read(data)
     origin = {"code": provenance.code_digest(), "data": dataset.checksum}
     missing = {cell.id for cell in shard.cells} - tables.finished_cells(folder, shard.name, origin)
-    if not missing:
+    writer = tables.ShardWriter(folder, shard.name, origin)
+    interrupted = writer.waiting
+    if not missing | interrupted:
         print(f"[{shard.name}] all {len(shard.cells)} cells are there", file=sys.stderr)
+        if not tables.path_of(folder, tables.RUNS, shard.name).exists():  # somebody removed it
+            tables.add_run(folder, shard.name, describe_run(shard, set(), threads, {}, {}))
         return 0
+    if interrupted:
+        print(f"[{shard.name}] {len(interrupted)} cells from an interrupted job", file=sys.stderr)
+    missing -= interrupted
     start = time.perf_counter(), time.process_time()
     from gradprop import stacking, training
 
@@ -55,30 +60,46 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
     stacking.set_threads(threads)
     chunks = [chunk for stack in shard.stacks for chunk in stack.only(missing).chunks(stack_size)]
     results = training.train(chunks, dataset, stopwatch, shard.name)
-    with tables.ShardWriter(folder, shard.name, missing, origin) as writer:
-        for result in results:
-            with stopwatch.phase("write"):
-                writer.add(result.tables)
+    for result in results:
         with stopwatch.phase("write"):
-            writer.commit()
-    run = describe_run(shard, missing, threads, stopwatch)
-    tables.add_run(folder, shard.name, run)
+            writer.add(result.tables)
+    with stopwatch.phase("write"):
+        writer.commit()
+    phases = stopwatch.seconds, stopwatch.cpu_seconds
+    tables.add_run(folder, shard.name, describe_run(shard, missing | interrupted, threads, *phases))
+    writer.forget()
     return len(missing)
 
 
 def describe_run(
-    shard: Shard, trained: set[str], threads: int, stopwatch: Stopwatch
+    shard: Shard,
+    written: set[str],
+    threads: int,
+    seconds: Mapping[str, float],
+    cpu_seconds: Mapping[str, float],
 ) -> dict[str, object]:
-    """Return the row of the ``runs`` table: what may differ between two runs of the same cells."""
+    """Return the row of the ``runs`` table: what may differ between two runs of the same cells.
+
+    Parameters
+    ----------
+    shard
+        Its cells.
+    written
+        Ids of the cells whose rows this job wrote.
+    threads
+        Threads that it was allowed.
+    seconds, cpu_seconds
+        Wall and CPU seconds by phase.
+    """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     unit = 1 if sys.platform == "darwin" else 1024
     return {
         "shard": shard.name,
-        "cells": json.dumps(sorted(trained)),
+        "cells": json.dumps(sorted(written)),
         "threads": threads,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "phase_seconds": _rounded(stopwatch.seconds),
-        "phase_cpu_seconds": _rounded(stopwatch.cpu_seconds),
+        "phase_seconds": _rounded(seconds),
+        "phase_cpu_seconds": _rounded(cpu_seconds),
         "peak_memory_mib": usage.ru_maxrss * unit / 2**20,
         "processor": provenance.processor(),
         "cores": os.cpu_count(),
@@ -89,5 +110,5 @@ def describe_run(
     }
 
 
-def _rounded(seconds: dict[str, float]) -> str:
+def _rounded(seconds: Mapping[str, float]) -> str:
     return json.dumps({phase: round(value, 3) for phase, value in seconds.items()})

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -72,8 +72,9 @@ def finished_cells(folder: Path, shard: str, origin: Mapping[str, str]) -> set[s
 class ShardWriter:
     """Adds the rows of newly trained cells to the tables of a shard.
 
-    Rows of other origin and older rows of the same cells are replaced. Until `commit`, the rows
-    wait on disk: memory holds those of one stack or of `PART` cells, however many there are.
+    Rows of other origin and older rows of the same cells are replaced. Until `commit`, every stack
+    waits in a folder of its own under ``<results>/<study>/.<shard>/``: memory holds the rows of one
+    stack or of `PART` cells, and the stacks that a killed job had completed are found by the next.
 
     Parameters
     ----------
@@ -81,41 +82,58 @@ class ShardWriter:
         Results of the study.
     shard
         Name of the shard.
-    cells
-        Ids of all cells whose rows will be added.
     origin
-        Digests of code and data.
+        Digests of code and data; stacks with others that wait are thrown away.
     """
 
-    def __init__(
-        self, folder: Path, shard: str, cells: Set[str], origin: Mapping[str, str]
-    ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._spool = tempfile.TemporaryDirectory(prefix=".", dir=folder)
-        self._sorters = {
-            table: _Sorter(
-                path_of(folder, table, shard), keys, cells, origin, Path(self._spool.name, table)
-            )
-            for table, keys in keys_of(shard).items()
-        }
+    def __init__(self, folder: Path, shard: str, origin: Mapping[str, str]) -> None:
+        self.folder, self.shard, self.origin = folder, shard, dict(origin)
+        self._waiting = folder / f".{shard}"
+        self._note = self._waiting / "origin.json"
+        if not self._note.exists() or json.loads(self._note.read_text("utf-8")) != self.origin:
+            shutil.rmtree(self._waiting, ignore_errors=True)
+        for half_written in self._waiting.glob(".*"):
+            shutil.rmtree(half_written)
+        self._stacks = sorted(path for path in self._waiting.glob("*") if path.is_dir())
 
-    def __enter__(self) -> Self:
-        """Return the writer."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Remove the rows that still wait."""
-        self._spool.cleanup()
+    @property
+    def waiting(self) -> set[str]:
+        """Ids of the cells whose rows are complete but not in the tables yet."""
+        columns = (pd.read_feather(stack / "cells.arrow", ["cell"]) for stack in self._stacks)
+        return {str(cell) for column in columns for cell in column["cell"]}
 
     def add(self, rows: Mapping[str, pd.DataFrame]) -> None:
-        """Take the rows of a stack, for every table."""
-        for table, sorter in self._sorters.items():
-            sorter.add(rows[table])
+        """Take the rows of a stack, for every table; all of them are kept or none."""
+        if not self._note.exists():
+            files.write_text(self._note, json.dumps(self.origin))
+        with tempfile.TemporaryDirectory(prefix=".", dir=self._waiting) as temporary:
+            half_written = Path(temporary, "stack")
+            half_written.mkdir()
+            for table in keys_of(self.shard):
+                _lay_down(rows[table], half_written / f"{table}.arrow")
+            stack = self._waiting / rows["cells"]["cell"].iloc[0]
+            half_written.rename(stack)
+        self._stacks.append(stack)
 
     def commit(self) -> None:
         """Write the tables, one after another, each atomically."""
-        for sorter in self._sorters.values():
-            sorter.write()
+        added = self.waiting
+        with tempfile.TemporaryDirectory(prefix=".", dir=self._waiting) as spool:
+            for table, keys in keys_of(self.shard).items():
+                path = path_of(self.folder, table, self.shard)
+                sorter = _Sorter(path, keys, added, self.origin, Path(spool, table))
+                for stack in self._stacks:
+                    sorter.add(pd.read_feather(stack / f"{table}.arrow"))
+                sorter.write()
+
+    def forget(self) -> None:
+        """Remove the stacks that waited; until then they can be committed again."""
+        shutil.rmtree(self._waiting)
+        self._stacks = []
+
+
+def _lay_down(rows: pd.DataFrame, path: Path) -> None:
+    rows.reset_index(drop=True).to_feather(path, compression="uncompressed")
 
 
 class _Sorter:
@@ -150,9 +168,7 @@ class _Sorter:
         for part, piece in rows.groupby(parts):
             folder = self.spool / f"{part:06d}"
             folder.mkdir(parents=True, exist_ok=True)
-            piece.reset_index(drop=True).to_feather(
-                folder / f"{self.pieces:06d}.arrow", compression="uncompressed"
-            )
+            _lay_down(piece, folder / f"{self.pieces:06d}.arrow")
             self.pieces += 1
 
     def write(self) -> None:
