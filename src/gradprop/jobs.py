@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gradprop import datasets, provenance, tables
 from gradprop.spec import Shard, digest
+from gradprop.threads import limit
 
 
 def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size: int) -> int:
@@ -58,6 +59,7 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
         {"import": time.perf_counter() - start[0]}, {"import": time.process_time() - start[1]}
     )
     stacking.set_threads(threads)
+    limit(threads)
     chunks = [chunk for stack in shard.stacks for chunk in stack.only(missing).chunks(stack_size)]
     results = training.train(chunks, dataset, stopwatch, shard.name)
     for result in results:

@@ -37,6 +37,7 @@ from gradprop.figures import (
 )
 from gradprop.figures.data import FigureError, Kind, StudyTables
 from gradprop.spec import Study, canonical_json
+from gradprop.threads import limit
 
 __all__ = ["FORMATS", "KINDS", "FigureError", "StudyTables", "draw_figure", "draw_study"]
 
@@ -81,7 +82,7 @@ def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -
     shares = [names[first::processes] for first in range(min(processes, len(names)))]
     if len(shares) < 2:
         return _draw_some(study, results, reports, names)
-    with ProcessPoolExecutor(len(shares)) as pool:
+    with ProcessPoolExecutor(len(shares), initializer=limit, initargs=(1,)) as pool:
         return list(chain(*pool.map(partial(_draw_some, study, results, reports), shares)))
 
 
