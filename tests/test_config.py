@@ -414,6 +414,38 @@ def test_an_unknown_study_is_told_with_those_that_exist(folder: Path) -> None:
         ("epochs: 1", "", "grid: missing key: epochs; every block needs it, in the block or in"),
         ("depth: 2", "depth: {from: 3, to: 1}", "grid.depth: {'from': 3, 'to': 1} is empty"),
         ("grid:", "grid: []\ntraining:", "grid: [] is empty"),
+        ("depth: 2", "depth: [2, 3, 2.0]", "grid.depth: 2 stands twice in the list"),
+        ("depth: 2", "depth: 2\n  seeds: [4, 1, 4]", "grid.seeds: 4 stands twice in the list"),
+        (
+            "initializer: zeros",
+            "initializer: [normal, {name: normal, stddev: 0.01}]",
+            "grid.initializer: 'normal' stands twice in the list",
+        ),
+        (
+            "batch_size: 16",
+            "batch_size: [8, 1438]",
+            "grid.batch_size: 1438 is larger than the training set of 'digits'; allowed: 1 to 1437",
+        ),
+        (
+            "dataset: digits",
+            "dataset: {name: spirals, examples: 10, classes: 6}",
+            "grid.dataset: 'spirals(classes=6, examples=10)' can't be made: 6 classes need 2",
+        ),
+        (
+            "dataset: digits",
+            "dataset: {name: equicorrelated, dimension: 12}",
+            "grid.dataset: 'equicorrelated(dimension=12)' can't be made: 41 orthogonal directions",
+        ),
+        (
+            "grid:",
+            "measurements: [decision]\ngrid:",
+            "grid.measurements: decision needs a data set in the plane; 'digits' has 64 inputs",
+        ),
+        (
+            "grid:",
+            "measurements: [modes]\ngrid:",
+            "grid.measurements: modes are those of regression tasks; 'digits' is one of",
+        ),
     ],
 )
 def test_mistakes_in_a_study_name_its_file(folder: Path, old: str, new: str, expected: str) -> None:

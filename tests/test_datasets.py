@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.model_selection import train_test_split
 
 from gradprop import datasets, spec
 from gradprop.datasets import DATASETS, ChangedDataError, Dataset, create, generate, read, write
@@ -391,3 +392,35 @@ def test_geometries_that_do_not_fit(name: str, parameters: Any, expected: str) -
     with pytest.raises(GradpropError, match=expected) as caught:
         make(name, **parameters)
     assert "can't be made" in str(caught.value)
+
+
+@pytest.mark.parametrize("parameters", [SMALL, OTHER], ids=["small", "other"])
+@EVERY
+def test_sizes_are_known_before_a_data_set_is_made(
+    name: str, parameters: Mapping[str, Mapping[str, Any]]
+) -> None:
+    component = create({"name": name, **parameters[name]})
+    made = generate(component)
+    classes = made.outputs if made.task == "classification" else 0
+    training, features = made.x_train.shape
+    assert datasets.sizes(component) == (training, len(made.x_test), features, classes)
+
+
+@pytest.mark.parametrize("test_fraction", [0.01, 0.3, 0.97])
+@pytest.mark.parametrize("examples", [2, 3, 5, 6, 7, 9, 30])
+def test_too_few_examples_are_told_before_scikit_learn_meets_them(
+    examples: int, test_fraction: float
+) -> None:
+    """`conflict` says the same as a stratified split, which is then never tried."""
+    mixture = {"name": "gaussian_mixture", "classes": 3, "dimension": 2}
+    component = create({**mixture, "examples": examples, "test_fraction": test_fraction})
+    labels = np.arange(examples) % 3
+    try:
+        train_test_split(labels, stratify=labels, test_size=test_fraction)
+        possible = len(set(labels)) == 3
+    except ValueError:
+        possible = False
+    assert (datasets.conflict(component) is None) == possible
+    if not possible:
+        with pytest.raises(GradpropError, match=r"can't be made: .*: (raise|lower) "):
+            generate(component)

@@ -13,9 +13,10 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,8 @@ class Generator:
     exact
         Whether the inputs keep the scale that `make` gives them, and its first examples are
         the training set.
+    fixed
+        Of `examples`, `dimension` and `classes` those that are no parameters.
     """
 
     task: str
@@ -58,6 +61,16 @@ class Generator:
     make: Callable[..., Arrays]
     parameters: Mapping[str, Scalar]
     exact: bool = False
+    fixed: Mapping[str, int] = field(default_factory=dict)
+
+
+class Sizes(NamedTuple):
+    """What is known of a data set before it is made."""
+
+    training: int  # examples
+    test: int  # examples
+    features: int
+    classes: int  # 0 for regression
 
 
 @dataclass(frozen=True)
@@ -228,6 +241,7 @@ DATASETS: dict[str, Generator] = {
         "scikit-learn's load_digits (UCI optical recognition of handwritten digits, test part)",
         _digits,
         _SPLIT,
+        fixed={"examples": 1797, "dimension": 64, "classes": 10},
     ),
     "gaussian_mixture": Generator(
         "classification",
@@ -249,6 +263,7 @@ DATASETS: dict[str, Generator] = {
         "scikit-learn's make_circles",
         _circles,
         {"examples": 400, "factor": 0.8, "noise": 0.05, "standardize": True, **_SPLIT},
+        fixed={"dimension": 2, "classes": 2},
     ),
     "spirals": Generator(
         "classification",
@@ -256,6 +271,7 @@ DATASETS: dict[str, Generator] = {
         "radius sqrt(u), angle 2 pi (turns radius + class / classes)",
         _spirals,
         {"examples": 1000, "classes": 2, "turns": 1.5, "noise": 0.02, **_SPLIT},
+        fixed={"dimension": 2},
     ),
     "linear_teacher": Generator(
         "regression",
@@ -315,6 +331,37 @@ def create(value: str | Mapping[str, Any]) -> Component:
     return Component.create(value, {name: entry.parameters for name, entry in DATASETS.items()})
 
 
+def sizes(component: Component) -> Sizes:
+    """Return the sizes of a data set without making it."""
+    entry = DATASETS[component.name]
+    known: dict[str, Any] = {**entry.parameters, **entry.fixed, **dict(component.parameters)}
+    test = _test_examples(known["examples"], known["test_fraction"])
+    classes = known["classes"] if entry.task == "classification" else 0
+    return Sizes(known["examples"] - test, test, known["dimension"], classes)
+
+
+@lru_cache
+def conflict(component: Component) -> str | None:
+    """Return why a data set can't be made, None if it can."""
+    entry = DATASETS[component.name]
+    known = sizes(component)
+    if known.training < 1:
+        return "no example is left for the training set: lower `test_fraction`"
+    if known.training + known.test < 2 * known.classes:
+        return f"{known.classes} classes need 2 examples each: raise `examples`"
+    if min(known.training, known.test) < known.classes:
+        return (
+            f"{known.training} training and {known.test} test examples are too few for "
+            f"{known.classes} classes: raise `examples`"
+        )
+    if entry.exact:  # their generators know which geometries fit, and are fast
+        try:
+            entry.make(**{**entry.parameters, **dict(component.parameters)})
+        except GradpropError as error:
+            return str(error)
+    return None
+
+
 def generate(component: Component) -> Dataset:
     """Make the arrays of a data set: generate, split (stratified for classes), standardize.
 
@@ -327,17 +374,15 @@ def generate(component: Component) -> Dataset:
     """
     entry = DATASETS[component.name]
     parameters: dict[str, Any] = {**entry.parameters, **dict(component.parameters)}
-    try:
-        x, y = entry.make(**parameters)
-    except GradpropError as error:
-        raise GradpropError(f"data set {component.label!r} can't be made: {error}") from None
+    problem = conflict(component)
+    if problem:
+        raise GradpropError(f"data set {component.label!r} can't be made: {problem}")
+    x, y = entry.make(**parameters)
     classification = entry.task == "classification"
     y = np.asarray(y, dtype=np.int32 if classification else np.float32)
     outputs = int(y.max()) + 1 if classification else y.shape[1]
     parts = (
-        _first_examples(x, y, **parameters)
-        if entry.exact
-        else _random_split(component, x, y, **parameters)
+        _first_examples(x, y, **parameters) if entry.exact else _random_split(x, y, **parameters)
     )
     return Dataset(entry.task, **parts, outputs=outputs, checksum=_checksum(parts))
 
@@ -350,7 +395,6 @@ def _first_examples(
 
 
 def _random_split(
-    component: Component,
     x: NDArray[Any],
     y: NDArray[Any],
     test_fraction: float,
@@ -361,16 +405,9 @@ def _random_split(
     from sklearn.model_selection import train_test_split
 
     classification = y.ndim == 1
-    try:
-        x_train, x_test, y_train, y_test = train_test_split(
-            x,
-            y,
-            test_size=test_fraction,
-            random_state=seed,
-            stratify=y if classification else None,
-        )
-    except ValueError as error:  # too few examples for the classes or for the test set
-        raise GradpropError(f"data set {component.label!r} can't be split: {error}") from None
+    x_train, x_test, y_train, y_test = train_test_split(
+        x, y, test_size=test_fraction, random_state=seed, stratify=y if classification else None
+    )
     if not classification:  # an exactly linear teacher stays one without a bias
         y_train, y_test = y_train - y_train.mean(axis=0), y_test - y_train.mean(axis=0)
     if standardize:

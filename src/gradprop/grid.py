@@ -240,6 +240,12 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
     for key, value in block.items():
         if isinstance(value, Mapping) and "from" in value and value["to"] < value["from"]:
             raise config.ConfigError(f"{where}.{key}: {value} is empty: to is less than from")
+        if isinstance(value, list) and key != "measurements":
+            values = axis_values(key, value)
+            for number, item in enumerate(values):
+                if item in values[:number]:
+                    shown = item.label if isinstance(item, Component) else item
+                    raise config.ConfigError(f"{where}.{key}: {shown!r} stands twice in the list")
     try:
         measurements.canonical(block["measurements"])
     except measurements.MeasurementError as error:
@@ -248,9 +254,24 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
 
 def _check_cells(cells: Sequence[Cell], where: str) -> None:
     for cell in cells:
-        problem = architecture.conflict(cell) or measurements.conflict(cell)
+        problem = _conflict_with_data(cell) or architecture.conflict(cell)
+        problem = problem or measurements.conflict(cell)
         if problem:
             raise config.ConfigError(f"{where}.{problem}")
+
+
+def _conflict_with_data(cell: Cell) -> str | None:
+    """Return what is wrong with a cell's data set or how it is trained on it."""
+    problem = datasets.conflict(cell.dataset)
+    if problem:
+        return f"dataset: {cell.dataset.label!r} can't be made: {problem}"
+    examples = datasets.sizes(cell.dataset).training
+    if cell.batch_size > examples:
+        return (
+            f"batch_size: {cell.batch_size} is larger than the training set of "
+            f"{cell.dataset.label!r}; allowed: 1 to {examples}"
+        )
+    return None
 
 
 def expand(block: Mapping[str, Any]) -> Iterator[Cell]:

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
-from gradprop import architecture
+from gradprop import architecture, datasets
 from gradprop.datasets import Dataset
 from gradprop.errors import GradpropError
 from gradprop.histograms import histograms
@@ -297,12 +297,26 @@ def measured(measurements: str) -> dict[str, dict[str, Any]]:
 
 def conflict(cell: Cell) -> str | None:
     """Return what is wrong with the measurements of this cell, as ``key: reason``."""
+    chosen, data = measured(cell.measurements), datasets.sizes(cell.dataset)
     for name in ("spectra", "curvature"):
-        if name in measured(cell.measurements) and not architecture.is_plain(cell):
+        if name in chosen and not architecture.is_plain(cell):
             return (
                 f"measurements: {name!r} is for networks without normalization and residual "
                 "connections"
             )
+    if "decision" in chosen and data.features != 2:
+        return (
+            f"measurements: decision needs a data set in the plane; {cell.dataset.label!r} has "
+            f"{data.features} inputs"
+        )
+    circles = "curvature" in chosen or chosen.get("trajectories", {}).get("along") == "circle"
+    if circles and data.features < 2:
+        return f"measurements: a circle needs two inputs; {cell.dataset.label!r} has one"
+    if "modes" in chosen and data.classes:
+        return (
+            f"measurements: modes are those of regression tasks; {cell.dataset.label!r} is one of "
+            "classification"
+        )
     return None
 
 
