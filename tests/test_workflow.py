@@ -491,6 +491,21 @@ def test_measurements_are_tables_of_the_shards_that_ask_for_them(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("studies: [tiny\nseeds: 2\n", "line 2, column 6: not valid YAML: expected ',' or ']'"),
+        ("", "the file is empty"),
+    ],
+)
+def test_a_broken_configuration_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    workspace = Workspace(tmp_path)
+    (tmp_path / "config/config.yaml").write_text(text)
+    result = workspace.snakemake()
+    assert result.returncode == 1
+    assert f"config/config.yaml: {expected}" in (result.stdout + result.stderr).splitlines()[-1]
+
+
+@pytest.mark.parametrize(
     ("key", "value", "parts"),
     [
         ("activation", "tnah", ["tiny.yaml", "grid.activation", "'tnah'", "tanh", "Did you mean"]),

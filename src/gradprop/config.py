@@ -68,6 +68,19 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that has keys at its top level.
+
+    Raises
+    ------
+    ConfigError
+        As `read_yaml`, or if there are none.
+    """
+    content: dict[str, Any] = read_yaml(path)
+    validate(content, {"type": "object"}, str(path))
+    return content
+
+
 def _is_finite_number(checker: jsonschema.TypeChecker, value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value)
