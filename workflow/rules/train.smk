@@ -26,7 +26,7 @@ for measured in sorted({(), *MEASURED}):
             "../envs/gradprop.yaml"
         threads: 1
         resources:
-            mem_mb=2500,
+            mem_mb=4500,
         params:
             stack_size=config.get("stack_size", 40),
         message:
