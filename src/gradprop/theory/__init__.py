@@ -68,6 +68,7 @@ from gradprop.theory.finite_width import (
     length_law,
     reciprocal_width_sum,
 )
+from gradprop.theory.free_probability import jacobian_singular_density
 from gradprop.theory.gaussian import (
     expectation,
     pair_expectation,
@@ -151,6 +152,7 @@ __all__ = [
     "infinite_depth_learning_time",
     "jacobian_mean_square",
     "jacobian_relative_variance",
+    "jacobian_singular_density",
     "jacobian_variance",
     "layer_mean_singular_value",
     "learning_time",
