@@ -63,7 +63,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "against": ["depth", "reciprocal_widths"],
         "hue": "widths",
     },
-    "modes": {"columns": "initializer"},
+    "modes": {"columns": "initializer", "hue": "activation"},
     "histograms": {
         "statistic": ["signal", "activation"],
         "rows": "initializer",
@@ -320,6 +320,38 @@ def test_mechanism_follows_its_closed_form(tmp_path: Path) -> None:
     assert draw_study(study, tmp_path / "small", tmp_path / "reports") == MECHANISM
     limits = pd.read_csv(tmp_path / "reports/data/small/float_limits.csv")
     assert (limits["relative_error"] < 1e-5).all()
+
+
+@pytest.mark.parametrize(("time", "end"), [("iteration", 8), ("epoch", 2)])
+def test_learning_curves_on_linear_axes(tmp_path: Path, time: str, end: int) -> None:
+    study = make_study(tmp_path, {"epochs": 2, "depth": 2}, kinds=["learning_curves"])
+    kind, options = KINDS["learning_curves"], {**study.figures["learning_curves"], "time": time}
+    rows = kind.prepare(StudyTables(study, tmp_path / "small"), options)
+    steps = rows["step"].max()
+    assert rows[time].max() == end
+    np.testing.assert_allclose(rows[time] / end, rows["step"] / steps)
+    figure = kind.draw(rows, options)
+    for axes in figure.axes:
+        assert axes.get_xscale() == axes.get_yscale() == "linear"
+        assert axes.get_ylim()[0] == 0
+        ends = [np.asarray(line.get_xdata())[-1] for line in axes.lines]
+        assert ends == [end] * len(ends) and ends
+    assert figure.get_supxlabel() == time
+    assert f"against training {time}" in kind.describe(rows, options)
+    plt.close(figure)
+
+
+def test_labels_are_in_the_middle_of_the_panels(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"initializer": "he_normal"}, kinds=["learning_curves"])
+    kind, options = KINDS["learning_curves"], study.figures["learning_curves"]
+    figure = kind.draw(kind.prepare(StudyTables(study, tmp_path / "small"), options), options)
+    panels = [axes.get_position() for axes in figure.axes]
+    low, high = min(panel.y0 for panel in panels), max(panel.y1 for panel in panels)
+    left, right = min(panel.x0 for panel in panels), max(panel.x1 for panel in panels)
+    texts = {text.get_text(): text.get_position() for text in figure.texts}
+    assert texts["training loss"][1] == pytest.approx((low + high) / 2)
+    assert texts["step"][0] == pytest.approx((left + right) / 2)
+    plt.close(figure)
 
 
 VARIANCES = [{"name": "variance_scaling", "scale": scale} for scale in (0.5, 1.0, 3.0)]

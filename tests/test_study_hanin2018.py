@@ -191,7 +191,7 @@ def test_times_are_those_at_the_best_rate() -> None:
         ]
         + [("b", 2, rate, 0, np.inf) for rate in (0.1, 0.3)],
         columns=["line", "depth", "learning_rate", "seed", "steps"],
-    )
+    ).assign(panel="")
     best = learning_time.at_best_rate(arrivals)
     assert list(best.loc[best["line"] == "a", "steps"]) == [4, 8, 9]  # a tie of medians: 0.1
     assert list(best.loc[best["line"] == "b", "learning_rate"]) == [0.1]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from types import SimpleNamespace
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from gradprop import claims
 from gradprop.figures import KINDS, spectra
+from gradprop.spec import Cell
 from gradprop.studies import pennington2017
 from tests.reference import make_cell
 
@@ -63,7 +66,34 @@ def initializer(activation: str, weights: str) -> dict[str, Any]:
     return {"name": "variance_scaling", "scale": scale}
 
 
-def tables_of(values: Values) -> Any:
+# Of learning time: sublinear, linear and faster, as in the paper.
+EXPONENTS = {
+    ("tanh", "orthogonal"): 0.4,
+    ("tanh", "gaussian"): 1.0,
+    ("relu", "orthogonal"): 1.1,
+    ("relu", "gaussian"): 1.2,
+}
+
+
+def learners(exponents: dict[tuple[str, str], float]) -> tuple[list[Cell], pd.DataFrame]:
+    """Return cells that are trained and their steps; times are a power of the depth."""
+    random = np.random.default_rng(3)
+    cells, steps = [], []
+    for (activation, weights), exponent in exponents.items():
+        for depth, seed, rate in itertools.product((4, 8, 16), range(6), (0.1, 0.2)):
+            cell = make_cell(
+                dataset="digits", depth=depth, width=32, activation=activation, seed=seed,
+                initializer=initializer(activation, weights), learning_rate=rate,
+            )  # fmt: skip
+            time = 20 / rate * (depth / 4) ** exponent * random.uniform(0.95, 1.05)
+            probes = np.arange(0, 1000, 2)
+            curve = {"step": probes, "train_accuracy": np.where(probes > time, 0.95, 0.1)}
+            cells.append(cell)
+            steps.append(pd.DataFrame(curve).assign(cell=cell.id))
+    return cells, pd.concat(steps, ignore_index=True)
+
+
+def tables_of(values: Values, exponents: dict[tuple[str, str], float] = EXPONENTS) -> Any:
     cells, parts = [], []
     for (activation, weights), networks in values.items():
         for seed, row in enumerate(networks):
@@ -85,6 +115,8 @@ def tables_of(values: Values) -> Any:
             resolved = row > 1e-14 * row[0]
             rows = {"index": index, "log10_singular_value": log10, "resolved": resolved}
             parts.append(pd.DataFrame({**columns, **rows}))
+    trained, steps = learners(exponents)
+    cells += trained
     study = SimpleNamespace(name="pennington2017", cells=tuple(cells), names={})
 
     def join(rows: pd.DataFrame, options: Any, columns: list[str]) -> pd.DataFrame:
@@ -96,7 +128,13 @@ def tables_of(values: Values) -> Any:
         more = {name: rows["cell"].map(lambda c, n=name: named[c][n]) for name in columns}
         return rows.assign(**more)
 
-    return SimpleNamespace(study=study, spectra=pd.concat(parts, ignore_index=True), join=join)
+    return SimpleNamespace(
+        study=study,
+        spectra=pd.concat(parts, ignore_index=True),
+        steps=steps,
+        cells=pd.DataFrame([{"cell": cell.id, **cell.columns()} for cell in cells]),
+        join=join,
+    )
 
 
 def verdicts(tables: Any) -> dict[str, str]:
@@ -115,13 +153,22 @@ def test_claims_hold_for_networks_simulated_independently(values: Values) -> Non
     assert found["linear-isometry/linear, orthogonal, L = 4"] == claims.SUPPORTED
     for activation, weights in values:
         assert found[f"mean-square/{activation}, {weights}, L = 4"] == claims.SUPPORTED
+    times = [verdict for name, verdict in found.items() if "learning-time" in name]
+    assert times == 4 * [claims.SUPPORTED]
+
+
+def test_times_that_do_not_grow_as_claimed_are_told(values: Values) -> None:
+    swapped = {key: 1.4 - exponent for key, exponent in EXPONENTS.items()}
+    found = verdicts(tables_of({("linear", "orthogonal"): values["linear", "orthogonal"]}, swapped))
+    times = [verdict for name, verdict in found.items() if "learning-time" in name]
+    assert times == 4 * [claims.NOT_SUPPORTED]
 
 
 def test_one_ensemble_does_not_pass_for_the_other(values: Values) -> None:
     swap = {"gaussian": "orthogonal", "orthogonal": "gaussian"}
     swapped = {(a, w): values[a, swap[w]] for a, w in values}
     found = verdicts(tables_of(swapped))
-    of_spread = {v for key, v in found.items() if not key.startswith("mean-square")}
+    of_spread = {v for key, v in found.items() if key.startswith(("spectral", "linear"))}
     assert of_spread == {claims.NOT_SUPPORTED}
 
 
@@ -153,19 +200,61 @@ def test_numbers_and_figures_agree_with_the_simulation(values: Values) -> None:
     found = rows.loc[("tanh", "orthogonal"), "relative_variance"]
     assert found == pytest.approx(expected)
     assert rows.loc[("linear", "variance_scaling"), "predicted"] == pytest.approx(LAYERS)
-    rows = KINDS["singular_values"].prepare(tables, {**options, "rows": "depth"})
-    keys = (rows["activation"] == "linear") & (rows["initializer"] == "variance_scaling")
-    bulk = rows[keys & (rows["rank"] > 0.1) & (rows["rank"] < 0.6)]
-    np.testing.assert_allclose(bulk["median"], bulk["predicted"], atol=0.08)
-    expected = np.log10(np.median(values["linear", "gaussian"], axis=0))
-    np.testing.assert_allclose(rows[keys]["median"], expected, atol=0.01)
+    assert numbers["along"] == pytest.approx((1 - 2 * Q_STAR) ** LAYERS, rel=0.01)
+    assert numbers["smallest"] == pytest.approx(values["tanh", "orthogonal"].min(axis=1).mean())
+    assert numbers["tanh_orthogonal_exponent"] == pytest.approx(0.4, abs=0.03)
+    assert numbers["relu_gaussian_deep"] == pytest.approx(100 * 4**1.2, rel=0.07)
+    assert numbers["relu_gaussian_arrived"] == 6
 
 
-@pytest.mark.parametrize("layers", [1, 4, 16])
-def test_quantiles_give_the_moments_of_the_law(layers: int) -> None:
-    """Mean 1 and mean square L + 1 of the squared singular values."""
-    law = spectra.Law("linear", 1.0, 1.0, layers, "gaussian")
-    edges = np.concatenate([[0.0], np.geomspace(1e-7, 1, 20001)])
-    squares = 10.0 ** (2 * law.log10_quantiles((edges[1:] + edges[:-1]) / 2))
-    assert squares @ np.diff(edges) == pytest.approx(1, rel=0.01)
-    assert squares**2 @ np.diff(edges) == pytest.approx(layers + 1, rel=0.02)
+def test_histograms_have_the_laws_beside_them(values: Values) -> None:
+    options = {"rows": "initializer", "columns": "activation", "hue": "depth"}
+    kind = KINDS["singular_values"]
+    rows = kind.prepare(tables_of(values), options)
+    assert set(rows["layers"]) == {LAYERS}
+    groups = rows.groupby(["activation", "initializer", "part"])
+    for (activation, weights), networks in values.items():
+        name = "orthogonal" if weights == "orthogonal" else "variance_scaling"
+        bars = groups.get_group((activation, name, "networks"))
+        law = groups.get_group((activation, name, "theory"))
+        width = bars["high"] - bars["low"]
+        assert (bars["density"] * width).sum() == pytest.approx(1)
+        inside = (networks > bars["low"].iloc[5]) & (networks <= bars["high"].iloc[5])
+        assert bars["density"].iloc[5] * width.iloc[5] == pytest.approx(inside.mean(), abs=1e-3)
+        if (activation, weights) == ("linear", "orthogonal"):
+            assert law[["low", "density"]].to_numpy().tolist() == [[1.0, np.inf]]
+            continue
+        bulk = bars[bars["low"] > (0.8 if weights == "orthogonal" else 0.3)]
+        expected = np.interp((bulk["low"] + bulk["high"]) / 2, law["low"], law["density"])
+        distance = (np.abs(bulk["density"] - expected) * width.loc[bulk.index]).sum()
+        assert distance < 0.08, (activation, weights)
+    relu = groups.get_group(("relu", "orthogonal", "networks"))
+    assert relu["zero"].iloc[0] == pytest.approx(
+        np.mean(values["relu", "orthogonal"] < 1e-12), abs=0.01
+    )
+    figure = kind.draw(rows, {**options, "scale": "log"})
+    assert {axes.get_yscale() for axes in figure.axes} == {"log"}
+    assert "% are 0" in kind.describe(rows, options)
+    plt.close(figure)
+
+
+def test_learning_times_have_a_panel_an_activation(values: Values) -> None:
+    tables = tables_of({("linear", "orthogonal"): values["linear", "orthogonal"]})
+    kind, options = KINDS["learning_time"], {**pennington2017.TIMES, "exponents": [0.5, 1]}
+    rows = kind.prepare(tables, options)
+    assert set(rows["activation"]) == {"tanh", "relu"}
+    assert set(rows["learning_rate"]) == {0.2}
+    figure = kind.draw(rows, options)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["tanh", "relu"]
+    for axes in figure.axes:
+        assert axes.get_xscale() == axes.get_yscale() == "log"
+        powers = [line for line in axes.lines if line.get_color() == "#808080"]
+        data = [np.log(np.array(line.get_data(), dtype=np.float64)) for line in powers]
+        slopes = [float(np.polyfit(x, y, 1)[0]) for x, y in data]
+        assert slopes == pytest.approx([0.5, 1])
+    assert "tanh, orthogonal(gain=" in kind.describe(rows, options)
+    plt.close(figure)
+    figure = kind.draw(rows, {k: v for k, v in options.items() if k != "exponents"})
+    assert {axes.get_yscale() for axes in figure.axes} == {"linear"}
+    plt.close(figure)

@@ -6,6 +6,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -140,11 +141,18 @@ def test_the_strength_of_random_starts_is_that_of_what_grows() -> None:
 
 def test_the_figure_has_the_exact_solution(tables: Any) -> None:
     def join(rows: pd.DataFrame, options: Any) -> pd.DataFrame:
-        return rows.merge(tables.cells[["cell", "initializer"]], on="cell")
+        return rows.merge(tables.cells[["cell", "initializer", "activation"]], on="cell")
 
-    options = {"columns": "initializer"}
+    options = {"columns": "initializer", "hue": "activation"}
     rows = KINDS["modes"].prepare(SimpleNamespace(**vars(tables), join=join), options)  # type: ignore[arg-type]
     decoupled = rows[rows["initializer"].str.startswith("identity")]
     np.testing.assert_allclose(decoupled["median"], decoupled["predicted"], atol=0.02)
     assert set(rows["index"]) == {1, 2, 3, 4, 5}
     assert rows["time"].max() == pytest.approx(6400 * 0.02 / 16)
+    figure = KINDS["modes"].draw(rows, options)
+    for axes in figure.axes:  # a line and a dashed one a mode, with its name
+        assert len(axes.lines) == 10
+        assert [text.get_text() for text in axes.texts] == [
+            f"s = {s:.3g}" for s in sorted(rows["strength"].unique())
+        ]
+    plt.close(figure)

@@ -71,6 +71,7 @@ def draw_fluctuations(rows: pd.DataFrame, options: Options) -> Figure:
             )
             axes.plot(line["layer"], line["predicted"], **THEORY_LINE)
         axes.set(xscale="log", xlabel="", ylabel="")
+        style.plain_ticks(axes.xaxis)
         if (rows["fluctuation"] > 0).any():
             axes.set_yscale("log")
     handles = [

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables
@@ -17,10 +20,14 @@ from gradprop.figures.finite_width import HORIZONTAL, reciprocal_widths, series
 from gradprop.figures.layers import line_handles
 from gradprop.grid import select
 
-# Where the marks of lines that never arrive stand, over the largest time.
-NEVER, SPACING = 1.8, 1.15
+Float64 = npt.NDArray[np.float64]
+
+# Where the marks of lines that never arrive stand, over the largest time: the first one and each
+# next over the one before, on linear and on logarithmic axes.
+NEVER = {"linear": (1.1, 1.06), "log": (1.8, 1.15)}
 # Lines of equal times stand beside each other, by this part of the axis.
 DODGE = 0.006
+GUIDE_LINE: dict[str, Any] = {"color": "#808080", "linestyle": (0, (1, 2)), "linewidth": 1.0}
 
 
 def first_step(steps: pd.DataFrame, column: str, level: float) -> float:
@@ -36,16 +43,17 @@ def arrivals(tables: StudyTables, options: Options) -> pd.DataFrame:
     ----------
     tables, options
         `statistic` is a column of the table of steps, `level` what it has to exceed, `hue` what
-        tells lines apart.
+        tells lines apart and `columns`, which may be left out, panels.
 
     Returns
     -------
     DataFrame
-        Columns: cell, line, depth, reciprocal_widths (the sum over all hidden layers),
+        Columns: cell, panel, line, depth, reciprocal_widths (the sum over all hidden layers),
         learning_rate, seed, and steps: the first probed step above the level, infinite if there
         is none.
     """
     names = series(tables, options["hue"])
+    panels = series(tables, options["columns"]) if "columns" in options else {}
     cells = [c for c in select(tables.study.cells, options.get("select", {})) if c.epochs]
     trained = tables.steps[tables.steps["cell"].isin({cell.id for cell in cells})]
     curves = dict(iter(trained.groupby("cell", sort=False)))
@@ -53,6 +61,7 @@ def arrivals(tables: StudyTables, options: Options) -> pd.DataFrame:
         [
             {
                 "cell": cell.id,
+                "panel": panels.get(cell.id, ""),
                 "line": names[cell.id],
                 "depth": cell.depth,
                 "reciprocal_widths": reciprocal_widths(cell)[-1] if cell.depth else 0.0,
@@ -66,18 +75,34 @@ def arrivals(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 def at_best_rate(found: pd.DataFrame) -> pd.DataFrame:
-    """Keep, for every line and depth, the arrivals at the best learning rate.
+    """Keep, for every panel, line and depth, the arrivals at the best learning rate.
 
     That is the one with the smallest median over seeds of the steps; ties go to the smaller
     rate.
     """
-    keys = ["line", "depth"]
+    keys = ["panel", "line", "depth"]
     medians = found.groupby([*keys, "learning_rate"])["steps"].median()
     best = medians.unstack().idxmin(axis=1)
     # All infinite: pandas has no smallest, and any rate tells that.
     best = best.fillna(found["learning_rate"].min())
     chosen = best.loc[pd.MultiIndex.from_frame(found[keys])].to_numpy()
     return found[found["learning_rate"].to_numpy() == chosen]
+
+
+def exponents(steps: pd.DataFrame, last: float) -> Float64:
+    """Return the slope of ln steps over ln depth of every seed.
+
+    Parameters
+    ----------
+    steps
+        Rows seeds, columns depths.
+    last
+        The last step of training. Networks that never arrive count as arriving at it: the slope is
+        then at least this.
+    """
+    logs = np.log(steps.replace(math.inf, last).to_numpy(np.float64))
+    depths = steps.columns.to_numpy(np.float64)
+    return np.asarray(np.polyfit(np.log(depths), logs.T, 1)[0], dtype=np.float64)
 
 
 def prepare_learning_time(tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -89,10 +114,12 @@ def prepare_learning_time(tables: StudyTables, options: Options) -> pd.DataFrame
     if found.empty:
         return found
     rows = []
-    for (line, depth), group in at_best_rate(found).groupby(["line", "depth"], sort=False):
+    for key, group in at_best_rate(found).groupby(["panel", "line", "depth"], sort=False):
+        panel, line, depth = key
         low, median, high = np.quantile(group["steps"], [0.25, 0.5, 0.75], method="higher")
         rows.append(
             {
+                **({options["columns"]: panel} if "columns" in options else {}),
                 options["hue"]: line,
                 "depth": depth,
                 "reciprocal_widths": group["reciprocal_widths"].iloc[0],
@@ -109,43 +136,50 @@ def prepare_learning_time(tables: StudyTables, options: Options) -> pd.DataFrame
 
 
 def draw_learning_time(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw steps, logarithmic, against what `against` lists; triangles at the top are never."""
+    """Draw steps against what `against` lists; triangles at the top are never.
+
+    With `exponents` axes are logarithmic and dotted lines show powers of the depth.
+    """
     against = options.get("against", ["depth"])
-    figure, panels = style.panels(len(against), height=3.2, sharey=True)
-    for axes, column in zip(panels, against, strict=True):
-        _draw_times(axes, rows, column, options["hue"])
-        axes.set_xlabel(HORIZONTAL[column])
+    parts = list(rows.groupby(options["columns"], sort=False)) if "columns" in options else []
+    parts = parts or [("", rows)]
+    figure, panels = style.panels(len(parts) * len(against), height=3.2, sharey=True)
+    places = [(title, part, column) for title, part in parts for column in against]
+    for axes, (title, part, column) in zip(panels, places, strict=True):
+        _draw_times(axes, part, column, options)
+        axes.set(title=title, xlabel=HORIZONTAL[column])
+        if "exponents" in options:
+            _draw_powers(axes, part, column, options["exponents"])
         if column == "depth":
-            _tick_depths(axes, rows)
+            _tick_depths(axes, part)
     return style.finish(figure, _handles(rows, options), xlabel="", ylabel=_label(options))
 
 
 def draw_optimal_rate(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw steps (left) and the learning rates that make them fewest (right), all logarithmic."""
+    """Draw steps (left) and the learning rates that make them fewest (right)."""
     hue: str = options["hue"]
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
     figure, (left, right) = style.panels(2, height=3.2)
-    _draw_times(left, rows, "depth", hue)
-    arrived = rows[np.isfinite(rows["median"])]
-    for value, line in arrived.groupby(hue, sort=False):
+    _draw_times(left, rows, "depth", options)
+    for value, line in rows[np.isfinite(rows["median"])].groupby(hue, sort=False):
         right.plot(
             line["depth"], line["learning_rate"], color=colours[value], linestyle=dashes[value],
             marker="o", markersize=4,
         )  # fmt: skip
-    depths = sorted(rows["depth"].unique())
+    right.set_ylim(bottom=0)
     for axes, label in ((left, _label(options)), (right, "best learning rate")):
         axes.set_ylabel(label)
-        if depths[0] > 0 and not arrived.empty:
-            axes.set(xscale="log", yscale="log", xlim=(0.85 * depths[0], 1.18 * depths[-1]))
-            _plain_numbers(axes)
         _tick_depths(axes, rows)
     return style.finish(figure, _handles(rows, options), xlabel="depth", ylabel="")
 
 
-def _draw_times(axes: Axes, rows: pd.DataFrame, column: str, hue: str) -> None:
+def _draw_times(axes: Axes, rows: pd.DataFrame, column: str, options: Options) -> None:
+    hue: str = options["hue"]
+    scale = "log" if "exponents" in options else "linear"
+    first, next_one = NEVER[scale]
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
     ends = rows[["median", "high"]].to_numpy(np.float64)
-    never = NEVER * max([1.0, *ends[np.isfinite(ends)]])
+    never = first * max([1.0, *ends[np.isfinite(ends)]])
     lines = list(rows.groupby(hue, sort=False))
     dodge = DODGE * float(rows[column].max() - rows[column].min())
     for number, (value, line) in enumerate(lines):
@@ -163,22 +197,33 @@ def _draw_times(axes: Axes, rows: pd.DataFrame, column: str, hue: str) -> None:
             markersize=4,
             elinewidth=0.8,
         )
-        height = never * SPACING**number  # one above the other
+        height = never * next_one**number  # one above the other
         axes.plot(lost["place"], np.full(len(lost), height), "^", color=colours[value])
-    axes.set_yscale("log")
-    _plain_numbers(axes)
+    if scale == "linear":
+        axes.set_ylim(bottom=0)
+        return
+    axes.set(xscale="log" if rows[column].min() > 0 else "linear", yscale="log")
+    style.plain_ticks(axes.yaxis)
+
+
+def _draw_powers(axes: Axes, rows: pd.DataFrame, column: str, exponents: Sequence[float]) -> None:
+    """Draw powers of what is to the right, all from the smallest time at the left."""
+    start = float(rows["median"].min())
+    x = np.sort(rows[column].unique())
+    if not math.isfinite(start) or x[0] <= 0:
+        return
+    for exponent in exponents:
+        axes.plot(x, start * (x / x[0]) ** exponent, **GUIDE_LINE)
+        axes.annotate(
+            f"exponent {exponent:g}", (x[-1], start * (x[-1] / x[0]) ** exponent), (0, 3),
+            textcoords="offset points", ha="right", fontsize=8.5, color="#606060",
+        )  # fmt: skip
 
 
 def _tick_depths(axes: Axes, rows: pd.DataFrame) -> None:
     depths = sorted(rows["depth"].unique())
     axes.set_xticks(depths, [str(depth) for depth in depths])
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _plain_numbers(axes: Axes) -> None:
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _handles(rows: pd.DataFrame, options: Options) -> list[Line2D]:
@@ -197,8 +242,9 @@ def _label(options: Options) -> str:
 
 def describe_learning_time(rows: pd.DataFrame, options: Options) -> str:
     """Give the median of every line at the smallest and the largest depth."""
+    keys = [options[key] for key in ("columns", "hue") if key in options]
     parts = []
-    for value, line in rows.groupby(options["hue"], sort=False):
+    for key, line in rows.groupby(keys, sort=False):
         ends = (line.iloc[0], line.iloc[-1])
         texts = [
             f"{end['median']:.0f} at depth {end['depth']}"
@@ -206,7 +252,7 @@ def describe_learning_time(rows: pd.DataFrame, options: Options) -> str:
             else f"never at depth {end['depth']}"
             for end in ends
         ]
-        parts.append(f"{value}: {', '.join(dict.fromkeys(texts))}")
+        parts.append(f"{', '.join(map(str, key))}: {', '.join(dict.fromkeys(texts))}")
     return f"Median and quartiles over seeds of {_label(options)}. {'; '.join(parts)}."
 
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from gradprop import analysis, datasets, theory
 from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables, groups
-from gradprop.figures.layers import THEORY_LINE, line_handles
+from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, line_handles
 from gradprop.spec import Cell
 
 Float64 = npt.NDArray[np.float64]
@@ -68,23 +68,30 @@ def prepare_modes(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def draw_modes(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the learned strength of every mode against time; the exact solution is dashed."""
-    modes = list(rows["index"].unique())
-    colours = dict(zip(modes, style.palette([f"mode {n}" for n in modes]).values(), strict=True))
-    facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.4)
+    hue: str = options["hue"]
+    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    facets = style.grid(rows, options.get("rows"), options.get("columns"), height=3.4)
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
-        for mode, line in panel.groupby("index"):
+        for (value, _), line in panel.groupby([hue, "index"], sort=False):
             axes.fill_between(
-                line["time"], line["low"], line["high"], color=colours[mode], alpha=0.2, lw=0
+                line["time"], line["low"], line["high"], color=colours[value], alpha=0.2, lw=0
             )
-            axes.plot(line["time"], line["median"], color=colours[mode], linewidth=2.4, alpha=0.7)
+            axes.plot(
+                line["time"],
+                line["median"],
+                color=colours[value],
+                linestyle=dashes[value],
+                **MEASURED_LINE,
+            )
+        for s, line in panel.drop_duplicates(["index", "time"]).groupby("strength"):
             axes.plot(line["time"], line["predicted"], **THEORY_LINE)
+            axes.annotate(
+                f"s = {s:.3g}", (line["time"].max(), s), (0, 3), textcoords="offset points",
+                ha="right", fontsize=8.5, color="#404040",
+            )  # fmt: skip
         axes.set(xlabel="", ylabel="")
-    strengths = rows.drop_duplicates("index").set_index("index")["strength"]
-    names = {mode: f"s = {strengths[mode]:.3g}" for mode in modes}
-    labels = pd.Series([names[mode] for mode in modes])
-    by_label = {names[mode]: colours[mode] for mode in modes}
-    handles = line_handles(labels, by_label, dict.fromkeys(by_label, "solid"))
+    handles = line_handles(rows[hue], colours, dashes)
     handles.append(Line2D([], [], label="exact solution of linear networks", **THEORY_LINE))
     return style.finish(
         facets.figure,

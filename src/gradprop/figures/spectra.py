@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from gradprop import activations, analysis, architecture, datasets, theory
 from gradprop.figures import mean_field, style
@@ -30,11 +33,8 @@ MATRIX = "hidden_jacobian"
 LAYER_MATRICES = {"layer_jacobian": "W diag(φ'(z))", "kernel": "W alone"}
 LAYER_DASHES: dict[str, Any] = {"layer_jacobian": "solid", "kernel": (0, (1, 1))}
 CONFIDENCE = 0.90
-# Smaller singular values than this are left out of the drawing, not of the numbers.
-SMALLEST = 1e-4
-# Of the grid on which the law of singular values is integrated. A fraction of about
-# s^(2 / (L + 1)) is smaller than s: 1.5 decades a factor hold all but a thousandth.
-LAW_POINTS, LAW_DECADES = 4000, 1.5
+# Of a panel's histograms: bins, and their end over the largest value; points of the law's curve.
+BINS, MARGIN, LAW_POINTS = 50, 1.2, 240
 
 
 class Law(NamedTuple):
@@ -58,22 +58,14 @@ class Law(NamedTuple):
             self.activation, self.q, self.layers, self.ensemble
         )
 
-    def log10_quantiles(self, ranks: Float64) -> Float64:
-        """Return log10 of the singular value that a fraction `ranks` exceeds.
-
-        Known for linear networks, NaN for others.
-        """
-        if self.activation != "linear":
-            return np.full(ranks.shape, np.nan)
-        scale = 0.5 * self.layers * math.log10(self.sigma_w2)
-        if self.ensemble == "orthogonal":
-            return np.full(ranks.shape, scale)
-        edge = 0.5 * math.log10(theory.linear_gaussian_edge(self.layers))
-        log10_s = np.linspace(edge, edge - LAW_DECADES * (self.layers + 1), LAW_POINTS)
-        s = 10.0**log10_s
-        weight = theory.linear_gaussian_singular_density(s, self.layers) * s * math.log(10)
-        steps = 0.5 * (weight[1:] + weight[:-1]) * -np.diff(log10_s)
-        return np.interp(ranks, np.concatenate([[0.0], np.cumsum(steps)]), log10_s) + scale
+    def density(self, singular: Float64) -> Float64:
+        """Return the density of singular values; NaN if it is not known, or all are the same."""
+        try:
+            return theory.jacobian_singular_density(
+                singular, self.activation, self.q, self.sigma_w2, self.layers, self.ensemble
+            )
+        except ValueError:
+            return np.full(singular.shape, np.nan)
 
 
 def law(cell: Cell) -> Law | None:
@@ -140,77 +132,136 @@ def moments(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def prepare_singular_values(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Median and quartiles over networks of the sorted singular values, with the exact laws.
+    """Histograms of the singular values of all networks of a line, with the laws of wide ones.
 
-    Their place is `rank`, the fraction of larger ones. Those that are not told apart from rounding
-    errors count as 0; where half of the networks have a 0, there is no row.
+    Values that are not told apart from rounding errors count as 0, in the first bin.
+
+    Returns
+    -------
+    DataFrame
+        The figure's groups, ``layers`` (one less than the depth), and by ``part``: ``networks``, a
+        bin from ``low`` to ``high`` with its ``density``, the fraction of all values over the
+        width; ``theory``, the density of the law at ``low`` = ``high``, infinite where all values
+        are. ``zero`` is the fraction of values that are 0.
     """
-    rows = _jacobians(tables, options, groups(options))
+    rows = _jacobians(tables, options, list(dict.fromkeys([*groups(options), "depth"])))
     if rows.empty:
         return rows
-    count = rows.groupby(["cell", "example"], sort=False)["index"].transform("max")
-    lost = rows["log10_singular_value"].isna()
-    values = rows["log10_singular_value"].where(rows["resolved"] | lost, -np.inf)
-    rows = rows.assign(rank=(rows["index"] - 0.5) / count, log10_singular_value=values)
-    table = analysis.quartiles(rows, [*groups(options), "rank"], "log10_singular_value")
+    singular = 10.0 ** rows["log10_singular_value"].astype(np.float64)
+    rows = rows.assign(
+        singular=singular.where(rows["resolved"] | singular.isna(), 0.0), layers=rows["depth"] - 1
+    )
     cells = {cell.id: cell for cell in tables.study.cells}
-    laws = {
-        key: common_law(cells, part["cell"])
-        for key, part in rows.groupby(groups(options), sort=False)
-    }
+    panel = [options[key] for key in ("rows", "columns") if key in options]
+    keys = list(dict.fromkeys([*groups(options), "layers"]))
     parts = []
-    for key, line in table.groupby(groups(options), sort=False):
-        shared = laws[key]
-        ranks = line["rank"].to_numpy(np.float64)
-        predicted = shared.log10_quantiles(ranks) if shared else np.nan
-        parts.append(line.assign(predicted=predicted))
-    table = pd.concat(parts, ignore_index=True)
-    return table[table["seeds"] > table["zero"] + table["lost"]]
+    for _, shown in rows.groupby(panel, sort=False) if panel else [((), rows)]:
+        edges = _bins(shown["singular"])
+        if edges is None:
+            continue
+        for key, line in shown.groupby(keys, sort=False):
+            place: dict[str, Any] = dict(zip(keys, key, strict=True))
+            place["networks"] = line["cell"].nunique()
+            histogram, zero = _histogram(line["singular"], edges)
+            parts.append(histogram.assign(part="networks", zero=zero, **place))
+            shared = common_law(cells, line["cell"])
+            if shared:
+                parts.append(_law_curve(shared, edges).assign(part="theory", **place))
+    if not parts:
+        return pd.DataFrame()
+    columns = [*keys, "part", "low", "high", "density", "zero", "networks"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _bins(singular: pd.Series[float]) -> Float64 | None:
+    """Return the edges of bins from 0 to above the largest finite value, if there is one."""
+    largest = singular[np.isfinite(singular)].max()
+    return np.linspace(0.0, MARGIN * largest, BINS + 1) if largest > 0.0 else None
+
+
+def _histogram(singular: pd.Series[float], edges: Float64) -> tuple[pd.DataFrame, float]:
+    """Return the density of finite values in every bin, and the fraction of zeros."""
+    values = singular[np.isfinite(singular)].to_numpy(np.float64)
+    counts, _ = np.histogram(values, edges)
+    density = counts / max(len(values), 1) / np.diff(edges)
+    zero = float(np.mean(values == 0.0)) if len(values) else math.nan
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "density": density}), zero
+
+
+def _law_curve(shared: Law, edges: Float64) -> pd.DataFrame:
+    if shared.relative_variance == 0:  # all values are the same
+        value = math.sqrt(shared.mean_square)
+        return pd.DataFrame({"low": [value], "high": [value], "density": [math.inf]})
+    places = np.linspace(0.0, edges[-1], LAW_POINTS + 1)[1:]
+    return pd.DataFrame({"low": places, "high": places, "density": shared.density(places)})
 
 
 def draw_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw sorted singular values, logarithmic, against the fraction of larger ones."""
-    hue: str = options["hue"]
-    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
-    facets = style.grid(
-        rows, options.get("rows"), options.get("columns"), sharex=True, sharey="row"
+    """Draw histograms of singular values, filled if there is one in a panel; theory is dashed."""
+    # Panels and colours are named after the number of layers of which the Jacobian is.
+    row, column, hue = (
+        "layers" if options.get(key) == "depth" else options.get(key)
+        for key in ("rows", "columns", "hue")
     )
+    colours = style.palette(rows[hue]) if hue else {None: style.COLOURS[0]}
+    scale = options.get("scale", "linear")
+    facets = style.grid(rows, row, column, height=2.2, sharex=False, sharey=False)
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
-        for value, line in panel.groupby(hue, sort=False):
-            shown = line[line["median"] > math.log10(SMALLEST)]
-            bounds = 10.0 ** shown[["low", "median", "high"]]
-            axes.fill_between(
-                shown["rank"], bounds["low"], bounds["high"], color=colours[value], alpha=0.2, lw=0
-            )
-            axes.plot(
-                shown["rank"], bounds["median"], color=colours[value], linestyle=dashes[value]
-            )
-            known = line[line["predicted"] > math.log10(SMALLEST)]
-            axes.plot(known["rank"], 10.0 ** known["predicted"], **THEORY_LINE)
-        axes.set(yscale="log", xlabel="", ylabel="")
-    handles = [
-        *line_handles(rows[hue], colours, dashes),
-        Line2D([], [], label="theory", **THEORY_LINE),
-    ]
-    return style.finish(
-        facets.figure, handles, xlabel="fraction of larger ones", ylabel="singular value"
-    )
+        for value, line in panel.groupby(hue, sort=False) if hue else [(None, panel)]:
+            bars = line[line["part"] == "networks"]
+            edges = [*bars["low"], bars["high"].iloc[-1]]
+            axes.stairs(
+                bars["density"], edges, color=colours[value], linewidth=1.4, fill=hue is None,
+                alpha=0.45 if hue is None else 1.0,
+            )  # fmt: skip
+        for _, curve in panel[panel["part"] == "theory"].groupby("layers"):
+            _draw_law(axes, curve)
+        axes.set(yscale=scale, xlim=(0, edges[-1]), xlabel="", ylabel="")
+        _limit_density(axes, panel, scale)
+    handles: list[Artist] = []
+    if hue:
+        names = rows[hue].map(lambda n: f"L = {n}") if hue == "layers" else rows[hue].astype(str)
+        by_name = dict(zip(names.unique(), colours.values(), strict=True))
+        handles += line_handles(names, by_name, dict.fromkeys(by_name, "solid"))
+    else:
+        handles.append(Patch(color=style.COLOURS[0], alpha=0.45, label="networks"))
+    handles.append(Line2D([], [], label="theory", **THEORY_LINE))
+    return style.finish(facets.figure, handles, xlabel="singular value s", ylabel="density")
+
+
+def _draw_law(axes: Axes, curve: pd.DataFrame) -> None:
+    if np.isinf(curve["density"]).any():
+        axes.axvline(curve["low"].iloc[0], **THEORY_LINE)
+        return
+    shown = curve[curve["density"] > 0.0]
+    axes.plot(shown["low"], shown["density"], **THEORY_LINE)
+
+
+def _limit_density(axes: Axes, panel: pd.DataFrame, scale: str) -> None:
+    """Show all bars: what theory says near 0, where its density is infinite, leaves the panel."""
+    bars = panel.loc[panel["part"] == "networks", "density"]
+    if scale == "log" and (bars > 0.0).any():
+        axes.set_ylim(min(0.7 * bars[bars > 0.0].min(), bars.max() / 1000), 1.5 * bars.max())
+    elif bars.max() > 0.0:
+        axes.set_ylim(0.0, 1.1 * bars.max())
 
 
 def describe_singular_values(rows: pd.DataFrame, options: Options) -> str:
-    """Give the largest and the middle singular value of every line."""
+    """Give the largest singular value of every line, and how many are 0."""
+    keys = [name for name in rows if name not in ("part", "low", "high", "density", "zero")]
     parts = []
-    for key, line in rows.groupby(groups(options), sort=False):
-        ranks, medians = (line[name].to_numpy(np.float64) for name in ("rank", "median"))
-        middle = np.abs(ranks - 0.5).argmin()
+    bars = rows[(rows["part"] == "networks") & (rows["density"] > 0.0)]
+    for key, line in bars.groupby([k for k in keys if k != "networks"], sort=False):
+        places = [f"{k if k != 'layers' else 'L ='} {v}" for k, v in zip(keys, key, strict=False)]
+        zero = line["zero"].iloc[0]
         parts.append(
-            f"{', '.join(map(str, key))}: 10^{medians[0]:.2f} the largest, "
-            f"10^{medians[middle]:.2f} at a fraction of {ranks[middle]:.2f}"
+            f"{', '.join(places)}: up to {line['high'].max():.2g}"
+            + (f", {zero:.0%} are 0" if zero > 0.005 else "")
         )
     return (
-        "Singular values on a logarithmic axis against the fraction of larger ones, median and "
-        f"quartiles over networks. {'; '.join(parts)}."
+        "Histograms of singular values with the laws of wide networks as dashed lines. "
+        f"{'; '.join(parts)}."
     )
 
 
@@ -267,8 +318,11 @@ def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
             known = line[line["predicted"] > 0]
             axes.plot(known["layers"], known["predicted"], **THEORY_LINE)
         axes.set(xlabel="", ylabel="")
-        if (panel["relative_variance"] > 0).any():
+        positive = panel.loc[panel["relative_variance"] > 0, "relative_variance"]
+        if not positive.empty:
             axes.set(xscale="log", yscale="log")
+            if positive.max() < 100 * positive.min():
+                style.plain_ticks(axes.yaxis)
         layers = sorted(rows["layers"].unique())
         axes.set_xticks(layers, [str(number) for number in layers])
         axes.xaxis.minorticks_off()

@@ -15,7 +15,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from gradprop import files
 
@@ -55,6 +57,7 @@ LABELS = {
     "widths": "width profile",
     "residual": "residual connections",
     "batch_size": "batch size",
+    "layers": "L =",
 }
 
 WIDTH = 10.0  # inches, of every figure
@@ -132,7 +135,7 @@ def grid(
     row: str | None,
     column: str | None,
     *,
-    height: float = 1.9,
+    height: float | None = None,
     sharex: bool | str = True,
     sharey: bool | str = True,
     heights: Sequence[float] = (1.0,),
@@ -140,9 +143,11 @@ def grid(
     """Return a seaborn grid of small multiples with one panel a value of `row` and `column`.
 
     All grids have the same total width, so that text has one size throughout the report; a
-    single panel gets half of it. `heights` are those of successive rows in units of `height`, and
-    are repeated.
+    single panel gets half of it. Panels are lower in several rows than in one. `heights` are those of
+    successive rows in units of `height`, and are repeated.
     """
+    if height is None:
+        height = 1.9 if row is not None else 2.4
     height = max(height, 1.4)  # a panel needs room for its labels
     count = rows[row].nunique() if row is not None else 1
     ratios = [part for part, _ in zip(itertools.cycle(heights), range(count), strict=False)]
@@ -214,10 +219,6 @@ def finish(
     below = 0.1 + 0.2 * rows if handles else 0.0
     total = height + below + 0.2
     figure.set_size_inches(width, total)
-    bottom = figure.supxlabel(xlabel, fontsize=10, y=(below + 0.02) / total, va="bottom")
-    side = figure.supylabel(ylabel, fontsize=10, x=0.004, ha="left")
-    for text in (bottom, side):  # their room is reserved by hand below
-        text.set_in_layout(False)
     if handles:
         figure.legend(
             handles=handles,
@@ -229,9 +230,21 @@ def finish(
         )
     left = 0.28 / width if ylabel else 0.0
     figure.tight_layout(
-        rect=(left, (below + (0.24 if xlabel else 0.0)) / total, right, 1), h_pad=0.9
+        rect=(left, (below + (0.14 if xlabel else 0.0)) / total, right, 1), h_pad=0.9
     )
+    panels = [axes.get_position() for axes in figure.axes]
+    across = (min(p.x0 for p in panels) + max(p.x1 for p in panels)) / 2
+    upwards = (min(p.y0 for p in panels) + max(p.y1 for p in panels)) / 2
+    figure.supxlabel(xlabel, fontsize=10, x=across, y=(below + 0.02) / total, va="bottom")
+    figure.supylabel(ylabel, fontsize=10, x=0.004, y=upwards, ha="left")
     return figure
+
+
+def plain_ticks(axis: Axis, subs: Sequence[int] = (1, 2, 5)) -> None:
+    """Label a logarithmic axis of few decades with numbers, not with powers of ten."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def note(text: str) -> Figure:

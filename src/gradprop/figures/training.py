@@ -9,7 +9,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from gradprop import analysis
 from gradprop.figures import style
@@ -21,21 +20,39 @@ UNTRAINABLE_MARGIN = 0.05
 
 
 def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Median and quartiles over seeds of a column of ``steps``; steps after divergence are lost."""
+    """Median and quartiles over seeds of a column of ``steps``; steps after divergence are lost.
+
+    With `time` there is a column of that name beside ``step``, iterations or epochs.
+    """
     name: str = options["statistic"]
     rows = tables.join(tables.steps, options)
     if name.endswith("error"):
         rows[name] = 1 - rows[name.replace("error", "accuracy")]
-    return analysis.quartiles(rows, [*groups(options), "step"], name)
+    keys = [*groups(options), "step"]
+    if "time" in options:
+        rows[options["time"]] = _time(rows, tables, options["time"])
+        keys.append(options["time"])
+    return analysis.quartiles(rows, keys, name)
+
+
+def _time(rows: pd.DataFrame, tables: StudyTables, unit: str) -> pd.Series[float]:
+    """Return the step of every row in iterations, which steps are, or in epochs."""
+    if unit == "iteration":
+        return rows["step"]
+    steps = tables.steps.groupby("cell")["step"].max()
+    return rows["step"] * rows["cell"].map(tables.cells.set_index("cell")["epochs"] / steps)
 
 
 def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw the statistic against the step; a cross marks where the last seed diverged."""
+    """Draw the statistic against the step; a cross marks where the last seed diverged.
+
+    Steps, and losses with them, have a logarithmic axis; with `time` all axes are linear.
+    """
     hue: str = options["hue"]
     name: str = options["statistic"]
+    time: str = options.get("time", "step")
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
     facets = style.grid(rows, options.get("rows"), options.get("columns"))
-    logarithmic = name.endswith("loss")
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         for value, line in panel.groupby(hue, sort=False):
@@ -43,31 +60,32 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
             if shown.empty:
                 continue
             axes.fill_between(
-                shown["step"], shown["low"], shown["high"], color=colours[value], alpha=0.2, lw=0
+                shown[time], shown["low"], shown["high"], color=colours[value], alpha=0.2, lw=0
             )
-            axes.plot(shown["step"], shown["median"], color=colours[value], linestyle=dashes[value])
+            axes.plot(shown[time], shown["median"], color=colours[value], linestyle=dashes[value])
             if len(shown) < len(line):
-                axes.plot(
-                    shown["step"].iloc[-1], shown["median"].iloc[-1], "x", color=colours[value]
-                )
-        axes.set_xscale("symlog", linthresh=1)
+                axes.plot(shown[time].iloc[-1], shown["median"].iloc[-1], "x", color=colours[value])
+        if time == "step":
+            axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
-        if logarithmic:
-            axes.set_yscale("log")
-            axes.set_ylim(*_loss_limits(rows))
+        if name.endswith("loss"):
+            axes.set_yscale("log" if time == "step" else "linear")
+            axes.set_ylim(*_loss_limits(rows, linear=time != "step"))
     handles = line_handles(rows[hue], colours, dashes)
     if (rows["lost"] > 0).any():
         cross = Line2D([], [], color="#4d4d4d", marker="x", linestyle="none", label="diverged")
         handles.append(cross)
-    return style.finish(facets.figure, handles, xlabel="step", ylabel=style.label(name))
+    return style.finish(facets.figure, handles, xlabel=time, ylabel=style.label(name))
 
 
-def _loss_limits(rows: pd.DataFrame) -> tuple[float, float]:
+def _loss_limits(rows: pd.DataFrame, *, linear: bool) -> tuple[float, float]:
     """Return limits that show learning; exploding losses leave the panel at the top."""
     finite = rows["median"][np.isfinite(rows["median"]) & (rows["median"] > 0)]
     if finite.empty:
         return 0.1, 10.0
     start = float(finite[rows["step"] == rows["step"].min()].median())
+    if linear:
+        return 0.0, 1.5 * start
     return max(float(finite.min()) / 1.3, start * 1e-4), min(float(finite.max()) * 1.3, start * 5)
 
 
@@ -78,8 +96,9 @@ def describe_curves(rows: pd.DataFrame, options: Options) -> str:
     finals = end.groupby(hue, sort=False)["median"].median()
     text = ", ".join(f"{value} {final:.3g}" for value, final in finals.items())
     return (
-        f"Line plots of {style.label(options['statistic'])} against training step, one line for "
-        f"every {style.label(hue)}. Median over panels at the last step: {text}. "
+        f"Line plots of {style.label(options['statistic'])} against training "
+        f"{options.get('time', 'step')}, one line for every {style.label(hue)}. Median over panels "
+        f"at the last step: {text}. "
         f"{int((end['lost'] > 0).sum())} of {len(end)} lines have seeds that diverged."
     )
 
@@ -410,9 +429,7 @@ def draw_spread(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set(xlabel="", ylabel="")
         if name.endswith("loss") and 0 < 3 * low < high:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            style.plain_ticks(axes.xaxis, (1, 2, 5) if high < 100 * low else (1,))
     return style.finish(facets.figure, [], xlabel=style.label(name), ylabel="")
 
 

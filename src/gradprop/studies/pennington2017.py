@@ -1,4 +1,4 @@
-"""Dynamical isometry (Pennington, Schoenholz and Ganguli 2017): the spread of singular values."""
+"""Dynamical isometry (Pennington, Schoenholz and Ganguli 2017): singular values, learning time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from gradprop.claims import Below, Between, Claim, Evidence, exact, from_seeds
+from gradprop import theory
+from gradprop.claims import Above, Below, Between, Claim, Evidence, exact, from_seeds
 from gradprop.figures import spectra
 from gradprop.figures.data import StudyTables
+from gradprop.figures.learning_time import arrivals, at_best_rate, exponents
+
+TIMES = {
+    "statistic": "train_accuracy",
+    "level": 0.9,
+    "columns": "activation",
+    "hue": "initializer",
+    "select": {"dataset": "digits"},
+}
+ISOMETRIC = ("tanh", "orthogonal")
 
 
 class Ensemble(NamedTuple):
@@ -37,7 +49,7 @@ def _ensembles(tables: StudyTables) -> list[Ensemble]:
     moments = spectra.moments(rows)
     members: dict[spectra.Law, list[str]] = {}
     for cell in tables.study.cells:
-        law = spectra.law(cell)
+        law = None if cell.epochs else spectra.law(cell)
         if law is not None:
             members.setdefault(law, []).append(cell.id)
     return [
@@ -48,6 +60,40 @@ def _ensembles(tables: StudyTables) -> list[Ensemble]:
         )
         for law, ids in members.items()
     ]
+
+
+def _smallest(tables: StudyTables, layers: int) -> float:
+    """Return the mean over tanh networks with orthogonal weights of the smallest singular value."""
+    chosen = {
+        cell.id
+        for cell in tables.study.cells
+        if (cell.activation, cell.initializer.name, cell.depth) == (*ISOMETRIC, layers + 1)
+    }
+    rows = tables.spectra[tables.spectra["cell"].isin(chosen)]
+    return float((10 ** rows.groupby("cell")["log10_singular_value"].min()).mean())
+
+
+def learning_times(tables: StudyTables) -> dict[tuple[str, str], pd.DataFrame]:
+    """Return steps to learn at the best rate, by activation and ensemble.
+
+    Rows are seeds, columns depths.
+    """
+    ensembles = {
+        cell.id: "orthogonal" if cell.initializer.name == "orthogonal" else "gaussian"
+        for cell in tables.study.cells
+    }
+    found = at_best_rate(arrivals(tables, TIMES))
+    found = found.assign(ensemble=found["cell"].map(ensembles))
+    groups = found.groupby(["panel", "ensemble"], sort=False)
+    return {
+        (str(panel), str(ensemble)): rows.pivot(index="seed", columns="depth", values="steps")
+        for (panel, ensemble), rows in groups
+    }
+
+
+def _exponents(tables: StudyTables) -> dict[tuple[str, str], npt.NDArray[np.float64]]:
+    last = float(tables.steps["step"].max())
+    return {key: exponents(steps, last) for key, steps in learning_times(tables).items()}
 
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
@@ -61,17 +107,36 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     }
     spread = {key: float(item.relative_variances.mean()) for key, item in deepest.items()}
     tanh = deepest["tanh", "orthogonal"].law
-    return {
-        "networks": len(tables.study.cells),
+    cells, trained = (
+        [cell for cell in tables.study.cells if bool(cell.epochs) is learns]
+        for learns in (False, True)
+    )
+    values: dict[str, float | str] = {
+        "networks": len(cells),
         "layers": layers,
-        "width": tables.study.cells[0].width,
+        "width": cells[0].width,
         "q": tanh.q,
         "relu": spread["relu", "orthogonal"],
         "relu_gaussian": spread["relu", "gaussian"],
         "tanh": spread["tanh", "orthogonal"],
         "tanh_gaussian": spread["tanh", "gaussian"],
         "tanh_expected": tanh.relative_variance,
+        "smallest": _smallest(tables, layers),
+        "along": theory.length_map_slope("tanh", tanh.q, tanh.sigma_w2) ** layers,
+        "trained_width": trained[0].width,
+        "seeds": 1 + max(cell.seed for cell in trained),
+        "steps": int(tables.steps["step"].max()),
     }
+    for (activation, ensemble), times in learning_times(tables).items():
+        medians = times.quantile(0.5, interpolation="higher")
+        values[f"{activation}_{ensemble}_shallow"] = medians.iloc[0]
+        values[f"{activation}_{ensemble}_deep"] = medians.iloc[-1]
+        values[f"{activation}_{ensemble}_arrived"] = int(np.isfinite(times.iloc[:, -1]).sum())
+        values["shallow"] = int(times.columns[0])
+        values[f"{activation}_depth"] = int(times.columns[-1])
+    for (activation, ensemble), slopes in _exponents(tables).items():
+        values[f"{activation}_{ensemble}_exponent"] = float(slopes.mean())
+    return values
 
 
 def _spread(tables: StudyTables) -> Iterator[Evidence]:
@@ -92,6 +157,16 @@ def _mean(tables: StudyTables) -> Iterator[Evidence]:
     for ensemble in _ensembles(tables):
         ratios = ensemble.mean_squares / ensemble.law.mean_square
         yield from_seeds(ensemble.case, ratios, 1.0)
+
+
+def _isometric_time(tables: StudyTables) -> Iterator[Evidence]:
+    yield from_seeds(", ".join(ISOMETRIC), _exponents(tables)[ISOMETRIC])
+
+
+def _other_times(tables: StudyTables) -> Iterator[Evidence]:
+    for key, slopes in _exponents(tables).items():
+        if key != ISOMETRIC:
+            yield from_seeds(", ".join(key), slopes)
 
 
 SOURCE = "Pennington, Schoenholz and Ganguli 2017"
@@ -131,5 +206,29 @@ CLAIMS = (
             "Of sixteen ReLU layers, the mean square of one network has a standard deviation of "
             "about 0.4: the mean over 200 is known to 0.03, and its interval may miss a bound."
         ),
+    ),
+    Claim(
+        id="isometric-learning-time",
+        statement=(
+            "Nearly isometric networks, with tanh, a small q* and orthogonal weights, learn in a "
+            "time that grows more slowly than depth does."
+        ),
+        source=f"{SOURCE}, on training time",
+        formula="slope of ln steps over ln depth at the best learning rate; 1/2 in the paper",
+        unit="exponent",
+        criterion=Below(0.6),
+        measure=_isometric_time,
+    ),
+    Claim(
+        id="other-learning-time",
+        statement=(
+            "From Gaussian weights, and with ReLU from either, it grows like depth or faster."
+        ),
+        source=f"{SOURCE}, on training time",
+        formula="slope of ln steps over ln depth at the best learning rate",
+        unit="exponent",
+        criterion=Above(0.9),
+        measure=_other_times,
+        note="Networks that have not learned by the last step count with it: the slope is a bound.",
     ),
 )

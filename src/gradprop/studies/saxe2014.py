@@ -14,7 +14,7 @@ from gradprop import theory
 from gradprop.claims import Above, Between, Claim, Evidence, Within, exact, from_seeds
 from gradprop.figures import spectra
 from gradprop.figures.data import StudyTables
-from gradprop.figures.learning_time import arrivals, at_best_rate
+from gradprop.figures.learning_time import arrivals, at_best_rate, exponents
 from gradprop.figures.modes import start_strength, time_unit
 from gradprop.spec import Cell
 
@@ -120,15 +120,10 @@ def learning_times(tables: StudyTables) -> dict[str, pd.DataFrame]:
 
 
 def _slopes(tables: StudyTables, initializer: str) -> Float64:
-    """Return the slope of ln steps over ln depth of every seed.
-
-    Networks that never arrive count as arriving at the last step: the slope is then at least this.
-    """
-    steps = learning_times(tables)[initializer]
+    """Return the exponent of depth of every seed."""
     trained = {cell.id for cell in tables.study.cells if cell.dataset.name == "digits"}
     last = tables.steps.loc[tables.steps["cell"].isin(trained), "step"].max()
-    logs = np.log(steps.replace(np.inf, float(last)).to_numpy(np.float64))
-    return np.polyfit(np.log(steps.columns.to_numpy(np.float64)), logs.T, 1)[0]
+    return exponents(learning_times(tables)[initializer], float(last))
 
 
 def _orthogonal(tables: StudyTables) -> Iterator[Evidence]:
