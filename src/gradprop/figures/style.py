@@ -143,8 +143,8 @@ def grid(
     """Return a seaborn grid of small multiples with one panel a value of `row` and `column`.
 
     All grids have the same total width, so that text has one size throughout the report; a
-    single panel gets half of it. Panels are lower in several rows than in one. `heights` are those of
-    successive rows in units of `height`, and are repeated.
+    single panel gets half of it. Panels are lower in several rows than in one. `heights` are those
+    of successive rows in units of `height`, and are repeated.
     """
     if height is None:
         height = 1.9 if row is not None else 2.4

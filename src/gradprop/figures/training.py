@@ -39,8 +39,9 @@ def _time(rows: pd.DataFrame, tables: StudyTables, unit: str) -> pd.Series[float
     """Return the step of every row in iterations, which steps are, or in epochs."""
     if unit == "iteration":
         return rows["step"]
+    epochs = tables.cells.set_index("cell")["epochs"]
     steps = tables.steps.groupby("cell")["step"].max()
-    return rows["step"] * rows["cell"].map(tables.cells.set_index("cell")["epochs"] / steps)
+    return rows["step"] * rows["cell"].map(epochs / steps.where(steps > 0, 1))
 
 
 def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
@@ -332,10 +333,8 @@ def describe_atlas(rows: pd.DataFrame, options: Options) -> str:
 
 def prepare_layer_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Median over seeds of statistics of hidden layers, by epoch; ``band`` is another one's."""
-    epochs = tables.cells.set_index("cell")["epochs"]
-    steps = tables.layers.groupby("cell")["step"].max()
     rows = hidden(tables.join(tables.layers, options))
-    rows = rows.assign(epoch=rows["step"] * rows["cell"].map(epochs / steps.where(steps > 0, 1)))
+    rows = rows.assign(epoch=_time(rows, tables, "epoch"))
     keys = [*groups(options), "layer", "epoch"]
     parts = [
         analysis.quartiles(rows, keys, name).assign(statistic=name) for name in statistics(options)
