@@ -78,7 +78,7 @@ class GradientMonitor:
     """
 
     def __init__(
-        self, model: keras.Sequential, cell: Cell, dataset: Dataset, probed: Sequence[int]
+        self, model: keras.Model, cell: Cell, dataset: Dataset, probed: Sequence[int]
     ) -> None:
         self.model, self.cell, self.dataset = model, cell, dataset
         self.probed = set(probed)
@@ -134,7 +134,7 @@ class GradientMonitor:
         zs: list[Tensor] = []
         activations: list[Tensor] = []
         with tf.GradientTape() as tape:
-            for layer in self.model.layers:
+            for layer in self.model.layers[1:]:  # the first stands for the inputs
                 hidden = layer(hidden)
                 (zs if isinstance(layer, keras.layers.Dense) else activations).append(hidden)
             loss = tf.reduce_mean(_losses(self.dataset.y_train[chosen], hidden))
