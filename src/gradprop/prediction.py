@@ -187,6 +187,70 @@ def predict(
     )
 
 
+def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Prediction | None:
+    """Predict what is known of networks with batch normalization or residual connections.
+
+    Batch normalization: signals grow towards the input by `theory.batch_norm_growth` a layer, of
+    linear networks by that of their minibatch. Residual branches of ReLU from weights of variance
+    ``2 / n``: ``z_1`` has the mean square ``inputs Var(W_1) E[x^2]`` and ``z_l`` twice that of
+    ``h_(l-1)``, which is `theory.rectified_residual_length`.
+
+    Parameters
+    ----------
+    cell
+        Its activation, normalization, residual connections, depth and initializer count.
+    inputs
+        Features of an example.
+    input_mean_square
+        ``E[x^2]`` of an entry of an example.
+
+    Returns
+    -------
+    Prediction or None
+        At infinite width, without standard deviations; NaN where nothing is known. None for other
+        networks.
+    """
+    unknown = np.full(cell.depth + 1, np.nan)
+    length, signal = unknown.copy(), unknown.copy()
+    variance = weight_variance(cell.initializer, (inputs, cell.width), cell.activation)
+    if cell.normalization.name == "batch" and cell.residual == "none":
+        linear = cell.activation == "linear"
+        growth = (
+            theory.linear_batch_norm_growth(cell.batch_size)
+            if linear
+            else theory.batch_norm_growth(cell.activation)
+        )
+        signal[:-1] = 0.5 * math.log10(growth) * np.arange(cell.depth - 1, -1, -1)
+    elif cell.residual in _BRANCHES and _is_rectified(cell) and variance:
+        branch = _BRANCHES[cell.residual](cell.depth)
+        first = inputs * variance * input_mean_square
+        lengths = first * theory.rectified_residual_length(cell.depth, branch)
+        length = np.log10(np.append(first, lengths))
+    else:
+        return None
+    return Prediction(length, unknown, signal, unknown)
+
+
+# What residual connections multiply the mean square of a branch by, in a network of some depth.
+_BRANCHES: dict[str, Callable[[int], float]] = {
+    "plain": lambda depth: 1.0,
+    "scaled": lambda depth: 1.0 / max(depth - 1, 1),
+}
+
+
+def _is_rectified(cell: Cell) -> bool:
+    """Tell whether hidden layers are ReLU, of one width, with weights of variance 2/n, unbiased."""
+    square = weight_variance(cell.initializer, (cell.width, cell.width), cell.activation)
+    return (
+        cell.activation == "relu"
+        and cell.normalization.name == "none"
+        and cell.widths.name == "constant"
+        and not (cell.use_bias and cell.bias_std > 0)
+        and square is not None
+        and math.isclose(square * cell.width, 2.0)
+    )
+
+
 def _forward(
     cell: Cell, shapes: list[Shape], gains: list[float], input_mean_square: float
 ) -> _Lengths:

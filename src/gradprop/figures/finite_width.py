@@ -15,7 +15,7 @@ from scipy import stats
 from gradprop import architecture, theory
 from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables
-from gradprop.figures.layers import THEORY_LINE, data_sizes, line_handles
+from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, data_sizes, line_handles
 from gradprop.grid import select
 from gradprop.initializers import layer_shapes
 from gradprop.prediction import weight_variance
@@ -33,6 +33,7 @@ ARCHITECTURES = {
     "linear": "{width} to {last}",
     "listed": "{units}",
 }
+WIDTHS = "widths of the hidden layers"  # over a legend of architectures
 HORIZONTAL = {"depth": "depth", "reciprocal_widths": "sum of reciprocal widths"}
 TYPICAL_LINE = {**THEORY_LINE, "linestyle": (0, (1, 1.5))}
 
@@ -223,19 +224,21 @@ def prepare_length_spread(tables: StudyTables, options: Options) -> pd.DataFrame
 def draw_length_spread(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the variance against depth and against the sum of reciprocal widths, side by side."""
     names = rows["line"]
-    colours, dashes = style.palette(names), style.dashes(names)
+    colours = style.palette(names)
     figure, panels = style.panels(len(HORIZONTAL), height=3.4, sharey=True)
     for axes, (column, label) in zip(panels, HORIZONTAL.items(), strict=True):
         for name, line in rows.groupby("line", sort=False):
             axes.fill_between(
                 line[column], line["low"], line["high"], color=colours[name], alpha=0.15, lw=0
             )
-            axes.plot(line[column], line["variance"], color=colours[name], linestyle=dashes[name])
+            axes.plot(line[column], line["variance"], color=colours[name], **MEASURED_LINE)
             axes.plot(line[column], line["predicted"], **THEORY_LINE)
         axes.set_xlabel(label)
-    handles = line_handles(names, colours, dashes)
+    handles = line_handles(names, colours, dict.fromkeys(colours, "solid"))
     handles.append(Line2D([], [], label="theory, exact", **THEORY_LINE))
-    return style.finish(figure, handles, xlabel="", ylabel="variance of ln M$_d$ over networks")
+    return style.finish(
+        figure, handles, xlabel="", ylabel="variance of ln M$_d$ over networks", legend_title=WIDTHS
+    )
 
 
 def describe_length_spread(rows: pd.DataFrame, options: Options) -> str:

@@ -19,7 +19,7 @@ from gradprop import analysis, datasets
 from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups, statistics
 from gradprop.grid import select
-from gradprop.prediction import Prediction, predict
+from gradprop.prediction import Prediction, predict, predict_structured
 from gradprop.spec import Cell, Component
 
 # Ratios above 10 or below 1e-11 leave the panel: what matters is the band around 1e-3.
@@ -103,7 +103,8 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
 def _predict(cell: Cell) -> Prediction | None:
     """Return what theory expects of a cell on its data set."""
     inputs, outputs, mean_square = data_sizes(cell.dataset)
-    return predict(cell, inputs, outputs, mean_square)
+    plain = predict(cell, inputs, outputs, mean_square)
+    return plain or predict_structured(cell, inputs, mean_square)
 
 
 @lru_cache

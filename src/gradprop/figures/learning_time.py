@@ -16,7 +16,7 @@ from matplotlib.ticker import NullFormatter
 
 from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables
-from gradprop.figures.finite_width import HORIZONTAL, reciprocal_widths, series
+from gradprop.figures.finite_width import HORIZONTAL, WIDTHS, reciprocal_widths, series
 from gradprop.figures.layers import line_handles
 from gradprop.grid import select
 
@@ -152,7 +152,13 @@ def draw_learning_time(rows: pd.DataFrame, options: Options) -> Figure:
             _draw_powers(axes, part, column, options["exponents"])
         if column == "depth":
             _tick_depths(axes, part)
-    return style.finish(figure, _handles(rows, options), xlabel="", ylabel=_label(options))
+    return style.finish(
+        figure,
+        _handles(rows, options),
+        xlabel="",
+        ylabel=_label(options),
+        legend_title=WIDTHS if options["hue"] == "widths" else None,
+    )
 
 
 def draw_optimal_rate(rows: pd.DataFrame, options: Options) -> Figure:

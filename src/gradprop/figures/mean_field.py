@@ -24,7 +24,11 @@ from gradprop.spec import Cell
 FIRST_LAYERS, LAST_LAYERS = 8, 2
 # A correlation this close to its fixed point has come to rest, at the widths of these networks.
 CORRELATION_FLOOR = 0.02
-SCALES = {"xi_c": "correlation, $\\xi_c$", "xi_q": "length, $\\xi_q$"}
+SCALES = {
+    "xi_q": "length, $\\xi_q$",
+    "xi_c": "correlation, $\\xi_c$",
+    "xi_gradient": "gradient, $|1 / \\ln \\chi_1|$",
+}
 CURVE_POINTS = 161
 QUANTITIES = {"length", "correlation"}
 LONGEST = 15.0  # of the lengths in a drawing of their map
@@ -177,7 +181,7 @@ def draw_phases(rows: pd.DataFrame, options: Options) -> Figure:
         for value, size in (("predicted", 190), ("measured", 70)):
             marks = axes.scatter(
                 dot["sigma_w2"], dot["sigma_b2"], c=dot[value], s=size, linewidths=0.4,
-                edgecolors="white", zorder=3, **scale,
+                edgecolors="white", zorder=3, clip_on=False, **scale,
             )  # fmt: skip
         axes.text(0.01, 0.99, "ordered, $\\chi_1 < 1$", transform=axes.transAxes, va="top")
         axes.text(
@@ -275,8 +279,7 @@ def draw_scales(rows: pd.DataFrame, options: Options) -> Figure:
     biases = list(dict.fromkeys(rows["sigma_b2"]))
     colours = dict(zip(biases, style.COLOURS, strict=False))
     figure, panels = style.panels(3, height=2.9, sharey=True)
-    titles = {**SCALES, "xi_gradient": "gradient, $|1 / \\ln \\chi_1|$"}
-    for axes, (scale, title) in zip(panels, titles.items(), strict=True):
+    for axes, (scale, title) in zip(panels, SCALES.items(), strict=True):
         for (value, part), line in rows[rows["scale"] == scale].groupby(
             ["sigma_b2", "part"], sort=False
         ):
@@ -367,7 +370,7 @@ def draw_trainability(rows: pd.DataFrame, options: Options) -> Figure:
         for multiple, dash in multiples.items()
     ]
     figure = style.finish(
-        figure, handles, xlabel="weight variance $\\sigma_w^2$", ylabel="depth", right=0.86
+        figure, handles, xlabel="weight variance $\\sigma_w^2$", ylabel="depth L", right=0.86
     )
     bar = figure.colorbar(mesh, cax=figure.add_axes((0.88, 0.28, 0.022, 0.6)))
     bar.set_label(style.label(options["statistic"]))

@@ -19,6 +19,7 @@ FLOAT32 = np.finfo(np.float32)
 LARGEST, SMALLEST = np.log10(float(FLOAT32.max)), np.log10(float(FLOAT32.tiny))
 SHOWN_DEPTHS = (10, 50, 100)  # numbers of weight matrices in the panel over layers
 DRAWN_NETWORKS = 25
+NEAR = 0.5  # part of the way to a limit of float32, from which on the limit is drawn
 
 
 def gain(label: str) -> float:
@@ -85,8 +86,11 @@ def draw_output(rows: pd.DataFrame, options: Options) -> Figure:
 
 
 def _draw_against_depth(axes: Axes, rows: pd.DataFrame) -> None:
+    """Draw closed forms as lines and measurements as dots, with the limits of float32 if near."""
     colours = style.palette(rows["c"])
     for edge, text in ((LARGEST, "float32 overflows"), (SMALLEST, "float32 underflows")):
+        if (rows["closed_form"] / edge).max() < NEAR:
+            continue
         axes.axhline(edge, color="#808080", linewidth=0.9, linestyle=(0, (2, 2)))
         axes.text(2, edge + 0.8, text, fontsize=8.5, color="#606060")
     for c, line in rows.groupby("c"):

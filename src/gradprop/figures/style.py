@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -61,6 +62,7 @@ LABELS = {
 }
 
 WIDTH = 10.0  # inches, of every figure
+QUANTITY = re.compile(r"= [-+.e\d]+$")
 
 # Okabe and Ito's colours (safe for colour-blind readers), then darker kin for long legends.
 COLOURS = [
@@ -107,9 +109,12 @@ def label(name: str) -> str:
 
 
 def palette(values: Iterable[Any]) -> dict[Any, str]:
-    """Return a colour for every value: a sequence for numbers, distinct hues for names."""
+    """Return a colour for every value: a sequence for numbers, distinct hues for names.
+
+    Names that end with the value of a quantity, ``σ_w² = 0.5``, are numbers.
+    """
     unique = list(dict.fromkeys(values))
-    if all(isinstance(value, (int, float)) for value in unique):
+    if all(isinstance(value, (int, float)) or QUANTITY.search(value) for value in unique):
         colours = sns.color_palette("viridis", len(unique)).as_hex()
         return dict(zip(unique, colours, strict=True))
     return {value: COLOURS[number % len(COLOURS)] for number, value in enumerate(unique)}

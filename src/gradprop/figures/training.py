@@ -285,7 +285,7 @@ def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
         rows,
         options.get("rows"),
         options.get("columns"),
-        height=0.55 + 0.25 * len(order),
+        height=max(0.55 + 0.25 * len(order), 1.9 if "rows" in options else 0.0),
         sharey=False,
     )
     for key, panel in facets.facet_data():

@@ -435,7 +435,10 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "wide_steps": float(medians[wide, deepest]),
         "narrow_steps": float(medians[narrow, deepest]),
         "rank": next(_early_order(tables)).measured,
+        "matched": next(_matched_depth(tables)).measured,
     }
+    equal = [evidence.measured for evidence in _equal_sums(tables)]
+    found |= {"least_equal": min(equal), "most_equal": max(equal)}
     options = {**EARLY, "hue": "initializer"}
     for name, label in (("xavier", XAVIER), ("double", DOUBLE)):
         times = arrivals(tables, {**options, "select": {"initializer": label}})
