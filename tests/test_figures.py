@@ -354,6 +354,27 @@ def test_labels_are_in_the_middle_of_the_panels(tmp_path: Path) -> None:
     plt.close(figure)
 
 
+def test_names_of_numbers_have_a_sequence_of_colours() -> None:
+    numbers = figures.style.palette(["σ_w² = 0.5", "σ_w² = 1e-3", "σ_w² = 4"])
+    assert list(numbers.values()) == list(figures.style.palette([0.5, 1e-3, 4]).values())
+    names = figures.style.palette(["He, variance 2/n", "σ_w² = 0.5"])
+    assert list(names.values()) == figures.style.COLOURS[:2]
+
+
+def test_limits_of_floats_are_drawn_where_they_are_near() -> None:
+    def texts(matrices: int) -> list[str]:
+        rows = pd.DataFrame({"c": [0.5, 1.5], "matrices": matrices, "measured": np.nan})
+        rows["closed_form"] = rows["matrices"] * np.log10(rows["c"])
+        figure = KINDS["product_output"].draw(rows, {})
+        found = [text.get_text() for text in figure.axes[0].texts]
+        plt.close(figure)
+        return found
+
+    assert texts(50) == []
+    assert texts(80) == ["float32 underflows"]
+    assert texts(200) == ["float32 overflows", "float32 underflows"]
+
+
 VARIANCES = [{"name": "variance_scaling", "scale": scale} for scale in (0.5, 1.0, 3.0)]
 
 

@@ -19,6 +19,7 @@ from gradprop.prediction import (
     VARIANCES,
     Prediction,
     predict,
+    predict_structured,
     weight_variance,
 )
 from gradprop.spec import Cell, Component
@@ -205,3 +206,83 @@ def test_simulated_narrow_networks_drift_and_spread(activation: str, initializer
         error = sample.std(axis=0) / math.sqrt(len(sample))
         np.testing.assert_allclose(law, sample.mean(axis=0), atol=4 * error.max() + 0.02)
         np.testing.assert_allclose(spread, sample.std(axis=0), rtol=0.15, atol=0.005)
+
+
+# ------------------------------------------------------------ normalization, residual branches
+
+
+def structured(**changes: Any) -> Prediction | None:
+    base = {"initializer": {"name": "variance_scaling", "scale": 2.0}, "width": 300, "depth": 8}
+    return predict_structured(make_cell(**{**base, **changes}), 20, 1.5)
+
+
+def simulated_signals(activation: str, width: int, batch: int, depth: int) -> Float64:
+    """Return log10 RMS by layer of dC/dz, z after batch normalization."""
+    random = np.random.default_rng(4)
+    phi = activations.get(activation)
+    h = random.standard_normal((batch, width))
+    kept = []
+    for _ in range(depth):
+        w = random.standard_normal((width, width)) * math.sqrt(2.0 / width)
+        z = h @ w
+        deviation = z.std(axis=0)
+        normal = (z - z.mean(axis=0)) / deviation
+        kept.append((w, normal, deviation))
+        h = phi.function(normal)
+    above = random.standard_normal((batch, width))  # dC/dh of the last hidden layer
+    found = []
+    for w, normal, deviation in reversed(kept):
+        through = above * phi.derivative(normal)
+        found.append(0.5 * math.log10(np.mean(through**2)))
+        centred = through - through.mean(axis=0) - normal * (through * normal).mean(axis=0)
+        above = centred / deviation @ w.T
+    return np.array(found[::-1])
+
+
+def test_signals_of_batch_normalized_networks() -> None:
+    batch = {"normalization": Component("batch"), "batch_size": 400}
+    found = structured(**batch)
+    assert found is not None
+    assert np.isnan(found.length).all() and np.isnan(found.signal_sd).all()
+    assert math.isnan(found.signal[-1])  # the output layer is another matter
+    signals = simulated_signals("relu", 400, 400, 8)
+    np.testing.assert_allclose(found.signal[:-1], signals - signals[-1], atol=0.03)
+    growth = 0.5 * math.log10(math.pi / (math.pi - 1))
+    np.testing.assert_allclose(-np.diff(found.signal[:-1]), growth)
+    linear = structured(**batch, activation="linear")
+    assert linear is not None
+    assert linear.signal[0] == pytest.approx(3.5 * math.log10(398 / 397))
+
+
+@pytest.mark.parametrize(("residual", "branch"), [("plain", 1.0), ("scaled", 1 / 7)])
+def test_lengths_of_rectified_branches(residual: str, branch: float) -> None:
+    found = structured(residual=residual)
+    assert found is not None
+    assert np.isnan(found.signal).all()
+    random = np.random.default_rng(7)
+    networks, width = 15, 600
+    squares = np.empty((networks, 9))
+    for network in squares:
+        z = math.sqrt(2 * 1.5) * random.standard_normal(width)  # variance 2/20, 20 inputs of 1.5
+        h, network[0] = np.maximum(z, 0.0), np.mean(z**2)
+        for layer in range(1, 9):
+            z = random.standard_normal((width, width)) @ h * math.sqrt(2.0 / width)
+            network[layer] = np.mean(z**2)
+            h = h + math.sqrt(branch) * np.maximum(z, 0.0)
+    np.testing.assert_allclose(found.length, np.log10(squares.mean(axis=0)), atol=0.05)
+
+
+def test_nothing_is_predicted_of_other_structures() -> None:
+    xavier = {"name": "variance_scaling", "scale": 1.0}
+    batch = Component("batch")
+    for changes in (
+        {},
+        {"residual": "rezero"},
+        {"residual": "plain", "activation": "tanh"},
+        {"residual": "plain", "initializer": xavier},
+        {"residual": "plain", "normalization": batch},
+        {"residual": "plain", "use_bias": True, "bias_std": 0.1},
+        {"residual": "plain", "widths": Component.parse("alternating(other=10)")},
+        {"normalization": Component("layer")},
+    ):
+        assert structured(**changes) is None
