@@ -191,9 +191,10 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
     """Predict what is known of networks with batch normalization or residual connections.
 
     Batch normalization: signals dC/dz, z as it is normalized, grow towards the input by
-    `theory.batch_norm_growth` a layer, of linear networks by that of their minibatch. Residual branches of ReLU from weights of variance
-    ``2 / n``: ``z_1`` has the mean square ``inputs Var(W_1) E[x^2]`` and ``z_l`` twice that of
-    ``h_(l-1)``, which is `theory.rectified_residual_length`.
+    `theory.batch_norm_growth` a layer, of linear networks by that of their minibatch. Residual
+    branches of ReLU from weights of variance ``2 / n``: ``z_1`` has the mean square
+    ``inputs Var(W_1) E[x^2]`` and ``z_l`` twice that of ``h_(l-1)``, which is
+    `theory.rectified_residual_length`.
 
     Parameters
     ----------
