@@ -363,7 +363,9 @@ def test_names_of_numbers_have_a_sequence_of_colours() -> None:
 
 def test_limits_of_floats_are_drawn_where_they_are_near() -> None:
     def texts(matrices: int) -> list[str]:
-        rows = pd.DataFrame({"c": [0.5, 1.5], "matrices": matrices, "measured": np.nan})
+        rows = pd.DataFrame(
+            {"c": [0.5, 0.5, 1.5, 1.5], "matrices": [1, matrices] * 2, "measured": np.nan}
+        )
         rows["closed_form"] = rows["matrices"] * np.log10(rows["c"])
         figure = KINDS["product_output"].draw(rows, {})
         found = [text.get_text() for text in figure.axes[0].texts]
