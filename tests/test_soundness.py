@@ -140,29 +140,15 @@ STRUCTURES: dict[str, dict[str, Any]] = {
 def test_a_structured_cell_does_not_depend_on_its_stack(
     activation: str, epochs: int, blobs: Dataset, teacher: Dataset
 ) -> None:
-    """In stacks of 1, 3, 25 and 40, at any place, or beside a replica that is not finite."""
+    """In stacks of 1, 3, 25 and 40, at any place."""
     cells = forty_cells(activation, epochs=epochs, **STRUCTURES[activation])
     dataset = data_of(cells[0], blobs, teacher)
-    bad = replace(cells[2], initializer=make_cell(initializer=HUGE).initializer, seed=99)
-    result = train([*cells[:20], bad, *cells[20:]], dataset)
-    assert not np.isfinite(result.layers["activation_mean"][result.layers["cell"] == bad.id]).all()
-    together = rows(result)
-    assert len(together) == 41
+    together = rows(train(cells, dataset))
+    assert len(together) == 40
     for some in ([cells[7]], [cells[39], cells[3], cells[16]], cells[:14:-1]):
         alone = rows(train(some, dataset))
         assert len(alone) == len(some)
         check_same(alone, together)
-
-
-@pytest.mark.parametrize("case", ["wide", "deep"])
-def test_large_networks(case: str, blobs: Dataset) -> None:
-    """Products of large matrices are divided in blocks, that of one replica in other ones."""
-    changes = {
-        "wide": {"width": 700, "batch_size": 60, "activation": "tanh"},
-        "deep": {"depth": 60, "width": 9, "batch_size": 60, "activation": "relu"},
-    }[case]
-    cells = [make_cell(seed=seed, initializer="he_normal", **changes) for seed in range(3)]
-    check_same(rows(train(cells[1:2], blobs)), rows(train(cells, blobs)))
 
 
 def test_constants_of_any_size(teacher: Dataset) -> None:

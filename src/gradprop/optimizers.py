@@ -116,16 +116,9 @@ def _sgd(variables: Sequence[Tensor], rates: NDArray[np.float32], momentum: floa
 
     rate = tf.constant(rates)
     velocities = [tf.Variable(tf.zeros_like(v)) for v in variables] if momentum else []
-    in_one_pass = not momentum and bool((rates == rates[0]).all())
 
     def update(gradients: Sequence[Tensor]) -> list[Tensor]:
         changes = [g * rate for g in gradients]
-        if in_one_pass:  # of the same two roundings; only a probe then asks for the changes
-            for variable, g in zip(variables, gradients, strict=True):
-                tf.raw_ops.ResourceApplyGradientDescent(
-                    var=variable.handle, alpha=rates.flat[0], delta=g
-                )
-            return changes
         if momentum:  # velocities have the sign of Keras's, so that roundings are the same
             changes = [
                 -velocity.assign(momentum * velocity - change)
