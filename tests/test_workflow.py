@@ -378,39 +378,9 @@ grid:
 """
 
 
-# Python imports a module of this name when it starts.
-KILLED = """
-import os, signal, sys
-
-if "train" in sys.orig_argv and any(word.endswith("/gradprop") for word in sys.orig_argv):
-    from gradprop import tables
-
-    add = tables.ShardWriter.add
-
-    def add_and_die(writer, rows):
-        add(writer, rows)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    tables.ShardWriter.add = add_and_die
-"""
-
-
-def kill_jobs(workspace: Workspace, folder: Path, *arguments: str) -> None:
-    """Run Snakemake; every training job is killed when it has trained one stack."""
-    (folder / "sitecustomize.py").write_text(KILLED)
-    path, workspace.python_path = workspace.python_path, [folder, *workspace.python_path]
-    result = workspace.snakemake(*arguments)
-    workspace.python_path = path
-    assert result.returncode == 1
-    assert "Traceback" not in result.stdout + result.stderr
-
-
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Return a workspace for a copy of the project, with cells that were trained in two runs.
-
-    The second was killed and begun again.
-    """
+    """Return a workspace for a copy of the project, with cells that were trained in two runs."""
     project = tmp_path_factory.mktemp("project")
     for name in ("src", "workflow"):
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -426,11 +396,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace.write_study(GROWN)
     workspace.write_study(small(initializer="zeros", seeds=2), "other")
     workspace.write_config("tiny", "other")
-    before = rows(workspace)
-    kill_jobs(workspace, tmp_path_factory.mktemp("killed"), "--until", "train", "--cores", "4")
-    assert rows(workspace) == before
-    said = workspace.build("--until", "train", "--cores", "4")
-    assert len(re.findall(r"\] (?:1|2|3) cells from an interrupted job", said)) == 2
+    workspace.build("--until", "train", "--cores", "4")
     return workspace
 
 
