@@ -19,6 +19,7 @@ from gradprop import datasets, grid, jobs, tables
 from gradprop.datasets import Dataset
 from gradprop.spec import Cell, Stack, digest
 from gradprop.statistics import PRESETS, measure
+from gradprop.stopwatch import Stopwatch
 
 STACK_SIZE = 40
 Phases = dict[str, float]
@@ -63,9 +64,8 @@ def _train_stack(stack: Stack, dataset: Dataset) -> Phases:
 
     The loop is everything but the construction and the steps that trace the programs.
     """
-    from gradprop import training
 
-    stopwatch = training.Stopwatch()
+    stopwatch = Stopwatch()
     total = _cpu(lambda: list(_quiet_train([stack], dataset, stopwatch)))
     phases = {"train": 0.0, "probe": 0.0, "evaluate": 0.0, **stopwatch.cpu_seconds}
     return {**phases, "loop": total - phases["build"] - phases["trace"]}

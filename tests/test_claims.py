@@ -32,6 +32,7 @@ from gradprop.claims import (
 )
 from gradprop.datasets import Dataset
 from gradprop.spec import Cell, Component, Stack
+from gradprop.stopwatch import Stopwatch
 from gradprop.studies import mechanism, propagation, sources, trainability
 from tests.reference import make_cell
 
@@ -291,7 +292,7 @@ def test_gradients_of_kernels_against_differences() -> None:
 
 def tables_of(cells: list[Cell], dataset: Dataset) -> Any:
     """Return the tables of networks that were only measured at initialization."""
-    watch = training.Stopwatch()
+    watch = Stopwatch()
     (result,) = training.train([Stack(tuple(cells))], dataset, watch, "test")
     study = SimpleNamespace(name="propagation", cells=tuple(cells), names={})
     return SimpleNamespace(
@@ -518,7 +519,7 @@ def test_slopes_of_a_table_by_hand() -> None:
     layers = pd.DataFrame({"cell": cell.id, "step": 0, "layer": range(1, 32)})
     layers["signal_log10_rms"] = 0.25 * layers["layer"] - 7
     tables: Any = SimpleNamespace(study=SimpleNamespace(cells=(cell,)), layers=layers)
-    (slope,) = propagation._ln_slopes(tables, "signal_log10_rms")["slope"]
+    (slope,) = propagation._ln_slopes(tables, "signal_log10_rms", "tanh", use_bias=True)["slope"]
     assert slope == pytest.approx(0.25 * 2 * math.log(10))
     assert propagation._sigma_w2(
         replace(cell, initializer=Component("he_normal"))

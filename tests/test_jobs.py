@@ -183,10 +183,8 @@ def test_a_run_is_noted(train: Train, tmp_path: Path) -> None:
     assert (runs["peak_memory_mib"] > 1).all()
 
 
-def test_tensorflow_is_not_imported_when_nothing_is_missing(
-    train: Train, tmp_path: Path, data: Path
-) -> None:
-    train(CELLS[:2])
+def train_elsewhere(cells: Sequence[Cell], folder: Path, data: Path) -> tuple[int, set[str]]:
+    """Run the job in a process of its own; return how many it trained and what it imported."""
     code = """
 import json, pickle, sys
 from pathlib import Path
@@ -198,12 +196,35 @@ shard = Shard("shard", tuple(grid.stacks(cells)))
 trained = jobs.train_shard(shard, Path(sys.argv[2]), Path(sys.argv[3]), 1, 40)
 print(json.dumps([trained, sorted({name.split(".")[0] for name in sys.modules})]))
 """
-    trained, modules = json.loads(
-        python("-c", code, pickle.dumps(CELLS[:2]).hex(), tmp_path / "results", data)
-    )
-    assert trained == 0
+    trained, modules = json.loads(python("-c", code, pickle.dumps(cells).hex(), folder, data))
     assert "gradprop" in modules
-    assert not {"tensorflow", "keras"} & set(modules)
+    return trained, set(modules)
+
+
+def test_tensorflow_is_not_imported_when_nothing_is_missing(
+    train: Train, tmp_path: Path, data: Path
+) -> None:
+    train(CELLS[:2])
+    trained, modules = train_elsewhere(CELLS[:2], tmp_path / "results", data)
+    assert trained == 0
+    assert not {"tensorflow", "keras"} & modules
+
+
+def test_tensorflow_is_not_imported_for_what_a_killed_job_had_trained(
+    train: Train, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(writer: tables.ShardWriter) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(tables.ShardWriter, "commit", kill)
+        train(CELLS[:2])
+    trained, modules = train_elsewhere(CELLS[:2], tmp_path / "results", data)
+    assert trained == 0
+    assert not {"tensorflow", "keras"} & modules
+    assert train(CELLS[:2]) == 0
+    runs = pd.read_parquet(tables.path_of(tmp_path / "results", tables.RUNS, "shard"))
+    assert set(json.loads(runs["cells"].item())) == {cell.id for cell in CELLS[:2]}
 
 
 # ------------------------------------------------------------------------------------- code

@@ -28,6 +28,7 @@ from gradprop.histograms import count
 from gradprop.measurements import MEASUREMENTS, MeasurementError, canonical, measured
 from gradprop.recording import StackResult
 from gradprop.spec import Cell, Stack, Study
+from gradprop.stopwatch import Stopwatch
 from gradprop.trajectories import circle, cosine, curvature, curve, principal_components
 from tests.reference import make_cell, run_step
 
@@ -35,7 +36,7 @@ SCHEMA: Any = config.read_yaml(Path(__file__).parents[1] / "workflow/schemas/stu
 
 
 def train(cell: Cell, dataset: Dataset) -> StackResult:
-    (result,) = training.train([Stack((cell,))], dataset, training.Stopwatch(), "test")
+    (result,) = training.train([Stack((cell,))], dataset, Stopwatch(), "test")
     return result
 
 
@@ -521,7 +522,7 @@ def test_modes_are_projections_of_the_outputs(teacher: Dataset) -> None:
     shared = {"activation": "linear", "use_bias": False, "measurements": chosen, "width": 6}
     cell = make_cell(dataset="linear_teacher", **shared)
     stack = Stack((cell, replace(cell, seed=1)))
-    found = training.train_stack(stack, teacher, training.Stopwatch(), training.Progress("", 2, 1))
+    found = training.train_stack(stack, teacher, Stopwatch(), training.Progress("", 2, 1))
     rows = found.tables["modes"]
     assert set(rows["step"]) == {0, 9}
     start = rows[(rows["cell"] == stack.cells[1].id) & (rows["step"] == 0)].sort_values("index")
@@ -542,9 +543,7 @@ def test_modes_are_projections_of_the_outputs(teacher: Dataset) -> None:
 def test_modes_are_for_regression(blobs: Dataset) -> None:
     cell = make_cell(measurements=["modes"])
     with pytest.raises(MeasurementError, match="'modes' needs a regression task"):
-        training.train_stack(
-            Stack((cell,)), blobs, training.Stopwatch(), training.Progress("", 1, 1)
-        )
+        training.train_stack(Stack((cell,)), blobs, Stopwatch(), training.Progress("", 1, 1))
 
 
 def test_modes_do_not_depend_on_the_stack(teacher: Dataset) -> None:
@@ -553,7 +552,7 @@ def test_modes_do_not_depend_on_the_stack(teacher: Dataset) -> None:
     )
 
     def modes(*chosen: Any) -> pd.Series[Any]:
-        watch, progress = training.Stopwatch(), training.Progress("", 1, 1)
+        watch, progress = Stopwatch(), training.Progress("", 1, 1)
         rows = training.train_stack(Stack(chosen), teacher, watch, progress).tables["modes"]
         return rows.set_index(["cell", "index"])["learned"].sort_index()
 

@@ -25,6 +25,7 @@ from gradprop.measurements import canonical as canonical_measurements
 from gradprop.recording import StackResult
 from gradprop.spec import Cell, Stack
 from gradprop.statistics import canonical, recorded
+from gradprop.stopwatch import Stopwatch
 from tests.reference import make_cell, run_step
 
 ROOT = Path(__file__).parents[1]
@@ -73,7 +74,7 @@ def forty_cells(activation: str, **changes: Any) -> list[Cell]:
 
 
 def train(cells: Sequence[Cell], dataset: Dataset) -> StackResult:
-    (result,) = training.train([Stack(tuple(cells))], dataset, training.Stopwatch(), "test")
+    (result,) = training.train([Stack(tuple(cells))], dataset, Stopwatch(), "test")
     return result
 
 
@@ -335,6 +336,25 @@ def test_a_diverging_replica(case: str, blobs: Dataset, teacher: Dataset) -> Non
     late = steps["step"] >= found[0]
     assert late.any()
     assert (np.isfinite(steps["train_loss"]) == ~late).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("activation", STRUCTURES)
+def test_a_diverging_replica_among_structured_ones(
+    activation: str, blobs: Dataset, teacher: Dataset
+) -> None:
+    """Normalization, branches and clipping act on each replica alone, also where one is NaN.
+
+    They tame large weights and gradients, but no step of the size of float32's largest number.
+    """
+    good = forty_cells(activation, epochs=2, **STRUCTURES[activation])[:4]
+    bad = replace(good[1], learning_rate=3e38)
+    dataset = data_of(bad, blobs, teacher)
+    result = train([*good[:2], bad, *good[2:]], dataset)
+    assert result.cells.set_index("cell").loc[bad.id, "status"] == "diverged"
+    alone = train(good, dataset)
+    assert (alone.cells["status"] == "ok").all()
+    check_same(rows(alone), rows(result))
 
 
 def test_the_first_bad_layer_by_hand(blobs: Dataset) -> None:

@@ -21,6 +21,7 @@ from gradprop.recording import Recorder, StackResult, other_minibatches, underfl
 from gradprop.spec import Cell, Stack
 from gradprop.stacking import StackedNetwork, Step, _first_bad_layer
 from gradprop.statistics import MINIBATCHES, canonical
+from gradprop.stopwatch import Stopwatch
 from gradprop.training import ScheduleError, minibatches, probe_steps, total_steps
 from tests.reference import make_cell, run_step
 
@@ -29,7 +30,7 @@ import tensorflow as tf  # isort: skip
 
 
 def train(cells: Sequence[Cell], dataset: Dataset) -> StackResult:
-    (result,) = training.train([Stack(tuple(cells))], dataset, training.Stopwatch(), "test")
+    (result,) = training.train([Stack(tuple(cells))], dataset, Stopwatch(), "test")
     return result
 
 

@@ -471,6 +471,39 @@ def test_edited_code_trains_everything_to_the_same_bits_on_one_core_in_one_run(
     assert rows(grown) == before
 
 
+# Appended to a module: the job gets no further than its first stack.
+KILLED = """
+import os
+import signal
+
+_add = ShardWriter.add
+
+
+def _add_and_die(self, rows):
+    _add(self, rows)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+ShardWriter.add = _add_and_die
+"""
+
+
+def test_a_killed_job_goes_on_where_it_was(grown: Workspace, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, grown.project)
+    workspace.write_study(small(depth=[1, 2], seeds=2, initializer="he_normal"))
+    path = grown.project / "src/gradprop/tables.py"
+    unharmed = path.read_text()
+    path.write_text(unharmed + KILLED)
+    assert workspace.snakemake("--until", "train").returncode == 1
+    path.write_text(unharmed)
+    assert workspace.trained() == []
+    said = workspace.build("--until", "train")
+    assert "2 cells from an interrupted job" in said
+    assert "training 2 cells" in said
+    assert sorted(workspace.trained()) == workspace.ids()
+    assert not re.search(r"Job \d+:", workspace.build("--until", "train"))
+
+
 def test_measurements_are_tables_of_the_shards_that_ask_for_them(tmp_path: Path) -> None:
     """The cells that ask for none keep their files; adding a measurement trains its cells."""
     workspace = Workspace(tmp_path)

@@ -18,7 +18,7 @@ from gradprop import (
     optimizers,
     statistics,
 )
-from gradprop.spec import REPLICA_FIELDS, Cell, Component, Shard, Stack, Study
+from gradprop.spec import REPLICA_FIELDS, Cell, Component, Scalar, Shard, Stack, Study
 from gradprop.statistics import PRESETS, STATISTICS
 
 # Figures of the mechanism compare with these networks.
@@ -151,15 +151,16 @@ def select(cells: Sequence[Cell], wanted: Mapping[str, Any]) -> list[Cell]:
     wanted
         For cell parameters a value or a list of values; components by their label.
     """
-    allowed = {}
-    for key, value in wanted.items():
-        values = value if isinstance(value, list) else [value]
-        allowed[key] = {canonical_label(v) if key in _COMPONENTS else v for v in values}
+    allowed = {key: _wanted_values(key, value) for key, value in wanted.items()}
     return [
-        cell
-        for cell in cells
-        if all(cell.columns()[key] in values for key, values in allowed.items())
+        cell for cell in cells if all(cell.column(key) in values for key, values in allowed.items())
     ]
+
+
+def _wanted_values(key: str, value: Any) -> dict[Scalar, Scalar]:
+    """Return the values of a parameter that a figure selects, and how they are written there."""
+    values = value if isinstance(value, list) else [value]
+    return {canonical_label(v) if key in _COMPONENTS else v: v for v in values}
 
 
 def canonical_label(label: str) -> str:
@@ -181,10 +182,10 @@ def _check_figure(
 ) -> None:
     """Raise a `ConfigError` for a figure that this grid can't give."""
     for key, value in options.get("select", {}).items():
-        known = list(dict.fromkeys(cell.columns()[key] for cell in cells))
-        for item in value if isinstance(value, list) else [value]:
-            if not select(cells, {key: item}):
-                raise config.unknown(f"select.{key}", str(item), list(map(str, known)), where)
+        known = dict.fromkeys(cell.column(key) for cell in cells)
+        for item, written in _wanted_values(key, value).items():
+            if item not in known:
+                raise config.unknown(f"select.{key}", str(written), list(map(str, known)), where)
     if not select(cells, options.get("select", {})):
         raise config.ConfigError(f"{where}.select: no cell has all of {options['select']}")
     groups = [options[key] for key in ("rows", "columns", "hue") if key in options]

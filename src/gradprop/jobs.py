@@ -6,20 +6,25 @@ import json
 import os
 import resource
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradprop import datasets, provenance, tables
-from gradprop.spec import Shard, digest
+from gradprop.datasets import Dataset
+from gradprop.spec import Shard, Stack, digest
+from gradprop.stopwatch import Stopwatch
 from gradprop.threads import limit
+
+if TYPE_CHECKING:  # it brings TensorFlow with it
+    from gradprop.recording import StackResult
 
 
 def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size: int) -> int:
     """Train the cells of a shard that its tables lack.
 
-    TensorFlow is imported only if there are any. The stacks that a killed job had completed are not
-    trained again: this job writes their rows.
+    The stacks that a killed job had completed are not trained again: this job writes their rows.
+    TensorFlow is imported only if cells remain.
 
     Parameters
     ----------
@@ -52,17 +57,10 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
     if interrupted:
         print(f"[{shard.name}] {len(interrupted)} cells from an interrupted job", file=sys.stderr)
     missing -= interrupted
-    start = time.perf_counter(), time.process_time()
-    from gradprop import stacking, training
-
-    stopwatch = training.Stopwatch(
-        {"import": time.perf_counter() - start[0]}, {"import": time.process_time() - start[1]}
-    )
-    stacking.set_threads(threads)
+    stopwatch = Stopwatch()
     limit(threads)
-    chunks = [chunk for stack in shard.stacks for chunk in stack.only(missing).chunks(stack_size)]
-    results = training.train(chunks, dataset, stopwatch, shard.name)
-    for result in results:
+    stacks = [chunk for stack in shard.stacks for chunk in stack.only(missing).chunks(stack_size)]
+    for result in _train(stacks, dataset, stopwatch, shard.name, threads) if stacks else ():
         with stopwatch.phase("write"):
             writer.add(result.tables)
     with stopwatch.phase("write"):
@@ -71,6 +69,17 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
     tables.add_run(folder, shard.name, describe_run(shard, missing | interrupted, threads, *phases))
     writer.forget()
     return len(missing)
+
+
+def _train(
+    stacks: list[Stack], dataset: Dataset, stopwatch: Stopwatch, label: str, threads: int
+) -> Iterator[StackResult]:
+    with stopwatch.phase("import"):
+        from gradprop import stacking, training
+
+    stacking.set_threads(threads)
+    limit(threads)  # the libraries that came with the import
+    yield from training.train(stacks, dataset, stopwatch, label)
 
 
 def describe_run(

@@ -31,6 +31,7 @@ NUMERIC_MODULES = (
     "spectra",
     "stacking",
     "statistics",
+    "stopwatch",
     "training",
     "trajectories",
 )

@@ -196,11 +196,12 @@ class Cell:
 
     def columns(self) -> dict[str, Scalar]:
         """Return every parameter as one column of the ``cells`` table."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {
-            key: value.label if isinstance(value, Component) else value
-            for key, value in values.items()
-        }
+        return {f.name: self.column(f.name) for f in fields(self)}
+
+    def column(self, key: str) -> Scalar:
+        """Return one parameter as it stands in the ``cells`` table."""
+        value = getattr(self, key)
+        return value.label if isinstance(value, Component) else value
 
     @cached_property
     def id(self) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,29 +15,11 @@ from gradprop.initializers import stream_seed
 from gradprop.recording import Recorder, StackResult
 from gradprop.spec import Cell, Stack
 from gradprop.stacking import StackedNetwork
+from gradprop.stopwatch import Stopwatch
 
 
 class ScheduleError(GradpropError):
     """A cell can't be trained as its schedule says."""
-
-
-@dataclass
-class Stopwatch:
-    """Wall and CPU seconds by phase of a job."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    cpu_seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the duration of the block to phase `name`."""
-        start, cpu_start = time.perf_counter(), time.process_time()
-        try:
-            yield
-        finally:
-            wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
-            self.seconds[name] = self.seconds.get(name, 0.0) + wall
-            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + cpu
 
 
 class Progress:

@@ -84,19 +84,18 @@ def with_residuals(profile: pd.DataFrame) -> pd.DataFrame:
 
 def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Return what theory expects of every selected cell, by layer and statistic."""
-    parts = []
+    keys, numbers = [], []
     for cell in select(tables.study.cells, options.get("select", {})):
-        layers = np.arange(1, cell.depth + 2)
         found = _predict(replace(cell, seed=0))
+        layers = cell.depth + 1
         for name in statistics(options):
             part = PREDICTED[name]
-            values = {
-                "predicted": getattr(found, part, np.nan),
-                "predicted_sd": getattr(found, f"{part}_sd", np.nan),
-            }
-            rows = pd.DataFrame({"cell": cell.id, "layer": layers, "statistic": name, **values})
-            parts.append(rows)
-    return tables.join(pd.concat(parts, ignore_index=True), options).drop(columns="cell")
+            keys += [(cell.id, layer, name) for layer in range(1, layers + 1)]
+            values = [getattr(found, name, np.nan) for name in (part, f"{part}_sd")]
+            numbers.append(np.column_stack([np.broadcast_to(v, layers) for v in values]))
+    rows = pd.DataFrame(keys, columns=["cell", "layer", "statistic"])
+    rows[["predicted", "predicted_sd"]] = np.concatenate(numbers)
+    return tables.join(rows, options).drop(columns="cell")
 
 
 @lru_cache(maxsize=4096)
@@ -181,23 +180,11 @@ def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, dashes: Any, theory:
     line = line.assign(run=(~finite).cumsum())[finite]
     if line.empty:
         return
+    look = {"color": colour, "linestyle": dashes, **(MEASURED_LINE if theory else {})}
+    look |= {"marker": "o" if len(line) < 8 else None, "markersize": 3, "markeredgewidth": 0}
     for _, run in line.groupby("run"):
         axes.fill_between(run["layer"], run["low"], run["high"], color=colour, alpha=0.2, lw=0)
-    sns.lineplot(
-        line,
-        x="layer",
-        y="median",
-        units="run",
-        estimator=None,
-        ax=axes,
-        color=colour,
-        linestyle=dashes,
-        **(MEASURED_LINE if theory else {}),
-        errorbar=None,
-        marker="o" if len(line) < 8 else None,
-        markersize=3,
-        markeredgewidth=0,
-    )
+        axes.plot(run["layer"], run["median"], **look)
     if theory:
         _draw_theory(axes, line)
 

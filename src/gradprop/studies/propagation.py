@@ -54,32 +54,36 @@ SIMILAR = 0.6  # decades of a mean square: a factor of two in scale
 
 
 def _interior(
-    tables: StudyTables, first: int = FIRST_LAYERS
+    tables: StudyTables, chosen: Callable[[Cell], bool], first: int = FIRST_LAYERS
 ) -> Iterator[tuple[Cell, pd.DataFrame]]:
-    """Yield every network with its layers from `first` on at initialization, without the last.
+    """Yield chosen networks with their layers from `first` on at initialization, without the last.
 
     Those that see a single example have claims of their own.
     """
-    cells = {cell.id: cell for cell in tables.study.cells}
-    for name, layers in tables.layers[tables.layers["step"] == 0].groupby("cell", sort=False):
+    cells = {c.id: c for c in tables.study.cells if c.batch_size > 1 and chosen(c)}
+    rows = tables.layers[(tables.layers["step"] == 0) & tables.layers["cell"].isin(cells)]
+    for name, layers in rows.groupby("cell", sort=False):
         cell = cells[str(name)]
-        if cell.batch_size > 1:
-            yield cell, layers[layers["layer"].between(first, cell.depth - LAST_LAYERS)]
+        yield cell, layers[layers["layer"].between(first, cell.depth - LAST_LAYERS)]
 
 
-def _ln_slopes(tables: StudyTables, column: str) -> pd.DataFrame:
-    """Fit, for every network, the slope over layers of ln of a mean square.
+def _ln_slopes(
+    tables: StudyTables, column: str, activation: str, use_bias: bool = False
+) -> pd.DataFrame:
+    """Fit, for every network of an activation, the slope over layers of ln of a mean square.
 
     `column` is log10 of a root mean square, or of a mean square if its name says so. The slope
     is per layer from input to output.
     """
     factor = math.log(10) * (1 if "mean_square" in column else 2)
     rows = []
-    for cell, layers in _interior(tables):
+    for cell, layers in _interior(
+        tables, lambda cell: (cell.activation, cell.use_bias) == (activation, use_bias)
+    ):
         values = factor * layers[column].to_numpy(np.float64)
         slope = np.polyfit(layers["layer"], values, 1)[0] if np.isfinite(values).all() else np.nan
-        rows.append((cell, cell.activation, cell.use_bias, cell.initializer.label, slope))
-    return pd.DataFrame(rows, columns=["example", "activation", "use_bias", "initializer", "slope"])
+        rows.append((cell, cell.initializer.label, slope))
+    return pd.DataFrame(rows, columns=["example", "initializer", "slope"])
 
 
 def _sigma_w2(cell: Cell) -> float:
@@ -112,9 +116,8 @@ def _slopes_over_layers(
     """
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
-        slopes = _ln_slopes(tables, column)
-        chosen = slopes[(slopes["activation"] == activation) & (slopes["use_bias"] == use_bias)]
-        for name, rows in chosen.groupby("initializer", sort=False):
+        slopes = _ln_slopes(tables, column, activation, use_bias)
+        for name, rows in slopes.groupby("initializer", sort=False):
             predicted = predict(rows["example"].iloc[0])
             if predicted is not None:
                 yield from_seeds(f"{activation}, {name}", rows["slope"] / unit, predicted)
@@ -155,10 +158,13 @@ def _signal_rate(activation: str, use_bias: bool) -> Claim:
 def _power_law(tables: StudyTables) -> Iterator[Evidence]:
     """Fit the exponent of the signal's mean square over the layer number."""
     exponents = []
-    for cell, layers in _interior(tables, FIRST_LAYERS - 1):
-        if (cell.activation, cell.initializer.name) == ("tanh", "glorot_normal"):
-            ln = 2 * math.log(10) * layers["signal_log10_rms"]
-            exponents.append(np.polyfit(np.log(layers["layer"]), ln, 1)[0])
+    for _, layers in _interior(
+        tables,
+        lambda cell: (cell.activation, cell.initializer.name) == ("tanh", "glorot_normal"),
+        FIRST_LAYERS - 1,
+    ):
+        ln = 2 * math.log(10) * layers["signal_log10_rms"]
+        exponents.append(np.polyfit(np.log(layers["layer"]), ln, 1)[0])
     if exponents:
         yield from_seeds("tanh, glorot_normal", exponents, 1.0)
 
