@@ -13,7 +13,7 @@ import pytest
 
 from gradprop import claims, datasets, tables
 from gradprop.figures import KINDS, FigureError, StudyTables
-from gradprop.studies import ng2017
+from gradprop.studies import assignment, ng2017
 from tests.reference import make_cell
 from tests.test_figures import make_study
 
@@ -61,8 +61,12 @@ def made_up(error: float = 0.0, seeds: int = SEEDS, **changes: dict[str, float])
     )
 
 
+OWN = [claim for claim in ng2017.CLAIMS if claim.id.startswith("assignment-")]
+MEASURED = [claim for claim in ng2017.CLAIMS if claim not in OWN]
+
+
 def judged(made: Any) -> list[claims.Result]:
-    return [row for claim in ng2017.CLAIMS for row in claims.judge(claim, made)]
+    return [row for claim in MEASURED for row in claims.judge(claim, made)]
 
 
 def failing(made: Any) -> set[str]:
@@ -113,6 +117,51 @@ def test_interval_is_that_of_order_statistics() -> None:
     values = pd.Series(np.random.default_rng(0).permutation(12.0 + np.arange(12)))
     evidence = ng2017.median_difference("case", values, pd.Series(np.zeros(12)))
     assert (evidence.measured, evidence.low, evidence.high) == (17.5, 14.0, 21.0)
+
+
+# ------------------------------------------------------------------ the assignment's own networks
+
+
+def test_the_assignments_networks_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the cost after large random numbers, which hangs on rounding errors."""
+    found = [row for claim in OWN for row in claims.judge(claim, made_up())]
+    assert len(found) == 6 + 3
+    failed = [row for row in found if row.verdict != claims.SUPPORTED]
+    assert [(row.id, row.case) for row in failed] == [("assignment-costs", "large random")]
+    assert failed[0].measured == pytest.approx(failed[0].predicted, rel=1e-3)
+
+    wrong = assignment.Outcome(0.07358, 0.99, 0.96)
+    monkeypatch.setattr(assignment, "PRINTED", {"He": wrong})
+    found = [row for claim in OWN for row in claims.judge(claim, made_up())]
+    cases = [row.case for row in found if row.verdict == claims.NOT_SUPPORTED]
+    assert cases == ["He, train", "He"]
+
+
+def test_steps_of_the_assignment_against_finite_differences() -> None:
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((2, 7)), random.integers(0, 2, (1, 7)).astype(float)
+    kernels = [random.standard_normal(s) for s in ((4, 2), (3, 4), (1, 3))]
+    biases = [random.standard_normal((len(kernel), 1)) for kernel in kernels]
+    parameters = [*kernels, *biases]
+
+    def cost() -> float:
+        z = assignment._forward(kernels, biases, x)[-1]
+        p = 1 / (1 + np.exp(-z))
+        return float(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
+
+    slopes = []
+    for values in parameters:
+        for place in np.ndindex(values.shape):
+            here = values[place]
+            values[place] = here + 1e-6
+            above = cost()
+            values[place] = here - 1e-6
+            slopes.append((above - cost()) / 2e-6)
+            values[place] = here
+    before = np.concatenate([values.ravel() for values in parameters])
+    assignment._update(kernels, biases, assignment._forward(kernels, biases, x), y)
+    after = np.concatenate([values.ravel() for values in (*kernels, *biases)])
+    np.testing.assert_allclose((before - after) / assignment.RATE, slopes, rtol=1e-6, atol=1e-9)
 
 
 # --------------------------------------------------------------------------- the data, the figure
