@@ -93,7 +93,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(RUN) $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(RUN) $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
 
 ## benchmark  measure the pipeline against what one would use instead
 benchmark: setup

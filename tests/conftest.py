@@ -8,6 +8,16 @@ from gradprop import datasets
 from gradprop.datasets import Dataset
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let several processes share the studies, which take longest; other files stay together.
+
+    The tests of a file share fixtures and compiled programs; those of the studies do not.
+    """
+    for item in items:
+        if item.path.stem != "test_studies":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def blobs() -> Dataset:
     """Return a classification set: 120 examples to train on, 7 features, 3 classes."""
