@@ -342,7 +342,7 @@ def quotes_table(results: Sequence[Result]) -> Table:
 
 def claims_table(results: Sequence[Result]) -> Table:
     """Return the verdicts on claims, the failing ones first."""
-    columns = ("Verdict", "Claim", "Networks", "Prediction", "Predicted", "Measured", "Criterion")
+    columns = ("Verdict", "Claim", "Networks", "Prediction, criterion", "Predicted", "Measured")
     numeric = ("Predicted", "Measured")
     return Table(
         id="claims-table",
@@ -364,13 +364,12 @@ def _claim_rows(results: Sequence[Result]) -> list[list[Text]]:
     rows = [_claim_row(result) for result in results]
     for row, result, before in zip(rows[1:], results[1:], results[:-1], strict=True):
         if (result.study, result.id, result.verdict) == (before.study, before.id, before.verdict):
-            row[1] = row[3] = row[6] = ""
+            row[1] = row[3] = ""
     return rows
 
 
 def _claim_row(result: Result) -> list[Text]:
     below = Markup('{} <span class="below">{}</span>')
-    unit = f" {result.unit}" if result.unit else ""
     measured: Text = DASH if result.measured is None else sig(result.measured)
     if result.low is not None and result.high is not None and result.low != result.high:
         measured = below.format(measured, f"{sig(result.low)} to {sig(result.high)}")
@@ -379,10 +378,9 @@ def _claim_row(result: Result) -> list[Text]:
         below.format(result.verdict, result.reason) if result.reason else result.verdict,
         below.format(" ".join(filter(None, (result.statement, result.note))), result.source),
         where if result.networks else result.case,
-        below.format(result.formula, unit.strip()),
+        below.format(below.format(result.formula, result.unit), result.criterion),
         DASH if result.predicted is None else sig(result.predicted),
         measured,
-        result.criterion,
     ]
 
 
