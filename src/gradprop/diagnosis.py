@@ -165,13 +165,13 @@ ALARMS: dict[str, Alarm] = {
     "small_updates": Alarm(
         "log10_update_ratio",
         lambda ratio: ratio < UPDATE_BAND[0],
-        "update-to-weight ratio below 1e-4",
+        "update-to-weight ratio below 10⁻⁴",
         _update_ratio,
     ),
     "large_updates": Alarm(
         "log10_update_ratio",
         lambda ratio: ratio > UPDATE_BAND[1],
-        "update-to-weight ratio above 1e-2",
+        "update-to-weight ratio above 10⁻²",
         _update_ratio,
     ),
     "dead_units": Alarm(
