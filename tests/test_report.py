@@ -460,7 +460,7 @@ def test_alarms_by_initializer(tmp_path: Path) -> None:
         ["normal(stddev=1.0)", "2 of 6", "4.50", "1.00"],
         [f"{HOSTILE} zeros", "2 of 6", "4.50", "2.50"],
     ]
-    assert rows[0][0] == "Small updates update-to-weight ratio below 1e-4"
+    assert rows[0][0] == "Small updates update-to-weight ratio below 10⁻⁴"
 
 
 NAMES = ("zeros", "normal")
