@@ -350,12 +350,14 @@ def _draw_many(
     initializer: Component, layer: Layer, seeds: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Draw one kernel a seed, (seeds, fan_in, fan_out)."""
+    import tensorflow as tf
+
     shape = (layer.fan_in, layer.fan_out)
     if len(seeds) < WORTH_TRACING:
         draws = (build(initializer, int(seed), layer) for seed in seeds)
         return np.stack([draw(shape, dtype="float32") for draw in draws])
     words = np.stack([seeds, np.zeros_like(seeds)], axis=1).astype(np.int32)
-    return np.asarray(_traced_draw(initializer, layer)(words))
+    return np.asarray(_traced_draw(initializer, layer)(tf.constant(words)))
 
 
 @lru_cache
@@ -384,7 +386,7 @@ def _traced_draw(initializer: Component, layer: Layer) -> Callable[..., Any]:
     def draw_all(words: Any) -> Any:
         return tf.map_fn(draw, words, fn_output_signature=tf.float32)
 
-    return draw_all
+    return draw_all.get_concrete_function()  # its calls do not count as tracing once more
 
 
 def draw_bias(cell: Cell, layer: int, units: int) -> NDArray[np.float32]:
