@@ -19,10 +19,13 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
         for panel in axes:
             panel.spines[["top", "right"]].set_visible(False)
-        _draw_competitors(axes[0], [r for r in rows if r.part == "competitors"])
-        _draw_scale(axes[1], [r for r in rows if r.part == "scale"])
-        _draw_steps(axes[2], [r for r in rows if r.part == "step"])
-        figure.suptitle("; ".join(dict.fromkeys(r.processor for r in rows)), fontsize=8)
+        processors: dict[str, None] = {}
+        panels = {"competitors": _draw_competitors, "scale": _draw_scale, "step": _draw_steps}
+        for panel, (part, draw_part) in zip(axes, panels.items(), strict=True):
+            shown = [r for r in rows if r.part == part]
+            draw_part(panel, shown)
+            processors |= dict.fromkeys(r.processor for r in shown)
+        figure.suptitle("; ".join(processors), fontsize=8)
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
 
