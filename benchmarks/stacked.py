@@ -64,7 +64,6 @@ def _train_stack(stack: Stack, dataset: Dataset) -> Phases:
 
     The loop is everything but the construction and the steps that trace the programs.
     """
-
     stopwatch = Stopwatch()
     total = _cpu(lambda: list(_quiet_train([stack], dataset, stopwatch)))
     phases = {"train": 0.0, "probe": 0.0, "evaluate": 0.0, **stopwatch.cpu_seconds}

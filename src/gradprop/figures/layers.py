@@ -91,7 +91,7 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
         for name in statistics(options):
             part = PREDICTED[name]
             keys += [(cell.id, layer, name) for layer in range(1, layers + 1)]
-            values = [getattr(found, name, np.nan) for name in (part, f"{part}_sd")]
+            values = [getattr(found, key, np.nan) for key in (part, f"{part}_sd")]
             numbers.append(np.column_stack([np.broadcast_to(v, layers) for v in values]))
     rows = pd.DataFrame(keys, columns=["cell", "layer", "statistic"])
     rows[["predicted", "predicted_sd"]] = np.concatenate(numbers)
