@@ -19,6 +19,7 @@ Wolfowitz inequality", Annals of Probability 18, 1269-1283. C. J. Clopper and E.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import stats
 
 from gradprop import analysis, files
@@ -222,18 +224,31 @@ def _lost(values: npt.NDArray[np.float64]) -> str:
     return "" if len(values) else NO_NETWORKS
 
 
-def from_count(case: str, hits: npt.ArrayLike) -> Evidence:
-    """Return a fraction of networks with its exact interval (Clopper and Pearson 1934)."""
-    array = np.asarray(hits, dtype=bool)
-    if not len(array):
+def from_count(case: str, hits: npt.ArrayLike, seeds: npt.ArrayLike) -> Evidence:
+    """Return in what fraction of seeds all networks hit (interval: Clopper and Pearson 1934).
+
+    Networks of one seed start from the same random numbers, whatever their depth or learning rate:
+    they are one observation, and it is a hit if every one of them is.
+
+    Parameters
+    ----------
+    case
+        Which networks.
+    hits
+        Whether each network is a hit.
+    seeds
+        The seed of each network.
+    """
+    by_seed = pd.Series(np.asarray(hits, dtype=bool)).groupby(np.asarray(seeds)).all()
+    if by_seed.empty:
         return untested(case, NO_NETWORKS)
-    test = stats.binomtest(int(array.sum()), len(array))
+    test = stats.binomtest(int(by_seed.sum()), len(by_seed))
 
     def interval(confidence: float) -> tuple[float, float]:
         bounds = test.proportion_ci(confidence)
         return float(bounds.low), float(bounds.high)
 
-    return from_interval(case, float(array.mean()), interval, len(array))
+    return from_interval(case, float(by_seed.mean()), interval, len(by_seed))
 
 
 def untested(case: str, reason: str) -> Evidence:
@@ -264,6 +279,8 @@ class Within:
         """The criterion in words."""
         parts = [f"{self.absolute:g}"] if self.absolute else []
         parts += [f"{100 * self.relative:g} % of it"] if self.relative else []
+        if not parts:
+            return "equal to the prediction"
         return f"interval within ± {' or '.join(parts)} of the prediction"
 
     def holds(self, evidence: Evidence) -> bool:
@@ -389,11 +406,18 @@ class Result:
 
 
 def judge(claim: Claim, tables: StudyTables) -> list[Result]:
-    """Measure and judge one claim; without networks to test it on it is not tested."""
+    """Measure and judge one claim; without networks to test it on it is not tested.
+
+    A study may be changed in any way that its schema allows. Where that leaves a claim without what
+    it compares, this is its result, with the reason, and other claims are judged all the same.
+    """
     try:
         evidence = list(claim.measure(tables))
-    except (KeyError, IndexError):  # the study was changed and lacks what the claim compares
+    except (KeyError, IndexError):
         evidence = []
+    except Exception as error:
+        logging.getLogger(__name__).exception("%s/%s", tables.study.name, claim.id)
+        evidence = [untested("", f"cannot be measured in this study: {error}")]
     judged = holm(claim.criterion, evidence or [untested("", NO_NETWORKS)])
     return [_result(claim, tables.study.name, item) for item in judged]
 
@@ -465,11 +489,31 @@ def read(path: Path) -> list[Result]:
     Raises
     ------
     ClaimError
-        If there is no such file.
+        If the file holds something else.
+    gradprop.files.FileError
+        If it cannot be read.
     """
-    if not path.exists():
-        raise ClaimError(f"{path}: no such file; to make it: snakemake --cores 4")
-    return [Result(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    try:
+        return [Result(**row) for row in files.read_json(path, list)]
+    except TypeError as error:
+        raise ClaimError(f"{path}: not a list of verdicts ({error})") from None
+
+
+def read_listed(path: Path) -> dict[str, str]:
+    """Read the listed verdicts, by the key of their result.
+
+    Raises
+    ------
+    ClaimError
+        If the file holds something else.
+    gradprop.files.FileError
+        If it cannot be read.
+    """
+    listed: dict[str, str] = files.read_json(path, dict)
+    for key, verdict in listed.items():
+        if verdict not in VERDICTS:
+            raise ClaimError(f"{path}: {key}: {verdict!r} is not one of: {', '.join(VERDICTS)}")
+    return listed
 
 
 def sort(results: Iterable[Result]) -> list[Result]:
@@ -477,7 +521,9 @@ def sort(results: Iterable[Result]) -> list[Result]:
     return sorted(results, key=lambda result: VERDICTS.index(result.verdict))
 
 
-def broken(results: Iterable[Result], listed: Mapping[str, str]) -> list[str]:
+def broken(
+    results: Iterable[Result], listed: Mapping[str, str], studies: Iterable[str]
+) -> list[str]:
     """Return the claims that are listed as supported and, by these results, no longer are.
 
     Parameters
@@ -485,16 +531,18 @@ def broken(results: Iterable[Result], listed: Mapping[str, str]) -> list[str]:
     results
         The verdicts now.
     listed
-        Verdicts by the key of their result. A listed claim of a study that is among the results
-        counts as broken if it is gone.
+        Verdicts by the key of their result.
+    studies
+        Those whose verdicts were read, if there are any: a listed claim of one of them counts as
+        broken if it is gone.
     """
     now = {result.key: result.verdict for result in results}
-    studies = {key.split("/")[0] for key in now}
+    read_studies = set(studies)
     return [
         key
         for key, verdict in listed.items()
         if verdict == SUPPORTED
-        and key.split("/")[0] in studies
+        and key.split("/")[0] in read_studies
         and now.get(key, NOT_TESTED) != SUPPORTED
     ]
 

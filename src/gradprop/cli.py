@@ -70,15 +70,29 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def write_definition(options: argparse.Namespace) -> None:
     """Write a study's definition as indented JSON."""
-    definition = json.loads(options.definition)
+    try:
+        definition = json.loads(options.definition)
+    except ValueError as error:
+        raise GradpropError(f"define: the definition is not valid JSON: {error}") from None
     files.write_text(options.output, json.dumps(definition, indent=1, sort_keys=False) + "\n")
 
 
 def write_data(options: argparse.Namespace) -> None:
     """Generate a data set."""
-    from gradprop import datasets
+    from gradprop import config, datasets
 
-    dataset = datasets.write(Component.parse(options.dataset), options.output)
+    try:
+        component = Component.parse(options.dataset)
+        known = datasets.DATASETS
+        if component.name not in known:
+            raise config.unknown("dataset", component.name, list(known), "data")
+        parameters = known[component.name].parameters
+        for name, _ in component.parameters:
+            if name not in parameters:
+                raise config.unknown(component.name, name, list(parameters), "data")
+        dataset = datasets.write(component, options.output)
+    except ValueError as error:  # of a generator, about a value that no schema has seen
+        raise GradpropError(f"data: {options.dataset}: {error}") from error
     print(
         f"{options.dataset}: {len(dataset.x_train)} training and {len(dataset.x_test)} test "
         f"examples, sha256 {dataset.checksum[:12]}",
@@ -88,9 +102,12 @@ def write_data(options: argparse.Namespace) -> None:
 
 def train_cells(options: argparse.Namespace) -> None:
     """Train what a shard lacks."""
-    from gradprop import grid, jobs
+    from gradprop import config, grid, jobs
 
-    shard = grid.shards(grid.read_study(options.grid).cells)[options.shard]
+    shards = grid.shards(grid.read_study(options.grid).cells)
+    if options.shard not in shards:
+        raise config.unknown("shard", options.shard, list(shards), str(options.grid))
+    shard = shards[options.shard]
     folder = options.grid.parent
     jobs.train_shard(shard, folder, options.data, options.threads, options.stack_size)
 
@@ -120,12 +137,12 @@ def verify_claims(options: argparse.Namespace) -> None:
     results = [result for path in options.claims for result in claims.read(path)]
     print(claims.text_table(results))
     print(", ".join(f"{number} {verdict}" for verdict, number in claims.counts(results).items()))
-    listed = json.loads(options.listed.read_text(encoding="utf-8"))
+    listed = claims.read_listed(options.listed)
     if options.update:
         listed |= {result.key: result.verdict for result in results}
         files.write_text(options.listed, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")
-    elif broken := claims.broken(results, listed):
-        raise claims.ClaimError(f"no longer supported: {', '.join(broken)}")
+    elif broken := claims.broken(results, listed, {path.stem for path in options.claims}):
+        raise claims.ClaimError("\n  ".join(["no longer supported:", *broken]))
 
 
 def write_html(options: argparse.Namespace) -> None:
@@ -146,6 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except GradpropError as error:
         print(f"gradprop: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a file that is missing or may not be read or written
+        print(f"gradprop: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 

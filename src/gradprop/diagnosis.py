@@ -4,7 +4,8 @@ A verdict is about the back-propagated signal dC/dz of the hidden layers at one 
 
 * ``diverged``: NaN or infinite in some layer;
 * ``dead``: else, exactly zero in all examples and units of some layer, so that this layer and those
-  before it learn nothing;
+  before it learn nothing, and not because the signal fell below the numbers that float32 can hold
+  (`UNDERFLOW`): that is the end of vanishing;
 * ``vanishing`` or ``exploding``: else, over the whole depth its root mean square, fitted by a
   straight line in log10, falls or rises by more than `MOST_DECADES` on its way from the last
   hidden layer to the first;
@@ -36,6 +37,10 @@ STATISTIC = "signal_log10_rms"
 # As wide as the usual band of the update-to-weight ratio: beyond, no one learning rate keeps the
 # updates of both the first and the last layer within it.
 MOST_DECADES = 2.0
+# Zeros are an underflow if the straight line from the last to the earliest layer without them, one
+# layer further, is below this, log10: float32 ends at -38, and the signal of one example, on which the statistic rests,
+# is that of a mean over a minibatch times its size.
+UNDERFLOW = -35.0
 # log10 of the usual band of the update-to-weight ratio, 1e-4 … 1e-2, around the 1e-3 of practice
 # (Karpathy, CS231n, "Babysitting the learning process").
 UPDATE_BAND = (-4.0, -2.0)
@@ -75,7 +80,7 @@ def verdicts(cells: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
     """
     rows = hidden(layers)
     keys = [rows["cell"], rows["step"]]
-    zero = (rows[STATISTIC] == -np.inf).groupby(keys).any()
+    zero = (rows[STATISTIC] == -np.inf).groupby(keys).any() & ~_underflows(rows)
     bad = (rows[STATISTIC].isna() | (rows[STATISTIC] == np.inf)).groupby(keys).any()
     table = analysis.layer_slopes(layers, STATISTIC).reset_index()
     index = pd.MultiIndex.from_frame(table[["cell", "step"]])
@@ -98,6 +103,21 @@ def verdicts(cells: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, (seeds - 1).where(seeds > 1))
     half = quantile * by_group.transform("std") / np.sqrt(seeds)
     return table.assign(seeds=seeds, mean_slope=mean, slope_low=mean - half, slope_high=mean + half)
+
+
+def _underflows(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Tell of every cell and probe whether its signal falls below what float32 can hold.
+
+    `rows` are those of the hidden layers.
+    """
+    keys = ["cell", "step"]
+    finite = rows[np.isfinite(rows[STATISTIC])].sort_values("layer").groupby(keys)
+    ends = finite[["layer", STATISTIC]].agg(["first", "last"])
+    span = ends["layer", "last"] - ends["layer", "first"]
+    gain = (ends[STATISTIC, "last"] - ends[STATISTIC, "first"]) / span.where(span > 0)
+    below = ends[STATISTIC, "first"] - gain  # one layer nearer to the input
+    index = pd.MultiIndex.from_frame(rows[keys].drop_duplicates())
+    return (below < UNDERFLOW).reindex(index, fill_value=False)
 
 
 def _groups(cells: pd.DataFrame) -> pd.Series[int]:

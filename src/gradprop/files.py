@@ -1,11 +1,21 @@
-"""Writing files atomically: under a temporary name first, renamed when complete."""
+"""Writing files atomically, under a temporary name first, renamed when complete; reading JSON."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from gradprop.errors import GradpropError
+
+T = TypeVar("T", list, dict)  # type: ignore[type-arg]
+
+
+class FileError(GradpropError):
+    """A file cannot be read or holds something else than it should."""
 
 
 @contextmanager
@@ -28,3 +38,24 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in UTF-8, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Read a JSON file that holds a list or an object.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileError(f"{path}: no such file; snakemake makes what it lacks") from None
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise FileError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(content, kind):
+        raise FileError(f"{path}: not {'a list' if kind is list else 'an object'}")
+    return content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from gradprop import (
     architecture,
     config,
     datasets,
+    files,
     initializers,
     measurements,
     optimizers,
@@ -137,8 +137,19 @@ def cell_definition(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_study(path: Path) -> Study:
-    """Read a study back from the JSON file that holds its `Study.definition`."""
-    return build_study(**json.loads(path.read_text(encoding="utf-8")), source=str(path))
+    """Read a study back from the JSON file that holds its `Study.definition`.
+
+    Raises
+    ------
+    gradprop.config.ConfigError
+        If the file holds something else.
+    gradprop.files.FileError
+        If it cannot be read.
+    """
+    definition = files.read_json(path, dict)
+    if definition.keys() != {"name", "content", "seeds"}:
+        raise config.ConfigError(f"{path}: not the definition of a study")
+    return build_study(**definition, source=str(path))
 
 
 def select(cells: Sequence[Cell], wanted: Mapping[str, Any]) -> list[Cell]:
