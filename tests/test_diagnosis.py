@@ -59,6 +59,9 @@ def ramp(depth: int, per_layer: float) -> list[float]:
         ([-np.inf, -np.inf, -3, -3], 0.0, "dead"),
         ([-np.inf] * 4, np.nan, "dead"),
         ([-np.inf], 0.0, "dead"),
+        ([-np.inf, -np.inf, *ramp(9, -4)], 4 * -10, "vanishing"),  # below float32, not dead
+        ([-np.inf, -np.inf, *ramp(9, -3)], 3 * -10, "dead"),
+        ([-np.inf, -36.0], np.nan, "dead"),  # nothing tells that it fell
         ([np.nan, 2.0, 1.0], -1.0 * -2, "diverged"),
         ([np.inf, -np.inf, 1.0], np.nan, "diverged"),
         ([np.nan], 0.0, "diverged"),

@@ -38,8 +38,8 @@ STATISTIC = "signal_log10_rms"
 # updates of both the first and the last layer within it.
 MOST_DECADES = 2.0
 # Zeros are an underflow if the straight line from the last to the earliest layer without them, one
-# layer further, is below this, log10: float32 ends at -38, and the signal of one example, on which the statistic rests,
-# is that of a mean over a minibatch times its size.
+# layer further, is below this, log10: float32 ends at -38, and the gradients that it holds are
+# those of a mean over a minibatch, 1 / batch size of a single example's.
 UNDERFLOW = -35.0
 # log10 of the usual band of the update-to-weight ratio, 1e-4 … 1e-2, around the 1e-3 of practice
 # (Karpathy, CS231n, "Babysitting the learning process").

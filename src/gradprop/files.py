@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from gradprop.errors import GradpropError
 
-T = TypeVar("T", list, dict)  # type: ignore[type-arg]
+T = TypeVar("T")
 
 
 class FileError(GradpropError):
@@ -41,7 +41,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Read a JSON file that holds a list or an object.
+    """Read a JSON file that holds a list or an object: `kind` is `list` or `dict`.
 
     Raises
     ------

@@ -123,13 +123,18 @@ class Sample:
     def quantile(self, probability: float) -> Float64:
         """Quantile of the values, linear interpolation (type 7 of Hyndman and Fan 1996).
 
-        Of more than `QUANTILE_SAMPLE` entries, those of `quantile_entries` are taken.
+        Of more than `QUANTILE_SAMPLE` entries, those of `quantile_entries` are taken; NaN if any
+        entry is.
         """
-        return self.scale * _quantile(self._sorted, probability)
+        return self._unless_nan(_quantile(self._sorted, probability))
 
     def magnitude_quantile(self, probability: float) -> Float64:
         """Quantile of the absolute values, of the same entries as `quantile`."""
-        return self.scale * _quantile(self._sorted_magnitudes, probability)
+        return self._unless_nan(_quantile(self._sorted_magnitudes, probability))
+
+    def _unless_nan(self, values: Float64) -> Float64:
+        # The mean square is NaN where an entry is, in the sample or not.
+        return np.where(np.isnan(self.mean_square), np.nan, self.scale * values)
 
     @cached_property
     def zero_fraction(self) -> Float64:
@@ -559,7 +564,7 @@ STATISTICS: dict[str, Statistic] = {
     "preactivation_std": Statistic(
         _of("preactivation", standard_deviation),
         "standard deviation of z",
-        "Glorot and Bengio 2010, eq. 5",
+        "He et al. 2015, section 2.2: the root of Var[y_l]",
     ),
     "preactivation_log10_mean_square": Statistic(
         _of("preactivation", log10_mean_square),

@@ -86,7 +86,7 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Return what theory expects of every selected cell, by layer and statistic."""
     keys, numbers = [], []
     for cell in select(tables.study.cells, options.get("select", {})):
-        found = _predict(replace(cell, seed=0))
+        found = prediction_on_data(replace(cell, seed=0))
         layers = cell.depth + 1
         for name in statistics(options):
             part = PREDICTED[name]
@@ -99,7 +99,7 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=4096)
-def _predict(cell: Cell) -> Prediction | None:
+def prediction_on_data(cell: Cell) -> Prediction | None:
     """Return what theory expects of a cell on its data set."""
     inputs, outputs, mean_square = data_sizes(cell.dataset)
     plain = predict(cell, inputs, outputs, mean_square)

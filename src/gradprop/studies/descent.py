@@ -107,7 +107,7 @@ def _slow(tables: StudyTables) -> Iterator[Evidence]:
             index=["seed", "dataset"], columns="start", values=["steps_to_target", "least_steps"]
         )
         balanced = table["steps_to_target", "balanced"]
-        waits = np.log2(table["least_steps", "vanishing"] / balanced).dropna()
+        waits = (table["least_steps", "vanishing"] / balanced).map(np.log2).dropna()
         if (balanced > 0).all() and len(waits):
             yield from_seeds(f"{activation}, depth {depth}", waits.groupby("seed").mean())
 

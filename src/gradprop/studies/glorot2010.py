@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gradprop import datasets, prediction, theory
+from gradprop import datasets, theory
 from gradprop.claims import Below, Between, Claim, Evidence, Within, exact, from_seeds
 from gradprop.figures import spectra
 from gradprop.figures.data import StudyTables
+from gradprop.figures.layers import prediction_on_data
 from gradprop.figures.learning_time import first_step
 from gradprop.figures.mean_field import log_slopes
 from gradprop.grid import select
@@ -43,12 +44,10 @@ def _signal_ratio(tables: StudyTables) -> Iterator[Evidence]:
     """Divide the RMS of dC/dz in layer 1 by that in the last hidden layer."""
     cell, rows = _tanh_start(tables, STANDARD)
     signal = _by_layer(rows, "signal_log10_rms")
-    data = datasets.generate(cell.dataset)
-    square = float(np.mean(np.square(data.x_train, dtype=np.float64)))
-    expected = prediction.predict(cell, data.x_train.shape[1], data.outputs, square)
-    assert expected is not None
+    law = prediction_on_data(cell)
+    assert law is not None
     ratio = 10 ** (signal[1] - signal[cell.depth])
-    yield from_seeds("standard start", ratio, float(10 ** expected.signal[0]))
+    yield from_seeds("standard start", ratio, float(10 ** law.signal[0]))
 
 
 def _weight_gradient_ratio(tables: StudyTables) -> Iterator[Evidence]:

@@ -145,7 +145,8 @@ def _dead(tables: StudyTables) -> Iterator[Evidence]:
         expected = float(theory.dead_probability(architecture.hidden_widths(cells[0]))[-1])
         if start == HE and expected > RARE:
             dead = np.isneginf(log_lengths(tables, cells)[:, -1])
-            yield replace(from_count(f"widths {name}", dead), predicted=expected)
+            found = from_count(f"widths {name}", dead, [cell.seed for cell in cells])
+            yield replace(found, predicted=expected)
 
 
 # ----------------------------------------------------------------------- spread of architectures

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
@@ -29,10 +30,11 @@ from gradprop.claims import (
 )
 from gradprop.figures.data import StudyTables
 from gradprop.figures.finite_width import architecture_name
+from gradprop.figures.layers import data_sizes
+from gradprop.initializers import layer_shapes
 from gradprop.prediction import weight_variance
 from gradprop.spec import Cell
 from gradprop.studies.sources import (
-    EULER,
     GLOROT,
     GLOROT_SIGMOID,
     HANIN_NICA,
@@ -80,8 +82,7 @@ def _ln_slopes(
     for cell, layers in _interior(
         tables, lambda cell: (cell.activation, cell.use_bias) == (activation, use_bias)
     ):
-        values = factor * layers[column].to_numpy(np.float64)
-        slope = np.polyfit(layers["layer"], values, 1)[0] if np.isfinite(values).all() else np.nan
+        slope = _slope(layers["layer"], factor * layers[column])
         rows.append((cell, cell.initializer.label, slope))
     return pd.DataFrame(rows, columns=["example", "initializer", "slope"])
 
@@ -155,18 +156,57 @@ def _signal_rate(activation: str, use_bias: bool) -> Claim:
     )
 
 
-def _power_law(tables: StudyTables) -> Iterator[Evidence]:
-    """Fit the exponent of the signal's mean square over the layer number."""
-    exponents = []
-    for _, layers in _interior(
+def _critical_signals(tables: StudyTables) -> Iterator[tuple[Cell, pd.Series[float]]]:
+    """Yield tanh networks from Xavier's start with ln mean (dC/dz)^2 of their inner layers."""
+    for cell, layers in _interior(
         tables,
         lambda cell: (cell.activation, cell.initializer.name) == ("tanh", "glorot_normal"),
         FIRST_LAYERS - 1,
     ):
-        ln = 2 * math.log(10) * layers["signal_log10_rms"]
-        exponents.append(np.polyfit(np.log(layers["layer"]), ln, 1)[0])
-    if exponents:
-        yield from_seeds("tanh, glorot_normal", exponents, 1.0)
+        yield cell, DECADE * layers.set_index("layer")["signal_log10_rms"]
+
+
+def _power_law(tables: StudyTables) -> Iterator[Evidence]:
+    """Fit the exponent of the signal's mean square over the layer number, and of theory's."""
+    networks = list(_critical_signals(tables))
+    if networks:
+        cell, signal = networks[0]
+        inputs, outputs, square = data_sizes(cell.dataset)
+        shapes = layer_shapes(inputs, cell, outputs)
+        variances = [
+            fan_in * (weight_variance(cell.initializer, (fan_in, fan_out), "tanh") or 0.0)
+            for fan_in, fan_out in shapes
+        ]
+        widths = [inputs, *(fan_out for _, fan_out in shapes)]
+        law = theory.signal_profile("tanh", widths, variances, input_mean_square=square)
+        logs = np.log(signal.index)
+        exponents = [_slope(logs, ln) for _, ln in networks]
+        predicted = _slope(logs, law.log_delta[signal.index - 1])
+        yield from_seeds("tanh, glorot_normal", exponents, predicted)
+
+
+def _rival(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare the squared residuals of ln signal over the layer with those over its logarithm."""
+    logs = []
+    for _, ln in _critical_signals(tables):
+        straight, power = (_residual(x, ln) for x in (ln.index, np.log(ln.index)))
+        logs.append(math.log(straight / power))
+    yield from_seeds("tanh, glorot_normal", logs)
+
+
+def _slope(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+    """Fit a slope; NaN with fewer than two points, or one that is not finite."""
+    values = np.asarray(y, dtype=np.float64)
+    if len(values) < 2 or not np.isfinite(values).all():
+        return math.nan
+    return float(np.polyfit(np.asarray(x, dtype=np.float64), values, 1)[0])
+
+
+def _residual(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+    """Return the sum of squared residuals of a straight line."""
+    points = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    fit = np.polynomial.Polynomial.fit(*points, 1)
+    return float(np.square(points[1] - fit(points[0])).sum())
 
 
 def _gradient_slope(cell: Cell) -> float | None:
@@ -411,10 +451,32 @@ CLAIMS = [
             "of the layer, not exponentially."
         ),
         source=ROBERTS,
-        formula="mean (dC/dz)² ∝ l¹",
+        formula=(
+            "mean (dC/dz)² ∝ l¹ for large l; predicted is the exponent that mean-field theory has "
+            "over the same layers"
+        ),
         unit="exponent",
         criterion=Within(0.1),
         measure=_power_law,
+        note=(
+            "Theory is that of the mean square at infinite width. An earlier form predicted the "
+            "asymptote, 1."
+        ),
+    ),
+    Claim(
+        id="xavier-tanh-not-exponential",
+        statement="An exponential of the layer describes it less well than a power.",
+        source=ROBERTS,
+        formula=(
+            "ln (squared residuals of a line through ln mean (dC/dz)² over l / the same over ln l)"
+        ),
+        unit="",
+        criterion=Above(0.0),
+        measure=_rival,
+        note=(
+            "Both lines have two parameters: with the number of layers as a factor this is the "
+            "difference of their AIC."
+        ),
     ),
     Claim(
         id="relu-typical-length",
@@ -544,10 +606,11 @@ CLAIMS = [
     Claim(
         id="relu-weight-gradient-flat",
         statement=(
-            "In bias-free relu networks the gradient with respect to the weights is the same in "
-            "all layers, whatever the start: what vanishes is the back-propagated signal."
+            "In bias-free relu networks of equal widths and variances the gradient with respect to "
+            "the weights is about the same in all hidden layers, from every start: what vanishes "
+            "is the back-propagated signal."
         ),
-        source=EULER,
+        source=f"{HE}: one factor a layer, forwards and backwards",
         formula="slope of log10 RMS dC/dW over layers = 0",
         unit="decades per layer",
         criterion=Within(0.02),

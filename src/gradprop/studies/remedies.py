@@ -296,7 +296,7 @@ def _diverged(remedy: str) -> Callable[[StudyTables], Iterator[Evidence]]:
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         cells = trained(tables)
         cells = cells[(cells["remedy"] == remedy) & (cells["depth"] == cells["depth"].max())]
-        yield from_count(f"{remedy}, all rates", cells["diverged"])
+        yield from_count(f"{remedy}, all rates", cells["diverged"], cells["seed"])
 
     return measure
 

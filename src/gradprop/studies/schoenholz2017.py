@@ -18,7 +18,6 @@ from gradprop.claims import (
     Evidence,
     Within,
     exact,
-    from_count,
     from_seeds,
 )
 from gradprop.figures.data import StudyTables
@@ -78,7 +77,8 @@ def _phases(tables: StudyTables) -> Iterator[Evidence]:
     growth = log_growth(tables, {"select": PLANE})
     means = growth.groupby(["activation", "sigma_w2", "sigma_b2"])["growth"].mean()
     expected = np.array([state(*point).chi_1 - 1 for point in means.index])
-    yield from_count("points of the plane", np.sign(means) == np.sign(expected))
+    share = float((np.sign(means) == np.sign(expected)).mean())
+    yield exact("points of the plane", share, math.nan, growth["seed"].nunique())
 
 
 def _critical_signals(tables: StudyTables) -> pd.DataFrame:

@@ -64,9 +64,10 @@ def at_the_edge(tables: StudyTables, optimizer: str) -> str:
     ends = rates.agg(["min", "max"])
     best = best_networks(tables, optimizer).drop_duplicates(["activation", "depth", "start"])
     found = []
-    for (activation, depth), rows in best.groupby(["activation", "depth"], sort=False):
-        edge = rows[rows["learning_rate"].isin(ends.loc[(activation, depth)])]
+    for key, rows in best.groupby(["activation", "depth"], sort=False):
+        edge = rows[rows["learning_rate"].isin(ends.loc[[key]].to_numpy().ravel())]
         if len(edge):
+            activation, depth = key
             found.append(f"{activation}, depth {depth} ({', '.join(edge['initializer'])})")
     return "; ".join(found) or "none"
 
