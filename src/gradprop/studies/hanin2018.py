@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,7 @@ Float64 = NDArray[np.float64]
 
 # The networks whose law is compared with the normal one.
 WIDE, DEEP = 30, 20
+NARROW = 10
 # Where the spread of architectures is compared: after all layers of some, after half of others.
 SPREAD_DEPTH = 10
 RARE = 0.005  # probabilities of death up to this are not tested
@@ -404,12 +406,23 @@ CLAIMS = (
 )
 
 
+def _half_and_half(tables: StudyTables) -> list[str]:
+    """Return the names, as in `spreads`, of profiles with as many wide layers as narrow ones."""
+    halves = {WIDE: SPREAD_DEPTH // 2, NARROW: SPREAD_DEPTH // 2}
+    return [
+        f"{name}, {depth} layers"
+        for (start, name, depth), cells in _starts(tables).items()
+        if start == HE and Counter(architecture.hidden_widths(cells[0])) == halves
+    ]
+
+
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute the numbers in the chapter's prose."""
     law, logs = _wide(tables)
-    names, _, lengths = spreads(tables)
+    names, expected, lengths = spreads(tables)
     spread = dict(zip(names, np.nanvar(lengths, axis=0, ddof=1), strict=True))
-    mixed = [v for name, v in spread.items() if name.startswith((f"{WIDE}, ", "10, then"))]
+    exact_spread = dict(zip(names, expected, strict=True))
+    mixed = _half_and_half(tables)
     steps, _ = _early(tables)
     medians = pd.Series(_medians(steps.to_numpy()), index=steps.columns)
     wide, narrow = _constant(tables)
@@ -421,13 +434,14 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "median": float(np.exp(np.median(logs[:, -1]))),
         "typical": float(np.exp(law.mean[-1])),
         "drift": theory.log_growth_mean(WIDE, 2.0, "relu"),
-        "narrow_drift": theory.log_growth_mean(10, 2.0, "relu"),
+        "narrow_drift": theory.log_growth_mean(NARROW, 2.0, "relu"),
         "layers": SPREAD_DEPTH,
         "wide_spread": spread[f"{WIDE}, {SPREAD_DEPTH} layers"],
-        "narrow_spread": spread[f"10, {SPREAD_DEPTH} layers"],
-        "short": 1 - 5 / 10 / theory.log_growth_variance(10, "relu"),
-        "least_mixed": min(mixed),
-        "most_mixed": max(mixed),
+        "narrow_spread": spread[f"{NARROW}, {SPREAD_DEPTH} layers"],
+        "short": 1 - 5 / NARROW / theory.log_growth_variance(NARROW, "relu"),
+        "least_mixed": min(spread[name] for name in mixed),
+        "most_mixed": max(spread[name] for name in mixed),
+        "exact_mixed": exact_spread[mixed[0]],
         "steps": int(tables.steps["step"].max()),
         "seeds": len(steps),
         "deepest": deepest,

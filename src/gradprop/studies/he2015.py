@@ -38,17 +38,17 @@ def _length_rate(tables: StudyTables) -> Iterator[Evidence]:
         yield from_seeds(case, rows["slope"], theory.log_growth_mean(width, scale, activation))
 
 
-def best_accuracies(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:
-    """Return final training accuracies, a row a seed, at the best learning rate of every start.
+def best_networks(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:
+    """Return the networks at the best learning rate of every start and depth.
 
     The rule, fixed before measuring: the rate with the smallest mean over seeds of the final
-    training loss, a diverged network counting as infinite; ties go to the smaller rate. The
-    accuracy of a diverged network counts as 0.
+    training loss, a diverged network counting as infinite; ties go to the smaller rate.
 
     Returns
     -------
     DataFrame
-        Columns: depth and start; index: seed.
+        Columns ``depth``, ``start``, ``seed``, ``learning_rate`` and ``accuracy``, the final one in
+        training, of a diverged network 0.
     """
     starts = {cell.id: cell.initializer.name for cell in tables.study.cells}
     optimizers = {cell.id: cell.optimizer.name for cell in tables.study.cells}
@@ -63,8 +63,13 @@ def best_accuracies(tables: StudyTables, optimizer: str, activation: str = "relu
     keys = ["depth", "start"]
     best = cells.groupby([*keys, "learning_rate"])["loss"].mean().unstack().idxmin(axis=1)
     chosen = best.loc[pd.MultiIndex.from_frame(cells[keys])].to_numpy()
-    cells = cells[cells["learning_rate"].to_numpy() == chosen]
-    return cells.pivot(index="seed", columns=keys, values="accuracy")
+    return cells[cells["learning_rate"].to_numpy() == chosen]
+
+
+def best_accuracies(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:
+    """Return the final training accuracies of `best_networks`: a row a seed, by depth and start."""
+    cells = best_networks(tables, optimizer, activation)
+    return cells.pivot(index="seed", columns=["depth", "start"], values="accuracy")
 
 
 def _accuracy(start: str, depth: int) -> Callable[[StudyTables], Iterator[Evidence]]:
@@ -158,6 +163,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     xavier = next(cell for cell in trained if cell.initializer.name == STARTS[0])
     wide = max(cell.width for cell in tables.study.cells)
     rates = sorted({cell.learning_rate for cell in trained if cell.optimizer.name == "sgd"})
+    best = best_networks(tables, "sgd").groupby(["depth", "start"])["learning_rate"].first()
     found: dict[str, float | str] = {
         "width": trained[0].width,
         "steps": int(tables.steps["step"].max()),
@@ -169,6 +175,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     for start in STARTS:
         for depth in (SHALLOW, MODERATE, DEEP):
             found[f"{start}_{depth}"] = float(sgd.get((depth, start), math.nan))
+            found[f"{start}_{depth}_rate"] = float(best.get((depth, start), math.nan))
             found[f"adam_{start}_{depth}"] = float(adam.get((depth, start), math.nan))
             found[f"leaky_{start}_{depth}"] = float(leaky.get((depth, start), math.nan))
     return found
