@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from gradprop import datasets, theory
-from gradprop.claims import Below, Between, Claim, Evidence, Within, exact, from_seeds
+from gradprop.claims import Above, Below, Between, Claim, Evidence, Within, exact, from_seeds
 from gradprop.figures import spectra
 from gradprop.figures.data import StudyTables
 from gradprop.figures.layers import prediction_on_data
@@ -27,6 +27,7 @@ START = {"batch_size": 300}  # the networks that are only measured at initializa
 HALF = 0.5  # training accuracy that ends a plateau
 ARRIVED = 0.9  # test accuracy whose time is compared
 PLATEAU_RATE = 0.3
+FIGURE_RATE = 0.1  # of the networks whose layers are drawn through training
 
 
 def _tanh_start(tables: StudyTables, start: str) -> tuple[Cell, pd.DataFrame]:
@@ -197,10 +198,31 @@ def _sigmoid_stalls(tables: StudyTables) -> Iterator[Evidence]:
         yield from_seeds(name, 1 - _final_errors(tables, "sigmoid", start))
 
 
+def gradient_ratios(tables: StudyTables, start: str) -> pd.Series[float]:
+    """Return how far the weight gradients of layers differ in training, a number a tanh network.
+
+    The largest over the smallest std of dC/dW of the hidden layers 2 to 5, the geometric mean over
+    the probes after the start.
+    """
+    wanted = {"activation": "tanh", "initializer": start, "depth": 5, "learning_rate": FIGURE_RATE}
+    seeds = {cell.id: cell.seed for cell in select(tables.study.cells, wanted)}
+    rows = tables.layers[tables.layers["cell"].isin(seeds) & (tables.layers["step"] > 0)]
+    logs = np.log(rows[rows["layer"].between(2, 5)].set_index(["cell", "step"])["gradient_std"])
+    probes = logs.groupby(["cell", "step"])
+    spreads = (probes.max() - probes.min()).groupby("cell").mean()
+    return np.exp(spreads).rename(seeds)
+
+
+def _gradients_stay_alike(tables: StudyTables) -> Iterator[Evidence]:
+    standard, normalized = (gradient_ratios(tables, start) for start in (STANDARD, NORMALIZED))
+    yield from_seeds("tanh, layers 2 to 5", standard / normalized)
+
+
 def _final_errors(tables: StudyTables, activation: str, start: str) -> pd.Series[float]:
     """Return the final test errors of networks of five layers by seed, at the rate 0.1."""
-    wanted = {"activation": activation, "initializer": start, "depth": 5, "learning_rate": 0.1}
-    cells = {cell.id for cell in select(tables.study.cells, wanted)}
+    wanted = {"activation": activation, "initializer": start, "depth": 5}
+    chosen = select(tables.study.cells, {**wanted, "learning_rate": FIGURE_RATE})
+    cells = {cell.id for cell in chosen}
     rows = tables.cells[tables.cells["cell"].isin(cells)].set_index("seed")
     return 1 - rows["final_test_accuracy"].astype(float)
 
@@ -333,6 +355,25 @@ CLAIMS = [
         measure=_top_layer,
     ),
     Claim(
+        id="gradients-stay-alike",
+        statement=(
+            "Through training the normalized start keeps the weight gradients of the layers more "
+            "alike than the standard one."
+        ),
+        source=f"{PAPER}, figure 9",
+        formula=(
+            "largest over smallest std of dC/dW over hidden layers 2 to 5, a mean over probes: "
+            "standard over normalized"
+        ),
+        unit="ratio",
+        criterion=Above(1.0),
+        measure=_gradients_stay_alike,
+        note=(
+            "The paper's networks are ten times as wide and are trained for longer, on larger "
+            "pictures."
+        ),
+    ),
+    Claim(
         id="normalized-is-faster",
         statement="The normalized start makes training faster.",
         source=f"{PAPER}, figures 11 and 12",
@@ -391,6 +432,9 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "ratio": next(_signal_ratio(tables)).measured,
         "ratio_theory": next(_signal_ratio(tables)).predicted,
         "flat": next(_weight_gradient_ratio(tables)).measured,
+        "figure_rate": FIGURE_RATE,
+        "alike_standard": float(gradient_ratios(tables, STANDARD).mean()),
+        "alike_normalized": float(gradient_ratios(tables, NORMALIZED).mean()),
         "top": next(_top_layer(tables)).measured,
         "rate": PLATEAU_RATE,
         "epochs": max(cell.epochs for cell in tables.study.cells),
