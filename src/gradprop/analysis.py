@@ -16,6 +16,25 @@ Float64 = npt.NDArray[np.float64]
 RESAMPLES = 1000
 
 
+def slope(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+    """Return the slope of the straight line of least squares.
+
+    NaN if there are fewer than two different x, or some y is not finite.
+    """
+    points, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if len(np.unique(points)) < 2 or not np.isfinite(values).all():
+        return np.nan
+    return float(np.polyfit(points, values, 1)[0])
+
+
+def squared_residuals(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+    """Return the sum of squared residuals of that line; NaN with fewer than three points."""
+    points, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if len(np.unique(points)) < 3 or not np.isfinite(values).all():
+        return np.nan
+    return float(np.polyfit(points, values, 1, full=True)[1].item())
+
+
 def layer_slopes(layers: pd.DataFrame, statistic: str) -> pd.Series[float]:
     """Fit the slope of a log10 statistic over the hidden layers of every cell and probe.
 

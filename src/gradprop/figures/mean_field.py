@@ -94,7 +94,7 @@ def log_slopes(tables: StudyTables, options: Options, statistic: str) -> pd.Data
     first = np.minimum(FIRST_LAYERS, np.maximum(rows["depth"] // 4, 1))
     rows = rows[(rows["layer"] >= first) & (rows["layer"] <= rows["depth"] - LAST_LAYERS)]
     slopes = {
-        name: _slope(group["layer"], factor * group[statistic])
+        name: analysis.slope(group["layer"], factor * group[statistic])
         for name, group in rows.groupby("cell", sort=False)
     }
     return cells.assign(slope=cells["cell"].map(slopes).astype(float))
@@ -111,13 +111,6 @@ def log_growth(tables: StudyTables, options: Options) -> pd.DataFrame:
     """
     slopes = log_slopes(tables, options, "signal_log10_rms")
     return slopes.assign(growth=-slopes["slope"]).drop(columns="slope")
-
-
-def _slope(x: pd.Series[Any], y: pd.Series[Any]) -> float:
-    values = y.to_numpy(np.float64)
-    if len(values) < 2 or not np.isfinite(values).all():
-        return math.nan
-    return float(np.polyfit(x, values, 1)[0])
 
 
 # ------------------------------------------------------------------------------- phase diagram
@@ -255,7 +248,7 @@ def _correlation_rates(tables: StudyTables, cells: pd.DataFrame) -> pd.Series[fl
         distance = (profiles[cell.cell].loc[FIRST_LAYERS // 2 : cell.depth] - fixed).abs()
         resting = distance.index[distance < CORRELATION_FLOOR]
         moving = distance.loc[: resting[0] - 1] if len(resting) else distance
-        return -_slope(moving.index.to_series(), np.log(moving)) if len(moving) > 3 else math.nan
+        return -analysis.slope(moving.index, np.log(moving)) if len(moving) > 3 else math.nan
 
     return pd.Series([rate(cell) for cell in cells.itertuples()], index=cells.index)
 

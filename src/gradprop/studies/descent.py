@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
+from gradprop import analysis
 from gradprop.claims import Above, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.figures.data import StudyTables
 from gradprop.studies.sources import DIFFICULT, LONG_TIME, NG_GRADIENTS, TINY_STEPS
@@ -125,7 +126,7 @@ def _first_steps(tables: StudyTables) -> Iterator[Evidence]:
     cells = cells.assign(size=sizes)
     for (activation, dataset), part in cells.groupby(["activation", "dataset"], sort=False):
         table = part.pivot(index="depth", columns="seed", values="size")
-        slopes = np.polyfit(table.index, table.to_numpy(), 1)[0]
+        slopes = [analysis.slope(table.index, sizes) for _, sizes in table.items()]
         yield from_seeds(f"{activation}, {dataset}", slopes, np.log10(VANISHING))
 
 

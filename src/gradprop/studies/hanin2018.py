@@ -450,6 +450,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "wide_steps": float(medians[wide, deepest]),
         "narrow_steps": float(medians[narrow, deepest]),
         "rank": next(_early_order(tables)).measured,
+        "depth_rank": float(stats.spearmanr(medians.index.get_level_values("depth"), medians)[0]),
         "matched": next(_matched_depth(tables)).measured,
     }
     equal = [evidence.measured for evidence in _equal_sums(tables)]

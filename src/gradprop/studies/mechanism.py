@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gradprop import analysis
 from gradprop.activations import ACTIVATIONS
 from gradprop.claims import Above, Claim, Evidence, Within, exact, from_seeds
 from gradprop.figures.data import StudyTables
@@ -85,8 +86,8 @@ def _power(
         for c in map(float, measured["c"].unique()):
             rows = measured[measured["c"] == c]
             if c != 1:
-                slope = np.polyfit(rows["matrices"], rows["measured"], 1)[0]
-                yield exact(f"{case}, c = {c:g}", float(slope), float(np.log10(c)), len(rows))
+                slope = analysis.slope(rows["matrices"], rows["measured"])
+                yield exact(f"{case}, c = {c:g}", slope, float(np.log10(c)), len(rows))
 
     return measure
 
@@ -174,7 +175,7 @@ def _a_little(tables: StudyTables) -> Iterator[Evidence]:
     output = _normal_range(prepare_output(tables, {}))
     for c in A_LITTLE_OFF:
         rows = output[np.isclose(output["c"], c)]
-        growth = np.log(10) * np.polyfit(rows["matrices"], rows["measured"], 1)[0]
+        growth = np.log(10) * analysis.slope(rows["matrices"], rows["measured"])
         yield exact(f"W = {c:g} I", np.sign(c - 1) * growth, abs(np.log(c)), len(rows))
     for scale, rates, predicted in _growth_rates(tables):
         for c in A_LITTLE_OFF:

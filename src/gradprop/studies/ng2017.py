@@ -18,6 +18,7 @@ from gradprop.studies import assignment
 from gradprop.studies.sources import NG, NG_GRADIENTS, POWERS
 
 ZEROS, LARGE, HE = STARTS = ("zeros", "normal", "variance_scaling")
+SOLVED = 0.9  # test accuracy of a network that has found the circle
 NAMES = {ZEROS: "zeros", LARGE: "large random", HE: "He"}
 ASSIGNMENT = f"{NG}, assignment on initialization"
 PARTS = ("train", "test")
@@ -204,4 +205,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         for result in ("accuracy", "loss"):
             medians = finals(tables, f"final_{part}_{result}").median()
             found |= {f"{start}_{part}_{result}": float(medians[start]) for start in STARTS}
-    return found
+    accuracies = finals(tables, "final_test_accuracy")
+    for start in (LARGE, HE):
+        found[f"{start}_low"], found[f"{start}_high"] = accuracies[start].quantile([0.25, 0.75])
+        found[f"{start}_solved"] = int((accuracies[start] > SOLVED).sum())
+    return found | {"solved": SOLVED}

@@ -9,12 +9,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from gradprop import theory
+from gradprop import analysis, theory
 from gradprop.architecture import hidden_widths
 from gradprop.claims import (
     Above,
@@ -82,7 +81,7 @@ def _ln_slopes(
     for cell, layers in _interior(
         tables, lambda cell: (cell.activation, cell.use_bias) == (activation, use_bias)
     ):
-        slope = _slope(layers["layer"], factor * layers[column])
+        slope = analysis.slope(layers["layer"], factor * layers[column])
         rows.append((cell, cell.initializer.label, slope))
     return pd.DataFrame(rows, columns=["example", "initializer", "slope"])
 
@@ -180,8 +179,8 @@ def _power_law(tables: StudyTables) -> Iterator[Evidence]:
         widths = [inputs, *(fan_out for _, fan_out in shapes)]
         law = theory.signal_profile("tanh", widths, variances, input_mean_square=square)
         logs = np.log(signal.index)
-        exponents = [_slope(logs, ln) for _, ln in networks]
-        predicted = _slope(logs, law.log_delta[signal.index - 1])
+        exponents = [analysis.slope(logs, ln) for _, ln in networks]
+        predicted = analysis.slope(logs, law.log_delta[signal.index - 1])
         yield from_seeds("tanh, glorot_normal", exponents, predicted)
 
 
@@ -189,24 +188,9 @@ def _rival(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the squared residuals of ln signal over the layer with those over its logarithm."""
     logs = []
     for _, ln in _critical_signals(tables):
-        straight, power = (_residual(x, ln) for x in (ln.index, np.log(ln.index)))
+        straight, power = (analysis.squared_residuals(x, ln) for x in (ln.index, np.log(ln.index)))
         logs.append(math.log(straight / power))
     yield from_seeds("tanh, glorot_normal", logs)
-
-
-def _slope(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """Fit a slope; NaN with fewer than two points, or one that is not finite."""
-    values = np.asarray(y, dtype=np.float64)
-    if len(values) < 2 or not np.isfinite(values).all():
-        return math.nan
-    return float(np.polyfit(np.asarray(x, dtype=np.float64), values, 1)[0])
-
-
-def _residual(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """Return the sum of squared residuals of a straight line."""
-    points = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    fit = np.polynomial.Polynomial.fit(*points, 1)
-    return float(np.square(points[1] - fit(points[0])).sum())
 
 
 def _gradient_slope(cell: Cell) -> float | None:

@@ -23,6 +23,7 @@ Float64 = NDArray[np.float64]
 TIMES = {"statistic": "train_accuracy", "level": 0.9, "hue": "initializer"}
 DECOUPLED, RANDOM = "identity", "normal"
 GAUSSIAN, ORTHOGONAL = "variance_scaling", "orthogonal"
+SELECT_ORTHOGONAL = {"dataset": "digits", "initializer": ORTHOGONAL}
 
 
 def trajectories(
@@ -209,6 +210,11 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         median = steps.quantile(0.5, interpolation="higher")
         found[f"{name}_shallow"], found[f"{name}_deep"] = median.iloc[0], median.iloc[-1]
         found[f"{name}_arrived"] = int(np.isfinite(steps.iloc[:, -1]).sum())
+    rates = at_best_rate(arrivals(tables, {**TIMES, "select": SELECT_ORTHOGONAL}))
+    rates = rates.groupby("depth")["learning_rate"].first()
+    found["orthogonal_shallow_rate"], found["orthogonal_deep_rate"] = map(
+        float, rates.iloc[[0, -1]]
+    )
     found["shallow"], found["deep"] = (int(steps.columns[n]) for n in (0, -1))
     found["seeds"] = len(steps)
     found["slope"], found["gaussian_slope"] = (

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from gradprop import theory
+from gradprop import analysis, theory
 from gradprop.claims import (
     Above,
     Between,
@@ -106,13 +106,13 @@ def _critical(tables: StudyTables, statistic: Callable[..., float], predicted: f
 
 
 def _power(layers: NDArray[np.float64], ln_signal: NDArray[np.float64]) -> float:
-    return float(np.polyfit(np.log(layers), ln_signal, 1)[0])
+    return analysis.slope(np.log(layers), ln_signal)
 
 
 def _akaike_advantage(layers: NDArray[np.float64], ln_signal: NDArray[np.float64]) -> float:
     """Return AIC of an exponential less that of a power law, least squares of the logarithm."""
-    squares = [np.polyfit(x, ln_signal, 1, full=True)[1].item() for x in (layers, np.log(layers))]
-    return len(layers) * math.log(squares[0] / squares[1])
+    straight, power = (analysis.squared_residuals(x, ln_signal) for x in (layers, np.log(layers)))
+    return len(layers) * math.log(straight / power)
 
 
 def _exponent(tables: StudyTables) -> Iterator[Evidence]:
@@ -170,9 +170,7 @@ def _depth_exponent(tables: StudyTables) -> Iterator[Evidence]:
     slopes = []
     for rows in _by_seed(tables):
         ordered = rows[rows["phase"] == "ordered"]
-        ln_depth = np.log(ordered["depth"])
-        known = ln_depth.notna().all()
-        slopes.append(np.polyfit(np.log(ordered["xi_c"]), ln_depth, 1)[0] if known else math.nan)
+        slopes.append(analysis.slope(np.log(ordered["xi_c"]), np.log(ordered["depth"])))
     yield from_seeds("ordered phase", slopes, 1.0)
 
 
@@ -295,7 +293,14 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     means = ratio.groupby(reached["sigma_w2"]).mean()
     trained, steps = tables.cells[tables.cells["epochs"] > 0], tables.steps
     critical = theory.critical_point("tanh", _trained_bias(tables))
+    by_phase = np.exp(np.log(ratio).groupby(reached["phase"]).mean())
+    deepest = trained[trained["depth"] == trained["depth"].max()]
+    accuracies = deepest["final_train_accuracy"].astype(float).fillna(0.0)
     return {
+        "ordered_ratio": float(by_phase.get("ordered", math.nan)),
+        "chaotic_ratio": float(by_phase.get("chaotic", math.nan)),
+        "deepest": int(trained["depth"].max()),
+        "deepest_accuracy": float(accuracies.groupby(deepest["initializer"]).mean().max()),
         "critical": critical.sigma_w2,
         "largest_difference": float((rates["growth"] - rates["expected"]).abs().max()),
         "lowest_rate": float(rates["growth"].min()),
