@@ -269,6 +269,8 @@ def prepare_random(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def _log10_mean(values: pd.Series[float]) -> float:
     top = values.max()
+    if not np.isfinite(top):  # all are zero, or the mean has left float32
+        return float(top)
     return float(top + np.log10(np.mean(10 ** (values - top))))
 
 

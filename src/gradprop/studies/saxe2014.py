@@ -210,11 +210,10 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         median = steps.quantile(0.5, interpolation="higher")
         found[f"{name}_shallow"], found[f"{name}_deep"] = median.iloc[0], median.iloc[-1]
         found[f"{name}_arrived"] = int(np.isfinite(steps.iloc[:, -1]).sum())
-    rates = at_best_rate(arrivals(tables, {**TIMES, "select": SELECT_ORTHOGONAL}))
-    rates = rates.groupby("depth")["learning_rate"].first()
-    found["orthogonal_shallow_rate"], found["orthogonal_deep_rate"] = map(
-        float, rates.iloc[[0, -1]]
-    )
+    best = at_best_rate(arrivals(tables, {**TIMES, "select": SELECT_ORTHOGONAL}))
+    rates = best.groupby("depth")["learning_rate"].first()
+    for place, rate in (("shallow", rates.iloc[0]), ("deep", rates.iloc[-1])):
+        found[f"orthogonal_{place}_rate"] = float(rate)
     found["shallow"], found["deep"] = (int(steps.columns[n]) for n in (0, -1))
     found["seeds"] = len(steps)
     found["slope"], found["gaussian_slope"] = (
