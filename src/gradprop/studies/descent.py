@@ -126,6 +126,7 @@ def _first_steps(tables: StudyTables) -> Iterator[Evidence]:
     cells = cells.assign(size=sizes)
     for (activation, dataset), part in cells.groupby(["activation", "dataset"], sort=False):
         table = part.pivot(index="depth", columns="seed", values="size")
+        table = table.dropna(axis="columns")  # seeds that some depths alone have
         slopes = [analysis.slope(table.index, sizes) for _, sizes in table.items()]
         yield from_seeds(f"{activation}, {dataset}", slopes, np.log10(VANISHING))
 

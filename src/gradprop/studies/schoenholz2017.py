@@ -293,7 +293,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     means = ratio.groupby(reached["sigma_w2"]).mean()
     trained, steps = tables.cells[tables.cells["epochs"] > 0], tables.steps
     critical = theory.critical_point("tanh", _trained_bias(tables))
-    by_phase = np.exp(np.log(ratio).groupby(reached["phase"]).mean())
+    by_phase = ratio.map(math.log).groupby(reached["phase"]).mean().map(math.exp)
     deepest = trained[trained["depth"] == trained["depth"].max()]
     accuracies = deepest["final_train_accuracy"].astype(float).fillna(0.0)
     return {

@@ -100,10 +100,18 @@ def _gaps(
         best = best_networks(tables, optimizer)
         for case, (activation, depth, better, worse) in pairs.items():
             rows = best[(best["activation"] == activation) & (best["depth"] == depth)]
-            accuracy = rows.pivot(index="seed", columns="start", values="accuracy")
-            yield from_seeds(case, accuracy[better] - accuracy[worse])
+            more, less = _pairs(rows, "accuracy", better, worse)
+            yield from_seeds(case, more - less)
 
     return measure
+
+
+def _pairs(
+    rows: pd.DataFrame, value: str, first: str, second: str
+) -> tuple[pd.Series[float], pd.Series[float]]:
+    """Return a value of the networks of two starts by seed, of the seeds that both have."""
+    by_start = rows.set_index(["start", "seed"])[value]
+    return by_start[first].align(by_start[second], join="inner")
 
 
 CARE = {
@@ -134,8 +142,8 @@ def _wait(
     """
     rows = best[(best["activation"] == activation) & (best["depth"] == depth)]
     rows = rows.assign(steps=rows["steps"].where(rows["start"] == fast, rows[steps]))
-    table = rows.pivot(index="seed", columns="start", values="steps")
-    return (table[slow] / table[fast]).map(np.log2)
+    longer, shorter = _pairs(rows, "steps", slow, fast)
+    return (longer / shorter).map(np.log2)
 
 
 def _xavier_waits(best: pd.DataFrame, depth: int, steps: str = "least_steps") -> pd.Series[float]:
@@ -173,12 +181,11 @@ def _less_of_an_issue(tables: StudyTables) -> Iterator[Evidence]:
     """Compare what large weights cost tanh with what they cost relu, seed by seed."""
     best = best_networks(tables, "sgd")
     for depth, start in ((SHALLOW, LARGE), (DEPTH, EXPLODING)):
-        accuracies = best[best["depth"] == depth].pivot(
-            index="seed", columns=["activation", "start"], values="accuracy"
-        )
-        costs = {
-            phi: accuracies[phi, care] - accuracies[phi, start] for phi, care in CAREFUL.items()
-        }
+        costs = {}
+        for activation, careful in CAREFUL.items():
+            rows = best[(best["activation"] == activation) & (best["depth"] == depth)]
+            more, less = _pairs(rows, "accuracy", careful, start)
+            costs[activation] = more - less
         yield from_seeds(f"depth {depth}, {start}", costs["tanh"] - costs["relu"])
 
 
