@@ -22,7 +22,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop import activations, theory
+from gradprop import activations, minibatch, theory
 from gradprop.architecture import is_plain
 from gradprop.initializers import INITIALIZERS, layer_shapes
 from gradprop.spec import Cell, Component
@@ -108,12 +108,16 @@ class Prediction:
     signal, signal_sd
         Of log10 of the RMS of dC/dz relative to that of the last hidden layer, where both are
         0, shape (depth + 1,).
+    gradient, gradient_sd
+        The same of dC/dW of a minibatch.
     """
 
     length: Float64
     length_sd: Float64
     signal: Float64
     signal_sd: Float64
+    gradient: Float64
+    gradient_sd: Float64
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,13 @@ class _Lengths:
 
 
 def predict(
-    cell: Cell, inputs: int, outputs: int, input_mean_square: float = 1.0
+    cell: Cell,
+    inputs: int,
+    outputs: int,
+    input_mean_square: float = 1.0,
+    alike: minibatch.Likeness | None = None,
 ) -> Prediction | None:
-    """Predict lengths and back-propagated signals of a cell at initialization.
+    """Predict lengths, back-propagated signals and weight gradients of a cell at initialization.
 
     Forward, ``q_1 = fan_in Var(W_1) E[x^2] + bias_std^2``,
     ``q_{l+1} = fan_in Var(W_{l+1}) M_l + bias_std^2`` with ``M_l = mean phi(z_l)^2``; backward,
@@ -136,8 +144,9 @@ def predict(
     dC/dz. At width ``n_l`` the logarithms of ``M_l`` and ``D_l`` get a drift ``-r / (2 n_l)`` and
     a variance ``r / n_l`` a layer, with ``r = E[phi^4] / E[phi^2]^2 - 1`` forward and
     ``r = 3 E[phi'^4] / E[phi'^2]^2 - 1`` backward; of homogeneous functions the exact law is
-    taken. Spread of ``q_l`` reaches all later layers through the slope of the length map, and the
-    signal through ``E[phi'(z_l)^2]``.
+    taken. The mean square of dC/dW_l is ``D_l M_(l-1)`` times the agreement of the minibatch's
+    examples (`gradprop.minibatch`). Spread of ``q_l`` reaches all later layers through the slope of
+    the length map, and the signal through ``E[phi'(z_l)^2]``.
 
     Parameters
     ----------
@@ -147,6 +156,8 @@ def predict(
         Features of an example and units of the output layer.
     input_mean_square
         ``E[x^2]`` of an entry of an example.
+    alike
+        How alike the examples of a minibatch are. Without it, weight gradients are NaN.
 
     Returns
     -------
@@ -178,12 +189,15 @@ def predict(
     lengths = _forward(cell, shapes, gains, input_mean_square)
     length, length_variance = _measured_length(cell, shapes, lengths)
     signal, signal_variance = _backward(cell, shapes, known, lengths)
+    gradient, gradient_variance = _weight_gradient(cell, gains, lengths, signal, alike)
     decade = math.log(10)
     return Prediction(
         length / decade,
         np.sqrt(length_variance) / decade,
         signal / (2 * decade),  # a root mean square has half the logarithm
         np.sqrt(signal_variance) / (2 * decade),
+        gradient / (2 * decade),
+        np.sqrt(signal_variance + gradient_variance) / (2 * decade),
     )
 
 
@@ -229,7 +243,7 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
         length = np.log10(np.append(first, lengths))
     else:
         return None
-    return Prediction(length, unknown, signal, unknown)
+    return Prediction(length, unknown, signal, unknown, unknown, unknown)
 
 
 # What residual connections multiply the mean square of a branch by, in a network of some depth.
@@ -370,6 +384,34 @@ def _backward(
     spans = [sorted((layer, reference)) for layer in range(len(shapes))]
     spreads = [covariance[low:high, low:high].sum() for low, high in spans]
     return logs - logs[reference], np.maximum(np.array(spreads), 0.0)
+
+
+def _weight_gradient(
+    cell: Cell,
+    gains: list[float],
+    lengths: _Lengths,
+    signal: Float64,
+    alike: minibatch.Likeness | None,
+) -> tuple[Float64, Float64]:
+    """Return the mean of ``ln D_l M_(l-1) A_l`` over that of the last hidden layer.
+
+    And what ``M`` adds to the variance of the signal, as if both were independent.
+    """
+    bias = cell.bias_std**2 if cell.use_bias else 0.0
+    q = np.exp(lengths.mean)
+    shares = np.maximum(1 - bias / q, np.finfo(np.float64).tiny)
+    entering = lengths.mean + np.log(shares) - np.log(gains)
+    logs = np.full(len(q), np.nan)
+    if alike is not None and cell.loss in ("auto", "cross_entropy", "output_sum"):
+        logs = minibatch.log_agreement(
+            alike, cell.batch_size, cell.activation, q, shares, cell.loss
+        )
+    reference = max(cell.depth - 1, 0)
+    means = signal + entering + logs
+    covariance = _covariance(lengths)
+    variances = np.diag(covariance)
+    spread = variances + variances[reference] - 2 * covariance[reference]
+    return means - means[reference], np.maximum(spread, 0.0)
 
 
 def _covariance(lengths: _Lengths) -> Float64:

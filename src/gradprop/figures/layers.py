@@ -19,13 +19,18 @@ from gradprop import analysis, datasets
 from gradprop.figures import style
 from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups, statistics
 from gradprop.grid import select
+from gradprop.minibatch import Likeness, likeness
 from gradprop.prediction import Prediction, predict, predict_structured
 from gradprop.spec import Cell, Component
 
 # Ratios above 10 or below 1e-11 leave the panel: what matters is the band around 1e-3.
 UPDATE_RATIO_LIMITS = (-11, 2)
 # The statistics that theory predicts, by the part of a `Prediction` that is their value.
-PREDICTED = {"signal_log10_rms": "signal", "preactivation_log10_mean_square": "length"}
+PREDICTED = {
+    "preactivation_log10_mean_square": "length",
+    "signal_log10_rms": "signal",
+    "gradient_log10_rms": "gradient",
+}
 MEASURED_LINE: dict[str, Any] = {"linewidth": 2.8, "alpha": 0.65}  # below the theory's
 # Parts of a profile with residuals, and the heights of their panels.
 VALUE, RESIDUAL = "value", "residual"
@@ -52,8 +57,8 @@ def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
 def add_theory(profile: pd.DataFrame, tables: StudyTables, options: Options) -> pd.DataFrame:
     """Add the columns ``predicted`` and ``predicted_sd``; NaN where theory has nothing to say.
 
-    Theory gives the ratio of signals, not their size, which depends on the loss: the predicted
-    signal is shifted to the measured median at the last hidden layer.
+    Theory gives the ratio of signals and gradients, not their size, which depends on the loss:
+    what is predicted is shifted to the measured median at the last hidden layer.
     """
     keys = [*groups(options), "layer", "statistic"]
     expected = _predictions(tables, options).groupby(keys, sort=False).median()
@@ -65,7 +70,7 @@ def add_theory(profile: pd.DataFrame, tables: StudyTables, options: Options) -> 
         reference & np.isfinite(profile["median"])
     )
     shift = gap.groupby(lines, sort=False).transform("max")
-    relative = profile["statistic"] == "signal_log10_rms"
+    relative = profile["statistic"] != "preactivation_log10_mean_square"
     profile["predicted"] += shift.where(relative, 0.0)
     return profile
 
@@ -102,7 +107,7 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
 def prediction_on_data(cell: Cell) -> Prediction | None:
     """Return what theory expects of a cell on its data set."""
     inputs, outputs, mean_square = data_sizes(cell.dataset)
-    plain = predict(cell, inputs, outputs, mean_square)
+    plain = predict(cell, inputs, outputs, mean_square, data_likeness(cell.dataset))
     return plain or predict_structured(cell, inputs, mean_square)
 
 
@@ -112,6 +117,12 @@ def data_sizes(component: Component) -> tuple[int, int, float]:
     dataset = datasets.generate(component)
     square = float(np.mean(np.square(dataset.x_train, dtype=np.float64)))
     return dataset.x_train.shape[1], dataset.outputs, square
+
+
+@lru_cache
+def data_likeness(component: Component) -> Likeness | None:
+    """Return how alike the examples of a data set are."""
+    return likeness(datasets.generate(component))
 
 
 def hidden(rows: pd.DataFrame) -> pd.DataFrame:

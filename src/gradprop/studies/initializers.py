@@ -15,20 +15,15 @@ from gradprop.figures.training import prepare_atlas
 from gradprop.spec import Cell
 from gradprop.studies.sources import (
     EULER,
-    GLOROT,
     GLOROT_SIGMOID,
     GOODFELLOW,
-    HE,
-    HE_DEEP,
     NG_GRADIENTS,
     NG_SYMMETRY,
     NG_WEIGHTS,
-    PARTIAL_SOLUTION,
     REASONABLY_DEEP,
     SLOPES,
     SYMMETRIC,
     TOO_LARGE,
-    TWO_OVER_N,
 )
 
 
@@ -128,20 +123,6 @@ def _final_accuracies(
     return pd.Series(dict(chosen), dtype=float).fillna(0.0)
 
 
-def _gaps(pairs: dict[str, tuple[str, str]]) -> Callable[[StudyTables], Iterator[Evidence]]:
-    """Return the measure of differences in accuracy between two starts, by activation."""
-
-    def measure(tables: StudyTables) -> Iterator[Evidence]:
-        for activation, (better, worse) in pairs.items():
-            for depth in DEEP:
-                gap = _final_accuracies(tables, activation, better, depth)
-                gap -= _final_accuracies(tables, activation, worse, depth)
-                if len(gap):
-                    yield from_seeds(f"{activation}, depth {depth}", gap)
-
-    return measure
-
-
 def _digits(tables: StudyTables, activation: str, starts: tuple[str, ...]) -> list[Cell]:
     """Return the networks on digits with one of some starts."""
     return [
@@ -187,9 +168,10 @@ def _saturation(tables: StudyTables) -> Iterator[Evidence]:
             for cell in _digits(tables, activation, (label,))
             if cell.depth == SHALLOW
         }
-        means = pd.Series({key: part["saturated_fraction"].mean() for key, part in found.items()})
-        table = means.unstack()
-        yield from_seeds(f"{activation}, depth {SHALLOW}", table[LARGE] - table[XAVIER])
+        if found:
+            means = {key: part["saturated_fraction"].mean() for key, part in found.items()}
+            table = pd.Series(means).unstack()
+            yield from_seeds(f"{activation}, depth {SHALLOW}", table[LARGE] - table[XAVIER])
 
 
 def _update_gains(tables: StudyTables, activation: str, start: str) -> pd.DataFrame:
@@ -216,13 +198,6 @@ def _relu_movement(tables: StudyTables) -> Iterator[Evidence]:
     yield from_seeds("first step", _update_gains(tables, "relu", "he_normal")[0], 0.0)
 
 
-def _sigmoid(tables: StudyTables) -> Iterator[Evidence]:
-    for depth in DEEP:
-        values = _final_accuracies(tables, "sigmoid", "glorot_normal", depth)
-        if len(values):
-            yield from_seeds(f"sigmoid, depth {depth}", values)
-
-
 CLAIMS = [
     Claim(
         id="zeros-stay-symmetric",
@@ -233,53 +208,6 @@ CLAIMS = [
         criterion=Within(0.0),
         measure=_symmetry,
         quote=SYMMETRIC,
-    ),
-    Claim(
-        id="care-makes-depth-trainable",
-        statement=(
-            "A careful start (Xavier for tanh, He for relu) makes deep networks trainable that a "
-            "small fixed scale leaves untrained, at the learning rate of this study."
-        ),
-        source=f"{NG_GRADIENTS}; {GLOROT}; {HE}",
-        formula="final training accuracy, careful − N(0, 0.01²)",
-        unit="accuracy",
-        criterion=Above(0.25),
-        measure=_gaps({activation: (best, TINY) for activation, best in CAREFUL.items()}),
-        note=(
-            "Where it does not hold: networks of depth 50 and width 64 are so deep for their "
-            "width that lengths spread over decades from He's start, too. The source speaks of a "
-            "partial solution."
-        ),
-        quote=PARTIAL_SOLUTION,
-    ),
-    Claim(
-        id="he-over-xavier",
-        statement=(
-            "Deep relu networks learn from He's start and stall from Xavier's, with SGD at the "
-            "learning rate of this study."
-        ),
-        source=f"{NG_WEIGHTS}; {HE_DEEP}",
-        formula="final training accuracy, He − Xavier",
-        unit="accuracy",
-        criterion=Above(0.25),
-        measure=_gaps({"relu": ("he_normal", "glorot_normal")}),
-        note=(
-            "Where it does not hold: at depth 50 and width 64 He's start can stall, too; the "
-            "study of trainability compares the two at the best learning rate of each."
-        ),
-        quote=TWO_OVER_N,
-    ),
-    Claim(
-        id="sigmoid-stalls",
-        statement=(
-            "Deep sigmoid networks do not learn, even from Xavier's start, at the learning rate of "
-            "this study."
-        ),
-        source=f"{GLOROT_SIGMOID}, from the standard heuristic, of five hidden layers",
-        formula="final training accuracy near chance",
-        unit="accuracy",
-        criterion=Below(0.2),
-        measure=_sigmoid,
     ),
     Claim(
         id="fixed-scales-lose-the-signal",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ from gradprop.claims import (
 )
 from gradprop.figures.data import StudyTables
 from gradprop.figures.finite_width import architecture_name
-from gradprop.figures.layers import data_sizes
+from gradprop.figures.layers import data_sizes, prediction_on_data
 from gradprop.initializers import layer_shapes
 from gradprop.prediction import weight_variance
 from gradprop.spec import Cell
@@ -210,6 +211,30 @@ def _gradient_slopes(activation: str) -> Callable[[StudyTables], Iterator[Eviden
     return _slopes_over_layers("gradient_log10_rms", activation, _gradient_slope, unit=DECADE)
 
 
+def minibatch_gradients(tables: StudyTables) -> pd.DataFrame:
+    """Return what weight gradients change by from the last hidden layer to the first.
+
+    Returns
+    -------
+    DataFrame
+        One row a kind of network that sees minibatches: ``activation``, ``use_bias``, and in
+        decades ``measured``, the mean over seeds, and ``predicted``.
+    """
+    cells = [cell for cell in tables.study.cells if cell.batch_size > 1]
+    start = tables.layers[tables.layers["step"] == 0].set_index(["cell", "layer"])
+    found = []
+    for group in _groups(cells, lambda c: (c.activation, c.initializer.label, c.use_bias)):
+        law, depth = prediction_on_data(replace(group[0], seed=0)), group[0].depth
+        names = [cell.id for cell in group]
+        first, last = (
+            start.xs(layer, level="layer")["gradient_log10_rms"].loc[names] for layer in (1, depth)
+        )
+        predicted = math.nan if law is None else float(law.gradient[0])
+        measured = float((first - last).mean())
+        found.append((group[0].activation, group[0].use_bias, measured, predicted))
+    return pd.DataFrame(found, columns=["activation", "use_bias", "measured", "predicted"])
+
+
 def _early_layers(tables: StudyTables) -> Iterator[Evidence]:
     """Yield the slope of the weight gradient where the signal vanishes."""
 
@@ -228,12 +253,20 @@ def _single_examples(tables: StudyTables, of_sum: bool = False) -> Iterator[list
     Those whose loss is a task's, or those whose loss is the sum of their outputs: the signal at
     the output of the latter does not depend on what comes forward.
     """
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in tables.study.cells:
-        if cell.batch_size == 1 and (cell.loss == "output_sum") == of_sum:
-            key = cell.initializer.label, architecture_name(cell)
-            groups.setdefault(key, []).append(cell)
-    yield from groups.values()
+    cells = [
+        cell
+        for cell in tables.study.cells
+        if cell.batch_size == 1 and (cell.loss == "output_sum") == of_sum
+    ]
+    yield from _groups(cells, lambda cell: (cell.initializer.label, architecture_name(cell)))
+
+
+def _groups(cells: Sequence[Cell], key: Callable[[Cell], Hashable]) -> list[list[Cell]]:
+    """Return the cells in groups of an equal key, in the order of the first of each."""
+    groups: dict[Hashable, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return list(groups.values())
 
 
 def _is_gaussian(cell: Cell) -> bool:
@@ -419,6 +452,17 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         row = next(iter(evidence(tables)), None)
         found[name] = row.measured if row else math.nan
         found[f"{name}_predicted"] = row.predicted if row else math.nan
+    totals = minibatch_gradients(tables)
+    errors = (totals["measured"] - totals["predicted"]).abs()
+    sweep = totals["use_bias"]
+    found |= {
+        "least_total": float(totals.loc[sweep, "measured"].min()),
+        "most_total": float(totals.loc[sweep, "measured"].max()),
+        "total_error": float(errors[sweep].max()),
+        "relu_total_error": float(errors[totals["activation"] == "relu"].max()),
+        "sigmoid_total": float(totals.loc[totals["activation"] == "sigmoid", "measured"].min()),
+        "sigmoid_total_error": float(errors[totals["activation"] == "sigmoid"].max()),
+    }
     ratios = [row.measured for row in _equal_sums(tables)] or [math.nan]
     return found | {"least_ratio": min(ratios), "most_ratio": max(ratios)}
 

@@ -12,6 +12,7 @@ from gradprop.figures.data import StudyTables
 from gradprop.studies.initializers import CAREFUL, TINY
 from gradprop.studies.sources import (
     GLOROT,
+    GLOROT_SIGMOID,
     GOODFELLOW,
     HE,
     HE_DEEP,
@@ -177,6 +178,12 @@ def _large_waits(tables: StudyTables) -> Iterator[Evidence]:
         yield from_seeds(f"{activation}, depth {SHALLOW}", waits)
 
 
+def _sigmoid(tables: StudyTables) -> Iterator[Evidence]:
+    best = best_networks(tables, "sgd")
+    rows = best[(best["activation"] == "sigmoid") & (best["depth"] == DEPTH)]
+    yield from_seeds(f"sigmoid, depth {DEPTH}", rows.set_index("seed")["accuracy"])
+
+
 def _less_of_an_issue(tables: StudyTables) -> Iterator[Evidence]:
     """Compare what large weights cost tanh with what they cost relu, seed by seed."""
     best = best_networks(tables, "sgd")
@@ -317,6 +324,15 @@ CLAIMS = [
         measure=_gaps("sgd", HE_AND_XAVIER),
         note=DEEP_AND_NARROW,
         quote=TWO_OVER_N,
+    ),
+    Claim(
+        id="sigmoid-stalls",
+        statement="With SGD deep sigmoid networks do not learn, even from Xavier's start.",
+        source=f"{GLOROT_SIGMOID}, of five hidden layers and the standard heuristic",
+        formula="final training accuracy near chance, best rate",
+        unit="accuracy",
+        criterion=Below(0.2),
+        measure=_sigmoid,
     ),
     Claim(
         id="tanh-one-over-n",

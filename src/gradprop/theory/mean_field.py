@@ -51,7 +51,8 @@ class MeanField:
     chi_1 : float
         Growth of the mean square of the back-propagated signal per layer at ``q_star``.
     c_star : float
-        Fixed point of the correlation map, see `correlation_fixed_point`.
+        Fixed point of the correlation map, see `correlation_fixed_point`; where the map keeps
+        every correlation there is none to tell, and this is 0.5, from which it starts.
     xi_q, xi_c : float
         Depth scales of length and correlation, in layers.
     phase : {'ordered', 'critical', 'chaotic'}
