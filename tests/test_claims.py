@@ -244,9 +244,13 @@ def test_files_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     found = judge([exact("right", 1.0, 1.0), exact("wrong", 2.0, 1.0)])
     claims.write(found, path)
     assert claims.read(path) == found
-    listed.write_text("{}")
+    listed.write_text('{"study/gone/": "supported", "other/id/": "supported"}')
     assert cli.main(["verify", str(path), "--listed", str(listed), "--update"]) == 0
-    assert json.loads(listed.read_text())["study/id/wrong"] == claims.NOT_SUPPORTED
+    assert json.loads(listed.read_text()) == {
+        "other/id/": claims.SUPPORTED,
+        "study/id/right": claims.SUPPORTED,
+        "study/id/wrong": claims.NOT_SUPPORTED,
+    }
     assert cli.main(["verify", str(path), "--listed", str(listed)]) == 0
 
     claims.write([replace(found[0], verdict=claims.NOT_SUPPORTED), found[1]], path)

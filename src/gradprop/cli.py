@@ -138,10 +138,12 @@ def verify_claims(options: argparse.Namespace) -> None:
     print(claims.text_table(results))
     print(", ".join(f"{number} {verdict}" for verdict, number in claims.counts(results).items()))
     listed = claims.read_listed(options.listed)
+    studies = {path.stem for path in options.claims}
     if options.update:
-        listed |= {result.key: result.verdict for result in results}
-        files.write_text(options.listed, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")
-    elif broken := claims.broken(results, listed, {path.stem for path in options.claims}):
+        kept = {key: old for key, old in listed.items() if key.split("/")[0] not in studies}
+        kept |= {result.key: result.verdict for result in results}
+        files.write_text(options.listed, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    elif broken := claims.broken(results, listed, studies):
         raise claims.ClaimError("\n  ".join(["no longer supported:", *broken]))
 
 
