@@ -320,7 +320,10 @@ CLAIMS = [
     ),
     Claim(
         id="plateau-depth-four",
-        statement="With four they leave it around epoch 100, when the top layer desaturates.",
+        statement=(
+            "With four they leave it between epochs 30 and 120; in the paper, around epoch 100, "
+            "when the top layer desaturates."
+        ),
         source=f"{PAPER}, section 3.1 and figure 2",
         formula=f"epochs to a training accuracy above {HALF:g}",
         unit="epochs",
