@@ -58,3 +58,12 @@ def test_quartiles_count_zeros_and_losses() -> None:
     assert table["seeds"].tolist() == [3, 1]
     assert table["zero"].tolist() == [1, 1]
     assert table["lost"].tolist() == [1, 0]
+
+
+def test_a_line_needs_two_places() -> None:
+    assert analysis.slope([1, 2, 4], [3, 5, 9]) == pytest.approx(2)
+    assert analysis.squared_residuals([1, 2, 4], [3, 5, 9]) == pytest.approx(0, abs=1e-20)
+    assert analysis.squared_residuals([0, 1, 2], [0, 3, 0]) == pytest.approx(6)
+    for x, y in (([1], [2]), ([1, 1], [2, 3]), ([1, 2], [2, np.inf]), ([], [])):
+        assert np.isnan(analysis.slope(x, y))
+        assert np.isnan(analysis.squared_residuals(x, y))

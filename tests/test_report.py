@@ -473,6 +473,14 @@ def result(verdict: str, quote: str = "", **changes: Any) -> claims.Result:
     return claims.Result(verdict=verdict, quote=quote, **given)
 
 
+def test_claims_that_hold_stand_apart_from_the_others() -> None:
+    good, bad, open_ = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.NOT_TESTED
+    failing, supported = report.claims_tables([result(good), result(open_), result(bad)])
+    assert [str(row[0]) for row in failing.rows] == [bad, open_]
+    assert [str(row[0]) for row in supported.rows] == [good]
+    assert failing.id != supported.id
+
+
 def test_sentences_hold_in_part_where_some_cases_fail() -> None:
     good, bad, open_ = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.NOT_TESTED
     results = [

@@ -141,7 +141,8 @@ def from_variance(case: str, values: npt.ArrayLike, expected: float) -> Evidence
         The variance by theory.
     """
     array = np.asarray(values, dtype=np.float64)
-    if reason := _lost(array) or ("fewer than two networks" if len(array) < 2 else ""):
+    too_few = "fewer than two networks" if len(array) < 2 else ""
+    if reason := _lost(array) or too_few or ("" if expected > 0 else "theory has no variance"):
         return replace(untested(case, reason), predicted=1.0, networks=len(array))
     freedom, ratio = len(array) - 1, float(array.var(ddof=1)) / expected
 
@@ -207,7 +208,10 @@ def from_distribution(case: str, values: npt.ArrayLike, cdf: Callable[[Any], Any
     array = np.asarray(values, dtype=np.float64)
     if reason := _lost(array):
         return replace(untested(case, reason), predicted=0.0, networks=len(array))
-    distance = float(stats.kstest(array, cdf).statistic)
+    with np.errstate(invalid="ignore"):
+        distance = float(stats.kstest(array, cdf).statistic)
+    if math.isnan(distance):
+        return untested(case, "theory has no such distribution")
 
     def interval(confidence: float) -> tuple[float, float]:
         half = math.sqrt(math.log(2 / (1 - confidence)) / (2 * len(array)))

@@ -340,22 +340,25 @@ def quotes_table(results: Sequence[Result]) -> Table:
     )
 
 
-def claims_table(results: Sequence[Result]) -> Table:
-    """Return the verdicts on claims, the failing ones first."""
+def claims_tables(results: Sequence[Result]) -> tuple[Table, Table]:
+    """Return the verdicts on claims, first those that are not supported, then those that are."""
     columns = ("Verdict", "Claim", "Networks", "Prediction, criterion", "Predicted", "Measured")
-    numeric = ("Predicted", "Measured")
-    return Table(
-        id="claims-table",
-        caption=(
-            "Every claim with its source, the number that it predicts, what was measured (mean "
-            "over networks with the interval it is judged by: 90 %, and wider where a claim has "
-            "several cases, after Holm), and the criterion that was fixed before. "
-            "“Not supported” means that the interval does not meet the criterion: the "
-            "claim may be wrong, or the networks too few or too small to tell."
-        ),
-        columns=[(name, name in numeric) for name in columns],
-        rows=_claim_rows(claims.sort(results)),
-        keys=1,
+    headings = [(name, name in ("Predicted", "Measured")) for name in columns]
+    failing = [result for result in claims.sort(results) if result.verdict != claims.SUPPORTED]
+    supported = [result for result in results if result.verdict == claims.SUPPORTED]
+    why = (
+        "What is not supported or not tested. “Not supported” means that the interval does not "
+        "meet the criterion that was fixed before: the claim may be wrong, or the networks too few "
+        "or too small to tell."
+    )
+    how = (
+        "Every claim with its source, the number that it predicts, what was measured (mean over "
+        "networks with the interval it is judged by: 90 %, and wider where a claim has several "
+        "cases, after Holm), and the criterion."
+    )
+    return (
+        Table("claims-table", why, headings, _claim_rows(failing)),
+        Table("supported-table", how, headings, _claim_rows(supported)),
     )
 
 
@@ -908,7 +911,7 @@ def write_report(
         overview=_overview_table(chapters),
         verdicts=claims.counts(verdicts),
         quotes_table=quotes_table(verdicts) if any(v.quote for v in verdicts) else None,
-        claims_table=claims_table(verdicts) if verdicts else None,
+        claims_tables=claims_tables(verdicts) if verdicts else None,
         environment_table=_environment_table(chapters),
         effort_table=_effort_table(chapters),
         command=command,

@@ -401,7 +401,7 @@ def _equal_sums(tables: StudyTables) -> Iterator[Evidence]:
 
 def _variance_ratio(pair: NDArray[Any]) -> float:
     over, under = pair.var(axis=0, ddof=1)
-    return float(over / under)
+    return float(over / under) if under > 0 else math.nan
 
 
 def _scale(tables: StudyTables) -> Iterator[Evidence]:
