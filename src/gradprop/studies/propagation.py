@@ -327,6 +327,8 @@ def _signals(tables: StudyTables) -> Iterator[tuple[str, pd.Series[float], int, 
     With its case, the number of steps, and the exact mean and variance.
     """
     for cells in _single_examples(tables, of_sum=True):
+        if cells[0].depth < 2:
+            continue
         table = _by_layer(tables, cells, "signal_log10_rms")
         law = theory.gradient_law(hidden_widths(cells[0]), _sigma_w2(cells[0]), "relu")
         gain = table[1] - table[cells[0].depth]
