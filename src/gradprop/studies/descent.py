@@ -78,7 +78,7 @@ def _starts(tables: StudyTables) -> pd.DataFrame:
 
 
 def _share(start: str, event: str) -> Callable[[StudyTables], Iterator[Evidence]]:
-    """Return the measure of the fraction of seeds whose deep networks all have an event.
+    """Return the measure of the fraction of seeds whose deep network has an event.
 
     Multiples of the identity are the same for every seed: their networks are counted without an
     interval.
@@ -86,9 +86,9 @@ def _share(start: str, event: str) -> Callable[[StudyTables], Iterator[Evidence]
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         cells = _starts(tables)
-        deep = cells[(cells["depth"] >= DEEP) & (cells["start"] == start)]
+        deep = cells[(cells["depth"] == DEEP) & (cells["start"] == start)]
         for (activation, dataset), rows in deep.groupby(["activation", "dataset"], sort=False):
-            case = f"{start}, {activation}, {dataset}, depth >= {DEEP}"
+            case = f"{start}, {activation}, {dataset}, depth {DEEP}"
             if activation == "linear":
                 yield exact(case, float(rows[event].mean()), np.nan, len(rows))
             elif dataset == COUNTED_ON:
@@ -143,7 +143,7 @@ CLAIMS = [
         id="exploding-diverges",
         statement="Descent from exploding starts diverges or leaves the initial loss for good.",
         source=NG_GRADIENTS,
-        formula="fraction of seeds: all losses not finite, or end above their start, in training",
+        formula="fraction of seeds: a training loss that is not finite or ends above its start",
         unit="of seeds",
         criterion=Above(0.5),
         measure=_share("exploding", "lost"),
@@ -157,7 +157,7 @@ CLAIMS = [
         id="balanced-does-not",
         statement="Descent from balanced starts does not, at the same learning rate.",
         source=NG_GRADIENTS,
-        formula="fraction of seeds: no loss that is not finite or ends above its start",
+        formula="fraction of seeds: a finite training loss that ends below its start",
         unit="of seeds",
         criterion=Above(0.8),
         measure=_share("balanced", "kept"),
@@ -198,7 +198,7 @@ CLAIMS = [
         id="vanishing-never-arrives",
         statement="In deep networks vanishing starts do not reach the target loss at all.",
         source=NG_GRADIENTS,
-        formula="fraction of seeds whose networks never reach the target",
+        formula="fraction of seeds whose network never reaches the target",
         unit="of seeds",
         criterion=Above(0.5),
         measure=_share("vanishing", "late"),
