@@ -24,7 +24,7 @@ STUDIES = sorted(path.stem for path in (ROOT / "config/studies").glob("*.yaml"))
 DEEPEST = 12  # of the trained networks; deeper ones take long to compile
 WIDEST = 500  # of the networks with many seeds; singular values of wider ones take long
 # Chapters whose prose has numbers of trained networks that are deeper.
-SPEAK_OF_DEEP_NETWORKS = ("descent", "initializers")
+SPEAK_OF_DEEP_NETWORKS = ("initializers",)
 
 
 def load(name: str) -> dict[str, Any]:
@@ -48,19 +48,25 @@ def reduced(content: dict[str, Any]) -> dict[str, Any]:
             depths = values(block["depth"])
             small["depth"] = [d for d in depths if d <= DEEPEST] or [min(depths)]
         blocks.append(small)
-    built = {d for block in blocks for d in grid.axis_values("depth", block["depth"])}
     shown = {
-        name: with_depths(options, built) for name, options in content.get("figures", {}).items()
+        name: with_depths(options, blocks) for name, options in content.get("figures", {}).items()
     }
     probes = min(content.get("probes", 10), 2)
     return {**content, "grid": blocks, "figures": shown, "probes": probes}
 
 
-def with_depths(options: dict[str, Any], built: set[int]) -> dict[str, Any]:
-    """Let a figure select what is left of its depths, or the largest depth."""
+def with_depths(options: dict[str, Any], blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Let a figure select what is left of the depths of its activations, or the largest depth."""
     select = options.get("select", {})
     if "depth" not in select:
         return options
+    shown = [
+        block
+        for block in blocks
+        if "activation" not in select
+        or set(values(select["activation"])) & set(values(block["activation"]))
+    ]
+    built = {d for block in shown for d in grid.axis_values("depth", block["depth"])}
     left = [depth for depth in values(select["depth"]) if depth in built] or [max(built)]
     return {**options, "select": {**select, "depth": left}}
 
