@@ -296,7 +296,7 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             "{kind: layer_profile, title: a, hue: depth, statistic: [saturated_fraction], "
             "theory: true}",
             ".statistic[0]: 'saturated_fraction' is not allowed; allowed: signal_log10_rms, "
-            "preactivation_log10_mean_square",
+            "gradient_log10_rms, preactivation_log10_mean_square",
         ),
         (
             "{kind: layer_profile, title: a, hue: depth, statistic: signal_log10_rms, "
