@@ -56,7 +56,7 @@ def made_up() -> Any:
     cells, rows = [], []
     for remedy, changes in remedies.REMEDIES.items():
         for rate in (0.01, 0.1):
-            for seed in range(3):
+            for seed in range(5):
                 given: dict[str, Any] = {**remedies.PLAIN, **changes}
                 label = given.pop("initializer")
                 initializer = {
@@ -89,8 +89,10 @@ def made_up() -> Any:
 def test_every_remedy_gets_its_best_rate() -> None:
     best = remedies.best_accuracies(made_up())[30]
     assert set(best) == set(remedies.REMEDIES)
-    assert list(best["SELU"]) == pytest.approx([0.9, 0.91, 0.92])  # the rate without divergence
-    assert list(best["exploding"]) == [0, 0, 0]
+    assert list(best["SELU"]) == pytest.approx(
+        [0.9, 0.91, 0.92, 0.93, 0.94]
+    )  # the rate without divergence
+    assert list(best["exploding"]) == [0] * 5
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_every_remedy_gets_its_best_rate() -> None:
     [
         ("remedies-train", claims.SUPPORTED),
         ("exploding-diverges", claims.SUPPORTED),
-        ("clipping-stops-divergence", claims.NOT_SUPPORTED),  # 2 of 6: no narrow interval
+        ("clipping-stops-divergence", claims.NOT_SUPPORTED),  # one of five seeds diverges
         ("clipping-keeps-vanishing", claims.SUPPORTED),
     ],
 )

@@ -213,7 +213,7 @@ def test_verify_fails_where_a_listed_claim_is_no_longer_supported(built: Workspa
     assert result.returncode == 1
     said = result.stdout + result.stderr
     assert f"not supported  {supported[0]}" in said
-    assert f"no longer supported: {supported[0]}" in said
+    assert f"no longer supported:\n  {supported[0]}" in said
     built.build("verify")
 
 

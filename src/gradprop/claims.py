@@ -537,11 +537,11 @@ def broken(
     listed
         Verdicts by the key of their result.
     studies
-        Those whose verdicts were read, if there are any: a listed claim of one of them counts as
-        broken if it is gone.
+        Those whose files were read, with or without results: a listed claim of one of them counts
+        as broken if it is gone.
     """
     now = {result.key: result.verdict for result in results}
-    read_studies = set(studies)
+    read_studies = {key.split("/")[0] for key in now} | set(studies)
     return [
         key
         for key, verdict in listed.items()

@@ -33,6 +33,7 @@ Shape = tuple[int, int]
 # Beyond exp(±60) the logarithm of a moment is continued as a straight line: its fourth power
 # would leave float64, and activation functions are power laws there.
 LOG_RANGE = 60.0
+TINY = np.finfo(np.float64).tiny
 # Nodes and weights of the three-point Gauss-Hermite rule for a standard normal variable.
 NODES = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
 WEIGHTS = np.array([1.0, 4.0, 1.0]) / 6.0
@@ -398,8 +399,9 @@ def _weight_gradient(
     And what ``M`` adds to the variance of the signal, as if both were independent.
     """
     bias = cell.bias_std**2 if cell.use_bias else 0.0
-    q = np.exp(lengths.mean)
-    shares = np.maximum(1 - bias / q, np.finfo(np.float64).tiny)
+    with np.errstate(over="ignore", under="ignore"):
+        q = np.exp(lengths.mean)
+        shares = np.maximum(1 - bias * np.exp(-lengths.mean), TINY) if bias else np.ones(len(q))
     entering = lengths.mean + np.log(shares) - np.log(gains)
     logs = np.full(len(q), np.nan)
     if alike is not None and cell.loss in ("auto", "cross_entropy", "output_sum"):

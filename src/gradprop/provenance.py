@@ -38,7 +38,7 @@ NUMERIC_MODULES = (
 
 # The modules behind figures, claims and report: an edit of one makes anew what it can change. Those
 # above are left out, because their edits reach these steps through the tables.
-FIGURE_MODULES = ("analysis", "figures", "grid", "prediction", "tables", "theory")
+FIGURE_MODULES = ("analysis", "figures", "grid", "minibatch", "prediction", "tables", "theory")
 CLAIM_MODULES = (*FIGURE_MODULES, "claims", "diagnosis", "studies")
 REPORT_MODULES = (
     "analysis",

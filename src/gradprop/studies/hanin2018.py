@@ -225,14 +225,13 @@ def _medians(steps: NDArray[Any]) -> Float64:
 
 def _early_order(tables: StudyTables) -> Iterator[Evidence]:
     steps, sums_ = _early(tables)
-
-    def rank(values: NDArray[Any]) -> float:
-        medians = _medians(values)
-        constant = (medians == medians[0]).all()
-        return math.nan if constant else float(stats.spearmanr(sums_, medians).statistic)
-
     case = f"{steps.shape[1]} pairs of architecture and depth"
-    yield from_bootstrap(case, steps.to_numpy(), rank)
+    yield from_bootstrap(case, steps.to_numpy(), lambda values: _rank(sums_, _medians(values)))
+
+
+def _rank(x: Any, y: NDArray[Any]) -> float:
+    """Return Spearman's rank correlation; NaN if all y are the same."""
+    return math.nan if (y == y[0]).all() else float(stats.spearmanr(x, y).statistic)
 
 
 def _constant(tables: StudyTables) -> tuple[str, str]:
@@ -456,7 +455,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "wide_steps": float(medians[wide, deepest]),
         "narrow_steps": float(medians[narrow, deepest]),
         "rank": next(_early_order(tables)).measured,
-        "depth_rank": float(stats.spearmanr(medians.index.get_level_values("depth"), medians)[0]),
+        "depth_rank": _rank(medians.index.get_level_values("depth"), medians.to_numpy()),
         "matched": next(_matched_depth(tables)).measured,
     }
     equal = [evidence.measured for evidence in _equal_sums(tables)]
