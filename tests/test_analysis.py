@@ -67,3 +67,23 @@ def test_a_line_needs_two_places() -> None:
     for x, y in (([1], [2]), ([1, 1], [2, 3]), ([1, 2], [2, np.inf]), ([], [])):
         assert np.isnan(analysis.slope(x, y))
         assert np.isnan(analysis.squared_residuals(x, y))
+
+
+def test_a_power_law_is_told_from_an_exponential() -> None:
+    layers = np.arange(1.0, 31.0)
+    noise = np.random.default_rng(0).normal(0, 0.01, len(layers))
+    assert analysis.power_law_advantage(layers, 2 * np.log(layers) + noise) > 1
+    assert analysis.power_law_advantage(layers, -0.3 * layers + noise) < -1
+
+
+def test_the_best_rate_has_the_smallest_mean_loss() -> None:
+    cells = pd.DataFrame(
+        [
+            ("a", 0.1, 0, 1.0), ("a", 0.1, 1, 3.0), ("a", 0.3, 0, 0.1), ("a", 0.3, 1, np.inf),
+            ("b", 0.1, 0, 2.0), ("b", 0.3, 0, 2.0),
+        ],
+        columns=["start", "learning_rate", "seed", "loss"],
+    )  # fmt: skip
+    chosen = analysis.at_smallest_loss(cells, ["start"])
+    assert chosen["learning_rate"].tolist() == [0.1, 0.1, 0.1]  # a tie goes to the smaller
+    assert chosen["start"].tolist() == ["a", "a", "b"]

@@ -35,6 +35,35 @@ def squared_residuals(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     return float(np.polyfit(points, values, 1, full=True)[1].item())
 
 
+def power_law_advantage(x: npt.ArrayLike, ln_y: npt.ArrayLike) -> float:
+    """Return ln of the squared residuals of an exponential over those of a power law.
+
+    Both are straight lines of least squares, through ``ln_y`` over x and over ln x, so that the
+    number of points times this is the difference of their AIC (Akaike 1974).
+    """
+    exponential, power = squared_residuals(x, ln_y), squared_residuals(np.log(x), ln_y)
+    return float(np.log(exponential / power))
+
+
+def at_smallest_loss(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Keep, of every kind of network, those at its best learning rate.
+
+    The rule, fixed before measuring: the rate with the smallest mean over seeds of the final
+    training loss; ties go to the smaller rate.
+
+    Parameters
+    ----------
+    cells
+        With the columns `by`, ``learning_rate`` and ``loss``, infinite for a diverged network.
+    by
+        Columns that tell the kinds of network apart.
+    """
+    kinds = [cells[column] for column in by]
+    loss = cells.groupby([*by, "learning_rate"])["loss"].transform("mean")
+    best = cells["learning_rate"].where(loss == loss.groupby(kinds).transform("min"))
+    return cells[best == best.groupby(kinds).transform("min")]
+
+
 def layer_slopes(layers: pd.DataFrame, statistic: str) -> pd.Series[float]:
     """Fit the slope of a log10 statistic over the hidden layers of every cell and probe.
 

@@ -473,8 +473,9 @@ def verdict_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path
         caption=(
             "How many networks have which verdict on the back-propagated signal of their hidden "
             "layers: more than two decades lost (vanishing) or won (exploding) on the way from "
-            "the last hidden layer to the first, exactly zero in some layer (dead), or not finite "
-            "(diverged). Of trained networks at the start → at the end."
+            "the last hidden layer to the first, exactly zero in some layer without having "
+            "fallen below float32 on the way (dead), or not finite (diverged). Of trained "
+            "networks at the start → at the end."
         ),
         columns=[
             ("Initializer", False),

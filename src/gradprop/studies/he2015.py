@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gradprop import theory
+from gradprop import analysis, theory
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
 from gradprop.figures.data import StudyTables
 from gradprop.figures.mean_field import log_growth, log_slopes, sigma_w2
@@ -41,8 +41,7 @@ def _length_rate(tables: StudyTables) -> Iterator[Evidence]:
 def best_networks(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:
     """Return the networks at the best learning rate of every start and depth.
 
-    The rule, fixed before measuring: the rate with the smallest mean over seeds of the final
-    training loss, a diverged network counting as infinite; ties go to the smaller rate.
+    By the rule of `analysis.at_smallest_loss`.
 
     Returns
     -------
@@ -60,10 +59,7 @@ def best_networks(tables: StudyTables, optimizer: str, activation: str = "relu")
     lost = cells["status"] == "diverged"
     cells["loss"] = cells["final_train_loss"].astype(float).mask(lost, np.inf)
     cells["accuracy"] = cells["final_train_accuracy"].astype(float).mask(lost, 0.0)
-    keys = ["depth", "start"]
-    best = cells.groupby([*keys, "learning_rate"])["loss"].mean().unstack().idxmin(axis=1)
-    chosen = best.loc[pd.MultiIndex.from_frame(cells[keys])].to_numpy()
-    return cells[cells["learning_rate"].to_numpy() == chosen]
+    return analysis.at_smallest_loss(cells, ["depth", "start"])
 
 
 def best_accuracies(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:

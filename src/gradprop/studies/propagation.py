@@ -187,10 +187,7 @@ def _power_law(tables: StudyTables) -> Iterator[Evidence]:
 
 def _rival(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the squared residuals of ln signal over the layer with those over its logarithm."""
-    logs = []
-    for _, ln in _critical_signals(tables):
-        straight, power = (analysis.squared_residuals(x, ln) for x in (ln.index, np.log(ln.index)))
-        logs.append(math.log(straight / power))
+    logs = [analysis.power_law_advantage(ln.index, ln) for _, ln in _critical_signals(tables)]
     yield from_seeds("tanh, glorot_normal", logs)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gradprop import theory
+from gradprop import analysis, theory
 from gradprop.claims import (
     Above,
     Below,
@@ -252,19 +252,15 @@ def trained(tables: StudyTables) -> pd.DataFrame:
 def best_accuracies(tables: StudyTables) -> pd.DataFrame:
     """Return final training accuracies, a row a seed, at the best learning rate of each remedy.
 
-    The rule, fixed before measuring: the rate with the smallest mean over seeds of the final
-    training loss, a diverged network counting as infinite; ties go to the smaller rate.
+    By the rule of `analysis.at_smallest_loss`.
 
     Returns
     -------
     DataFrame
         Columns: depth and remedy; index: seed.
     """
-    cells = trained(tables)
     keys = ["depth", "remedy"]
-    losses = cells.groupby([*keys, "learning_rate"])["loss"].mean().unstack()
-    best = losses.idxmin(axis=1).loc[pd.MultiIndex.from_frame(cells[keys])]
-    cells = cells[cells["learning_rate"].to_numpy() == best.to_numpy()]
+    cells = analysis.at_smallest_loss(trained(tables), keys)
     return cells.pivot(index="seed", columns=keys, values="accuracy")
 
 

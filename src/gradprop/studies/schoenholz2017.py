@@ -111,8 +111,7 @@ def _power(layers: NDArray[np.float64], ln_signal: NDArray[np.float64]) -> float
 
 def _akaike_advantage(layers: NDArray[np.float64], ln_signal: NDArray[np.float64]) -> float:
     """Return AIC of an exponential less that of a power law, least squares of the logarithm."""
-    straight, power = (analysis.squared_residuals(x, ln_signal) for x in (layers, np.log(layers)))
-    return len(layers) * math.log(straight / power)
+    return len(layers) * analysis.power_law_advantage(layers, ln_signal)
 
 
 def _exponent(tables: StudyTables) -> Iterator[Evidence]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
+from gradprop import analysis
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.figures.data import StudyTables
 from gradprop.studies.initializers import CAREFUL, TINY
@@ -41,8 +42,7 @@ EQUAL = 1e-5  # float32: spread of equal units over the size of their activation
 def best_networks(tables: StudyTables, optimizer: str) -> pd.DataFrame:
     """Return the networks at the best learning rate of every start.
 
-    The rule, fixed before measuring: the rate with the smallest mean over seeds of the final
-    training loss, a diverged network counting as infinite; ties go to the smaller rate.
+    By the rule of `analysis.at_smallest_loss`.
 
     Returns
     -------
@@ -53,10 +53,7 @@ def best_networks(tables: StudyTables, optimizer: str) -> pd.DataFrame:
         case, which is less than it would take.
     """
     cells = _trained(tables, optimizer)
-    keys = ["activation", "depth", "start"]
-    losses = cells.groupby([*keys, "learning_rate"])["loss"].mean().unstack()
-    best = losses.idxmin(axis=1).loc[pd.MultiIndex.from_frame(cells[keys])]
-    return cells[cells["learning_rate"].to_numpy() == best.to_numpy()]
+    return analysis.at_smallest_loss(cells, ["activation", "depth", "start"])
 
 
 def at_the_edge(tables: StudyTables, optimizer: str) -> str:
