@@ -126,6 +126,51 @@ def from_seeds(case: str, values: npt.ArrayLike, predicted: float = math.nan) ->
     return from_interval(case, float(array.mean()), interval, len(array), predicted)
 
 
+def from_layers(case: str, values: npt.ArrayLike, predicted: float) -> Evidence:
+    """Return the mean over seeds where it is furthest from its prediction, of several layers.
+
+    The interval is the smallest that contains the t-interval of every layer's mean, so that it
+    meets a tolerance only if every layer does. That needs no more confidence than one layer: the
+    chance that all of several intervals meet it wrongly is no larger than that of one (Berger
+    1982).
+
+    Parameters
+    ----------
+    case
+        Which networks.
+    values
+        Shape (layers, seeds).
+    predicted
+        What theory says of all layers: one number.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if reason := _lost(array.ravel()):
+        return replace(untested(case, reason), predicted=predicted, networks=array.shape[-1])
+    means = array.mean(axis=1)
+
+    def interval(confidence: float) -> tuple[float, float]:
+        bounds = np.array([analysis.mean_interval(row, confidence)[1:] for row in array])
+        return float(bounds[:, 0].min()), float(bounds[:, 1].max())
+
+    furthest = float(means[np.abs(means - predicted).argmax()])
+    return from_interval(case, furthest, interval, array.shape[1], predicted)
+
+
+def from_test(case: str, p_value: float, networks: int) -> Evidence:
+    """Return the p-value of a one-sided test.
+
+    With other cases in a family (see `holm`) it is multiplied by the number of those that wait.
+    """
+    if math.isnan(p_value):
+        return replace(untested(case, "the test has no p-value here"), networks=networks)
+
+    def adjusted(confidence: float) -> tuple[float, float]:
+        p = min(1.0, p_value * (1 - CONFIDENCE) / (1 - confidence))
+        return p, p
+
+    return from_interval(case, p_value, adjusted, networks)
+
+
 def from_variance(case: str, values: npt.ArrayLike, expected: float) -> Evidence:
     """Return the variance over networks divided by the expected one, which should be 1.
 
@@ -231,8 +276,8 @@ def _lost(values: npt.NDArray[np.float64]) -> str:
 def from_count(case: str, hits: npt.ArrayLike, seeds: npt.ArrayLike) -> Evidence:
     """Return in what fraction of seeds all networks hit (interval: Clopper and Pearson 1934).
 
-    Networks of one seed start from the same random numbers, whatever their depth or learning rate:
-    they are one observation, and it is a hit if every one of them is.
+    Networks of one seed have the same data, and the same random numbers where their layers have the
+    same shapes: they are one observation, and it is a hit if every one of them is.
 
     Parameters
     ----------

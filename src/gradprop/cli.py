@@ -167,7 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gradprop: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # a file that is missing or may not be read or written
-        print(f"gradprop: {error.filename}: {error.strerror}", file=sys.stderr)
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"gradprop: {name}{error.strerror}", file=sys.stderr)
         return 1
     return 0
 

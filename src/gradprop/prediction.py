@@ -410,7 +410,8 @@ def _weight_gradient(
         )
     reference = max(cell.depth - 1, 0)
     means = signal + entering + logs
-    covariance = _covariance(lengths)
+    # ln M = ln (q - bias) + constant: a change of ln q is one of ln M divided by its share of q.
+    covariance = _covariance(lengths) / np.outer(shares, shares)
     variances = np.diag(covariance)
     spread = variances + variances[reference] - 2 * covariance[reference]
     return means - means[reference], np.maximum(spread, 0.0)

@@ -691,7 +691,7 @@ class Chapter:
         if source != GENERIC_CHAPTER:
             try:
                 numbers = prose.numbers(self.study, results / self.study.name)
-            except (GradpropError, LookupError, TypeError, ValueError) as error:
+            except (GradpropError, LookupError, StopIteration, TypeError, ValueError) as error:
                 raise StudyChangedError(f"its numbers: {error}") from error
         place, refer = _helpers(self, environment, source)
         try:

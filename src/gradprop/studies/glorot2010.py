@@ -10,7 +10,16 @@ import pandas as pd
 from scipy import stats
 
 from gradprop import datasets, theory
-from gradprop.claims import Above, Below, Between, Claim, Evidence, Within, exact, from_seeds
+from gradprop.claims import (
+    Above,
+    Below,
+    Between,
+    Claim,
+    Evidence,
+    Within,
+    from_seeds,
+    from_test,
+)
 from gradprop.figures import spectra
 from gradprop.figures.data import StudyTables
 from gradprop.figures.layers import prediction_on_data
@@ -152,7 +161,7 @@ def _trend(tables: StudyTables) -> Iterator[Evidence]:
     epochs = _plateau_epochs(tables)
     depths = np.repeat(epochs.columns.to_numpy(), len(epochs))
     found = stats.kendalltau(depths, epochs.to_numpy().T.ravel(), alternative="greater")
-    yield exact("depths 1 to 5", float(found.pvalue), math.nan, epochs.size)
+    yield from_test("depths 1 to 5", float(found.pvalue), epochs.size)
 
 
 def _top_layer(tables: StudyTables) -> Iterator[Evidence]:
@@ -190,7 +199,7 @@ def _speed(tables: StudyTables) -> Iterator[Evidence]:
     for activation in ("tanh", "softsign"):
         steps = arrival_steps(tables, activation)
         faster = stats.wilcoxon(steps[NORMALIZED], steps[STANDARD], alternative="less")
-        yield exact(activation, float(faster.pvalue), math.nan, steps.size)
+        yield from_test(activation, float(faster.pvalue), len(steps))
 
 
 def _sigmoid_stalls(tables: StudyTables) -> Iterator[Evidence]:

@@ -10,7 +10,15 @@ import pandas as pd
 from scipy import stats
 
 from gradprop import analysis, theory
-from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
+from gradprop.claims import (
+    Above,
+    Below,
+    Claim,
+    Evidence,
+    Within,
+    from_seeds,
+    from_test,
+)
 from gradprop.figures.data import StudyTables
 from gradprop.figures.mean_field import log_growth, log_slopes, sigma_w2
 
@@ -85,7 +93,7 @@ def _rank_test(tables: StudyTables) -> Iterator[Evidence]:
     accuracies = best_accuracies(tables, "sgd")
     xavier, he = (accuracies[DEEP, start] for start in STARTS)
     p = float(stats.mannwhitneyu(he, xavier, alternative="greater").pvalue)
-    yield exact(f"depth {DEEP}", p, math.nan, len(he) + len(xavier))
+    yield from_test(f"depth {DEEP}", p, len(he) + len(xavier))
 
 
 CLAIMS = [
@@ -93,7 +101,8 @@ CLAIMS = [
         id="signal-rate",
         statement=(
             "A rectifier layer multiplies the mean square of the back-propagated signal by half of "
-            "its weight variance times the fan-in; He's start is the one that keeps it."
+            "its weight variance times the fan-out, 1 + a² times that with a slope a below zero; "
+            "He's start is the one that keeps it."
         ),
         source=f"{PAPER}, section 2.2",
         formula="slope of ln mean (dC/dz)² over layers = −ln(σ_w² (1 + a²) / 2)",

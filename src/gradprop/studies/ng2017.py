@@ -121,7 +121,7 @@ CLAIMS = (
     ),
     Claim(
         id="zeros-accuracy",
-        statement="Started with zeros, the network never does better than chance.",
+        statement="Started with zeros, the network ends no better than chance.",
         source=ASSIGNMENT,
         formula="final accuracy = share of the most frequent class, in every network",
         unit="accuracy",

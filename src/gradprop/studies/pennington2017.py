@@ -124,7 +124,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "smallest": _smallest(tables, layers),
         "along": theory.length_map_slope("tanh", tanh.q, tanh.sigma_w2) ** layers,
         "trained_width": trained[0].width,
-        "seeds": 1 + max(cell.seed for cell in trained),
+        "seeds": len({cell.seed for cell in trained if cell.activation == "tanh"}),
         "steps": int(tables.steps["step"].max()),
     }
     for (activation, ensemble), times in learning_times(tables).items():

@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 
 from gradprop import theory
-from gradprop.claims import Below, Claim, Evidence, Within, exact, from_seeds
+from gradprop.claims import (
+    Claim,
+    Evidence,
+    Within,
+    from_layers,
+    from_seeds,
+)
 from gradprop.figures.curves import expected_curve, measured_curves
 from gradprop.figures.data import StudyTables
 from gradprop.figures.mean_field import FIRST_LAYERS, coordinates, iteration, state
@@ -53,14 +59,12 @@ def _case(weights: float, biases: float) -> str:
 
 
 def _trajectory(tables: StudyTables) -> Iterator[Evidence]:
-    """Take the layer in which the mean over networks is furthest from the iteration."""
+    """Give the deviation of the mean over networks from the iteration."""
     for inputs in (INDEPENDENT, SIMILAR):
         for weights, biases, measured, expected in _correlations(tables, "tanh", inputs):
-            worst = int(np.argmax((measured.mean(axis=1) - expected).abs()))
-            predicted = float(expected.iloc[worst])
             start = "" if inputs == INDEPENDENT else ", similar inputs"
             case = f"{_case(weights, biases)}, depth {len(measured)}{start}"
-            yield from_seeds(case, measured.iloc[worst], predicted)
+            yield from_layers(case, measured.sub(expected, axis=0), 0.0)
 
 
 def _fixed_point(tables: StudyTables) -> Iterator[Evidence]:
@@ -75,9 +79,9 @@ def _fixed_point(tables: StudyTables) -> Iterator[Evidence]:
 
 def _relu(tables: StudyTables) -> Iterator[Evidence]:
     for _, _, measured, expected in _correlations(tables, "relu"):
-        error = measured.sem(axis=1)
-        distance = ((measured.mean(axis=1) - expected).abs() / error).iloc[1:]
-        yield exact("largest over layers", float(distance.max()), math.nan, measured.shape[1])
+        # In the first layer correlations may be too near to 0 for a ratio of 1 - c to say much.
+        ratios = (1 - measured).div(1 - expected, axis=0).iloc[1:]
+        yield from_layers(f"depth {len(measured)}", ratios, 1.0)
 
 
 def _curves(
@@ -104,11 +108,10 @@ def _expansion(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _curvature(tables: StudyTables) -> Iterator[Evidence]:
-    """Take the layer in which the mean over networks is relatively furthest from the iteration."""
+    """Give the mean over networks over the iteration."""
     for case, _, rows, expected in _curves(tables):
         measured = rows.pivot(index="layer", columns="seed", values="curvature")
-        worst = int(np.argmax(np.abs(measured.mean(axis=1) / expected.curvature - 1)))
-        yield from_seeds(case, measured.iloc[worst], float(expected.curvature[worst]))
+        yield from_layers(case, measured.div(expected.curvature, axis=0), 1.0)
 
 
 def _grassmannian(tables: StudyTables) -> Iterator[Evidence]:
@@ -124,7 +127,7 @@ CLAIMS = [
         id="correlation-trajectory",
         statement="The correlation of two inputs follows the correlation map through the layers.",
         source=f"{PAPER}, figure 2",
-        formula="mean correlation in the layer of the largest difference = iterated map",
+        formula="mean correlation − iterated map = 0, in every layer",
         unit="correlation",
         criterion=Within(0.03),
         measure=_trajectory,
@@ -160,11 +163,8 @@ CLAIMS = [
             "and comes to a fixed point in the chaotic one."
         ),
         source=f"{PAPER}, equation 8 and figure 4",
-        formula=(
-            "mean κ̄ in the layer of the largest relative difference = iteration of "
-            "κ̄² → 3 χ₂ / χ₁² + κ̄² / χ₁"
-        ),
-        unit="√width × curvature",
+        formula=("mean κ̄ over the iteration of κ̄² → 3 χ₂ / χ₁² + κ̄² / χ₁ = 1, in every layer"),
+        unit="ratio",
         criterion=Within(relative=0.1),
         measure=_curvature,
         note=(
@@ -190,9 +190,9 @@ CLAIMS = [
         id="relu-correlation",
         statement="From He's start correlations in relu networks follow the exact map.",
         source="Hayou, Doucet and Rousseau 2019, section 3",
-        formula="distance of 1 − c from the iterated map, in standard errors",
-        unit="standard errors",
-        criterion=Below(3.0),
+        formula="mean of 1 − c over that of the iterated map = 1, in every layer after the first",
+        unit="ratio",
+        criterion=Within(relative=0.1),
         measure=_relu,
     ),
 ]
@@ -220,8 +220,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         float(np.abs(measured.mean(axis=1) - expected).max())
         for _, _, measured, expected in [*cases, *similar]
     )
-    relu = next(_relu(tables))
-    found["relu_distance"] = relu.measured
+    found["relu_ratio"] = next(_relu(tables)).measured
     _, _, measured, expected = next(_correlations(tables, "relu"))
     found["relu_measured"] = float(1 - measured.iloc[-1].mean())
     found["relu_expected"] = float(1 - expected.iloc[-1])

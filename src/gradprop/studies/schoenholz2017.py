@@ -17,7 +17,7 @@ from gradprop.claims import (
     Claim,
     Evidence,
     Within,
-    exact,
+    from_bootstrap,
     from_seeds,
 )
 from gradprop.figures.data import StudyTables
@@ -68,17 +68,26 @@ def _rate_intercept(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _rate_fit(tables: StudyTables) -> Iterator[Evidence]:
-    means = _rates(tables).groupby("sigma_w2")[["growth", "expected"]].mean()
-    squared = float(np.corrcoef(means["growth"], means["expected"])[0, 1] ** 2)
-    yield exact("means over seeds", squared, math.nan, len(_rates(tables)))
+    rates = _rates(tables)
+    growth = rates.pivot(index="seed", columns="sigma_w2", values="growth")
+    expected = rates.groupby("sigma_w2")["expected"].first()
+
+    def squared(values: NDArray[np.float64]) -> float:
+        return float(np.corrcoef(values.mean(axis=0), expected)[0, 1] ** 2)
+
+    yield from_bootstrap("means over seeds", growth.to_numpy(), squared)
 
 
 def _phases(tables: StudyTables) -> Iterator[Evidence]:
     growth = log_growth(tables, {"select": PLANE})
-    means = growth.groupby(["activation", "sigma_w2", "sigma_b2"])["growth"].mean()
-    expected = np.array([state(*point).chi_1 - 1 for point in means.index])
-    share = float((np.sign(means) == np.sign(expected)).mean())
-    yield exact("points of the plane", share, math.nan, growth["seed"].nunique())
+    points = ["activation", "sigma_w2", "sigma_b2"]
+    measured = growth.pivot(index="seed", columns=points, values="growth")
+    expected = np.array([state(*point).chi_1 - 1 for point in measured.columns])
+
+    def share(values: NDArray[np.float64]) -> float:
+        return float((np.sign(values.mean(axis=0)) == np.sign(expected)).mean())
+
+    yield from_bootstrap("points of the plane", measured.to_numpy(), share)
 
 
 def _critical_signals(tables: StudyTables) -> pd.DataFrame:
@@ -256,7 +265,10 @@ CLAIMS = [
     ),
     Claim(
         id="trainable-depth-exponent",
-        statement="The depth that can be trained is proportional to the depth scale ξ_c.",
+        statement=(
+            "In the ordered phase the depth that can be trained is proportional to the depth scale "
+            "ξ_c."
+        ),
         source=f"{PAPER}, on trainability",
         formula="slope of ln depth over ln ξ_c = 1",
         unit="exponent",
