@@ -443,7 +443,7 @@ CLAIMS = (
         criterion=Above(0.25),
         measure=_help,
         note=(
-            "A difference of 0.25 is more than chance would give, not a solved task. Plain residual "
+            "A difference of 0.25 is more than chance, not a solved task. Plain residual "
             "branches double the signal at every layer: so deep, they ask for smaller rates."
         ),
     ),
