@@ -458,6 +458,34 @@ def tables_of_each(cells: list[Cell], dataset: Dataset) -> Any:
     return SimpleNamespace(study=study, layers=pd.concat([part.layers for part in parts]))
 
 
+def test_a_claim_on_layers_needs_every_layer() -> None:
+    """The layer of the largest deviation is exact; another is nearer, but too uncertain."""
+    layers = np.array([[0.02, 0.02, 0.02], [-0.06, 0.0, 0.06]])
+    found = claims.from_layers("", layers, 0.0)
+    assert found.measured == pytest.approx(0.02)
+    low, high = stats.t.interval(0.9, 2, 0.0, stats.sem(layers[1]))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert not claims.Within(0.03).holds(found)
+    assert claims.Within(0.03).holds(claims.from_layers("", layers[:1], 0.0))
+    lost = claims.from_layers("", [[0.0, np.nan]], 0.0)
+    assert lost.reason and math.isnan(lost.low)
+
+
+def test_p_values_are_judged_as_a_family() -> None:
+    """Holm: 0.02 and 0.03 pass together, 0.03 and 0.04 do not; a single 0.04 does."""
+
+    def passed(*values: float) -> list[bool]:
+        tests = [claims.from_test("", p, 10) for p in values]
+        return [criterion.holds(found) for found in claims.holm(criterion, tests)]
+
+    criterion = claims.Below(0.05)
+    assert passed(0.04) == [True]
+    assert passed(0.02, 0.03) == [True, True]
+    assert passed(0.03, 0.04) == [False, False]
+    assert passed(0.01, 0.2) == [True, False]
+    assert claims.from_test("", math.nan, 10).reason
+
+
 def test_equal_sums_of_reciprocal_widths_are_told_from_others(blobs: Dataset) -> None:
     right = tables_of_each(profiles((32, "constant"), (48, IN_TURN), (48, HALVES)), blobs)
     assert set(verdicts("relu-equal-sums", right).values()) == {claims.SUPPORTED}
