@@ -229,7 +229,7 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
     unknown = np.full(cell.depth + 1, np.nan)
     length, signal = unknown.copy(), unknown.copy()
     variance = weight_variance(cell.initializer, (inputs, cell.width), cell.activation)
-    if cell.normalization.name == "batch" and cell.residual == "none":
+    if cell.normalization.name == "batch" and cell.residual == "none" and variance:
         linear = cell.activation == "linear"
         growth = (
             theory.linear_batch_norm_growth(cell.batch_size)

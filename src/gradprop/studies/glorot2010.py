@@ -23,7 +23,7 @@ from gradprop.claims import (
 from gradprop.figures import spectra
 from gradprop.figures.data import StudyTables
 from gradprop.figures.layers import prediction_on_data
-from gradprop.figures.learning_time import first_step
+from gradprop.figures.learning_time import arrivals, at_best_rate, first_step
 from gradprop.figures.mean_field import log_slopes
 from gradprop.grid import select
 from gradprop.spec import Cell
@@ -175,23 +175,15 @@ def _top_layer(tables: StudyTables) -> Iterator[Evidence]:
 def arrival_steps(tables: StudyTables, activation: str) -> pd.DataFrame:
     """Return steps to a test accuracy of 90 % in networks of five layers, by seed and start.
 
-    Each start at the learning rate with the smallest median number of steps; ties go to the
-    smaller rate, and networks that never arrive count as infinitely slow.
+    Each start at the rate that `figures.learning_time.at_best_rate` chooses; networks that never
+    arrive count as infinitely slow.
     """
-    starts = {}
-    for start in (STANDARD, NORMALIZED):
-        wanted = {"activation": activation, "initializer": start, "depth": 5}
-        cells = [cell for cell in select(tables.study.cells, wanted) if cell.epochs]
-        times = pd.DataFrame(
-            [
-                (cell.learning_rate, cell.seed, first_step(steps, "test_accuracy", ARRIVED))
-                for cell in cells
-                for steps in [tables.steps[tables.steps["cell"] == cell.id]]
-            ],
-            columns=["rate", "seed", "steps"],
-        ).pivot(index="seed", columns="rate", values="steps")
-        starts[start] = times[times.median().idxmin()]
-    return pd.DataFrame(starts)
+    wanted = {"activation": activation, "initializer": [STANDARD, NORMALIZED], "depth": 5}
+    options = {"statistic": "test_accuracy", "level": ARRIVED, "hue": "initializer"}
+    found = arrivals(tables, {**options, "select": wanted})
+    starts = {cell.id: cell.initializer.label for cell in tables.study.cells}
+    best = at_best_rate(found.assign(line=found["cell"].map(starts)))
+    return best.pivot(index="seed", columns="line", values="steps")
 
 
 def _speed(tables: StudyTables) -> Iterator[Evidence]:

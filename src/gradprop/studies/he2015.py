@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from gradprop.claims import (
 )
 from gradprop.figures.data import StudyTables
 from gradprop.figures.mean_field import log_growth, log_slopes, sigma_w2
+from gradprop.spec import Cell
 
 PAPER = "He et al. 2015"
 START = {"width": 128}
@@ -160,6 +161,13 @@ CLAIMS = [
 ]
 
 
+def _rates(cells: Sequence[Cell], optimizer: str, activation: str) -> str:
+    """Return the learning rates from which such networks get their best."""
+    kind = optimizer, activation
+    rates = {c.learning_rate for c in cells if (c.optimizer.name, c.activation) == kind}
+    return ", ".join(f"{rate:g}" for rate in sorted(rates))
+
+
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute what the prose says of training."""
     sgd, adam = (best_accuracies(tables, rule).mean() for rule in ("sgd", "adam"))
@@ -167,12 +175,13 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     trained = [cell for cell in tables.study.cells if cell.epochs]
     xavier = next(cell for cell in trained if cell.initializer.name == STARTS[0])
     wide = max(cell.width for cell in tables.study.cells)
-    rates = sorted({cell.learning_rate for cell in trained if cell.optimizer.name == "sgd"})
     best = best_networks(tables, "sgd").groupby(["depth", "start"])["learning_rate"].first()
     found: dict[str, float | str] = {
         "width": trained[0].width,
         "steps": int(tables.steps["step"].max()),
-        "rates": ", ".join(f"{rate:g}" for rate in rates),
+        "rates": _rates(trained, "sgd", "relu"),
+        "leaky_rates": _rates(trained, "sgd", "leaky_relu"),
+        "adam_rates": _rates(trained, "adam", "relu"),
         "beta_power": math.sqrt(sigma_w2(xavier) / 2) ** DEEP,
         "wide": wide,
         "drift": theory.log_growth_mean(wide, 2.0, "relu"),

@@ -216,6 +216,9 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         found[f"orthogonal_{place}_rate"] = float(rate)
     found["shallow"], found["deep"] = (int(steps.columns[n]) for n in (0, -1))
     found["seeds"] = len(steps)
+    found["width"] = next(
+        cell.width for cell in tables.study.cells if cell.dataset.name == "digits"
+    )
     found["slope"], found["gaussian_slope"] = (
         float(_slopes(tables, name).mean()) for name in (ORTHOGONAL, GAUSSIAN)
     )
