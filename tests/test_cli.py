@@ -65,6 +65,8 @@ def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["data", "nosuch", "out.npz"], "'nosuch' is not allowed; allowed: digits"),
         (["data", "circles(", "out.npz"], "not a component's label"),
         (["data", "circles(nois=0.1)", "out.npz"], "Did you mean 'noise'?"),
+        (["data", "circles(examples=abc)", "out.npz"], "circles: examples: 'abc' is"),
+        (["data", "circles(examples=2.5)", "out.npz"], "circles: examples: 2.5 is"),
         (["data", "circles(noise=-1.0)", "out.npz"], "circles(noise=-1.0): The 'noise' parameter"),
         (["claims", "none.json", "out.json"], "none.json: no such file"),
         (["claims", "list.json", "out.json"], "list.json: not an object"),

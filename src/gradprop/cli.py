@@ -86,10 +86,11 @@ def write_data(options: argparse.Namespace) -> None:
         known = datasets.DATASETS
         if component.name not in known:
             raise config.unknown("dataset", component.name, list(known), "data")
-        parameters = known[component.name].parameters
-        for name, _ in component.parameters:
-            if name not in parameters:
-                raise config.unknown(component.name, name, list(parameters), "data")
+        types = {bool: "boolean", int: "integer", float: "number", str: "string"}
+        defaults = known[component.name].parameters.items()
+        properties = {name: {"type": types[type(default)]} for name, default in defaults}
+        schema = {"additionalProperties": False, "properties": properties}
+        config.validate(dict(component.parameters), schema, f"data: {component.name}")
         dataset = datasets.write(component, options.output)
     except ValueError as error:  # of a generator, about a value that no schema has seen
         raise GradpropError(f"data: {options.dataset}: {error}") from error
