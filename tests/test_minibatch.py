@@ -130,3 +130,38 @@ def test_weight_gradients_of_simulated_networks(
     assert law is not None
     reference = cell.depth - 1
     np.testing.assert_allclose(law.gradient, measured - measured[reference], atol=0.06)
+
+
+@pytest.mark.parametrize(("scale", "bias_std"), [(0.5, 0.22), (0.8, 0.3), (1.0, 0.0)])
+def test_spread_of_what_enters_a_layer_by_simulation(scale: float, bias_std: float) -> None:
+    """Biases are no part of the mean square M that enters, and make it no less uncertain."""
+    width, depth, networks = 128, 6, 400
+    cell = make_cell(
+        {"name": "variance_scaling", "scale": scale},
+        activation="tanh", depth=depth, width=width, batch_size=24, bias_std=bias_std,
+    )  # fmt: skip
+    law = predict(cell, width, CLASSES, 1.0, likeness(blobs(200, width)))
+    assert law is not None
+    random, logs = np.random.default_rng(0), []
+    for _ in range(networks):
+        h = random.normal(size=width)
+        h, entering = h / np.sqrt(np.mean(h * h)), []
+        for _ in range(depth + 1):
+            entering.append(np.log10(np.mean(h * h)) / 2)
+            weight = random.normal(0, math.sqrt(scale / width), (width, width))
+            h = np.tanh(weight @ h + random.normal(0, bias_std, width))
+        logs.append(np.array(entering) - entering[depth - 1])
+    spread = np.sqrt(np.square(law.gradient_sd) - np.square(law.signal_sd))
+    np.testing.assert_allclose(spread, np.std(logs, axis=0), rtol=0.15, atol=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid"])
+def test_next_to_nothing_but_biases(activation: str) -> None:
+    """Weights so small that float64 does not see their part of a length give finite numbers."""
+    cell = make_cell(
+        {"name": "variance_scaling", "scale": 1e-20},
+        activation=activation, depth=5, width=400, batch_size=24, bias_std=0.3,
+    )  # fmt: skip
+    law = predict(cell, 300, CLASSES, 1.0, likeness(blobs(200, 300)))
+    assert law is not None
+    assert np.isfinite(law.gradient).all() and np.isfinite(law.gradient_sd).all()

@@ -289,6 +289,22 @@ def test_prose_of_a_study_that_was_changed_is_left_out(
     assert Document(html).values("img", "alt") == ["Alt small", "Alt wide"]
 
 
+@pytest.mark.parametrize("error", [KeyError, StopIteration, ValueError])
+def test_prose_whose_numbers_cannot_be_computed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """As where a study has no network any more of which its prose speaks."""
+
+    def numbers(study: Study, results: Path) -> dict[str, float | str]:
+        raise error
+
+    use_prose(monkeypatch, tmp_path, "<p>Own prose</p>", {})
+    monkeypatch.setattr(studies, "numbers", numbers)
+    html = write(tmp_path, make_study())
+    assert "Own prose" not in html
+    assert "It is left out" in html
+
+
 # ----------------------------------------------------------------------------------- tables
 
 

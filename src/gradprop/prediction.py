@@ -33,7 +33,7 @@ Shape = tuple[int, int]
 # Beyond exp(±60) the logarithm of a moment is continued as a straight line: its fourth power
 # would leave float64, and activation functions are power laws there.
 LOG_RANGE = 60.0
-TINY = np.finfo(np.float64).tiny
+EPSILON = np.finfo(np.float64).eps  # a smaller part of a sum is lost in it
 # Nodes and weights of the three-point Gauss-Hermite rule for a standard normal variable.
 NODES = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
 WEIGHTS = np.array([1.0, 4.0, 1.0]) / 6.0
@@ -401,7 +401,7 @@ def _weight_gradient(
     bias = cell.bias_std**2 if cell.use_bias else 0.0
     with np.errstate(over="ignore", under="ignore"):
         q = np.exp(lengths.mean)
-        shares = np.maximum(1 - bias * np.exp(-lengths.mean), TINY) if bias else np.ones(len(q))
+        shares = np.maximum(1 - bias * np.exp(-lengths.mean), EPSILON) if bias else np.ones(len(q))
     entering = lengths.mean + np.log(shares) - np.log(gains)
     logs = np.full(len(q), np.nan)
     if alike is not None and cell.loss in ("auto", "cross_entropy", "output_sum"):

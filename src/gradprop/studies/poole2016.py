@@ -163,7 +163,7 @@ CLAIMS = [
             "and comes to a fixed point in the chaotic one."
         ),
         source=f"{PAPER}, equation 8 and figure 4",
-        formula=("mean κ̄ over the iteration of κ̄² → 3 χ₂ / χ₁² + κ̄² / χ₁ = 1, in every layer"),
+        formula="mean κ̄ over the iteration of κ̄² → 3 χ₂ / χ₁² + κ̄² / χ₁ = 1, in every layer",
         unit="ratio",
         criterion=Within(relative=0.1),
         measure=_curvature,
