@@ -278,3 +278,9 @@ def test_new_cells_join_existing_shards() -> None:
     assert set(few) < set(many)
     for name, shard in few.items():
         assert set(shard.cells) < set(many[name].cells)
+
+
+def test_the_deepest_cells_are_all_of_the_largest_depth() -> None:
+    chosen = grid.deepest(cells(seeds=2, depth=[2, 5, 3]))
+    assert [(cell.depth, cell.seed) for cell in chosen] == [(5, 0), (5, 1)]
+    assert grid.deepest([]) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,3 +102,23 @@ def test_the_interval_covers_the_truth() -> None:
     _, low, high = analysis.relative_variance(values)
     covered = np.mean((low <= 0.01) & (high >= 0.01))
     assert 0.80 < covered < 0.96
+
+
+def test_networks_of_other_depths_are_not_counted(lengths: dict[str, np.ndarray]) -> None:
+    def networks(tables: Any) -> list[int]:
+        return [
+            len(squares)
+            for by_weights in orthogonal._ensembles(tables).values()
+            for _, squares in by_weights.values()
+        ]
+
+    tables = tables_of(lengths)
+    shallow = [replace(cell, depth=3) for cell in tables.cells]
+    every = SimpleNamespace(name="orthogonal", cells=(*shallow, *tables.cells), names={})
+    rows = [
+        tables.layers[tables.layers["layer"] <= 3].replace(
+            {"cell": {old.id: new.id for old, new in zip(tables.cells, shallow, strict=True)}}
+        )
+    ]
+    mixed = SimpleNamespace(study=every, layers=pd.concat([*rows, tables.layers]))
+    assert networks(mixed) == networks(tables) == [NETWORKS, NETWORKS]

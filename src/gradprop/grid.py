@@ -168,6 +168,12 @@ def select(cells: Sequence[Cell], wanted: Mapping[str, Any]) -> list[Cell]:
     ]
 
 
+def deepest(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells of the largest depth among them: layers then mean the same in all."""
+    depth = max((cell.depth for cell in cells), default=0)
+    return [cell for cell in cells if cell.depth == depth]
+
+
 def _wanted_values(key: str, value: Any) -> dict[Scalar, Scalar]:
     """Return the values of a parameter that a figure selects, and how they are written there."""
     values = value if isinstance(value, list) else [value]

@@ -25,7 +25,7 @@ from gradprop.figures.data import StudyTables
 from gradprop.figures.layers import prediction_on_data
 from gradprop.figures.learning_time import arrivals, at_best_rate, first_step
 from gradprop.figures.mean_field import log_slopes
-from gradprop.grid import select
+from gradprop.grid import deepest, select
 from gradprop.spec import Cell
 
 PAPER = "Glorot and Bengio 2010"
@@ -40,9 +40,9 @@ FIGURE_RATE = 0.1  # of the networks whose layers are drawn through training
 
 
 def _tanh_start(tables: StudyTables, start: str) -> tuple[Cell, pd.DataFrame]:
-    """Return an example and the rows of ``layers`` of tanh networks at initialization."""
+    """Return an example and the rows of ``layers`` of the deepest tanh networks at the start."""
     wanted = {**START, "width": WIDTH, "activation": "tanh", "initializer": start}
-    chosen = select(tables.study.cells, wanted)
+    chosen = deepest(select(tables.study.cells, wanted))
     return chosen[0], tables.layers[tables.layers["cell"].isin({cell.id for cell in chosen})]
 
 

@@ -11,6 +11,7 @@ from gradprop import analysis
 from gradprop.claims import Below, Between, Claim, Evidence, from_interval
 from gradprop.figures import ensembles
 from gradprop.figures.data import StudyTables
+from gradprop.grid import deepest
 from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]
@@ -23,10 +24,13 @@ Ensembles = dict[int, dict[str, tuple[Cell, np.ndarray]]]
 
 
 def _ensembles(tables: StudyTables) -> Ensembles:
-    """Return, for every width and initializer, a cell and the mean squares (networks, layers)."""
+    """Return, for every width and initializer, a cell and the mean squares (networks, layers).
+
+    Of the deepest networks: those of other depths have the same seeds and are not independent.
+    """
     found: Ensembles = {}
     groups: dict[tuple[int, str], list[Cell]] = {}
-    for cell in tables.study.cells:
+    for cell in deepest(tables.study.cells):
         groups.setdefault((cell.width, cell.initializer.name), []).append(cell)
     layers = tables.layers.pivot(
         index="cell", columns="layer", values="preactivation_log10_mean_square"
