@@ -378,7 +378,7 @@ CLAIMS = (
     Claim(
         id="early-training-order",
         statement="The larger the sum of reciprocal widths, the later training begins to work.",
-        source=f"{ROLNICK}, figure 2",
+        source=f"{ROLNICK}, on early training",
         formula="Spearman's rank correlation of steps to 20 % and Σ 1/n",
         unit="",
         criterion=Above(0.8),
@@ -393,7 +393,7 @@ CLAIMS = (
         statement=(
             "Architectures with equal sums begin to learn at the same time, up to a factor of two."
         ),
-        source=f"{ROLNICK}, figure 2 (b)",
+        source=f"{ROLNICK}, on early training",
         formula="ratio of median steps to 20 %, geometric mean over depths, within a factor of 2",
         unit="ratio",
         criterion=Between(0.5, 2.0),
@@ -402,7 +402,7 @@ CLAIMS = (
     Claim(
         id="matched-depth",
         statement="Depth is not all: of two equally deep networks the narrow one learns later.",
-        source=f"{ROLNICK}, figure 2 (a)",
+        source=f"{ROLNICK}, on early training",
         formula="ratio of median steps to 20 %, geometric mean over depths",
         unit="ratio",
         criterion=Above(1.0),
