@@ -30,11 +30,11 @@ SHALLOW, MODERATE, DEEP = 10, 22, 30
 
 
 def _cases(rows: pd.DataFrame) -> Iterator[tuple[str, str, float, pd.DataFrame]]:
-    """Yield every start of the deepest networks: other depths have the same seeds."""
-    rows = rows[rows["depth"] == rows["depth"].max()]
+    """Yield every start with its deepest networks: other depths have the same seeds."""
     for _, group in rows.groupby(["activation", "sigma_w2"], sort=False):
         activation, scale = group["activation"].iloc[0], float(group["sigma_w2"].iloc[0])
-        yield f"{activation}, variance {scale:.4g}/n", activation, scale, group
+        deepest = group[group["depth"] == group["depth"].max()]
+        yield f"{activation}, variance {scale:.4g}/n", activation, scale, deepest
 
 
 def _signal_rate(tables: StudyTables) -> Iterator[Evidence]:

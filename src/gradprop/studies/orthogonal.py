@@ -30,12 +30,13 @@ def _ensembles(tables: StudyTables) -> Ensembles:
     """
     found: Ensembles = {}
     groups: dict[tuple[int, str], list[Cell]] = {}
-    for cell in deepest(tables.study.cells):
+    for cell in tables.study.cells:
         groups.setdefault((cell.width, cell.initializer.name), []).append(cell)
     layers = tables.layers.pivot(
         index="cell", columns="layer", values="preactivation_log10_mean_square"
     )
-    for (width, name), cells in groups.items():
+    for (width, name), alike in groups.items():
+        cells = deepest(alike)
         hidden = list(range(1, cells[0].depth + 1))
         values = layers.loc[[cell.id for cell in cells], hidden]
         squares = 10.0 ** values.to_numpy(np.float64)
