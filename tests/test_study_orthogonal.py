@@ -115,10 +115,7 @@ def test_networks_of_other_depths_are_not_counted(lengths: dict[str, np.ndarray]
     tables = tables_of(lengths)
     shallow = [replace(cell, depth=3) for cell in tables.cells]
     every = SimpleNamespace(name="orthogonal", cells=(*shallow, *tables.cells), names={})
-    rows = [
-        tables.layers[tables.layers["layer"] <= 3].replace(
-            {"cell": {old.id: new.id for old, new in zip(tables.cells, shallow, strict=True)}}
-        )
-    ]
-    mixed = SimpleNamespace(study=every, layers=pd.concat([*rows, tables.layers]))
+    ids = {old.id: new.id for old, new in zip(tables.cells, shallow, strict=True)}
+    rows = tables.layers[tables.layers["layer"] <= 3].replace({"cell": ids})
+    mixed = SimpleNamespace(study=every, layers=pd.concat([rows, tables.layers]))
     assert networks(mixed) == networks(tables) == [NETWORKS, NETWORKS]
