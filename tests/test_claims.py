@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from gradprop import claims, cli, initializers, studies, training
+from gradprop import claims, cli, initializers, manifests, products, studies, training
 from gradprop.activations import ACTIVATIONS
 from gradprop.claims import (
     Above,
@@ -239,10 +239,17 @@ def test_a_claim_that_fails_on_a_changed_study_is_not_tested(
     assert "Traceback" in caplog.text and "study/id" in caplog.text
 
 
+def seal(path: Path) -> None:
+    """Write the manifest of a file of claims, as the job does that wrote it."""
+    folder = path.parent.parent / products.FOLDER / "claims"
+    manifests.write(manifests.path_of(folder, path.stem, "0123456789ab"), [path])
+
+
 def test_files_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path, listed = tmp_path / "study.json", tmp_path / "listed.json"
+    path, listed = tmp_path / "claims/study.json", tmp_path / "listed.json"
     found = judge([exact("right", 1.0, 1.0), exact("wrong", 2.0, 1.0)])
     claims.write(found, path)
+    seal(path)
     assert claims.read(path) == found
     listed.write_text('{"study/gone/": "supported", "other/id/": "supported"}')
     assert cli.main(["verify", str(path), "--listed", str(listed), "--update"]) == 0
@@ -255,9 +262,13 @@ def test_files_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
     claims.write([replace(found[0], verdict=claims.NOT_SUPPORTED), found[1]], path)
     assert cli.main(["verify", str(path), "--listed", str(listed)]) == 1
+    assert f"{path}: damaged or edited" in capsys.readouterr().err
+    seal(path)
+    assert cli.main(["verify", str(path), "--listed", str(listed)]) == 1
     assert "no longer supported:\n  study/id/right" in capsys.readouterr().err
     for left in ([found[1]], []):
         claims.write(left, path)
+        seal(path)
         assert cli.main(["verify", str(path), "--listed", str(listed)]) == 1
         assert "study/id/right" in capsys.readouterr().err
 
@@ -282,10 +293,13 @@ def test_files_that_cannot_be_verified_are_named(
     listed: str | None,
     message: str,
 ) -> None:
-    paths = [tmp_path / "study.json", tmp_path / "listed.json"]
+    paths = [tmp_path / "claims/study.json", tmp_path / "listed.json"]
+    paths[0].parent.mkdir()
     for path, text in zip(paths, (verdicts, listed), strict=True):
         if text is not None:
             path.write_text(text)
+    if verdicts is not None:
+        seal(paths[0])
     assert cli.main(["verify", str(paths[0]), "--listed", str(paths[1])]) == 1
     assert message in capsys.readouterr().err
 

@@ -133,8 +133,10 @@ def test_tables_are_written_read_and_found(tmp_path: Path, shared_process: None)
     rows = tables.read(tmp_path, "decision", Study("s", "t", "q", tuple(cells)))
     assert len(rows) == 3 * 5 * 5 * 2
     assert list(rows["cell"].unique()) == [cell.id for cell in cells]
-    tables.path_of(tmp_path, "spectra", shard.name).unlink()
-    assert jobs.train_shard(shard, tmp_path, path, 1, 2) == 3
+    lost = tables.path_of(tmp_path, "spectra", shard.name)
+    lost.unlink()
+    assert jobs.train_shard(shard, tmp_path, path, 1, 2) == 0
+    assert lost.exists()
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,9 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
         clock, run = Clock(), describe_run(shard.name, threads, origin["code"])
         stacks = [c for stack in shard.stacks for c in stack.only(missing).chunks(stack_size)]
         for result in _train(stacks, dataset, clock.stopwatch, shard.name, threads):
-            finished.add(result.tables, {**run, **clock.lap()})
+            run |= clock.lap()
+            with clock.stopwatch.phase("write"):  # which the next stack's lap has
+                finished.add(result.tables, run)
     written = finished.write(cells)
     manifests.write(
         products.tables(folder, shard),
