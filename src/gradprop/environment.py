@@ -25,14 +25,13 @@ PREFIXES = (
 )
 # Libraries read no file of settings in the user's home, and write none.
 _NOWHERE = f"{os.devnull}/keras"
-# By itself TensorFlow switches oneDNN's operations on or off by the kind of processor. Without them
-# a replica's bits depend on how many others are in its stack.
+# By itself TensorFlow switches oneDNN's operations on or off by the kind of processor. With them
+# the number of threads changes bits on some.
 FIXED = {
     "KERAS_BACKEND": "tensorflow",
     "KERAS_HOME": _NOWHERE,
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TF_ENABLE_ONEDNN_OPTS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",  # unless a job is told otherwise
+    "TF_ENABLE_ONEDNN_OPTS": "0",
 }
 
 

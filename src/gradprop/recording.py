@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gradprop.datasets import Dataset
 from gradprop.initializers import stream_seed
-from gradprop.measurements import Measurer
+from gradprop.measurements import MEASUREMENTS, Measurer
 from gradprop.spec import Cell, Stack
 from gradprop.stacking import LayerTensors, StackedNetwork, Step, as_numpy
 from gradprop.statistics import (
@@ -42,6 +42,19 @@ class StackResult:
     steps: pd.DataFrame
     layers: pd.DataFrame
     measurements: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    def of_distinct_cells(self) -> StackResult:
+        """Return the rows without those of cells that were trained a second time."""
+        measured = {
+            name: rows.drop_duplicates(MEASUREMENTS[name].all_keys, ignore_index=True)
+            for name, rows in self.measurements.items()
+        }
+        return StackResult(
+            self.cells.drop_duplicates(["cell"], ignore_index=True),
+            self.steps.drop_duplicates(["cell", "step"], ignore_index=True),
+            self.layers.drop_duplicates(["cell", "step", "layer"], ignore_index=True),
+            measured,
+        )
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
