@@ -15,7 +15,7 @@ rule claims:
     message:
         "Study {wildcards.study}: claims"
     shell:
-        "gradprop claims {input.study} {output.claims} 2>&1 | tee {log}"
+        "gradprop claims {input.study:q} {output.claims:q} 2>&1 | tee {log:q}"
 
 
 # `snakemake --cores 4 verify` prints all verdicts; it has no output, so that it always does.
@@ -31,7 +31,7 @@ rule verify:
     message:
         "Claims against those listed as supported"
     shell:
-        "gradprop verify {input.claims} --listed {input.listed} 2>&1 | tee {log}"
+        "gradprop verify {input.claims:q} --listed {input.listed:q} 2>&1 | tee {log:q}"
 
 
 # `snakemake --cores 4 study_<study>`: results, figures and claims of one study, without the report.
@@ -77,4 +77,4 @@ for name, study in STUDIES.items():
         message:
             f"Study {name}: figures"
         shell:
-            "gradprop figures {input.study} --processes {threads} 2>&1 | tee {log}"
+            "gradprop figures {input.study:q} --processes {threads} 2>&1 | tee {log:q}"

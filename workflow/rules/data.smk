@@ -13,7 +13,7 @@ rule definition:
     message:
         "Study {wildcards.study}: {wildcards.part}"
     shell:
-        "gradprop define {params.definition:q} {output} 2> {log}"
+        "gradprop define {params.definition:q} {output:q} 2> {log:q}"
 
 
 rule dataset:
@@ -30,4 +30,4 @@ rule dataset:
     message:
         "Data set {wildcards.dataset}"
     shell:
-        "gradprop data {params.label:q} {output} 2>&1 | tee {log}"
+        "gradprop data {params.label:q} {output:q} 2>&1 | tee {log:q}"

@@ -22,5 +22,5 @@ rule report:
     message:
         "Report {output}"
     shell:
-        "gradprop report {input.studies} --name {params.name} --title {params.title:q}"
-        " --command {params.command:q} 2>&1 | tee {log}"
+        "gradprop report {input.studies:q} --name {params.name:q} --title {params.title:q}"
+        " --command {params.command:q} 2>&1 | tee {log:q}"

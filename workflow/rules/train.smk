@@ -32,5 +32,5 @@ for measured in sorted({(), *MEASURED}):
         message:
             "Study {wildcards.study}: training {wildcards.shard}"
         shell:
-            "gradprop train {input.grid} {wildcards.shard} {input.data}"
-            " --threads {threads} --stack-size {params.stack_size} 2>&1 | tee {log}"
+            "gradprop train {input.grid:q} {wildcards.shard:q} {input.data:q}"
+            " --threads {threads} --stack-size {params.stack_size} 2>&1 | tee {log:q}"
