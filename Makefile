@@ -8,11 +8,11 @@
 .DEFAULT_GOAL := all
 .PHONY: all setup test test-pythons benchmark lock clean distclean help FORCE
 
-# PATH can't hold a colon, and the programs that pip writes into an environment are scripts with
-# the environment's path in double quotes: a shell would expand or run these signs of a folder's name.
-REFUSED := $(strip $(foreach sign,: $$ ` " \,$(findstring $(sign),$(CURDIR))))
+# PATH can't hold a colon, Snakemake takes braces in a path for a wildcard, and the programs that pip
+# writes into an environment name its folder in the double quotes of a shell.
+REFUSED := $(strip $(foreach sign,: { } $$ ` " \,$(findstring $(sign),$(CURDIR))))
 ifneq ($(REFUSED),)
-$(error gradprop: the programs of a virtual environment do not run in a folder with $(REFUSED) in its path: $(CURDIR))
+$(error gradprop: the folder's path may not hold $(REFUSED) (it is $(CURDIR)); choose another folder)
 endif
 
 # How many cores the workflow may use: make CORES=8

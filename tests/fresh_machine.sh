@@ -21,10 +21,12 @@ for line in sorted(sys.stdin, key=lambda line: line.startswith(":env:")):
     print("PIP_" + name.upper().replace("-", "_") + "=" + words)'
 }
 
-# Makes the files and folders that the configuration of pip names appear at the same place in $1.
+# Makes the files and folders that the configuration of pip names appear at the same place in $1:
+# of an index, which is a folder of pages, also what lies beside it, where the pages' links lead.
 lend_files() {
     local root=$1 word
-    pip_configuration | sed 's/^[^=]*=//' | tr ' ' '\n' | sed 's,^file://,,' | grep '^/' | sort -u |
+    pip_configuration | sed 's/^[^=]*=//' | tr ' ' '\n' |
+        sed 's,^file://\(/..*\)/[^/][^/]*/*$,\1,' | grep '^/' | sort -u |
         while read -r word; do
             if [ -d "$word" ]; then
                 mkdir -p "$root$word" && mount --bind -o ro "$word" "$root$word"
@@ -75,7 +77,7 @@ machine() {
     lend_files "$root"
     chroot "$root" useradd --create-home --home-dir "$USER_HOME" fresh
     git -C "$HERE" bundle create -q "$root/tmp/gradprop.bundle" --all
-    as_user "$root" 'git clone -q /tmp/gradprop.bundle gradprop && python3 --version'
+    as_user "$root" 'git -c init.defaultBranch=main clone -q /tmp/gradprop.bundle gradprop && python3 --version'
     step "make" as_user "$root" 'cd gradprop && make'
     step "make test" as_user "$root" 'cd gradprop && make test'
 }

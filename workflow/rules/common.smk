@@ -17,6 +17,10 @@ shell.prefix(
     'export GLIBC_TUNABLES="glibc.malloc.hugetlb=1${{GLIBC_TUNABLES:+:$GLIBC_TUNABLES}}"; '
 )
 
+for folder in {workflow.basedir, str(provenance.PACKAGE)}:
+    if re.search("[{}]", folder):  # and it knows no way to write a brace that is none
+        sys.exit(f"{folder}: Snakemake takes braces in a path for a wildcard; choose another folder")
+
 
 # Snakemake lists those of the command line first, which override the project's own.
 OVERRIDES = [os.path.relpath(path) for path in workflow.overwrite_configfiles]
