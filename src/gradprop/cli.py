@@ -169,7 +169,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a file that is missing or may not be read or written
         name = f"{error.filename}: " if error.filename else ""
-        print(f"gradprop: {name}{error.strerror}", file=sys.stderr)
+        print(f"gradprop: {name}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(f"gradprop: not enough memory. {error}".rstrip(), file=sys.stderr)
         return 1
     return 0
 
