@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,18 +40,93 @@ CONTENT = {
 }
 
 
-def test_all_steps_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    definition = json.dumps({"name": "small", "content": CONTENT, "seeds": 1})
-    study, data = tmp_path / "results/small/study.json", tmp_path / "results/data/circles.npz"
-    reports = tmp_path / "reports"
-    assert main(["define", definition, str(study)]) == 0
-    assert main(["data", "circles(examples=40)", str(data)]) == 0
-    assert main(["train", str(study), SHARD, str(data)]) == 0
-    assert main(["figures", str(study), "--reports", str(reports)]) == 0
-    assert main(["claims", str(study), str(reports / "claims/small.json")]) == 0
-    assert main(["report", str(study), "--reports", str(reports), "--title", "By hand"]) == 0
-    assert "<h1>By hand</h1>" in (reports / "index.html").read_text(encoding="utf-8")
+DEFINITION = json.dumps({"name": "small", "content": CONTENT, "seeds": 1})
+STUDY, DATA = "results/small/study.json", "results/data/circles.npz"
+STEPS = {
+    STUDY: ["define", DEFINITION, STUDY],
+    DATA: ["data", "circles(examples=40)", DATA],
+    f"results/small/.{SHARD}/origin.json": ["train", STUDY, SHARD, DATA],
+    "reports/figures/small/loss.svg": ["figures", STUDY],
+    "reports/claims/small.json": ["claims", STUDY, "reports/claims/small.json"],
+    "reports/index.html": ["report", STUDY, "--title", "By hand"],
+}
+
+MISSING = {"train": "results/small/cells", "figures": "reports/data"}  # or they have nothing to do
+
+
+@pytest.fixture
+def built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Path:
+    """Return the working directory, in which every step was run; `capsys` has what they said."""
+    monkeypatch.chdir(tmp_path)
+    assert [main(arguments) for arguments in STEPS.values()] == [0] * 6
+    return tmp_path
+
+
+def test_all_steps_by_hand(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "<h1>By hand</h1>" in (built / "reports/index.html").read_text(encoding="utf-8")
     assert "2 cells done" in capsys.readouterr().err
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let nothing be written to a file; the reason is another than on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def hidden(folder: str | None) -> Iterator[None]:
+    """Keep a folder out of the way."""
+    if folder is None:
+        yield
+        return
+    kept = Path(folder).rename("kept")
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
+    kept.rename(folder)
+
+
+def test_what_cannot_be_written_is_named_in_one_line_and_nothing_is_left(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path, arguments in STEPS.items():
+        with hidden(MISSING.get(arguments[0])):
+            capsys.readouterr()
+            before = {path for path in built.rglob("*") if path.is_file()}
+            with full_disk():
+                assert main(arguments) == 1
+            *_, said = capsys.readouterr().err.splitlines()
+            assert said == f"gradprop: {path}: File too large"
+            assert {path for path in built.rglob("*") if path.is_file()} == before
+
+
+def test_an_error_of_training_that_names_no_file_names_the_study(
+    built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "Error writing bytes to file")
+
+    monkeypatch.setattr("gradprop.jobs.train_shard", fail)
+    assert main(["train", STUDY, SHARD, DATA]) == 1
+    assert capsys.readouterr().err.endswith("gradprop: results/small: No space left on device\n")
+
+
+def test_no_memory_is_one_line(
+    built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    capsys.readouterr()
+    monkeypatch.setattr("gradprop.report.write_report", fail)
+    assert main(["report", STUDY]) == 1
+    assert capsys.readouterr().err == "gradprop: not enough memory. Unable to allocate 9 TiB\n"
 
 
 def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,8 @@ def train_cells(options: argparse.Namespace) -> None:
         raise config.unknown("shard", options.shard, list(shards), str(options.grid))
     shard = shards[options.shard]
     folder = options.grid.parent
-    jobs.train_shard(shard, folder, options.data, options.threads, options.stack_size)
+    with files.naming(folder):
+        jobs.train_shard(shard, folder, options.data, options.threads, options.stack_size)
 
 
 def draw_figures(options: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ def naming(path: Path, written: Path | None = None) -> Iterator[None]:
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, OSError):
-            cause = cause.__context__
+            cause = None if cause.__suppress_context__ else cause.__context__
         if cause is None or not cause.errno or cause.filename not in (None, str(written)):
             raise
         raise OSError(cause.errno, os.strerror(cause.errno), str(path)) from error
