@@ -117,16 +117,39 @@ def test_an_error_of_training_that_names_no_file_names_the_study(
     assert capsys.readouterr().err.endswith("gradprop: results/small: No space left on device\n")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 TiB"),
+        ImportError("libsome.so.5: failed to map segment from shared object"),
+        RuntimeError("OOM when allocating tensor of shape [9]\n\t [[node]]"),
+    ],
+)
 def test_no_memory_is_one_line(
-    built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
 ) -> None:
     def fail(*_: object) -> None:
-        raise MemoryError("Unable to allocate 9 TiB")
+        raise error
 
-    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    main(STEPS[STUDY])
     monkeypatch.setattr("gradprop.report.write_report", fail)
     assert main(["report", STUDY]) == 1
-    assert capsys.readouterr().err == "gradprop: not enough memory. Unable to allocate 9 TiB\n"
+    reason = str(error).partition("\n")[0]
+    assert capsys.readouterr().err == f"gradprop: not enough memory. {reason}\n"
+
+
+def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a mistake of the program")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gradprop.files.write_text", fail)
+    with pytest.raises(ValueError, match="of the program"):
+        main(STEPS[STUDY])
 
 
 def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,16 @@ from gradprop import __version__, files
 from gradprop.errors import GradpropError
 from gradprop.spec import Component
 
+# What other errors than MemoryError say where there is none: of loaders of libraries (glibc's),
+# of pyarrow and Python where a thread gets no stack, and of TensorFlow.
+NO_MEMORY = (
+    "failed to map segment",
+    "Cannot allocate memory",
+    "Failed to launch worker thread",
+    "can't start new thread",
+    "OOM when allocating",
+)
+
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
@@ -172,8 +182,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = f"{error.filename}: " if error.filename else ""
         print(f"gradprop: {name}{error.strerror or error}", file=sys.stderr)
         return 1
-    except MemoryError as error:
-        print(f"gradprop: not enough memory. {error}".rstrip(), file=sys.stderr)
+    except Exception as error:
+        if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)):
+            raise
+        reason = str(error).partition("\n")[0]
+        print(f"gradprop: not enough memory. {reason}".rstrip(), file=sys.stderr)
         return 1
     return 0
 
