@@ -6,17 +6,25 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
-.PHONY: all setup test benchmark lock clean distclean help FORCE
+.PHONY: all setup test test-pythons benchmark lock clean distclean help FORCE
+
+# PATH can't hold a colon, Snakemake takes braces in a path for a wildcard, and the programs that pip
+# writes into an environment name its folder in the double quotes of a shell.
+REFUSED := $(strip $(foreach sign,: { } $$ ` " \,$(findstring $(sign),$(CURDIR))))
+ifneq ($(REFUSED),)
+$(error gradprop: the folder's path may not hold $(REFUSED) (it is $(CURDIR)); choose another folder)
+endif
 
 # How many cores the workflow may use: make CORES=8
 CORES ?= 4
 # Which Python to set up with: make PYTHON=/path/to/python3.12
 PYTHON ?=
 
+# The environment's folder; each of those of `make test-pythons` has its own.
 VENV := .venv
 BIN := $(VENV)/bin
 # Commands run with the environment's programs first, so that the workflow finds `gradprop`.
-RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+RUN := PATH="$$(pwd -P)/$(BIN):$$PATH"
 
 # Without byte-code on disk every job that imports TensorFlow starts two to three times
 # slower; and the environment holds what the lock file says, not what PYTHONPATH adds to it.
@@ -25,7 +33,8 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 # Errors only.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-PYTHON_CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
+PYTHONS := python3.11 python3.12 python3.13
+PYTHON_CANDIDATES := $(if $(PYTHON),"$(PYTHON)",$(PYTHONS) python3)
 PYTHON_FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PLATFORM := import platform, sys; print(sys.platform, platform.machine())
 
@@ -41,7 +50,7 @@ for candidate in $(PYTHON_CANDIDATES); do \
     fi; \
 done; \
 if [ -z "$$python" ]; then \
-    echo "gradprop: no Python 3.11, 3.12 or 3.13 with the venv module among: $(PYTHON_CANDIDATES)." \
+    echo "gradprop: no Python 3.11, 3.12 or 3.13 with the venv module among:" $(PYTHON_CANDIDATES)"." \
         "Install one (Debian, Ubuntu: python3 and python3-venv) or name it: make PYTHON=/path/to/python3" >&2; \
     exit 1; \
 fi; \
@@ -61,7 +70,7 @@ all: setup
 setup: $(VENV)/.installed
 
 # An environment does not survive the move or copy of its directory, or the end of its Python.
-ifneq ($(shell test -x $(BIN)/python && cat $(VENV)/.location 2>/dev/null),$(CURDIR))
+ifneq ($(shell test -x $(BIN)/python && test "$$(cat $(VENV)/.location 2>/dev/null)" = "$$(pwd -P)" && echo here),here)
 $(VENV)/.packages: FORCE
 endif
 
@@ -78,7 +87,7 @@ $(VENV)/.packages: requirements.lock
 	@echo "Writing byte-code"
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib >/dev/null || true
 	@ls $(VENV)/lib/python3.*/site-packages/tensorflow/__pycache__/__init__.*.pyc >/dev/null
-	@echo "$(CURDIR)" > $(VENV)/.location
+	@pwd -P > $(VENV)/.location
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.packages pyproject.toml
@@ -95,6 +104,16 @@ test: setup
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(RUN) $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
 
+## test-pythons  the same with each Python of 3.11, 3.12 and 3.13 that is found, each in its own .venv-*
+test-pythons:
+	@for python in $(PYTHONS); do \
+	    if "$$python" -c '$(PYTHON_FITS)' >/dev/null 2>&1; then \
+	        $(MAKE) test PYTHON="$$python" VENV=".venv-$${python#python}" || exit 1; \
+	    else \
+	        echo "gradprop: no $$python with the venv module: not tested with it"; \
+	    fi; \
+	done
+
 ## benchmark  measure the pipeline against what one would use instead
 benchmark: setup
 	@$(RUN) $(BIN)/python -m benchmarks
@@ -106,7 +125,7 @@ lock:
 	    test -x .venv-lock/bin/uv || { "$$python" -m venv .venv-lock && \
 	        .venv-lock/bin/python -m pip --disable-pip-version-check -qq install uv; } && \
 	    uv=.venv-lock/bin/uv; } || exit 1; \
-	UV_PYTHON_DOWNLOADS=never "$$uv" pip compile pyproject.toml --extra dev \
+	UV_PYTHON_DOWNLOADS=never "$$uv" pip compile pyproject.toml --all-extras \
 	    --universal --python "$$python" --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade) \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	    --quiet --output-file requirements.lock
@@ -117,11 +136,11 @@ clean:
 	rm -rf src/*.egg-info report.zip
 	if [ -d reports ]; then find reports -mindepth 1 -maxdepth 1 \
 	    ! -name README.md ! -name reference -exec rm -rf {} +; fi
-	find . -path './$(VENV)*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
-## distclean  clean, and remove .venv too
+## distclean  clean, and remove .venv and its like too
 distclean: clean
-	rm -rf $(VENV) .venv-lock
+	rm -rf $(VENV) .venv-*
 
 ## help       this list
 help:

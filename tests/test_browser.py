@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from gradprop import report, studies
-from tests.browser import check_report, find_browser
+from tests.browser import check_report
 from tests.report_example import make_study, write_tree
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(autouse=True)
-def browser() -> None:
-    """Skip without a browser, but never in continuous integration."""
-    if find_browser() is None:
-        message = "Chromium is not installed: the report was not looked at in a browser"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
 
 
 def test_report_is_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,19 +50,121 @@ def write_source(folder: Path) -> str:
     return str(path)
 
 
-def test_all_steps_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = write_source(tmp_path)
-    study, data = tmp_path / "results/small/study.json", tmp_path / "results/data/circles.npz"
-    reports = tmp_path / "reports"
-    assert main(["define", source, str(study), "--seeds", "1"]) == 0
-    assert main(["data", "circles(examples=40)", str(data)]) == 0
-    assert main(["train", str(study), SHARD, str(data)]) == 0
-    assert main(["figures", str(study), "--reports", str(reports)]) == 0
-    assert main(["claims", str(study), "--reports", str(reports)]) == 0
-    assert main(["verify", str(reports / "claims/small.json"), "--listed", LISTED]) == 0
-    assert main(["report", str(study), "--reports", str(reports), "--title", "By hand"]) == 0
-    assert "<h1>By hand</h1>" in (reports / "index.html").read_text(encoding="utf-8")
+STUDY, DATA = "results/small/study.json", "results/data/circles.npz"
+STEPS = {
+    STUDY: ["define", "small.yaml", STUDY, "--seeds", "1"],
+    DATA: ["data", "circles(examples=40)", DATA],
+    f"results/small/stacks/{SHARD}/": ["train", STUDY, SHARD, DATA],
+    "reports/figures/small/loss.svg": ["figures", STUDY],
+    "reports/claims/small.json": ["claims", STUDY],
+    "reports/index.html": ["report", STUDY, "--title", "By hand"],
+}
+
+# Or they have nothing to do.
+MISSING = {"train": "results/small/stacks", "figures": "results/small/drawings"}
+
+
+@pytest.fixture
+def built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Path:
+    """Return the working directory, in which every step was run; `capsys` has what they said."""
+    monkeypatch.chdir(tmp_path)
+    write_source(tmp_path)
+    assert [main(arguments) for arguments in STEPS.values()] == [0] * 6
+    assert main(["verify", "reports/claims/small.json", "--listed", LISTED]) == 0
+    return tmp_path
+
+
+def test_all_steps_by_hand(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "<h1>By hand</h1>" in (built / "reports/index.html").read_text(encoding="utf-8")
     assert "2 cells done" in capsys.readouterr().err
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let nothing be written to a file; the reason is another than on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def hidden(folder: str | None) -> Iterator[None]:
+    """Keep a folder out of the way."""
+    if folder is None:
+        yield
+        return
+    kept = Path(folder).rename("kept")
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
+    kept.rename(folder)
+
+
+def test_what_cannot_be_written_is_named_in_one_line_and_nothing_is_left(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path, arguments in STEPS.items():
+        with hidden(MISSING.get(arguments[0])):
+            capsys.readouterr()
+            before = {path for path in built.rglob("*") if path.is_file()}
+            with full_disk():
+                assert main(arguments) == 1
+            *_, said = capsys.readouterr().err.splitlines()
+            assert said.startswith(f"gradprop: {path}")
+            assert said.endswith(": File too large")
+            assert {path for path in built.rglob("*") if path.is_file()} == before
+
+
+def test_an_error_of_training_that_names_no_file_names_the_study(
+    built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "Error writing bytes to file")
+
+    monkeypatch.setattr("gradprop.jobs.train_shard", fail)
+    assert main(["train", STUDY, SHARD, DATA]) == 1
+    assert capsys.readouterr().err.endswith("gradprop: results/small: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 TiB"),
+        ImportError("libsome.so.5: failed to map segment from shared object"),
+        RuntimeError("OOM when allocating tensor of shape [9]\n\t [[node]]"),
+    ],
+)
+def test_no_memory_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    write_source(tmp_path)
+    main(STEPS[STUDY])
+    monkeypatch.setattr("gradprop.report.write_report", fail)
+    assert main(["report", STUDY]) == 1
+    reason = str(error).partition("\n")[0]
+    assert capsys.readouterr().err == f"gradprop: not enough memory. {reason}\n"
+
+
+def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a mistake of the program")
+
+    monkeypatch.chdir(tmp_path)
+    write_source(tmp_path)
+    monkeypatch.setattr("gradprop.files.write_text", fail)
+    with pytest.raises(ValueError, match="of the program"):
+        main(STEPS[STUDY])
 
 
 def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,10 @@ def conda_problems(project: Mapping[str, Any], conda: Mapping[str, Any]) -> list
 
 @pytest.fixture
 def requirements() -> dict[str, Requirement]:
-    """Return every dependency of pyproject.toml, `dev` and the build backend's included."""
+    """Return every dependency of pyproject.toml, those of its extras and of the build included."""
     project = PROJECT["project"]
-    declared = parse_requirements(
-        [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    )
+    extras = project["optional-dependencies"].values()
+    declared = parse_requirements([*project["dependencies"], *chain.from_iterable(extras)])
     for name, requirement in parse_requirements(PROJECT["build-system"]["requires"]).items():
         # Built without isolation: the lock has to bring the backend along.
         assert declared[name].specifier == requirement.specifier

@@ -12,6 +12,16 @@ from gradprop import __version__, environment, files
 from gradprop.errors import GradpropError
 from gradprop.spec import Component
 
+# What other errors than MemoryError say where there is none: of loaders of libraries (glibc's),
+# of pyarrow and Python where a thread gets no stack, and of TensorFlow.
+NO_MEMORY = (
+    "failed to map segment",
+    "Cannot allocate memory",
+    "Failed to launch worker thread",
+    "can't start new thread",
+    "OOM when allocating",
+)
+
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
@@ -111,7 +121,8 @@ def train_cells(options: argparse.Namespace) -> None:
         raise config.unknown("shard", options.shard, list(shards), str(options.grid))
     shard = shards[options.shard]
     folder = options.grid.parent
-    jobs.train_shard(shard, folder, options.data, options.threads, options.stack_size)
+    with files.naming(folder):
+        jobs.train_shard(shard, folder, options.data, options.threads, options.stack_size)
 
 
 def draw_figures(options: argparse.Namespace) -> None:
@@ -170,7 +181,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a file that is missing or may not be read or written
         name = f"{error.filename}: " if error.filename else ""
-        print(f"gradprop: {name}{error.strerror}", file=sys.stderr)
+        print(f"gradprop: {name}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)):
+            raise
+        reason = str(error).partition("\n")[0]
+        print(f"gradprop: not enough memory. {reason}".rstrip(), file=sys.stderr)
         return 1
     return 0
 

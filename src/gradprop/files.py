@@ -24,17 +24,36 @@ class FileError(GradpropError):
 
 
 @contextmanager
+def naming(path: Path, written: Path | None = None) -> Iterator[None]:
+    """Let an error of the operating system name `path` if it names no file, or `written`.
+
+    Libraries that write seldom say what: a full disk is an `OSError` without a name, and where a
+    library also fails to close its file, an error of its own that has the first one as context.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = None if cause.__suppress_context__ else cause.__context__
+        if cause is None or not cause.errno or cause.filename not in (None, str(written)):
+            raise
+        raise OSError(cause.errno, os.strerror(cause.errno), str(path)) from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
 
     The temporary file keeps the ending of `path` (writers choose a format by it) and is removed
-    if the block fails.
+    if the block fails. An `OSError` names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield temporary
-        temporary.replace(path)
+        with naming(path, temporary):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

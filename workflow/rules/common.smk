@@ -1,17 +1,24 @@
 # Helpers only: the studies of the configuration, and the files and parameters of their jobs.
 import os
 import re
+import shlex
 import sys
 
-from gradprop import files, grid, manifests, products
+from gradprop import files, grid, manifests, products, provenance
 from gradprop.config import ConfigError
 
-# Steps run the `gradprop` command of the Python that runs Snakemake. With large pages of memory
+# Steps run the `gradprop` of the Python that runs Snakemake, by its path: not every folder can be
+# put on PATH (with -P, the working directory hides no module). With large pages of memory
 # (glibc's malloc on Linux; ignored elsewhere) training takes 5 to 10 % less time.
+PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")
 shell.prefix(
-    f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; '
+    f'set -euo pipefail; gradprop() {{{{ {PYTHON} -P -m gradprop.cli "$@"; }}}}; '
     'export GLIBC_TUNABLES="glibc.malloc.hugetlb=1${{GLIBC_TUNABLES:+:$GLIBC_TUNABLES}}"; '
 )
+
+for folder in {workflow.basedir, str(provenance.PACKAGE)}:
+    if re.search("[{}]", folder):  # and it knows no way to write a brace that is none
+        sys.exit(f"{folder}: Snakemake takes braces in a path for a wildcard; choose another folder")
 
 
 # Snakemake lists those of the command line first, which override the project's own.
