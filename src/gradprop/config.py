@@ -6,7 +6,9 @@ import difflib
 import json
 import math
 import re
+import shlex
 import stat
+import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -196,6 +198,50 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_command_line() -> None:
+    """Leave with one line if Snakemake's own command line names what is no configuration.
+
+    Snakemake reads the files of ``--configfile`` and the values of ``--config`` before the
+    Snakefile, and tells neither file nor line; workflow/profiles/default has this called first.
+    """
+    try:
+        _check_arguments(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(str(error))
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    for option, value in _option_values(arguments):
+        if option == "--config":
+            key, equals, _ = value.partition("=")
+            known = bool(equals and re.fullmatch(r"[a-zA-Z_][\w-]*\w", key))
+            problem = "is not key=value"
+        else:
+            known = value.endswith((".yaml", ".yml", ".json"))
+            problem = "is not a file .yaml, .yml or .json"
+        if not known:
+            others = [argument for argument in arguments if argument != value]
+            command = _cut(shlex.join(["snakemake", value, *others]), 2 * _LONGEST_VALUE)
+            hint = f"{option} takes all that follows, so name targets first: {command}"
+            raise ConfigError(f"{option}: {show(value)} {problem}; {hint}")
+        if option == "--configfile":
+            read_mapping(Path(value))
+
+
+def _option_values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield what Snakemake will take for a value of --configfile or --config."""
+    option = ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith("-"):
+            option = "--configfile" if name.startswith("--configf") else ""
+            option = "--config" if name in ("--config", "-C") else option
+            if option and equals:
+                yield option, value
+        elif option:
+            yield option, argument
+
+
 def _is_number(checker: jsonschema.TypeChecker, value: Any) -> bool:
     """Tell whether a value is a number that float32 holds with all its digits, or 0."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -296,6 +342,16 @@ def _unusable(value: Any, path: list[Any]) -> Iterator[tuple[list[Any], str]]:
 
 def _code(character: str) -> str:
     return f"U+{ord(character):04X}"
+
+
+def whole_numbers(document: Any) -> Any:
+    """Return a document in which 3.0 is 3, as JSON Schema has it."""
+    if isinstance(document, Mapping):
+        return {key: whole_numbers(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [whole_numbers(value) for value in document]
+    whole = isinstance(document, float) and document.is_integer()
+    return int(document) if whole else document
 
 
 def unknown(key: str, value: str, allowed: Sequence[str], source: str) -> ConfigError:

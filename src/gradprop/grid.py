@@ -43,7 +43,11 @@ _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
 
 def load_studies(
-    document: Mapping[str, Any], source: str, study_folders: Sequence[Path], schemas: Path
+    document: Mapping[str, Any],
+    source: str,
+    study_folders: Sequence[Path],
+    schemas: Path,
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Study]:
     """Read and validate the configuration and every study that it names.
 
@@ -57,6 +61,9 @@ def load_studies(
         Where ``<study>.yaml`` is looked for, in order.
     schemas
         Folder of the JSON Schemas.
+    parts
+        What `document` was merged from, by name, the last one first in rank: a mistake is told
+        with the name of the part that it stands in.
 
     Returns
     -------
@@ -69,6 +76,9 @@ def load_studies(
         If anything is wrong; nothing has been written then.
     """
     config_schema = config.read_yaml(schemas / "config.schema.yaml")
+    for name, part in (parts or {}).items():
+        config.validate(part, {**config_schema, "required": []}, name)
+        source = name if "studies" in part else source
     config.validate(document, config_schema, source)
     seeds = document.get("seeds", config_schema["properties"]["seeds"]["default"])
     schema = config.read_yaml(schemas / "study.schema.yaml")

@@ -1,11 +1,11 @@
 # Helpers only: the studies of the configuration, and the files and parameters of their jobs.
 import json
-import os
 import re
+import shlex
 import sys
 
 from gradprop import grid, provenance
-from gradprop.config import ConfigError
+from gradprop.config import ConfigError, whole_numbers
 
 # Steps run the `gradprop` command of the Python that runs Snakemake. With large pages of memory
 # (glibc's malloc on Linux; ignored elsewhere) training takes 5 to 10 % less time.
@@ -15,24 +15,21 @@ shell.prefix(
 )
 
 
-# Snakemake lists those of the command line first, which override the project's own.
-OVERRIDES = [os.path.relpath(path) for path in workflow.overwrite_configfiles]
-CONFIG_FILES = OVERRIDES or workflow.configfiles
-
-
 def load_studies():
-    source = str(CONFIG_FILES[-1]) if CONFIG_FILES else "config"
+    source = list(PARTS)[-1]
+    parts = {**PARTS, "--config": workflow.config_settings.config}
     folders = [Path("config/studies"), Path(workflow.basedir) / "config/studies"]
     schemas = Path(workflow.basedir) / "workflow/schemas"
     try:
-        return grid.load_studies(config, source, folders, schemas)
+        return grid.load_studies(config, source, folders, schemas, parts)
     except ConfigError as error:
         sys.exit(str(error))
 
 
 STUDIES = load_studies()
+config.update(whole_numbers(config))  # `stack_size: 3.0` goes to the command line
 REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
-CHOSEN = f"--configfile {' '.join(OVERRIDES)} " if OVERRIDES else ""
+CHOSEN = f"--configfile {shlex.join(OVERRIDES)} " if OVERRIDES else ""
 COMMAND = f"snakemake {CHOSEN}--cores 4"  # --configfile takes all that follows: never the last
 SHARDS = {name: grid.shards(study.cells) for name, study in STUDIES.items()}
 DATASETS = {cell.dataset.slug: cell.dataset for study in STUDIES.values() for cell in study.cells}
