@@ -27,7 +27,7 @@ LARGEST_INTEGER = 2**63 - 1  # what the columns of tables hold
 LARGEST_NUMBER = 3.4028234663852886e38  # of float32, and its smallest with all digits
 SMALLEST_NUMBER = 1.1754943508222875e-38
 # What neither YAML nor XML can hold: most control characters, half a surrogate pair.
-_UNPRINTABLE = re.compile(
+UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
@@ -84,7 +84,7 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                _refuse(f"key {_cut(key.value)} is not text; put it in quotes", key.start_mark)
+                _refuse(f"key {cut(key.value)} is not text; put it in quotes", key.start_mark)
             if key.value in seen:
                 _refuse(f"key {show(key.value)} stands twice in one mapping", key.start_mark)
             seen.add(key.value)
@@ -97,7 +97,7 @@ class _Loader(yaml.SafeLoader):
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             kind = node.tag.rpartition(":")[2]  # of `!!int x` and the like
-            _refuse(f"{show(node.value)} can't be read as {_cut(kind)}", node.start_mark)
+            _refuse(f"{show(node.value)} can't be read as {cut(kind)}", node.start_mark)
 
     def construct_yaml_int(self, node: Any) -> int:
         number: int = super().construct_yaml_int(node)
@@ -105,7 +105,7 @@ class _Loader(yaml.SafeLoader):
         return number
 
     def refuse_date(self, node: Any) -> NoReturn:
-        _refuse(f"{_cut(str(node.value))} is a date; put it in quotes", node.start_mark)
+        _refuse(f"{cut(str(node.value))} is a date; put it in quotes", node.start_mark)
 
     def refuse_tag(self, node: Any) -> NoReturn:
         problem = f"could not determine a constructor for the tag {show(node.tag)}"
@@ -137,21 +137,21 @@ def read_yaml(path: Path) -> Any:
         If the file can't be read, is too large, is not YAML, has a key twice in one mapping or
         one that is not text.
     """
-    source = _cut_path(str(path))
+    source = cut_path(str(path))
     text = _read_text(path, source)
     try:
         return _parse_json(text) if path.suffix == ".json" else yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = _cut(" ".join(str(error.problem).split()), 2 * _LONGEST_VALUE)
+        problem = cut(" ".join(str(error.problem).split()), 2 * _LONGEST_VALUE)
         raise ConfigError(f"{source}: {place}not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
-        problem = _cut(" ".join(str(error).split()), 2 * _LONGEST_VALUE)
+        problem = cut(" ".join(str(error).split()), 2 * _LONGEST_VALUE)
         raise ConfigError(f"{source}: not valid YAML: {problem}") from None
     except (RecursionError, ValueError) as error:
         problem = str(error) if isinstance(error, ValueError) else "too many levels of nesting"
-        raise ConfigError(f"{source}: not valid JSON: {_cut(problem, 120)}") from None
+        raise ConfigError(f"{source}: not valid JSON: {cut(problem, 120)}") from None
 
 
 def _read_text(path: Path, source: str) -> str:
@@ -221,7 +221,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
             problem = "is not a file .yaml, .yml or .json"
         if not known:
             others = [argument for argument in arguments if argument != value]
-            command = _cut(shlex.join(["snakemake", value, *others]), 2 * _LONGEST_VALUE)
+            command = cut(shlex.join(["snakemake", value, *others]), 2 * _LONGEST_VALUE)
             hint = f"{option} takes all that follows, so name targets first: {command}"
             raise ConfigError(f"{option}: {show(value)} {problem}; {hint}")
         if option == "--configfile":
@@ -305,7 +305,7 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
         allowed and, for a typo, what was probably meant.
     """
     if document is None:
-        raise ConfigError(f"{_cut_path(source)}: the file is empty")
+        raise ConfigError(f"{cut_path(source)}: the file is empty")
     lines = [f"{_where(path, source)}: {problem}" for path, problem in _unusable(document, [])]
     if not lines:  # or else the validator might not even be able to write its messages
         errors = sorted(
@@ -325,19 +325,19 @@ def _unusable(value: Any, path: list[Any]) -> Iterator[tuple[list[Any], str]]:
         yield path[:3], f"more than {MOST_LEVELS} levels of nesting"
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            if isinstance(key, str) and (found := _UNPRINTABLE.search(key)):
+            if isinstance(key, str) and (found := UNPRINTABLE.search(key)):
                 yield path, f"key {show(key)} has the character {_code(found[0])}"
             yield from _unusable(item, [*path, str(key)])
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from _unusable(item, [*path, number])
     elif isinstance(value, str):
-        if found := _UNPRINTABLE.search(value):
+        if found := UNPRINTABLE.search(value):
             yield path, f"{show(value)} has the character {_code(found[0])}, which is not allowed"
     elif isinstance(value, int) and value.bit_length() > 1024:
         yield path, f"an integer of {value.bit_length()} binary digits is too large"
     elif value is not None and not isinstance(value, (int, float)):
-        yield path, f"{_cut(str(value))} is neither text nor a number; put it in quotes"
+        yield path, f"{cut(str(value))} is neither text nor a number; put it in quotes"
 
 
 def _code(character: str) -> str:
@@ -356,7 +356,7 @@ def whole_numbers(document: Any) -> Any:
 
 def unknown(key: str, value: str, allowed: Sequence[str], source: str) -> ConfigError:
     """Return the error for a value that is not among those allowed."""
-    return ConfigError(f"{_cut_path(source)}: {key}: {not_allowed(value, allowed)}")
+    return ConfigError(f"{cut_path(source)}: {key}: {not_allowed(value, allowed)}")
 
 
 _BOUNDS: dict[str, str] = {
@@ -411,11 +411,11 @@ def place(source: str, *path: str | int) -> str:
 def _where(path: Sequence[Any], source: str) -> str:
     """Return ``file: key.key[index]``."""
     text = "".join(f"[{part}]" if type(part) is int else f".{_cut_key(part)}" for part in path)
-    source = _cut_path(source)
+    source = cut_path(source)
     return f"{source}: {text.removeprefix('.')}" if text else source
 
 
-def _cut(text: str, longest: int = _LONGEST_VALUE) -> str:
+def cut(text: str, longest: int = _LONGEST_VALUE) -> str:
     """Return one line of printable text that is not too long."""
     text = text[: longest + 1]
     plain = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
@@ -423,19 +423,19 @@ def _cut(text: str, longest: int = _LONGEST_VALUE) -> str:
 
 
 def _cut_key(key: Any) -> str:
-    return _cut(str(key), _LONGEST_KEY)
+    return cut(str(key), _LONGEST_KEY)
 
 
-def _cut_path(path: str) -> str:
+def cut_path(path: str) -> str:
     """Return a file's name, without its middle if it is long."""
     half = _LONGEST_SOURCE // 2
     short = path if len(path) <= _LONGEST_SOURCE else f"{path[: half - 3]}...{path[-half:]}"
-    return _cut(short, 2 * _LONGEST_SOURCE)
+    return cut(short, 2 * _LONGEST_SOURCE)
 
 
 def show(value: Any) -> str:
     """Return a value as it stands in messages: one line, cut if it is long."""
-    return _cut("nothing" if value is None else repr(value))
+    return cut("nothing" if value is None else repr(value))
 
 
 def _suggestion(value: Any, allowed: Sequence[Any]) -> str:
@@ -478,7 +478,7 @@ def _wrong_type(value: Any, expected: Sequence[str]) -> str:
     if isinstance(value, (int, float)) and "integer" in expected and abs(value) > LARGEST_INTEGER:
         return f"{text} that tables can hold; the largest allowed is {LARGEST_INTEGER}"
     if isinstance(value, (str, int, float)) and "array" in expected:
-        return f"{text}; write [{_cut(str(value))}]"
+        return f"{text}; write [{cut(str(value))}]"
     if isinstance(value, (int, float)) and "string" in expected:
         return f"{text}; put it in quotes"
     return text

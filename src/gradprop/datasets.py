@@ -12,11 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,10 @@ Arrays = tuple[NDArray[Any], NDArray[Any]]
 
 class ChangedDataError(GradpropError):
     """A generator gives other arrays than those that results were computed from."""
+
+
+class DataFileError(GradpropError):
+    """A file holds no data set."""
 
 
 @dataclass(frozen=True)
@@ -438,6 +444,8 @@ def write(component: Component, path: Path) -> Dataset:
     ChangedDataError
         If the file is there with other arrays: results that exist would no longer belong to
         the data.
+    DataFileError
+        If it is there and holds something else.
     """
     dataset = generate(component)
     header = {"checksum": dataset.checksum, "numerics": NUMERICS, "task": dataset.task}
@@ -463,10 +471,21 @@ def write(component: Component, path: Path) -> Dataset:
     return dataset
 
 
+@contextmanager
+def _stored(path: Path) -> Iterator[Any]:
+    """Yield what a file of `write` holds, by name; explain what goes wrong in the block."""
+    try:
+        with path.open("rb") as stream, np.load(stream) as stored:
+            yield stored
+    except (BadZipFile, EOFError, LookupError, TypeError, ValueError) as error:
+        hint = "delete the file, snakemake makes what it lacks"
+        raise DataFileError(f"{path}: not a data set of gradprop; {hint}") from error
+
+
 def _header(path: Path) -> dict[str, Any]:
-    with np.load(path) as stored:
+    with _stored(path) as stored:
         header: dict[str, Any] = json.loads(str(stored["header"]))
-    return header
+        return {key: header[key] for key in ("checksum", "numerics", "task")}
 
 
 def read(path: Path) -> Dataset:
@@ -476,9 +495,11 @@ def read(path: Path) -> Dataset:
     ------
     ChangedDataError
         If the arrays do not match the checksum that was stored with them.
+    DataFileError
+        If the file holds something else.
     """
     header = _header(path)
-    with np.load(path) as stored:
+    with _stored(path) as stored:
         arrays = {name: stored[name] for name in ("x_train", "y_train", "x_test", "y_test")}
         outputs = int(stored["outputs"])
     if _checksum(arrays) != header["checksum"]:

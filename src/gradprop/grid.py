@@ -161,7 +161,11 @@ def read_study(path: Path) -> Study:
     definition = files.read_json(path, dict)
     if definition.keys() != {"name", "content", "seeds"}:
         raise config.ConfigError(f"{path}: not the definition of a study")
-    return build_study(**definition, source=str(path))
+    try:
+        return build_study(**definition, source=str(path))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = f"{type(error).__name__}: {config.cut(str(error))}"
+        raise config.ConfigError(f"{path}: not the definition of a study ({problem})") from error
 
 
 def select(cells: Sequence[Cell], wanted: Mapping[str, Any]) -> list[Cell]:

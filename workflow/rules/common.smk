@@ -42,6 +42,14 @@ wildcard_constraints:
     shard=r"[\w.]+-width\d+-\w+(-\w+)*",
 
 
+def literal(text):
+    """Return a text for Snakemake's report, which takes what stands in braces for wildcards.
+
+    There is no way to quote a brace; one that a word joiner follows, which has no width, is none.
+    """
+    return text.replace("{", "{\N{WORD JOINER}")
+
+
 def modules(names):
     """Return the files of package modules, so that an edit of their content is seen."""
     return provenance.module_paths(names)

@@ -325,9 +325,7 @@ def prepare_trainability(tables: StudyTables, options: Options) -> pd.DataFrame:
     keys = ["activation", "sigma_w2", "sigma_b2", "depth"]
     rows = cells.groupby(keys, as_index=False)["accuracy"].agg(["mean", "count"])
     rows = rows.rename(columns={"mean": "accuracy", "count": "seeds"})
-    return rows.assign(
-        xi_c=[_xi_c(r.activation, r.sigma_w2, r.sigma_b2) for r in rows.itertuples()]
-    )
+    return rows.assign(xi_c=[_xi_c(*place) for place in rows[keys[:3]].itertuples(index=False)])
 
 
 def _xi_c(activation: str, weights: float, biases: float) -> float:
