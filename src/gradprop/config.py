@@ -57,13 +57,13 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[int, int] = {}  # of finished nodes, aliases written out
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        mark = self.peek_event().start_mark
+        alias, mark = self.check_event(yaml.AliasEvent), self.peek_event().start_mark
         if self._level >= MOST_LEVELS:
             _refuse(f"more than {MOST_LEVELS} levels of nesting", mark)
         self._level += 1
         node = super().compose_node(parent, index)
         self._level -= 1
-        if id(node) not in self._sizes and isinstance(node, yaml.CollectionNode):
+        if isinstance(node, yaml.CollectionNode) and not alias:
             self._sizes[id(node)] = self._size(node, mark)
         return node
 
@@ -73,7 +73,7 @@ class _Loader(yaml.SafeLoader):
         size = 1
         for part in parts:
             if isinstance(part, yaml.CollectionNode) and id(part) not in self._sizes:
-                _refuse("an alias stands within what it stands for", part.start_mark)
+                _refuse("an alias stands within what it stands for", mark)
             size += self._sizes.get(id(part), 1)
         if size > MOST_NODES:
             _refuse(f"more than {MOST_NODES} values, with aliases written out", mark)
