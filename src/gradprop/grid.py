@@ -28,6 +28,7 @@ NEEDED_INITIALIZERS = {
     "float_limits": Component("identity"),
     "random_products": Component("variance_scaling"),
 }
+LONGEST_NAME = 200  # of a shard; file systems allow 255 bytes, endings included
 _COMPONENTS = {
     "dataset": datasets.create,
     "initializer": initializers.create,
@@ -333,14 +334,19 @@ def _check_cells(cells: Sequence[Cell], where: str) -> None:
 
 def _conflict_with_data(cell: Cell) -> str | None:
     """Return what is wrong with a cell's data set or how it is trained on it."""
+    if len(shard_name(cell)) > LONGEST_NAME:
+        return (
+            f"dataset: {config.show(cell.dataset.label)} names files, and is too long for it: "
+            f"{len(shard_name(cell))} characters with what follows; allowed: {LONGEST_NAME}"
+        )
     problem = datasets.conflict(cell.dataset)
     if problem:
-        return f"dataset: {cell.dataset.label!r} can't be made: {problem}"
+        return f"dataset: {config.show(cell.dataset.label)} can't be made: {problem}"
     examples = datasets.sizes(cell.dataset).training
     if cell.batch_size > examples:
         return (
             f"batch_size: {cell.batch_size} is larger than the training set of "
-            f"{cell.dataset.label!r}; allowed: 1 to {examples}"
+            f"{config.show(cell.dataset.label)}; allowed: 1 to {examples}"
         )
     return None
 
