@@ -6,7 +6,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
-.PHONY: all setup test test-pythons benchmark lock clean distclean help FORCE
+.PHONY: all setup test test-all test-pythons benchmark lock clean distclean help FORCE
 
 # PATH can't hold a colon, Snakemake takes braces in a path for a wildcard, and the programs that pip
 # writes into an environment name its folder in the double quotes of a shell.
@@ -103,6 +103,10 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(RUN) $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+
+## test-all   the same, and the tests that take minutes
+test-all: test
+	$(RUN) $(BIN)/python -m pytest -m long
 
 ## test-pythons  the same with each Python of 3.11, 3.12 and 3.13 that is found, each in its own .venv-*
 test-pythons:

@@ -1,5 +1,6 @@
 # gradprop: vanishing and exploding gradients, measured.
 # `snakemake --cores 4` builds reports/index.html; `snakemake --list` names the other targets.
+import os
 import sys
 from pathlib import Path
 
@@ -12,9 +13,10 @@ min_version("9.10")
 
 # The configuration of the working directory, or else the one beside this file.
 HERE = Path("config/config.yaml")
-CONFIG_FILE = HERE if HERE.exists() else Path(workflow.basedir) / HERE
+CONFIG_FILE = HERE if os.path.lexists(HERE) else Path(workflow.basedir) / HERE
+OVERRIDES = [os.path.relpath(path) for path in workflow.overwrite_configfiles]
 try:  # Snakemake would not name the file
-    read_mapping(CONFIG_FILE)
+    PARTS = {path: read_mapping(Path(path)) for path in [str(CONFIG_FILE), *OVERRIDES]}
 except ConfigError as error:
     sys.exit(str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -153,6 +154,37 @@ def test_the_configuration_that_is_delivered_is_valid() -> None:
             "config.yaml: report.title: 2024 is not text; put it in quotes",
         ),
         ("{studies: [a], report: {title: ''}}", "config.yaml: report.title: '' is empty"),
+        (
+            "{studies: [data]}",
+            "config.yaml: studies[0]: 'data' is not allowed: the folder results/data holds the "
+            "data sets",
+        ),
+        (
+            '{studies: ["a\\n"]}',
+            "config.yaml: studies[0]: 'a\\n' is not allowed; allowed: lower-case letters, digits "
+            "and underscores, a letter first",
+        ),
+        (
+            f"{{studies: [{'a' * 201}]}}",
+            "config.yaml: studies[0]: 201 characters are too many; allowed: 200",
+        ),
+        (
+            '{studies: [a], report: {title: "a\\0"}}',
+            "config.yaml: report.title: 'a\\x00' has the character U+0000, which is not allowed",
+        ),
+        (
+            '{studies: [a], report: {title: "\\ud800"}}',
+            "config.yaml: report.title: '\\ud800' has the character U+D800, which is not allowed",
+        ),
+        (
+            f"{{studies: [a], seeds: {10**400}}}",
+            "config.yaml: seeds: an integer of 1329 binary digits is too large",
+        ),
+        (
+            "{studies: [a], seeds: 9223372036854775808}",
+            "config.yaml: seeds: 9223372036854775808 is not an integer that tables can hold; the "
+            "largest allowed is 9223372036854775807",
+        ),
     ],
 )
 def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
@@ -229,6 +261,24 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "optimizer",
             "{name: sgd, momentum: 1}",
             "grid.optimizer.momentum: 1 is greater than or equal to the maximum of 1",
+        ),
+        (
+            "initializer",
+            "{name: normal, stddev: 1.0e+39}",
+            "grid.initializer.stddev: 1e+39 is not a number of float32; allowed: 0 and magnitudes "
+            "from 1.2e-38 to 3.4e+38",
+        ),
+        (
+            "learning_rate",
+            "1.0e-39",
+            "grid.learning_rate: 1e-39 is not a number of float32; allowed: 0 and magnitudes from "
+            "1.2e-38 to 3.4e+38",
+        ),
+        (
+            "seeds",
+            "[18446744073709551616]",
+            "grid.seeds[0]: 18446744073709551616 is not an integer that tables can hold; the "
+            "largest allowed is 9223372036854775807",
         ),
         ("use_bias", "'yes'", "grid.use_bias: 'yes' is not true or false"),
         ("epochs", "", "grid.epochs: nothing is not an integer"),
@@ -334,6 +384,22 @@ def test_all_mistakes_are_told_up_to_a_limit() -> None:
     assert lines[-1] == "... and 2 more"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{studies: [a], seeds: LONG}",
+        "{studies: [LONG]}",
+        "{studies: [a], LONG: 1}",
+        "{studies: [a], report: {LONG: {LONG: LONG}}}",
+        "{studies: [a], report: [LONG, [LONG]]}",
+        "{studies: [a], seeds: -" + "1" * 300 + "}",
+    ],
+)
+def test_a_line_repeats_little_of_what_it_was_given(text: str) -> None:
+    for line in message("config", text.replace("LONG", "Q" * 900)).splitlines():
+        assert line.count("Q") + line.count("1") < 200
+
+
 def test_long_values_are_cut() -> None:
     assert len(message("config", f"studies: {'x' * 1000}y")) < 1200
     assert "..." in message("config", f"{{studies: [a], seeds: {'x' * 1000}}}")
@@ -357,6 +423,21 @@ def test_long_values_are_cut() -> None:
         ),
         (b"a: \xff", "not valid UTF-8 at byte 3"),
         (b"a: \x07", "not valid YAML: unacceptable character #x0007"),
+        (b"a: !!bool maybe", "line 1, column 4: not valid YAML: 'maybe' can't be read as bool"),
+        (b"a: !!int x", "line 1, column 4: not valid YAML: 'x' can't be read as int"),
+        (b"a: !!float x", "line 1, column 4: not valid YAML: 'x' can't be read as float"),
+        (b"a: !!timestamp x", "line 1, column 4: not valid YAML: x is a date; put it in quotes"),
+        (b"a: 2026-02-31", "line 1, column 4: not valid YAML: 2026-02-31 is a date"),
+        (b"a: !!binary aGk=", "line 1, column 4: not valid YAML: could not determine"),
+        (b"a: " + b"9" * 5000, "line 1, column 4: not valid YAML: '999"),
+        (b"a: 0x" + b"f" * 5000, "line 1, column 4: not valid YAML: '0xfff"),
+        (b"[" * 5000, "line 1, column 51: not valid YAML: more than 50 levels of nesting"),
+        (b"7: a", "line 1, column 1: not valid YAML: key 7 is not text; put it in quotes"),
+        (b"on: a", "line 1, column 1: not valid YAML: key on is not text; put it in quotes"),
+        (b"~: a", "line 1, column 1: not valid YAML: key ~ is not text; put it in quotes"),
+        (b"a: &a [*a]", "line 1, column 4: not valid YAML: an alias stands within what it"),
+        (b"!!" + b"Q" * 5000 + b" x", "line 1, column 1: not valid YAML: could not determine"),
+        (b"a: b\n" * 50000, "the file is too large; allowed: 200000 bytes"),
     ],
 )
 def test_files_that_are_not_yaml(tmp_path: Path, content: bytes, expected: str) -> None:
@@ -366,6 +447,43 @@ def test_files_that_are_not_yaml(tmp_path: Path, content: bytes, expected: str) 
         config.read_yaml(path)
     assert str(caught.value).startswith(f"{path}: {expected}")
     assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).count("Q") < 200
+
+
+def test_aliases_do_not_make_a_small_file_large(tmp_path: Path) -> None:
+    laughs = "\n".join(f"a{n}: &a{n} [{', '.join(9 * [f'*a{n - 1}'])}]" for n in range(1, 30))
+    (tmp_path / "x.yaml").write_text(f"a0: &a0 [lol]\n{laughs}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"line 7, column 5: .* more than 200000 values"):
+        config.read_yaml(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"a": 1, "a": 2}', "not valid JSON: key 'a' stands twice"),
+        ("[" * 100_000, "not valid JSON: too many levels of nesting"),
+        ("{", "not valid JSON: Expecting property name"),
+    ],
+)
+def test_json_is_read_as_strictly(tmp_path: Path, content: str, expected: str) -> None:
+    (tmp_path / "x.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=expected):
+        config.read_yaml(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text('{\n\t"studies": ["a"]\n}', encoding="utf-8")
+    assert config.read_yaml(tmp_path / "x.json") == {"studies": ["a"]}
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    for name, expected in {
+        "pipe.yaml": "not a regular file but a pipe or a device",
+        "/dev/zero": "not a regular file but a pipe or a device",
+        "loop.yaml": "Too many levels of symbolic links",
+        "n" * 300: "File name too long",
+    }.items():
+        with pytest.raises(ConfigError, match=expected):
+            config.read_yaml(tmp_path / name)
 
 
 def test_missing_files(tmp_path: Path) -> None:
@@ -454,6 +572,95 @@ def test_mistakes_in_a_study_name_its_file(folder: Path, old: str, new: str, exp
     with pytest.raises(ConfigError) as caught:
         load(folder, studies=["one"])
     assert f"{path}: {expected}" in str(caught.value).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("{zeroes: Z}", "names.zeroes: 'zeroes' is not allowed; allowed: digits, zeros, sgd"),
+        ("{zeroes: Z}", "Did you mean 'zeros'?"),
+        ("{zeros: '$\\frac{$'}", "names.zeros: '$\\\\frac{$' has a formula that can't be drawn:"),
+        ("{zeros: 'a $ b'}", "names.zeros: 'a $ b' has a formula without end"),
+    ],
+)
+def test_names_are_labels_of_the_study_and_can_be_drawn(
+    folder: Path, names: str, expected: str
+) -> None:
+    (folder / "one.yaml").write_text(f"{STUDY}names: {names}\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(folder, studies=["one"])
+    assert expected in str(caught.value)
+    fine = "{zeros: 'W = {0, 1}, $\\sigma_w^2$ for \\$5'}"
+    (folder / "one.yaml").write_text(f"{STUDY}names: {fine}\n", encoding="utf-8")
+    assert load(folder, studies=["one"]) == 5
+
+
+def test_a_mistake_is_told_with_the_part_of_the_configuration_that_it_stands_in(
+    folder: Path,
+) -> None:
+    own: dict[str, Any] = {"studies": ["one"], "seeds": 2}
+    given = {"studies": ["won"]}
+    mistakes: dict[str, dict[str, dict[str, Any]]] = {
+        "papers.yaml: studies: 'won' is not": {"papers.yaml": given, "--config": {"seeds": 1}},
+        "--config: seeds: 'x' is not an integer": {"papers.yaml": {}, "--config": {"seeds": "x"}},
+    }
+    for line, wrong in mistakes.items():
+        parts: dict[str, dict[str, Any]] = {"config.yaml": own, **wrong}
+        merged = {key: value for part in parts.values() for key, value in part.items()}
+        with pytest.raises(ConfigError) as caught:
+            grid.load_studies(merged, "config.yaml", [folder], SCHEMAS, parts)
+        assert str(caught.value).startswith(line)
+
+
+def test_a_broken_link_is_not_a_study_that_is_missing(folder: Path) -> None:
+    (folder / "two.yaml").symlink_to("two.yaml")
+    with pytest.raises(ConfigError, match="Too many levels of symbolic links"):
+        load(folder, studies=["two"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["--cores", "4", "--configfile", "a.yaml", "study_x"],
+            "--configfile: 'study_x' is not a file .yaml, .yml or .json; --configfile takes all "
+            "that follows, so name targets first: snakemake study_x --cores 4 --configfile a.yaml",
+        ),
+        (["--configfile=none.yaml"], "none.yaml: no such file"),
+        (["--configfiles", "a.yaml", "b.yaml", "-n"], "b.yaml: line 1, column 8: not valid YAML"),
+        (
+            ["--config", "seeds=2", "study_x"],
+            "--config: 'study_x' is not key=value; --config takes all that follows",
+        ),
+        (["-C", "7=2"], "--config: '7=2' is not key=value"),
+    ],
+)
+def test_what_snakemake_would_take_for_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text("studies: [a]", encoding="utf-8")
+    Path("b.yaml").write_text("{a: 1, a: 2}", encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["snakemake", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        config.check_command_line()
+    assert str(stop.value.code).startswith(expected)
+    assert len(str(stop.value.code).splitlines()) == 1
+    fine = ["study_x", "--configfile", "a.yaml", "--config", "seeds=2", "-n"]
+    monkeypatch.setattr("sys.argv", ["snakemake", *fine])
+    config.check_command_line()
+
+
+def test_the_profile_that_snakemake_reads_first_checks_its_command_line() -> None:
+    profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text(encoding="utf-8"))
+    assert profile["__use_yte__"] is True
+    assert profile["__definitions__"][-1] == "check_command_line()"
+
+
+def test_whole_numbers() -> None:
+    document = {"stack_size": 3.0, "list": [1.0, 1.5, True, "1.0"], "deep": {"x": 2.0}}
+    found = config.whole_numbers(document)
+    assert repr(found) == "{'stack_size': 3, 'list': [1, 1.5, True, '1.0'], 'deep': {'x': 2}}"
 
 
 def test_mistakes_in_a_list_of_blocks_name_the_block() -> None:

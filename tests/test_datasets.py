@@ -424,3 +424,20 @@ def test_too_few_examples_are_told_before_scikit_learn_meets_them(
     if not possible:
         with pytest.raises(GradpropError, match=r"can't be made: .*: (raise|lower) "):
             generate(component)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04", b"\x93NUMPY\x01\x00"])
+def test_a_file_of_something_else_is_named_and_made_again(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "digits.npz"
+    path.write_bytes(content)
+    with pytest.raises(datasets.ChangedDataError, match=r"digits.npz: damaged or edited"):
+        read(path)
+    assert path.read_bytes() == content
+    assert write(create("digits"), path).checksum == read(path).checksum
+
+
+def test_an_array_of_something_else_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "digits.npz"
+    np.savez(path, x_train=np.zeros(3), header=np.array("[]"))
+    with pytest.raises(datasets.ChangedDataError):
+        read(path)

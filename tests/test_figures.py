@@ -594,3 +594,19 @@ def test_mean_singular_values_of_square_layers_and_their_theory(tmp_path: Path) 
     assert second["median"].item() == pytest.approx(means.median())
     assert "theory 0.849 to 0.849" in kind.describe(rows, options)
     plt.close(kind.draw(rows, options))
+
+
+def test_a_trainability_map_reaches_down_to_no_weights_at_all() -> None:
+    """There, without biases, no signal has a depth scale."""
+    rows = pd.DataFrame(
+        {
+            "activation": "tanh",
+            "sigma_w2": [0.0, 3e-4],
+            "sigma_b2": 0.0,
+            "depth": 2,
+            "accuracy": [0.1, 0.2],
+        }
+    )
+    figure = KINDS["trainability_map"].draw(rows, {"statistic": "final_test_accuracy"})
+    curve = np.asarray(figure.axes[0].lines[0].get_ydata())
+    assert np.isnan(curve).tolist() == [True] + [False] * (len(curve) - 1)

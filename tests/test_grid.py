@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,7 @@ def test_a_grid_is_the_product_of_its_axes() -> None:
         ("depth", {"from": 1, "to": 9, "step": 4}, [1, 5, 9]),
         ("depth", {"from": 1, "to": 8, "step": 4}, [1, 5]),
         ("depth", {"from": 2, "to": 4}, [2, 3, 4]),
+        ("depth", {"from": 2.0, "to": 4.0, "step": 1.0}, [2, 3, 4]),
         ("width", {"from": 2, "to": 2}, [2]),
         ("seeds", 3, [0, 1, 2]),
         ("seeds", [7, 5], [7, 5]),
@@ -140,6 +142,22 @@ def test_a_figure_draws_what_is_recorded() -> None:
         assert f"figures.x ({source}): statistic: 'dead_fraction' is not allowed; " in text
     for statistics in ("standard", ["dead_fraction"]):
         assert study_cells(BLOCK, figures={"x": options}, statistics=statistics)
+
+
+def test_a_band_is_drawn_of_what_is_recorded() -> None:
+    options = {"kind": "layer_curves", "title": "a", "statistic": "activation_mean"}
+    drawn = {"x": {**options, "band": "activation_std"}}
+    assert study_cells(BLOCK, figures=drawn)
+    with pytest.raises(
+        ConfigError, match=r"figures.x \(the study's list\): band: 'activation_std'"
+    ):
+        study_cells(BLOCK, figures=drawn, statistics=["activation_mean"])
+
+
+def test_a_data_set_that_is_too_long_for_names_of_files_is_refused() -> None:
+    teacher = {"name": "whitened_teacher", "strengths": " ".join(90 * ["1"])}
+    with pytest.raises(ConfigError, match=r"grid.dataset: 'whitened_.*\.\.\. names files, and is"):
+        study_cells({**BLOCK, "dataset": teacher})
 
 
 @pytest.mark.parametrize(
@@ -284,3 +302,21 @@ def test_the_deepest_cells_are_all_of_the_largest_depth() -> None:
     chosen = grid.deepest(cells(seeds=2, depth=[2, 5, 3]))
     assert [(cell.depth, cell.seed) for cell in chosen] == [(5, 0), (5, 1)]
     assert grid.deepest([]) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"name": "s", "content": {}, "seeds": 1}', b'{"name": "s", "content": 3, "seeds": 1}'],
+)
+def test_a_file_of_something_else_is_no_study(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "study.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"study.json: not the definition of a study \("):
+        grid.read_study(tmp_path / "study.json")
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["lsuv(examples=Infinity)", f"normal(stddev={'[' * 99_999})", "normal(stddev)", "zeros\n"],
+)
+def test_a_label_that_is_none_stays_as_it_is(label: str) -> None:
+    assert grid.canonical_label(label) == label

@@ -154,7 +154,9 @@ def test_labels_and_back(component: Component, label: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["", "a b", "normal(", "normal(stddev=1) x"])
+@pytest.mark.parametrize(
+    "text", ["", "a b", "normal(", "normal(stddev=1) x", "zeros\n", "normal(stddev)"]
+)
 def test_what_is_no_label(text: str) -> None:
     with pytest.raises(ValueError, match="not a component's label"):
         Component.parse(text)

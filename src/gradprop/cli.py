@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from gradprop import __version__, environment, files
+from gradprop import __version__, config, environment, files
 from gradprop.errors import GradpropError
 from gradprop.spec import Component
 
@@ -22,60 +24,128 @@ NO_MEMORY = (
     "OOM when allocating",
 )
 
+_LONGEST_MISTAKE = 200
+INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the signal's number, as shells have it
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, without the usage of the command."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {config.cut(message, _LONGEST_MISTAKE)}\n")
+
+
+def _count(most: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number from 1 to `most`."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = 0
+        if not 1 <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"{config.cut(text)} is not a whole number from 1 to {most}"
+            )
+        return number
+
+    return parse
+
+
+def _text(text: str) -> str:
+    """Return an argument that becomes part of a file."""
+    if found := config.UNPRINTABLE.search(text):
+        code = f"U+{ord(found[0]):04X}"
+        raise argparse.ArgumentTypeError(f"{config.show(text)} has the character {code}")
+    return text
+
+
+def _file_name(text: str) -> str:
+    if Path(text).name != _text(text):
+        raise argparse.ArgumentTypeError(f"{config.show(text)} is not the name of a file")
+    return text
+
+
+def _path(text: str) -> Path:
+    """Return a path whose parts may be names of files."""
+    if any(len(part) > 255 for part in os.fsencode(text).split(b"/")) or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{config.show(text)} is not the name of a file")
+    return Path(text)
+
+
+def _output(text: str) -> Path:
+    """Return the path of a file to write; a device would be replaced by it."""
+    path = _path(text)
+    if not path.name or (path.exists() and not path.is_file()):
+        raise argparse.ArgumentTypeError(f"{config.show(text)} is not the name of a file to write")
+    return path
+
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="gradprop", description=__doc__)
+    parser = _Parser(prog="gradprop", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     define = commands.add_parser("define", help="write a study's definition")
-    define.add_argument("study", type=Path, help="config/studies/<study>.yaml")
-    define.add_argument("output", type=Path, help="results/<study>/study.json or grid.json")
+    define.add_argument("study", type=_path, help="config/studies/<study>.yaml")
+    define.add_argument("output", type=_output, help="results/<study>/study.json or grid.json")
     define.add_argument(
-        "--seeds", type=int, default=5, help="of a grid without its own; default: 5"
+        "--seeds", type=_count(2**63 - 1), default=5, help="of a grid without its own; default: 5"
     )
     define.set_defaults(run=write_definition)
 
     data = commands.add_parser("data", help="make a data set")
     data.add_argument("dataset", help="its label: digits, circles(noise=0.1) ...")
-    data.add_argument("output", type=Path, help="results/data/<dataset>.npz")
+    data.add_argument("output", type=_output, help="results/data/<dataset>.npz")
     data.set_defaults(run=write_data)
 
     train = commands.add_parser("train", help="train the missing cells of a shard")
-    train.add_argument("grid", type=Path, help="results/<study>/grid.json or study.json")
+    train.add_argument("grid", type=_path, help="results/<study>/grid.json or study.json")
     train.add_argument("shard", help="its name: <dataset>-width<n>-depth<n>to<n>")
-    train.add_argument("data", type=Path, help="results/data/<dataset>.npz")
-    train.add_argument("--threads", type=int, default=1, help="default: 1")
-    train.add_argument("--stack-size", type=int, default=40, help="most cells a stack; default: 40")
+    train.add_argument("data", type=_path, help="results/data/<dataset>.npz")
+    train.add_argument("--threads", type=_count(1024), default=1, help="default: 1")
+    train.add_argument(
+        "--stack-size",
+        type=_count(config.LARGEST_INTEGER),
+        default=40,
+        help="most cells a stack; default: 40",
+    )
     train.set_defaults(run=train_cells)
 
     figures = commands.add_parser("figures", help="draw the figures of a study that changed")
-    figures.add_argument("study", type=Path, help="results/<study>/study.json")
-    figures.add_argument("--reports", type=Path, default=Path("reports"), help="default: reports")
-    figures.add_argument("--processes", type=int, default=1, help="that draw; default: 1")
+    figures.add_argument("study", type=_path, help="results/<study>/study.json")
+    figures.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
+    figures.add_argument("--processes", type=_count(1024), default=1, help="that draw; default: 1")
     figures.set_defaults(run=draw_figures)
 
     claims = commands.add_parser("claims", help="judge a study's claims and networks")
-    claims.add_argument("study", type=Path, help="results/<study>/study.json")
-    claims.add_argument("--reports", type=Path, default=Path("reports"), help="default: reports")
+    claims.add_argument("study", type=_path, help="results/<study>/study.json")
+    claims.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
     claims.set_defaults(run=judge_claims)
 
     verify = commands.add_parser("verify", help="compare verdicts with those listed as supported")
-    verify.add_argument("claims", type=Path, nargs="+", help="reports/claims/<study>.json")
-    verify.add_argument("--listed", type=Path, required=True, help="reports/reference/claims.json")
+    verify.add_argument("claims", type=_path, nargs="+", help="reports/claims/<study>.json")
+    verify.add_argument(
+        "--listed", type=_output, required=True, help="reports/reference/claims.json"
+    )
     verify.add_argument("--update", action="store_true", help="list these verdicts from now on")
     verify.set_defaults(run=verify_claims)
 
     report = commands.add_parser("report", help="write the HTML report")
     report.add_argument(
-        "studies", type=Path, nargs="+", help="results/<study>/study.json, in order"
+        "studies", type=_path, nargs="+", help="results/<study>/study.json, in order"
     )
-    report.add_argument("--reports", type=Path, default=Path("reports"), help="default: reports")
-    report.add_argument("--name", default="index.html", help="its file; default: index.html")
-    report.add_argument("--title", default="gradprop", help="its heading")
+    report.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
     report.add_argument(
-        "--command", default="snakemake --cores 4", help="that builds it, for its last section"
+        "--name", type=_file_name, default="index.html", help="its file; default: index.html"
+    )
+    report.add_argument("--title", type=_text, default="gradprop", help="its heading")
+    report.add_argument(
+        "--command",
+        type=_text,
+        default="snakemake --cores 4",
+        help="that builds it, for its last section",
     )
     report.set_defaults(run=write_html)
     return parser.parse_args(arguments)
@@ -90,7 +160,7 @@ def write_definition(options: argparse.Namespace) -> None:
 
 def write_data(options: argparse.Namespace) -> None:
     """Generate a data set."""
-    from gradprop import config, datasets, jobs
+    from gradprop import datasets, jobs
 
     try:
         component = Component.parse(options.dataset)
@@ -104,7 +174,8 @@ def write_data(options: argparse.Namespace) -> None:
         config.validate(dict(component.parameters), schema, f"data: {component.name}")
         dataset = jobs.make_dataset(component, options.output)
     except ValueError as error:  # of a generator, about a value that no schema has seen
-        raise GradpropError(f"data: {options.dataset}: {error}") from error
+        label = config.cut(options.dataset)
+        raise GradpropError(f"data: {label}: {config.cut(str(error), 200)}") from error
     print(
         f"{options.dataset}: {len(dataset.x_train)} training and {len(dataset.x_test)} test "
         f"examples, sha256 {dataset.checksum[:12]}",
@@ -114,7 +185,7 @@ def write_data(options: argparse.Namespace) -> None:
 
 def train_cells(options: argparse.Namespace) -> None:
     """Train what a shard lacks."""
-    from gradprop import config, grid, jobs
+    from gradprop import grid, jobs
 
     shards = grid.shards(grid.read_study(options.grid).cells)
     if options.shard not in shards:
@@ -176,20 +247,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()  # a pipe that is closed shows here, not when Python ends
     except GradpropError as error:
-        print(f"gradprop: {error}", file=sys.stderr)
-        return 1
+        return _fail(str(error))
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return BROKEN_PIPE
     except OSError as error:  # a file that is missing or may not be read or written
-        name = f"{error.filename}: " if error.filename else ""
-        print(f"gradprop: {name}{error.strerror or error}", file=sys.stderr)
-        return 1
+        name = f"{config.cut_path(str(error.filename))}: " if error.filename else ""
+        return _fail(f"{name}{error.strerror or config.cut(str(error))}")
+    except RecursionError:
+        return _fail("what a file holds is nested too deeply")
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
     except Exception as error:
         if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)):
             raise
         reason = str(error).partition("\n")[0]
-        print(f"gradprop: not enough memory. {reason}".rstrip(), file=sys.stderr)
-        return 1
+        return _fail(f"not enough memory. {config.cut(reason, 200)}".rstrip())
     return 0
+
+
+def _fail(problem: str, status: int = 1) -> int:
+    print(f"gradprop: {problem}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

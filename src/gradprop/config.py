@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import shlex
+import stat
+import sys
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonschema
 import yaml
 
 from gradprop.errors import GradpropError
 
-MOST_ERRORS = 5
-_LONGEST = 80
+MOST_ERRORS, MOST_LISTED, MOST_ALIKE = 5, 60, 100
+# Of a file: enough for any study, and little enough that reading it takes seconds and no memory.
+MOST_BYTES, MOST_LEVELS, MOST_NODES = 200_000, 50, 200_000
+# How much of what it was given a line repeats: a file's name, one key or name, a value.
+_LONGEST_SOURCE, _LONGEST_KEY, _LONGEST_VALUE = 100, 40, 60
+LARGEST_INTEGER = 2**63 - 1  # what the columns of tables hold
+LARGEST_NUMBER = 3.4028234663852886e38  # of float32, and its smallest with all digits
+SMALLEST_NUMBER = 1.1754943508222875e-38
+# What neither YAML nor XML can hold: most control characters, half a surrogate pair.
+UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
 
 _TYPES = {
     "array": "a list",
@@ -31,41 +46,143 @@ class ConfigError(GradpropError):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key that stands twice in a mapping."""
+    """YAML's safe loader, limited to what JSON can hold: text as keys, each once; no dates.
+
+    Nesting and aliases are limited too, so that a small file stays small when it is read.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._level = 0
+        self._sizes: dict[int, int] = {}  # of finished nodes, aliases written out
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        alias, mark = self.check_event(yaml.AliasEvent), self.peek_event().start_mark
+        if self._level >= MOST_LEVELS:
+            _refuse(f"more than {MOST_LEVELS} levels of nesting", mark)
+        self._level += 1
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        if isinstance(node, yaml.CollectionNode) and not alias:
+            self._sizes[id(node)] = self._size(node, mark)
+        return node
+
+    def _size(self, node: yaml.CollectionNode, mark: Any) -> int:
+        pairs = isinstance(node, yaml.MappingNode)
+        parts = [part for pair in node.value for part in pair] if pairs else node.value
+        size = 1
+        for part in parts:
+            if isinstance(part, yaml.CollectionNode) and id(part) not in self._sizes:
+                _refuse("an alias stands within what it stands for", mark)
+            size += self._sizes.get(id(part), 1)
+        if size > MOST_NODES:
+            _refuse(f"more than {MOST_NODES} values, with aliases written out", mark)
+        return size
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                _refuse(f"key {cut(key.value)} is not text; put it in quotes", key.start_mark)
             if key.value in seen:
-                problem = f"key {key.value!r} stands twice in one mapping"
-                raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+                _refuse(f"key {show(key.value)} stands twice in one mapping", key.start_mark)
             seen.add(key.value)
         return node
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            kind = node.tag.rpartition(":")[2]  # of `!!int x` and the like
+            _refuse(f"{show(node.value)} can't be read as {cut(kind)}", node.start_mark)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        number: int = super().construct_yaml_int(node)
+        str(number)  # raises a ValueError if it has too many digits to be written again
+        return number
+
+    def refuse_date(self, node: Any) -> NoReturn:
+        _refuse(f"{cut(str(node.value))} is a date; put it in quotes", node.start_mark)
+
+    def refuse_tag(self, node: Any) -> NoReturn:
+        problem = f"could not determine a constructor for the tag {show(node.tag)}"
+        _refuse(problem, node.start_mark)
+
+
+def _refuse(problem: str, mark: Any) -> NoReturn:
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+_Loader.yaml_constructors = {
+    **{
+        tag: constructor
+        for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+        if tag and tag.rpartition(":")[2] in ("bool", "float", "map", "null", "seq", "str")
+    },
+    "tag:yaml.org,2002:int": _Loader.construct_yaml_int,
+    "tag:yaml.org,2002:timestamp": _Loader.refuse_date,
+    None: _Loader.refuse_tag,
+}
+
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file safely.
+    """Read a YAML file safely; one that ends in ``.json`` as JSON.
 
     Raises
     ------
     ConfigError
-        If the file can't be read, is not YAML or has a key twice in one mapping.
+        If the file can't be read, is too large, is not YAML, has a key twice in one mapping or
+        one that is not text.
     """
+    source = cut_path(str(path))
+    text = _read_text(path, source)
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not valid UTF-8 at byte {error.start}") from None
+        return _parse_json(text) if path.suffix == ".json" else yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{path}: {place}not valid YAML: {error.problem}") from None
+        problem = cut(" ".join(str(error.problem).split()), 2 * _LONGEST_VALUE)
+        raise ConfigError(f"{source}: {place}not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        problem = cut(" ".join(str(error).split()), 2 * _LONGEST_VALUE)
+        raise ConfigError(f"{source}: not valid YAML: {problem}") from None
+    except (RecursionError, ValueError) as error:
+        problem = str(error) if isinstance(error, ValueError) else "too many levels of nesting"
+        raise ConfigError(f"{source}: not valid JSON: {cut(problem, 120)}") from None
+
+
+def _read_text(path: Path, source: str) -> str:
+    """Read a regular file that is not too large; of others, reading might never end."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ConfigError(f"{source}: not a regular file but a pipe or a device")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"{source}: the file is too large; allowed: {MOST_BYTES} bytes")
+        return content.decode()
+    except FileNotFoundError:
+        raise ConfigError(f"{source}: no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{source}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{source}: not valid UTF-8 at byte {error.start}") from None
+
+
+def _parse_json(text: str) -> Any:
+    def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in mapping:
+                raise ValueError(f"key {show(key)} stands twice in one mapping")
+            mapping[key] = value
+        return mapping
+
+    return json.loads(text, object_pairs_hook=each_once)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -81,15 +198,91 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_finite_number(checker: jsonschema.TypeChecker, value: Any) -> bool:
+def check_command_line() -> None:
+    """Leave with one line if Snakemake's own command line names what is no configuration.
+
+    Snakemake reads the files of ``--configfile`` and the values of ``--config`` before the
+    Snakefile, and tells neither file nor line; workflow/profiles/default has this called first.
+    """
+    try:
+        _check_arguments(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(str(error))
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    for option, value in _option_values(arguments):
+        if option == "--config":
+            key, equals, _ = value.partition("=")
+            known = bool(equals and re.fullmatch(r"[a-zA-Z_][\w-]*\w", key))
+            problem = "is not key=value"
+        else:
+            known = value.endswith((".yaml", ".yml", ".json"))
+            problem = "is not a file .yaml, .yml or .json"
+        if not known:
+            others = [argument for argument in arguments if argument != value]
+            command = cut(shlex.join(["snakemake", value, *others]), 2 * _LONGEST_VALUE)
+            hint = f"{option} takes all that follows, so name targets first: {command}"
+            raise ConfigError(f"{option}: {show(value)} {problem}; {hint}")
+        if option == "--configfile":
+            read_mapping(Path(value))
+
+
+def _option_values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield what Snakemake will take for a value of --configfile or --config."""
+    option = ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith("-"):
+            option = "--configfile" if name.startswith("--configf") else ""
+            option = "--config" if name in ("--config", "-C") else option
+            if option and equals:
+                yield option, value
+        elif option:
+            yield option, argument
+
+
+def _is_number(checker: jsonschema.TypeChecker, value: Any) -> bool:
+    """Tell whether a value is a number that float32 holds with all its digits, or 0."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value)
+    return number and (value == 0 or SMALLEST_NUMBER <= abs(value) <= LARGEST_NUMBER)
+
+
+def _is_integer(checker: jsonschema.TypeChecker, value: Any) -> bool:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return whole and not isinstance(value, bool) and abs(value) <= LARGEST_INTEGER
+
+
+def _match(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[Any]:
+    r"""Match as JSON Schema defines it: `$` is the very end, `\w` an ASCII letter."""
+    if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), value, re.ASCII):
+        yield jsonschema.ValidationError("does not match")
+
+
+def _each_once(validator: Any, unique: bool, value: Any, schema: Any) -> Iterator[Any]:
+    """Do what the library does, in time proportional to the length of a list."""
+    if unique and isinstance(value, list) and _twice(value) is not None:
+        yield jsonschema.ValidationError("is not unique")
+
+
+def _twice(values: Sequence[Any]) -> int | None:
+    """Return where the first value stands that a list had before."""
+    seen: set[Hashable] = set()
+    for number, value in enumerate(values):
+        key = json.dumps(value, sort_keys=True, default=repr)
+        if key in seen:
+            return number
+        seen.add(key)
+    return None
 
 
 _extend: Any = jsonschema.validators.extend  # has no type hints
 _Validator = _extend(
     jsonschema.Draft202012Validator,
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite_number),
+    {"pattern": _match, "uniqueItems": _each_once},
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"number": _is_number, "integer": _is_integer}
+    ),
 )
 
 
@@ -112,18 +305,68 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
         allowed and, for a typo, what was probably meant.
     """
     if document is None:
-        raise ConfigError(f"{source}: the file is empty")
-    errors = sorted(_Validator(schema).iter_errors(document), key=lambda e: list(map(str, e.path)))
-    lines = list(dict.fromkeys(line for error in errors for line in _explain(error, source)))
+        raise ConfigError(f"{cut_path(source)}: the file is empty")
+    lines = [f"{_where(path, source)}: {problem}" for path, problem in _unusable(document, [])]
+    if not lines:  # or else the validator might not even be able to write its messages
+        errors = sorted(
+            _Validator(schema).iter_errors(document), key=lambda e: list(map(str, e.path))
+        )
+        lines = [line for error in errors for line in _explain(error, source)]
+    lines = list(dict.fromkeys(lines))
     if lines:
         more = len(lines) - MOST_ERRORS
         tail = [f"... and {more} more"] if more > 0 else []
         raise ConfigError("\n".join(lines[:MOST_ERRORS] + tail))
 
 
+def _unusable(value: Any, path: list[Any]) -> Iterator[tuple[list[Any], str]]:
+    """Yield where a document has what no text, table or drawing can hold, whatever its schema."""
+    if len(path) > MOST_LEVELS:
+        yield path[:3], f"more than {MOST_LEVELS} levels of nesting"
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str) and (found := UNPRINTABLE.search(key)):
+                yield path, f"key {show(key)} has the character {_code(found[0])}"
+            yield from _unusable(item, [*path, str(key)])
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _unusable(item, [*path, number])
+    elif isinstance(value, str):
+        if found := UNPRINTABLE.search(value):
+            yield path, f"{show(value)} has the character {_code(found[0])}, which is not allowed"
+    elif isinstance(value, int) and value.bit_length() > 1024:
+        yield path, f"an integer of {value.bit_length()} binary digits is too large"
+    elif value is not None and not isinstance(value, (int, float)):
+        yield path, f"{cut(str(value))} is neither text nor a number; put it in quotes"
+
+
+def _code(character: str) -> str:
+    return f"U+{ord(character):04X}"
+
+
+def whole_numbers(document: Any) -> Any:
+    """Return a document in which 3.0 is 3, as JSON Schema has it."""
+    if isinstance(document, Mapping):
+        return {key: whole_numbers(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [whole_numbers(value) for value in document]
+    whole = isinstance(document, float) and document.is_integer()
+    return int(document) if whole else document
+
+
 def unknown(key: str, value: str, allowed: Sequence[str], source: str) -> ConfigError:
     """Return the error for a value that is not among those allowed."""
-    return ConfigError(f"{source}: {key}: {_not_allowed(value, allowed)}")
+    return ConfigError(f"{cut_path(source)}: {key}: {not_allowed(value, allowed)}")
+
+
+_BOUNDS: dict[str, str] = {
+    "minimum": "less than the minimum of",
+    "exclusiveMinimum": "less than or equal to the minimum of",
+    "maximum": "greater than the maximum of",
+    "exclusiveMaximum": "greater than or equal to the maximum of",
+    "minItems": "shorter than",
+    "maxItems": "longer than",
+}
 
 
 def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
@@ -134,7 +377,7 @@ def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
     schema: Any = error.schema
     where = _where(path, source)
     if error.validator == "enum":
-        yield f"{where}: {_not_allowed(value, rule)}"
+        yield f"{where}: {not_allowed(value, rule)}"
     elif error.validator == "additionalProperties":
         allowed = list(schema.get("properties", {}))
         for name in (name for name in value if name not in allowed):
@@ -146,25 +389,53 @@ def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
     elif error.validator == "type":
         yield f"{where}: {_wrong_type(value, [rule] if isinstance(rule, str) else rule)}"
     elif error.validator == "pattern":
-        yield f"{where}: {_show(value)} is not allowed; allowed: {schema['description']}"
-    elif error.validator in ("minItems", "minLength"):
-        yield f"{where}: {_show(value)} is empty"
+        yield f"{where}: {show(value)} is not allowed; allowed: {schema['description']}"
+    elif error.validator == "not":
+        yield f"{where}: {show(value)} is not allowed: {schema['not']['description']}"
+    elif error.validator in ("minItems", "minLength") and len(value) == 0:
+        yield f"{where}: {show(value)} is empty"
+    elif error.validator == "maxLength":
+        yield f"{where}: {len(value)} characters are too many; allowed: {rule}"
     elif error.validator == "uniqueItems":
-        twice = [item for number, item in enumerate(value) if item in value[:number]]
-        yield f"{where}: {_show(twice[0])} stands twice in the list"
+        yield f"{where}: {show(value[_twice(value) or 0])} stands twice in the list"
     else:
-        yield f"{where}: {error.message}"
+        rules = _BOUNDS.get(str(error.validator), str(error.validator))
+        yield f"{where}: {show(value)} is {rules} {show(rule)}"
+
+
+def place(source: str, *path: str | int) -> str:
+    """Return ``file: key.key[index]``, where a message's value stands."""
+    return _where(path, source)
 
 
 def _where(path: Sequence[Any], source: str) -> str:
     """Return ``file: key.key[index]``."""
-    text = "".join(f"[{part}]" if type(part) is int else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if type(part) is int else f".{_cut_key(part)}" for part in path)
+    source = cut_path(source)
     return f"{source}: {text.removeprefix('.')}" if text else source
 
 
-def _show(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+def cut(text: str, longest: int = _LONGEST_VALUE) -> str:
+    """Return one line of printable text that is not too long."""
+    text = text[: longest + 1]
+    plain = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    return plain if len(plain) <= longest else f"{plain[:longest]}..."
+
+
+def _cut_key(key: Any) -> str:
+    return cut(str(key), _LONGEST_KEY)
+
+
+def cut_path(path: str) -> str:
+    """Return a file's name, without its middle if it is long."""
+    half = _LONGEST_SOURCE // 2
+    short = path if len(path) <= _LONGEST_SOURCE else f"{path[: half - 3]}...{path[-half:]}"
+    return cut(short, 2 * _LONGEST_SOURCE)
+
+
+def show(value: Any) -> str:
+    """Return a value as it stands in messages: one line, cut if it is long."""
+    return cut("nothing" if value is None else repr(value))
 
 
 def _suggestion(value: Any, allowed: Sequence[Any]) -> str:
@@ -172,19 +443,27 @@ def _suggestion(value: Any, allowed: Sequence[Any]) -> str:
         return str(text).lower().replace("-", "_").replace(" ", "_")
 
     names = {plain(name): name for name in allowed}
-    close = difflib.get_close_matches(plain(value), names, n=1)
-    return f". Did you mean {str(names[close[0]])!r}?" if close else ""
+    close = difflib.get_close_matches(plain(value)[:MOST_ALIKE], names, n=1)
+    return f". Did you mean {show(str(names[close[0]]))}?" if close else ""
 
 
-def _not_allowed(value: Any, allowed: Sequence[Any]) -> str:
-    text = f"{_show(value)} is not allowed; allowed: {', '.join(map(str, allowed))}"
+def not_allowed(value: Any, allowed: Sequence[Any]) -> str:
+    """Return what is said of a value that is not among those allowed."""
+    text = f"{show(value)} is not allowed; allowed: {_listing(allowed)}"
     if isinstance(value, bool):
         return f"{text} (YAML reads yes, no, on and off as true and false)"
     return f"{text}{_suggestion(value, allowed) if isinstance(value, str) else ''}"
 
 
+def _listing(names: Sequence[Any]) -> str:
+    """Return names with commas; of very many, the first ones."""
+    shown = [_cut_key(name) for name in names[:MOST_LISTED]]
+    more = len(names) - len(shown)
+    return ", ".join([*shown, f"... ({more} more)"] if more > 0 else shown)
+
+
 def _wrong_type(value: Any, expected: Sequence[str]) -> str:
-    text = f"{_show(value)} is not {' or '.join(_TYPES[name] for name in expected)}"
+    text = f"{show(value)} is not {' or '.join(_TYPES[name] for name in expected)}"
     if isinstance(value, bool):
         hint = "YAML reads yes, no, on and off as true and false"
         return f"{text}: {hint}{'; put it in quotes' if 'string' in expected else ''}"
@@ -193,8 +472,13 @@ def _wrong_type(value: Any, expected: Sequence[str]) -> str:
         return f"{text}: YAML reads it as text; write {number}" if number else text
     if isinstance(value, float) and not math.isfinite(value):
         return f"{text} (infinite and undefined numbers are not allowed)"
+    if isinstance(value, (int, float)) and "number" in expected:
+        limits = f"{SMALLEST_NUMBER:.2g} to {LARGEST_NUMBER:.2g}"
+        return f"{text} of float32; allowed: 0 and magnitudes from {limits}"
+    if isinstance(value, (int, float)) and "integer" in expected and abs(value) > LARGEST_INTEGER:
+        return f"{text} that tables can hold; the largest allowed is {LARGEST_INTEGER}"
     if isinstance(value, (str, int, float)) and "array" in expected:
-        return f"{text}; write [{value}]"
+        return f"{text}; write [{cut(str(value))}]"
     if isinstance(value, (int, float)) and "string" in expected:
         return f"{text}; put it in quotes"
     return text
@@ -206,7 +490,7 @@ def _as_number(text: str, whole: bool) -> str | None:
         number = float(text)
     except ValueError:
         return None
-    if not math.isfinite(number) or (whole and not number.is_integer()):
+    if not abs(number) <= LARGEST_NUMBER or (whole and not number.is_integer()):
         return None
     if whole:
         return str(int(number))

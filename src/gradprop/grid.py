@@ -30,6 +30,7 @@ NEEDED_INITIALIZERS = {
     "float_limits": Component("identity"),
     "random_products": Component("variance_scaling"),
 }
+LONGEST_NAME = 200  # of a shard; file systems allow 255 bytes, endings included
 _COMPONENTS = {
     "dataset": datasets.create,
     "initializer": initializers.create,
@@ -45,7 +46,11 @@ _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
 
 def load_studies(
-    document: Mapping[str, Any], source: str, study_folders: Sequence[Path], schemas: Path
+    document: Mapping[str, Any],
+    source: str,
+    study_folders: Sequence[Path],
+    schemas: Path,
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Study]:
     """Read and validate the configuration and every study that it names.
 
@@ -59,6 +64,9 @@ def load_studies(
         Where ``<study>.yaml`` is looked for, in order.
     schemas
         Folder of the JSON Schemas.
+    parts
+        What `document` was merged from, by name, the last one first in rank: a mistake is told
+        with the name of the part that it stands in.
 
     Returns
     -------
@@ -71,18 +79,21 @@ def load_studies(
         If anything is wrong; nothing has been written then.
     """
     config_schema = config.read_yaml(schemas / "config.schema.yaml")
+    for name, part in (parts or {}).items():
+        config.validate(part, {**config_schema, "required": []}, name)
+        source = name if "studies" in part else source
     config.validate(document, config_schema, source)
     seeds = document.get("seeds", config_schema["properties"]["seeds"]["default"])
     schema = config.read_yaml(schemas / "study.schema.yaml")
-    available = sorted({p.stem for folder in study_folders for p in folder.glob("*.yaml")})
+    files = {p.stem: p for folder in reversed(study_folders) for p in folder.glob("*.yaml")}
     studies = {}
     for name in document["studies"]:
-        if name not in available:
-            raise config.unknown("studies", name, available, source)
-        path = next(p for folder in study_folders if (p := folder / f"{name}.yaml").exists())
-        content = config.read_yaml(path)
-        config.validate(content, schema, str(path))
-        studies[name] = build_study(name, content, seeds, source=str(path))
+        if name not in files:
+            raise config.unknown("studies", name, sorted(files), source)
+        content = config.read_yaml(files[name])
+        config.validate(content, schema, str(files[name]))
+        studies[name] = build_study(name, content, seeds, source=str(files[name]))
+        _check_names(content.get("names", {}), studies[name].cells, str(files[name]))
     return studies
 
 
@@ -115,12 +126,14 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
     cells: list[Cell] = []
     for key, block in blocks.items():
         full = {"seeds": seeds, **shared, **block}
-        _check_block(full, f"{source}: {key}")
+        where = config.place(source, key)
+        _check_block(full, where)
         block_cells = list(expand(full))
-        _check_cells(block_cells, f"{source}: {key}")
+        _check_cells(block_cells, where)
         cells.extend(block_cells)
     for figure, options in content.get("figures", {}).items():
-        _check_figure(options, shared["statistics"], cells, f"{source}: figures.{figure}")
+        where = config.place(source, "figures", figure)
+        _check_figure(options, shared["statistics"], cells, where)
     return Study(
         name=name,
         title=content["title"],
@@ -205,7 +218,12 @@ def read_study(path: Path) -> Study:
     gradprop.files.FileError
         If it cannot be read.
     """
-    return build_study(**read_definition(path), source=str(path))
+    definition = read_definition(path)
+    try:
+        return build_study(**definition, source=str(path))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = f"{type(error).__name__}: {config.cut(str(error))}"
+        raise config.ConfigError(f"{path}: not the definition of a study ({problem})") from error
 
 
 def read_definition(path: Path) -> dict[str, Any]:
@@ -258,9 +276,37 @@ def canonical_label(label: str) -> str:
     for create in _COMPONENTS.values():
         try:
             return create(component.document()).label
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             continue
     return label
+
+
+def _check_names(names: Mapping[str, str], cells: Sequence[Cell], source: str) -> None:
+    """Raise a `ConfigError` for a label that no cell has, or a name that can't be drawn."""
+    known = dict.fromkeys(str(cell.column(key)) for cell in cells for key in _COMPONENTS)
+    for label, name in names.items():
+        where = config.place(source, "names", label)
+        if canonical_label(label) not in known:
+            raise config.ConfigError(f"{where}: {config.not_allowed(label, list(known))}")
+        if problem := _formula_problem(name):
+            raise config.ConfigError(f"{where}: {config.show(name)} {problem}")
+
+
+def _formula_problem(text: str) -> str | None:
+    """Return why matplotlib can't draw a text with formulas in it, None if it can."""
+    dollars = text.count("$") - text.count(r"\$")
+    if not dollars:
+        return None
+    if dollars % 2:
+        return r"has a formula without end; write \$ for a dollar sign"
+    from matplotlib.mathtext import MathTextParser
+
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[-1].partition(", found")[0]
+        return f"has a formula that can't be drawn: {reason}"
+    return None
 
 
 def _check_figure(
@@ -273,7 +319,9 @@ def _check_figure(
             if item not in known:
                 raise config.unknown(f"select.{key}", str(written), list(map(str, known)), where)
     if not select(cells, options.get("select", {})):
-        raise config.ConfigError(f"{where}.select: no cell has all of {options['select']}")
+        raise config.ConfigError(
+            f"{where}.select: no cell has all of {config.show(options['select'])}"
+        )
     groups = [options[key] for key in ("rows", "columns", "hue") if key in options]
     if options["kind"] in ("atlas", "divergence", "steps_to_target"):
         groups.append("depth")  # their horizontal axis
@@ -281,11 +329,17 @@ def _check_figure(
         if groups.count(name) > 1:
             raise config.ConfigError(f"{where}: {name} divides the figure twice")
     named = options.get("statistic", [])
-    for name in named if isinstance(named, list) else [named]:
+    drawn = [("statistic", name) for name in (named if isinstance(named, list) else [named])]
+    drawn += (
+        [("band", options["band"])]
+        if options["kind"] == "layer_curves" and "band" in options
+        else []
+    )
+    for key, name in drawn:
         recorded = statistics.recorded(chosen)
         if name in STATISTICS and name not in recorded:
             source = chosen if chosen in PRESETS else "the study's list"
-            raise config.unknown("statistic", name, recorded, f"{where} ({source})")
+            raise config.unknown(key, name, recorded, f"{where} ({source})")
     needed = NEEDED_INITIALIZERS.get(options["kind"])
     if needed and not any(cell.initializer == needed for cell in cells):
         raise config.ConfigError(
@@ -326,13 +380,14 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
         )
     for key, value in block.items():
         if isinstance(value, Mapping) and "from" in value and value["to"] < value["from"]:
-            raise config.ConfigError(f"{where}.{key}: {value} is empty: to is less than from")
+            shown = config.show(dict(value))
+            raise config.ConfigError(f"{where}.{key}: {shown} is empty: to is less than from")
         if isinstance(value, list) and key != "measurements":
             values = axis_values(key, value)
             for number, item in enumerate(values):
                 if item in values[:number]:
-                    shown = item.label if isinstance(item, Component) else item
-                    raise config.ConfigError(f"{where}.{key}: {shown!r} stands twice in the list")
+                    shown = config.show(item.label if isinstance(item, Component) else item)
+                    raise config.ConfigError(f"{where}.{key}: {shown} stands twice in the list")
     try:
         measurements.canonical(block["measurements"])
     except measurements.MeasurementError as error:
@@ -349,14 +404,19 @@ def _check_cells(cells: Sequence[Cell], where: str) -> None:
 
 def _conflict_with_data(cell: Cell) -> str | None:
     """Return what is wrong with a cell's data set or how it is trained on it."""
+    if len(shard_name(cell)) > LONGEST_NAME:
+        return (
+            f"dataset: {config.show(cell.dataset.label)} names files, and is too long for it: "
+            f"{len(shard_name(cell))} characters with what follows; allowed: {LONGEST_NAME}"
+        )
     problem = datasets.conflict(cell.dataset)
     if problem:
-        return f"dataset: {cell.dataset.label!r} can't be made: {problem}"
+        return f"dataset: {config.show(cell.dataset.label)} can't be made: {problem}"
     examples = datasets.sizes(cell.dataset).training
     if cell.batch_size > examples:
         return (
             f"batch_size: {cell.batch_size} is larger than the training set of "
-            f"{cell.dataset.label!r}; allowed: 1 to {examples}"
+            f"{config.show(cell.dataset.label)}; allowed: 1 to {examples}"
         )
     return None
 
@@ -379,7 +439,8 @@ def axis_values(key: str, value: Any) -> list[Any]:
     if key == "seeds" and not isinstance(value, (list, Mapping)):
         value = list(range(int(value)))
     if isinstance(value, Mapping) and "from" in value:
-        value = list(range(value["from"], value["to"] + 1, value.get("step", 1)))
+        first, last, step = (int(value.get(name, 1)) for name in ("from", "to", "step"))
+        value = list(range(first, last + 1, step))
     convert = _COMPONENTS.get(key) or _TYPES[_field_type("seed" if key == "seeds" else key)]
     return [convert(item) for item in (value if isinstance(value, list) else [value])]
 

@@ -19,7 +19,7 @@ NUMERICS = 1
 
 Scalar: TypeAlias = bool | int | float | str
 
-_LABEL = re.compile(r"^(?P<name>\w+)(?:\((?P<parameters>.*)\))?$")
+_LABEL = re.compile(r"(?P<name>\w+)(?:\((?P<parameters>.*)\))?")
 
 
 def canonical_json(value: Any) -> str:
@@ -82,11 +82,11 @@ class Component:
     @classmethod
     def parse(cls, label: str) -> Self:
         """Return the component whose `label` this is (the inverse of `label`)."""
-        match = _LABEL.match(label)
-        if match is None:
-            raise ValueError(f"not a component's label: {label!r}")
-        pairs = [pair.split("=", 1) for pair in (match["parameters"] or "").split(", ") if pair]
-        return cls(match["name"], tuple((key, _parse_scalar(text)) for key, text in pairs))
+        match = _LABEL.fullmatch(label)
+        pairs = match and [pair.split("=", 1) for pair in (match[2] or "").split(", ") if pair]
+        if match is None or any(len(pair) != 2 for pair in pairs or []):
+            raise ValueError("not a component's label: name or name(parameter=value, ...)")
+        return cls(match["name"], tuple((key, _parse_scalar(text)) for key, text in pairs or []))
 
     @property
     def label(self) -> str:
@@ -109,7 +109,7 @@ class Component:
 def _parse_scalar(text: str) -> Scalar:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"True": True, "False": False}.get(text, text)
     return value if isinstance(value, (bool, int, float)) else text
 

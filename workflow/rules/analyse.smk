@@ -14,8 +14,8 @@ for name, study in STUDIES.items():
                 report(
                     f"reports/figures/{name}/{figure}.svg",
                     caption="../report/figure.rst",
-                    category=study.title,
-                    labels={"figure": options["title"]},
+                    category=literal(study.title),
+                    labels={"figure": literal(options["title"])},
                 )
                 for figure, options in study.figures.items()
             ],

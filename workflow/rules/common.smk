@@ -1,11 +1,10 @@
 # Helpers only: the studies of the configuration, and the files and parameters of their jobs.
-import os
 import re
 import shlex
 import sys
 
 from gradprop import files, grid, manifests, products, provenance
-from gradprop.config import ConfigError
+from gradprop.config import ConfigError, whole_numbers
 
 # Steps run the `gradprop` of the Python that runs Snakemake, by its path: not every folder can be
 # put on PATH (with -P, the working directory hides no module). With large pages of memory
@@ -18,28 +17,27 @@ shell.prefix(
 
 for folder in {workflow.basedir, str(provenance.PACKAGE)}:
     if re.search("[{}]", folder):  # and it knows no way to write a brace that is none
-        sys.exit(f"{folder}: Snakemake takes braces in a path for a wildcard; choose another folder")
-
-
-# Snakemake lists those of the command line first, which override the project's own.
-OVERRIDES = [os.path.relpath(path) for path in workflow.overwrite_configfiles]
-CONFIG_FILES = OVERRIDES or workflow.configfiles
+        sys.exit(
+            f"{folder}: Snakemake takes braces in a path for a wildcard; choose another folder"
+        )
 
 
 FOLDERS = [Path("config/studies"), Path(workflow.basedir) / "config/studies"]
 
 
 def load_studies():
-    source = str(CONFIG_FILES[-1]) if CONFIG_FILES else "config"
+    source = list(PARTS)[-1]
+    parts = {**PARTS, "--config": workflow.config_settings.config}
     schemas = Path(workflow.basedir) / "workflow/schemas"
     try:
-        return grid.load_studies(config, source, FOLDERS, schemas)
+        return grid.load_studies(config, source, FOLDERS, schemas, parts)
     except ConfigError as error:
         sys.exit(str(error))
 
 
 RESULTS, REPORTS = Path("results"), Path("reports")
 STUDIES = load_studies()
+config.update(whole_numbers(config))  # `stack_size: 3.0` goes to the command line
 STUDY_FILES = {
     name: str(next(p for folder in FOLDERS if (p := folder / f"{name}.yaml").exists()))
     for name in STUDIES
@@ -47,7 +45,7 @@ STUDY_FILES = {
 SEEDS = config.get("seeds", 5)
 SHARDS = {name: grid.shards(study.cells) for name, study in STUDIES.items()}
 DATASETS = {cell.dataset.slug: cell.dataset for study in STUDIES.values() for cell in study.cells}
-CHOSEN = f"--configfile {' '.join(OVERRIDES)} " if OVERRIDES else ""
+CHOSEN = f"--configfile {shlex.join(OVERRIDES)} " if OVERRIDES else ""
 COMMAND = f"snakemake {CHOSEN}--cores 4"  # --configfile takes all that follows: never the last
 REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
 TITLE = config.get("report", {}).get("title", "gradprop")
@@ -65,6 +63,14 @@ wildcard_constraints:
 def definition(study, part):
     """Return the file that holds a study's definition, or the part that its cells depend on."""
     return str(grid.definition_path(RESULTS / study, STUDIES[study], part))
+
+
+def literal(text):
+    """Return a text for Snakemake's report, which takes what stands in braces for wildcards.
+
+    There is no way to quote a brace; one that a word joiner follows, which has no width, is none.
+    """
+    return text.replace("{", "{\N{WORD JOINER}")
 
 
 def study_tables(study):

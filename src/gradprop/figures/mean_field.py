@@ -325,9 +325,12 @@ def prepare_trainability(tables: StudyTables, options: Options) -> pd.DataFrame:
     keys = ["activation", "sigma_w2", "sigma_b2", "depth"]
     rows = cells.groupby(keys, as_index=False)["accuracy"].agg(["mean", "count"])
     rows = rows.rename(columns={"mean": "accuracy", "count": "seeds"})
-    return rows.assign(
-        xi_c=[state(r.activation, r.sigma_w2, r.sigma_b2).xi_c for r in rows.itertuples()]
-    )
+    return rows.assign(xi_c=[_xi_c(*place) for place in rows[keys[:3]].itertuples(index=False)])
+
+
+def _xi_c(activation: str, weights: float, biases: float) -> float:
+    """Return the depth scale of the correlation; NaN if all weights and biases are 0."""
+    return state(activation, weights, biases).xi_c if weights or biases else math.nan
 
 
 def draw_trainability(rows: pd.DataFrame, options: Options) -> Figure:
@@ -349,7 +352,7 @@ def draw_trainability(rows: pd.DataFrame, options: Options) -> Figure:
             x, edges, table.to_numpy(float), vmin=0, vmax=1, cmap="inferno", rasterized=True
         )
         values = np.linspace(max(x[0], 0.0), x[-1], CURVE_POINTS)
-        scales = np.array([state(activation, float(v), biases).xi_c for v in values])
+        scales = np.array([_xi_c(activation, float(v), biases) for v in values])
         for multiple, dash in multiples.items():
             axes.plot(values, multiple * scales, color="white", linestyle=dash, linewidth=1.8)
         axes.set(yscale="log", xlim=x[[0, -1]], ylim=edges[[0, -1]])
