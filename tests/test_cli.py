@@ -58,7 +58,7 @@ STUDY, DATA = "results/small/study.json", "results/data/circles.npz"
 STEPS = {
     STUDY: ["define", "small.yaml", STUDY, "--seeds", "1"],
     DATA: ["data", "circles(examples=40)", DATA],
-    f"results/small/stacks/{SHARD}/": ["train", STUDY, SHARD, DATA],
+    "results/small/stacks/": ["train", STUDY, SHARD, DATA],
     "reports/figures/small/loss.svg": ["figures", STUDY],
     "reports/claims/small.json": ["claims", STUDY],
     "reports/index.html": ["report", STUDY, "--title", "By hand"],
@@ -233,13 +233,13 @@ MISUSED = {
     "gradprop report: argument --title: '\\udcff' has the character U+DCFF": [
         *("report", "s", "--title", "\udcff")
     ],
-    "gradprop claims: argument output: '/dev/full' is not the name of a file to write": [
-        *("claims", "s", "/dev/full")
+    "gradprop data: argument output: '/dev/full' is not the name of a file to write": [
+        *("data", "digits", "/dev/full")
     ],
-    "gradprop claims: argument output: '.' is not the name of a file to write": [
-        *("claims", "s", ".")
+    "gradprop data: argument output: '.' is not the name of a file to write": [
+        *("data", "digits", ".")
     ],
-    f"gradprop claims: argument study: '{'Q' * 59}... is not": ["claims", "Q" * 3000, "out.json"],
+    f"gradprop claims: argument study: '{'Q' * 59}... is not": ["claims", "Q" * 3000],
     f"gradprop: argument command: invalid choice: '{'Q' * 100}": ["Q" * 3000],
 }
 
@@ -275,7 +275,7 @@ JUNK = {
         ["train", "?", SHARD, "data.npz"],
         ["train", "study.json", SHARD, "?"],
         ["figures", "?"],
-        ["claims", "?", "out.json"],
+        ["claims", "?"],
         ["verify", "?", "--listed", "list.json"],
         ["report", "?"],
         ["report", "study.json", "--reports", "empty"],
@@ -294,7 +294,7 @@ def test_a_file_that_is_something_else_is_one_line(
         Path(file).write_bytes(content)
     Path("folder").mkdir()
     Path("loop").symlink_to("loop")
-    main(["define", json.dumps({"name": "small", "content": CONTENT, "seeds": 1}), "study.json"])
+    main(["define", write_source(tmp_path), "study.json", "--seeds", "1"])
     if command[:3] == ["train", "study.json", SHARD] and name in ("missing", "loop"):
         pytest.skip("told by another test")
     assert main([name if part == "?" else part for part in command]) == 1
@@ -306,19 +306,21 @@ def test_a_file_that_is_something_else_is_one_line(
 @pytest.mark.parametrize(
     ("definition", "message"),
     [
-        ("null", "define: the definition: the file is empty"),
-        ("[1]", "define: the definition: [1] is not a mapping"),
-        ("{}", "define: the definition: missing key: name, content, seeds"),
-        ("[" * 100_000, "define: the definition is not valid JSON: maximum recursion depth"),
-        ('{"name": "\\ud800", "content": {}, "seeds": 1}', "has the character U+D800"),
+        ("null", "source.yaml: the file is empty"),
+        ("[1]", "source.yaml: [1] is not a mapping"),
+        ("[" * 100_000, "source.yaml: "),
+        ('{"title": "\\ud800"}', "source.yaml: "),
     ],
 )
 def test_a_definition_is_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], definition: str, message: str
 ) -> None:
-    assert main(["define", definition, str(tmp_path / "out.json")]) == 1
-    assert message in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    source = tmp_path / "source.yaml"
+    source.write_text(definition)
+    assert main(["define", str(source), str(tmp_path / "out.json")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert list(tmp_path.iterdir()) == [source]
 
 
 @pytest.mark.parametrize(

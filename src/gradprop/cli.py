@@ -263,8 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)):
             raise
-        reason = str(error).partition("\n")[0]
-        return _fail(f"not enough memory. {config.cut(reason, 200)}".rstrip())
+        reason = config.cut(str(error).partition("\n")[0], 200)
+        return _fail(f"not enough memory. {reason}" if reason else "not enough memory")
     return 0
 
 
