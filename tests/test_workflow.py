@@ -204,7 +204,7 @@ def test_claims_are_verified(built: Workspace) -> None:
 def test_verify_fails_where_a_listed_claim_is_no_longer_supported(grown: Workspace) -> None:
     """Those that reports/reference/claims.json lists; its exit status is Snakemake's."""
     listed = grown.project / "reports/reference/claims.json"
-    listed.write_text(json.dumps({"other/claim/case": claims.SUPPORTED}))
+    listed.write_text(json.dumps({"third/claim/case": claims.SUPPORTED}))
     grown.build("verify")  # that study is not among those read
     listed.write_text(json.dumps({"tiny/claim/case": claims.SUPPORTED}))
     result = grown.snakemake("verify")
