@@ -54,7 +54,7 @@ class Generator:
     misfit
         From parameters to why their geometry can't be, None if it can.
     fixed
-        Of `examples`, `dimension` and `classes` those that are no parameters.
+        Of `examples`, `dimension`, `classes` and `outputs` those that are no parameters.
     """
 
     task: str
@@ -334,6 +334,7 @@ DATASETS: dict[str, Generator] = {
         {"examples": 125, "dimension": 64, "q": 1.0, **_SPLIT},
         exact=True,
         misfit=lambda dimension, **_: _crowded(2, dimension),
+        fixed={"outputs": 2},
     ),
     "equicorrelated": Generator(
         "regression",
@@ -357,10 +358,23 @@ def create(value: str | Mapping[str, Any]) -> Component:
 def sizes(component: Component) -> Sizes:
     """Return the sizes of a data set without making it."""
     entry = DATASETS[component.name]
-    known: dict[str, Any] = {**entry.parameters, **entry.fixed, **dict(component.parameters)}
+    known = _known(component)
     test = _test_examples(known["examples"], known["test_fraction"])
     classes = known["classes"] if entry.task == "classification" else 0
     return Sizes(known["examples"] - test, test, known["dimension"], classes)
+
+
+def outputs(component: Component) -> int:
+    """Return the number of classes or of target dimensions of a data set without making it."""
+    known = _known(component)
+    if DATASETS[component.name].task == "classification":
+        return int(known["classes"])
+    return int(known.get("outputs", known["dimension"]))
+
+
+def _known(component: Component) -> dict[str, Any]:
+    entry = DATASETS[component.name]
+    return {**entry.parameters, **entry.fixed, **dict(component.parameters)}
 
 
 @lru_cache

@@ -10,8 +10,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self, TypeAlias
 
 # Raised by hand when the meaning of results changes although no parameter did.
@@ -182,18 +182,17 @@ class Cell:
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""
-        for name in _floats(type(self)):
-            value = getattr(self, name)
-            if type(value) is not float:
-                object.__setattr__(self, name, float(value))
+        for name, f in self.__dataclass_fields__.items():  # fields() would look at all anew
+            if f.type == "float" and type(getattr(self, name)) is not float:
+                object.__setattr__(self, name, float(getattr(self, name)))
 
     def document(self) -> dict[str, Any]:
         """Return every parameter as plain JSON data."""
-        return {name: _plain(getattr(self, name)) for name in _parameters(type(self))}
+        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
 
     def columns(self) -> dict[str, Scalar]:
         """Return every parameter as one column of the ``cells`` table."""
-        return {name: self.column(name) for name in _parameters(type(self))}
+        return {name: self.column(name) for name in self.__dataclass_fields__}
 
     def column(self, key: str) -> Scalar:
         """Return one parameter as it stands in the ``cells`` table."""
@@ -205,21 +204,10 @@ class Cell:
         """12 hex digits of the SHA-256 over the canonical parameters and `NUMERICS`."""
         changed = {
             name: _plain(value)
-            for name, default in _parameters(type(self)).items()
-            if (value := getattr(self, name)) != default
+            for name, f in self.__dataclass_fields__.items()
+            if (value := getattr(self, name)) != f.default
         }
         return digest({"cell": changed, "numerics": NUMERICS})
-
-
-@lru_cache
-def _parameters(kind: type[Cell]) -> dict[str, Any]:
-    """Return every parameter and its default: once, not for every cell of a large grid."""
-    return {f.name: f.default for f in fields(kind)}
-
-
-@lru_cache
-def _floats(kind: type[Cell]) -> list[str]:
-    return [f.name for f in fields(kind) if f.type == "float"]
 
 
 def _plain(value: Any) -> Any:

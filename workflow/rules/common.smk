@@ -4,7 +4,7 @@ import os
 import re
 import sys
 
-from gradprop import grid, provenance
+from gradprop import grid, plan, provenance
 from gradprop.config import ConfigError
 
 # Steps run the `gradprop` command of the Python that runs Snakemake. With large pages of memory
@@ -20,22 +20,21 @@ OVERRIDES = [os.path.relpath(path) for path in workflow.overwrite_configfiles]
 CONFIG_FILES = OVERRIDES or workflow.configfiles
 
 
-def load_studies():
+def load_plan():
     source = str(CONFIG_FILES[-1]) if CONFIG_FILES else "config"
-    folders = [Path("config/studies"), Path(workflow.basedir) / "config/studies"]
-    schemas = Path(workflow.basedir) / "workflow/schemas"
     try:
-        return grid.load_studies(config, source, folders, schemas)
+        return plan.load(config, source, Path(workflow.basedir))
     except ConfigError as error:
         sys.exit(str(error))
 
 
-STUDIES = load_studies()
+PLAN = load_plan()
+STUDIES = PLAN.studies
 REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
 CHOSEN = f"--configfile {' '.join(OVERRIDES)} " if OVERRIDES else ""
 COMMAND = f"snakemake {CHOSEN}--cores 4"  # --configfile takes all that follows: never the last
-SHARDS = {name: grid.shards(study.cells) for name, study in STUDIES.items()}
-DATASETS = {cell.dataset.slug: cell.dataset for study in STUDIES.values() for cell in study.cells}
+SHARDS = PLAN.shards
+DATASETS = PLAN.datasets
 
 
 wildcard_constraints:
@@ -95,5 +94,5 @@ def definition(wildcards):
 
 def shard_dataset(wildcards):
     """Return the file of the data set that a shard is trained on."""
-    cell = SHARDS[wildcards.study][wildcards.shard].cells[0]
-    return f"results/data/{cell.dataset.slug}.npz"
+    program = SHARDS[wildcards.study][wildcards.shard].stacks[0].program
+    return f"results/data/{program.dataset.slug}.npz"
