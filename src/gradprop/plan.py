@@ -37,48 +37,47 @@ GIB = 2.0**30
 
 # CPU seconds of one of each amount (`program_work`, `cell_work`; "job" once for every job).
 SECONDS: Amounts = {
-    "program": 0.21,
-    "cell": 0.0051,
-    "layer built": 0.0059,
-    "weight initialized": 4.2e-08,
-    "layer traced": 0.023,
+    "program": 0.2,
+    "cell": 0.0047,
+    "layer built": 0.0063,
+    "weight initialized": 4e-08,
+    "layer traced": 0.025,
     "normalized layer traced": 0.2,
-    "weight traced": 3.8e-08,
-    "step": 0.0034,
-    "layer stepped": 4e-05,
-    "product of a step": 2.3e-10,
-    "entry of a step": 7.7e-09,
-    "weight updated": 2.5e-09,
-    "evaluation": 0.014,
-    "layer evaluated": 0.00062,
+    "weight traced": 3.4e-08,
+    "step": 0.003,
+    "layer stepped": 3.6e-05,
+    "product of a step": 2.4e-10,
+    "entry of a step": 8.4e-09,
+    "weight updated": 1.3e-09,
+    "evaluation": 0.013,
+    "layer evaluated": 0.00059,
     "normalized layer evaluated": 0.01,
-    "product evaluated": 4.4e-11,
-    "unit evaluated": 1.9e-09,
-    "layer probed": 0.0016,
+    "product evaluated": 4.6e-11,
+    "unit evaluated": 1.8e-09,
+    "layer probed": 0.0015,
     "entry probed (cheap)": 0.0,
-    "entry probed (standard)": 2.6e-09,
+    "entry probed (standard)": 2.5e-09,
     "entry probed (full)": 3.8e-08,
     "histograms": 2.2e-07,
-    "spectra": 4e-10,
+    "spectra": 4.4e-10,
     "decision": 3.1e-10,
     "trajectories": 1.1e-09,
-    "curvature": 6.9e-10,
-    "modes": 0.0,
+    "curvature": 6.8e-10,
+    "modes": 5.2e-10,
     "row written": 1.9e-06,
-    "job": 6.6,
+    "job": 6.5,
 }
 # Bytes of memory of one of each amount (`memory_amounts`).
 MEMORY: Amounts = {
     "data": 10.0,
     "evaluated units": 0.0,
-    "layer": 470000.0,
-    "layer of all programs": 670000.0,
-    "rows": 380.0,
-    "units (start)": 1.5,
-    "units (trained)": 6.7,
+    "layer": 1200000.0,
+    "rows": 370.0,
+    "units (start)": 1.1,
+    "units (trained)": 6.5,
     "weights (start)": 4.4,
-    "weights (trained)": 9.0,
-    "job": 720000000.0,
+    "weights (trained)": 8.9,
+    "job": 730000000.0,
 }
 # Bytes on disk of a job's files without rows, of a row of a table, and of one number in `layers`.
 FILES = 60_000.0
@@ -248,17 +247,26 @@ def _measured_rows(name: str, known: Mapping[str, Any], program: Program) -> int
     return min(units[0], units[-1])  # modes
 
 
-def memory_amounts(program: Program, cells: int) -> Amounts:
-    """Return what the memory of a job is made of while it trains a stack of so many cells."""
-    cell, bytes_ = program.cell, 4.0 * cells
+def memory_amounts(program: Program, cells: int, programs: int) -> Amounts:
+    """Return what the memory of a job is made of while it trains a stack.
+
+    Parameters
+    ----------
+    program
+        Of the stack.
+    cells
+        In it.
+    programs
+        That the job makes, one after another. Python finds late that one is no longer needed.
+    """
+    weights = 4.0 * cells * program.weights
+    units = 4.0 * cells * program.cell.batch_size * program.neurons
     data = program.training + program.test
     kind = "trained" if program.steps else "start"
     return {
-        f"weights ({kind})": bytes_ * program.weights,
-        f"units ({kind})": bytes_ * cell.batch_size * program.neurons,
-        "evaluated units": bytes_ * min(512, program.training) * max(program.units)
-        if program.steps
-        else 0.0,
+        f"weights ({kind})": weights,
+        f"weights of before ({kind})": weights * math.log2(programs),
+        f"units ({kind})": units,
         "layer": float(program.layers),
         "rows": float(cells * sum(table_rows(program).values())),
         "data": 4.0 * data * program.units[0],
@@ -290,19 +298,18 @@ class Need:
 
 def job_need(shard: Shard, stack_size: int) -> Need:
     """Estimate what the training of a shard needs, nothing of it being there."""
-    seconds, disk, memory, layers, cells = SECONDS["job"], FILES, 0.0, 0.0, 0
+    seconds, disk, memory, cells = SECONDS["job"], FILES, 0.0, 0
+    programs = sum(math.ceil(len(stack.cells) / stack_size) for stack in shard.stacks)
     for stack in shard.stacks:
         program = Program.of(stack.program)
         chunks = math.ceil(len(stack.cells) / stack_size)
         seconds += chunks * _total(program_work(program), SECONDS)
         seconds += len(stack.cells) * _total(cell_work(program), SECONDS)
         disk += len(stack.cells) * _disk(program)
-        amounts = memory_amounts(program, min(len(stack.cells), stack_size))
+        amounts = memory_amounts(program, min(len(stack.cells), stack_size), programs)
         memory = max(memory, _total(amounts, MEMORY))
-        layers += chunks * program.layers
         cells += len(stack.cells)
-    memory += MEMORY["job"] + layers * MEMORY["layer of all programs"]
-    return Need(cells, len(shard.stacks), 1, seconds, memory, disk)
+    return Need(cells, len(shard.stacks), 1, seconds, MEMORY["job"] + memory, disk)
 
 
 def _total(amounts: Amounts, prices: Amounts) -> float:
