@@ -36,3 +36,4 @@ rule all:
     default_target: True
     input:
         REPORT,
+        [str(path) for path in all_manifests()],

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gradprop import datasets
-from gradprop.datasets import Dataset
+from gradprop import environment
+
+environment.fix()  # before a test imports TensorFlow by itself
+
+from gradprop import datasets  # noqa: E402
+from gradprop.datasets import Dataset  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gradprop import claims, diagnosis
+from gradprop import claims, diagnosis, manifests, products, tables
 from gradprop.grid import shards
 from gradprop.spec import Cell, Component, Study
 
@@ -91,9 +92,11 @@ def layers_table(study: Study) -> pd.DataFrame:
 
 
 def runs_table(study: Study) -> pd.DataFrame:
-    """Return two runs: the first trained all cells, the second one of them again."""
+    """Return two runs: the first trained all cells but one, the second that one."""
     common = {
         "shard": "a",
+        "instructions": "x86_64 avx2",
+        "linear_algebra": "openblas Haswell",
         "threads": 2,
         "phase_seconds": "{}",
         "peak_memory_mib": 812.4,
@@ -105,21 +108,26 @@ def runs_table(study: Study) -> pd.DataFrame:
     ids = [cell.id for cell in study.cells]
     return pd.DataFrame(
         [
-            {**common, "cells": json.dumps(ids), "cpu_seconds": 30.0, "code": "a" * 12}
-            | {"commit": ""},
+            {**common, "cells": json.dumps(ids[1:]), "cpu_seconds": 30.0, "code": "a" * 12}
+            | {"commit": "", "job": "0123"},
             {**common, "cells": json.dumps(ids[:1]), "cpu_seconds": 4.5, "code": "b" * 12}
-            | {"commit": "1234567"},
+            | {"commit": "1234567", "job": "4567"},
         ]
     )
 
 
 def write_results(study: Study, results: Path) -> None:
-    """Write the tables that the report reads."""
-    shard = next(iter(shards(study.cells)))  # any file of the study will do
-    for table, rows in {"cells": cells_table(study), "runs": runs_table(study)}.items():
-        path = results / study.name / table / f"{shard}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows.to_parquet(path)
+    """Write the tables that the report reads, one file of all cells for each shard."""
+    folder = results / study.name
+    frames = {name: pd.DataFrame({"cell": []}) for name in tables.TABLES}
+    frames |= {"cells": cells_table(study), "runs": runs_table(study)}
+    for number, shard in enumerate(shards(study.cells).values()):
+        paths = []
+        for table, rows in frames.items():
+            paths.append(tables.path_of(folder, table, shard.name))
+            paths[-1].parent.mkdir(parents=True, exist_ok=True)
+            (rows if number == 0 else rows[:0]).to_parquet(paths[-1])
+        manifests.write(products.tables(folder, shard), paths)
 
 
 @cache
@@ -153,6 +161,12 @@ def write_figures(
         (data / f"{name}.csv").write_text("layer,rms\n1,0.5\n")
         text = {"title": f"Title of {name}", "caption": "Median over seeds.", "alt": f"Alt {name}"}
         (data / f"{name}.json").write_text(json.dumps({**text, **(description or {})}))
+    seal(products.figures(reports, study), folder.iterdir(), data.iterdir())
+
+
+def seal(manifest: Path, *made: Iterable[Path]) -> None:
+    """Write the manifest of files, as the job does that wrote them."""
+    manifests.write(manifest, sorted(chain(*made)))
 
 
 def write_tree(root: Path, *studies: Study) -> tuple[Path, Path]:
@@ -162,5 +176,6 @@ def write_tree(root: Path, *studies: Study) -> tuple[Path, Path]:
         write_figures(study, root / "reports")
         path = root / "reports/claims" / f"{study.name}.json"
         claims.write([], path)
-        diagnosis.write(cells_table(study), layers_table(study), path)
+        written = diagnosis.write(cells_table(study), layers_table(study), path)
+        seal(products.claims(root / "reports", study), [path, *written])
     return root / "results", root / "reports"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gradprop.cli import main
 
@@ -36,24 +36,34 @@ CONTENT = {
 }
 
 
+LISTED = str(Path(__file__).parents[1] / "reports/reference/claims.json")
+
+
+def write_source(folder: Path) -> str:
+    """Write the study's file; return its name."""
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(CONTENT))
+    return str(path)
+
+
 def test_all_steps_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    definition = json.dumps({"name": "small", "content": CONTENT, "seeds": 1})
+    source = write_source(tmp_path)
     study, data = tmp_path / "results/small/study.json", tmp_path / "results/data/circles.npz"
     reports = tmp_path / "reports"
-    assert main(["define", definition, str(study)]) == 0
+    assert main(["define", source, str(study), "--seeds", "1"]) == 0
     assert main(["data", "circles(examples=40)", str(data)]) == 0
     assert main(["train", str(study), SHARD, str(data)]) == 0
     assert main(["figures", str(study), "--reports", str(reports)]) == 0
-    assert main(["claims", str(study), str(reports / "claims/small.json")]) == 0
+    assert main(["claims", str(study), "--reports", str(reports)]) == 0
+    assert main(["verify", str(reports / "claims/small.json"), "--listed", LISTED]) == 0
     assert main(["report", str(study), "--reports", str(reports), "--title", "By hand"]) == 0
     assert "<h1>By hand</h1>" in (reports / "index.html").read_text(encoding="utf-8")
     assert "2 cells done" in capsys.readouterr().err
 
 
 def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    definition = json.dumps({"name": "small", "content": CONTENT, "seeds": 1})
     study = tmp_path / "results/small/study.json"
-    main(["define", definition, str(study)])
+    main(["define", write_source(tmp_path), str(study)])
     assert main(["report", str(study), "--reports", str(tmp_path / "reports")]) == 1
     assert capsys.readouterr().err.startswith("gradprop: ")
 
@@ -61,16 +71,19 @@ def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["define", "{", "out.json"], "define: the definition is not valid JSON"),
+        (["define", "nosuch.yaml", "out.json"], "nosuch.yaml: no such file"),
+        (["define", "list.json", "out.json"], "list.json: [] is not a mapping (key: value)"),
+        (["define", "small.yaml", "out.0123456789ab.json"], "small.yaml: changed since"),
         (["data", "nosuch", "out.npz"], "'nosuch' is not allowed; allowed: digits"),
         (["data", "circles(", "out.npz"], "not a component's label"),
         (["data", "circles(nois=0.1)", "out.npz"], "Did you mean 'noise'?"),
         (["data", "circles(examples=abc)", "out.npz"], "circles: examples: 'abc' is"),
         (["data", "circles(examples=2.5)", "out.npz"], "circles: examples: 2.5 is"),
         (["data", "circles(noise=-1.0)", "out.npz"], "circles(noise=-1.0): The 'noise' parameter"),
-        (["claims", "none.json", "out.json"], "none.json: no such file"),
-        (["claims", "list.json", "out.json"], "list.json: not an object"),
-        (["claims", "empty.json", "out.json"], "empty.json: not the definition of a study"),
+        (["claims", "none.json"], "none.json: no such file"),
+        (["claims", "list.json"], "list.json: not an object"),
+        (["claims", "empty.json"], "empty.json: not the definition of a study"),
+        (["claims", "study.0123456789ab.json"], "study.0123456789ab.json: damaged or edited"),
         (["train", "study.json", "circles", "none.npz"], "shard: 'circles' is not allowed"),
         (["train", "study.json", SHARD, "none.npz"], "none.npz: No such file or directory"),
     ],
@@ -83,7 +96,8 @@ def test_mistakes_are_explained(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    main(["define", json.dumps({"name": "small", "content": CONTENT, "seeds": 1}), "study.json"])
+    main(["define", write_source(tmp_path), "study.json", "--seeds", "1"])
+    Path("study.0123456789ab.json").write_text(Path("study.json").read_text())
     Path("list.json").write_text("[]")
     Path("empty.json").write_text("{}")
     assert main(arguments) == 1

@@ -20,7 +20,7 @@ import pytest
 
 from gradprop import datasets, grid, jobs, provenance, tables
 from gradprop.spec import Cell, Shard, Stack
-from gradprop.tables import TABLES
+from gradprop.tables import TABLES, FinishedStacks
 from tests.reference import make_cell
 
 SOURCE = Path(provenance.__file__).parents[1]
@@ -76,6 +76,14 @@ def train(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     return run
 
 
+def runs_of(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(tables.path_of(folder, tables.RUNS, "shard"))
+
+
+def ids(cells: Sequence[Cell]) -> frozenset[str]:
+    return frozenset(cell.id for cell in cells)
+
+
 def python(*arguments: object) -> str:
     """Run a fresh interpreter; return what it prints."""
     run = subprocess.run(
@@ -125,34 +133,35 @@ def test_a_job_goes_on_where_another_was_killed(
     """After some stacks, or after the last one and before the tables were written."""
     folders = [tmp_path / name for name in ("one run", "two runs")]
     train(CELLS, "one run")
-    add = tables.ShardWriter.add
+    add = FinishedStacks.add
 
-    def add_and_kill(writer: tables.ShardWriter, rows: Any) -> None:
-        add(writer, rows)
-        if len(writer.waiting) == stacks:
+    def add_and_kill(finished: FinishedStacks, rows: Any, run: Any) -> None:
+        add(finished, rows, run)
+        if len(finished.cells) == stacks:
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(tables.ShardWriter, "add", add_and_kill)
+        patch.setattr(FinishedStacks, "add", add_and_kill)
         train(CELLS, "two runs", stack_size=1)
-    assert {path.name for path in folders[1].iterdir()} == {".shard"}
+    assert {path.name for path in folders[1].iterdir()} == {"stacks"}
     assert train(CELLS, "two runs", stack_size=1) == len(CELLS) - stacks
     assert train(CELLS, "two runs") == 0
     for table in TABLES:
         paths = [tables.path_of(folder, table, "shard") for folder in folders]
         assert paths[0].read_bytes() == paths[1].read_bytes()
-    runs = pd.read_parquet(tables.path_of(folders[1], tables.RUNS, "shard"))
-    assert set(json.loads(runs["cells"].item())) == {cell.id for cell in CELLS}
-    assert {path.name for path in folders[1].iterdir()} == {*TABLES, tables.RUNS}
+    trained = [json.loads(cells) for cells in runs_of(folders[1])["cells"]]
+    assert sorted(cell for cells in trained for cell in cells) == sorted(c.id for c in CELLS)
+    assert {path.name for path in folders[1].iterdir()} == {*TABLES, "runs", "stacks", "manifests"}
 
 
-def test_a_lost_table_of_runs_is_begun_again(train: Train, tmp_path: Path) -> None:
-    """Snakemake wants the file; nothing is trained for it."""
+@pytest.mark.parametrize("table", [*TABLES, tables.RUNS])
+def test_a_lost_table_is_put_together_again(train: Train, tmp_path: Path, table: str) -> None:
     train(CELLS[:2])
-    path = tables.path_of(tmp_path / "results", tables.RUNS, "shard")
+    path = tables.path_of(tmp_path / "results", table, "shard")
+    before = path.read_bytes()
     path.unlink()
     assert train(CELLS[:2]) == 0
-    assert json.loads(pd.read_parquet(path)["cells"].item()) == []
+    assert path.read_bytes() == before
 
 
 def test_other_data_is_other_work(train: Train, data: Path) -> None:
@@ -173,13 +182,15 @@ def test_a_run_is_noted(train: Train, tmp_path: Path) -> None:
     train(CELLS[:3])
     train(CELLS[:4])
     train(CELLS[:4])
-    runs = pd.read_parquet(tables.path_of(tmp_path / "results", tables.RUNS, "shard"))
-    trained = [set(json.loads(cells)) for cells in runs["cells"]]
-    assert trained == [{cell.id for cell in CELLS[:3]}, {CELLS[3].id}]
+    runs = runs_of(tmp_path / "results")
+    trained = {frozenset(json.loads(cells)) for cells in runs["cells"]}
+    assert trained == {ids(CELLS[:3]), ids(CELLS[3:4])}
     assert set(json.loads(runs["versions"][0])) == {"python", *provenance.PACKAGES}
     assert {"import", "build", "train", "write"} <= set(json.loads(runs["phase_seconds"][0]))
     assert (runs["code"] == provenance.code_digest()).all()
     assert (runs["cpu_seconds"] > 0).all()
+    assert (runs["instructions"] == provenance.instructions()).all()
+    assert runs["job"].nunique() == 1  # both trainings were of this process
     assert (runs["peak_memory_mib"] > 1).all()
 
 
@@ -213,18 +224,18 @@ def test_tensorflow_is_not_imported_when_nothing_is_missing(
 def test_tensorflow_is_not_imported_for_what_a_killed_job_had_trained(
     train: Train, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kill(writer: tables.ShardWriter) -> None:
+    def kill(finished: FinishedStacks, cells: Set[str]) -> None:
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(tables.ShardWriter, "commit", kill)
+        patch.setattr(FinishedStacks, "write", kill)
         train(CELLS[:2])
     trained, modules = train_elsewhere(CELLS[:2], tmp_path / "results", data)
     assert trained == 0
     assert not {"tensorflow", "keras"} & modules
     assert train(CELLS[:2]) == 0
-    runs = pd.read_parquet(tables.path_of(tmp_path / "results", tables.RUNS, "shard"))
-    assert set(json.loads(runs["cells"].item())) == {cell.id for cell in CELLS[:2]}
+    (cells,) = runs_of(tmp_path / "results")["cells"]
+    assert set(json.loads(cells)) == {cell.id for cell in CELLS[:2]}
 
 
 # ------------------------------------------------------------------------------------- code
@@ -273,8 +284,8 @@ def test_numeric_modules_import_no_other_even_late() -> None:
     assert closure(("training",)) == set(provenance.NUMERIC_MODULES)
 
 
-# What changes no cell, figure or text: checks of the configuration, numbers of threads.
-NEUTRAL = {"config", "threads"}
+# What changes no cell, figure or text: checks of the configuration, where files lie, threads.
+NEUTRAL = {"config", "manifests", "products", "provenance", "store", "threads"}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,10 +13,11 @@ import pandas as pd
 import pytest
 from markupsafe import Markup
 
-from gradprop import claims, report, studies
+from gradprop import claims, products, report, studies
+from gradprop.errors import GradpropError
 from gradprop.report import ReportError, count, final_results, percent, power, sig, write_report
 from gradprop.spec import Study
-from tests.report_example import cells_table, make_study, runs_table, write_figures, write_tree
+from tests.report_example import cells_table, make_study, seal, write_figures, write_tree
 
 VOID = {"meta", "link", "img", "br", "hr", "col", "input", "wbr"}
 HOSTILE = "<script>alert(\"x\")</script> & 'quoted'"
@@ -217,11 +217,11 @@ def test_missing_results_are_named(tmp_path: Path) -> None:
     study = make_study()
     results, reports = write_tree(tmp_path, study)
     larger = make_study(seeds=4)
-    with pytest.raises(ReportError, match="4 of 16 cells of the grid are missing"):
+    with pytest.raises(GradpropError, match="4 of 16 cells of the grid are missing"):
         write_report([larger], results, reports, "x")
     for path in (results / "example/cells").iterdir():
         path.unlink()
-    with pytest.raises(ReportError, match=r"example/cells: no results; .* snakemake --cores 4"):
+    with pytest.raises(GradpropError, match=r"cells/.*: no such file; .* snakemake --cores 4"):
         write_report([study], results, reports, "x")
 
 
@@ -399,18 +399,14 @@ def test_components_are_called_by_their_display_names(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- provenance
 
 
-def test_only_runs_behind_the_present_rows_count(tmp_path: Path) -> None:
-    study = make_study()
-    runs = runs_table(study)
-    assert report.responsible_runs(runs, study)["cpu_seconds"].tolist() == [30.0, 4.5]
-    every_cell = runs["cells"][0]
-    again = pd.concat([runs, runs.iloc[:1].assign(cells=every_cell, cpu_seconds=7.0)])
-    assert report.responsible_runs(again, study)["cpu_seconds"].tolist() == [7.0]
-    assert json.loads(every_cell) == [cell.id for cell in study.cells]
-
-    rows = {row[0]: row[1:] for row in Document(write(tmp_path, study)).rows}
-    assert rows["Code digest"] == ["aaaaaaaaaaaa, bbbbbbbbbbbb"]
+def test_it_is_said_which_rows_came_from_where(tmp_path: Path) -> None:
+    study, other = make_study(), make_study("other")
+    rows = {row[0]: row[1:] for row in Document(write(tmp_path, study, other)).rows}
+    assert rows["Code digest"] == [
+        "aaaaaaaaaaaa (22 networks of example, other); bbbbbbbbbbbb (2 networks of example, other)"
+    ]
     assert rows["Commit"] == ["1234567"]
+    assert rows["Instruction sets"] == ["x86_64 avx2"]
     assert rows["tensorflow"] == ["2.21.0"]
     assert rows["An example"][:4] == ["12", "2", "34.5", "812"]
 
@@ -452,7 +448,7 @@ def test_verdicts_by_initializer_and_depth(tmp_path: Path) -> None:
     }
     assert [row[2:4] for row in rows[4:]] == [[dash, "3"], ["3", dash]] * 2
     (tmp_path / "reports/claims/start-verdicts.csv").unlink()
-    with pytest.raises(ReportError, match=r"start-verdicts.csv: no such file; to make it: snake"):
+    with pytest.raises(GradpropError, match=r"start-verdicts.csv: no such file; .*: snakemake"):
         write_report(
             [make_study("start", epochs=0)], tmp_path / "results", tmp_path / "reports", "t"
         )
@@ -468,7 +464,11 @@ def test_alarms_by_initializer(tmp_path: Path) -> None:
         (normal[1], "small_updates", 0, 1), (zeros[1], "variance_ratio", 9, 3),
     ]  # fmt: skip
     alarms = pd.DataFrame(fired, columns=["cell", "alarm", "step", "layer"]).assign(value=1.0)
+    judged = sorted((tmp_path / "reports/claims").glob("example*"))
     alarms.to_csv(tmp_path / "reports/claims/example-alarms.csv", index=False)
+    with pytest.raises(GradpropError, match=r"example-alarms.csv: damaged or edited"):
+        write_report([study], tmp_path / "results", tmp_path / "reports", "t")
+    seal(products.claims(tmp_path / "reports", study), judged)
     write_report([study], tmp_path / "results", tmp_path / "reports", "t")
     html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     rows = [row for row in Document(html).rows if len(row) > 2 and row[-3].endswith(" of 6")]

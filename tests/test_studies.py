@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gradprop import claims, diagnosis, figures, grid, jobs, studies
+from gradprop import figures, grid, jobs, manifests, products, studies
 from gradprop.datasets import write
 from gradprop.figures.data import StudyTables
-from gradprop.report import write_report
+from gradprop.report import figure_files, write_report
 from gradprop.spec import Study
 
 pytestmark = pytest.mark.usefixtures("shared_process")
@@ -92,11 +92,13 @@ def test_a_reduced_study_gives_its_chapter(
         source = reports / f"figures/{name}/{figure}.svg"
         for ending in ("pdf", "png"):
             source.with_suffix(f".{ending}").write_bytes(source.read_bytes())
+    drawn = [reports / path for figure in study.figures for path in
+             figure_files(study, figure).values()]  # fmt: skip
+    manifests.write(products.figures(reports, study), drawn)
     tables = StudyTables(study, results / name)
     verdicts = studies.judge(tables)
     assert {verdict.id for verdict in verdicts} == {claim.id for claim in studies.CLAIMS[name]}
-    claims.write(verdicts, reports / f"claims/{name}.json")
-    diagnosis.write(tables.cells, tables.layers, reports / f"claims/{name}.json")
+    studies.judge_study(study, results / name, reports)
     write_report([study], results, reports, "Studies", "studies.html")
     page = (reports / "studies.html").read_text(encoding="utf-8")
     assert ("It is left out" in page) == (name in SPEAK_OF_DEEP_NETWORKS)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
+import itertools
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from gradprop import tables
+from gradprop import manifests, tables
 from gradprop.grid import shard_name
 from gradprop.spec import Cell, Study
-from gradprop.tables import TABLES
+from gradprop.tables import TABLES, FinishedStacks
 from tests.reference import make_cell
 
 ORIGIN = {"code": "c0", "data": "d0"}
@@ -43,18 +44,30 @@ def make_rows(cells: Sequence[Cell], shift: float = 0.0) -> Rows:
     }
 
 
+RUN = {"job": "a", "processor": "p", "instructions": "i"}
+
+
+def finished(
+    folder: Path, shard: str = SHARD, origin: Mapping[str, str] = ORIGIN
+) -> FinishedStacks:
+    return FinishedStacks(folder, shard, origin)
+
+
 def add(
     folder: Path,
     *stacks: Sequence[Cell],
+    cells: Sequence[Cell] = (),
     shard: str = SHARD,
-    origin: Any = ORIGIN,
+    origin: Mapping[str, str] = ORIGIN,
     **options: Any,
 ) -> None:
-    writer = tables.ShardWriter(folder, shard, origin)
+    """Train stacks, as it were, and write the tables of `cells`, or of all that are finished."""
+    kept = finished(folder, shard, origin)
     for stack in stacks:
-        writer.add(make_rows(stack, **options))
-    writer.commit()
-    writer.forget()
+        kept.add(make_rows(stack, **options), RUN)
+    made = kept.write(ids(cells) or kept.cells)
+    manifests.write(folder / f"manifests/{shard}.0123456789ab.json", made)
+    kept.forget_others()
 
 
 def ids(cells: Sequence[Cell]) -> set[str]:
@@ -65,8 +78,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def visible(folder: Path) -> dict[str, bytes]:
-    return {path: found for path, found in contents(folder).items() if not path.startswith(".")}
+def written(folder: Path) -> dict[str, bytes]:
+    """Return the tables alone, without runs."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for table in TABLES
+        for path in folder.glob(f"{table}/*.parquet")
+    }
 
 
 def make_study(cells: Sequence[Cell]) -> Study:
@@ -74,20 +92,20 @@ def make_study(cells: Sequence[Cell]) -> Study:
 
 
 def test_nothing_is_finished_at_first(tmp_path: Path) -> None:
-    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == set()
+    assert finished(tmp_path).cells == set()
 
 
 def test_rows_of_several_stacks_are_written_together(tmp_path: Path) -> None:
     add(tmp_path, CELLS[:2], CELLS[2:5])
-    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:5])
-    assert sorted(contents(tmp_path)) == [f"{table}/{SHARD}.parquet" for table in sorted(TABLES)]
+    assert finished(tmp_path).cells == ids(CELLS[:5])
+    assert sorted(written(tmp_path)) == [f"{table}/{SHARD}.parquet" for table in sorted(TABLES)]
 
 
 def test_added_rows_join_those_that_are_there(tmp_path: Path) -> None:
     add(tmp_path, CELLS[:2])
     add(tmp_path, CELLS[2:4])
-    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:4])
-    assert len(tables.read(tmp_path, "layers", make_study(CELLS))) == 4 * 2 * 3
+    assert finished(tmp_path).cells == ids(CELLS[:4])
+    assert len(tables.read(tmp_path, "layers", make_study(CELLS[:4]))) == 4 * 2 * 3
 
 
 @pytest.mark.parametrize("cells", [4, tables.PART])
@@ -117,138 +135,150 @@ def test_the_bytes_are_a_function_of_the_cells(
 def test_stacks_may_have_other_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A column that a stack lacks is undefined in its rows, and keeps its type."""
     monkeypatch.setattr(tables, "PART", 1)
-    writer = tables.ShardWriter(tmp_path, SHARD, ORIGIN)
+    kept = finished(tmp_path)
     for number, stack in enumerate((CELLS[:2], CELLS[2:4])):
         rows = make_rows(stack)
         rows["layers"] = rows["layers"].rename(columns={"std": f"std_{number}"})
-        writer.add(rows)
-    writer.commit()
-    layers = tables.read(tmp_path, "layers", make_study(CELLS))
+        kept.add(rows, RUN)
+    kept.write(kept.cells)
+    layers = pd.read_parquet(tables.path_of(tmp_path, "layers", SHARD))
     first = layers["cell"].isin(ids(CELLS[:2]))
     assert layers.loc[first, "std_0"].notna().all() and layers.loc[~first, "std_0"].isna().all()
     assert layers["std_0"].dtype == layers["std_1"].dtype == np.float32
 
 
-def test_stacks_of_an_interrupted_job_are_kept(
+def test_a_stack_is_kept_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed while it writes the third stack: the tables are as before, two stacks wait."""
-    add(tmp_path, CELLS[:1])
+    """Killed while it keeps the third stack: two are finished, nothing is left of the third."""
+    kept = finished(tmp_path)
+    kept.add(make_rows(CELLS[1:3]), RUN)
+    kept.add(make_rows(CELLS[3:4]), RUN)
     before = contents(tmp_path)
-    writer = tables.ShardWriter(tmp_path, SHARD, ORIGIN)
-    writer.add(make_rows(CELLS[1:3]))
-    writer.add(make_rows(CELLS[3:4]))
-    lay_down, calls = tables._lay_down, []
 
-    def interrupted(rows: pd.DataFrame, path: Path) -> None:
-        calls.append(path)
-        if len(calls) == 2:
-            path.write_bytes(b"half a file")
-            raise KeyboardInterrupt
-        lay_down(rows, path)
+    def interrupted(path: Path, target: Path) -> None:
+        path.write_bytes(path.read_bytes()[:100])
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(tables, "_lay_down", interrupted)
-    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: None)  # nor does it tidy up
+    monkeypatch.setattr(Path, "replace", interrupted)
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: None)  # nor does it tidy up
     with pytest.raises(KeyboardInterrupt):
-        writer.add(make_rows(CELLS[4:]))
+        kept.add(make_rows(CELLS[4:]), RUN)
     monkeypatch.undo()
-    assert visible(tmp_path) == before
+    assert len(contents(tmp_path)) == len(before) + 1
+    assert finished(tmp_path).cells == ids(CELLS[1:4])
+    assert contents(tmp_path) == before
 
-    resumed = tables.ShardWriter(tmp_path, SHARD, ORIGIN)
-    assert resumed.waiting == ids(CELLS[1:4])
-    resumed.add(make_rows(CELLS[4:]))
-    assert resumed.waiting == ids(CELLS[1:])
-    resumed.commit()
-    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS)
-    # Killed again before it could forget them: they are written again, to the same bytes.
-    again = tables.ShardWriter(tmp_path, SHARD, ORIGIN)
-    assert again.waiting == ids(CELLS[1:])
-    again.commit()
-    again.forget()
+
+@pytest.mark.parametrize("call", range(4))
+def test_interrupted_tables_are_written_again_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """Interrupted at any file that is renamed; the finished stacks are not touched."""
     add(tmp_path / "once", CELLS)
-    once = contents(tmp_path / "once")
-    assert contents(tmp_path) == {**once, **{f"once/{path}": found for path, found in once.items()}}
-
-
-@pytest.mark.parametrize("change", [{"code": "c1"}, {"data": "d1"}])
-def test_waiting_stacks_of_other_origin_are_thrown_away(
-    change: dict[str, str], tmp_path: Path
-) -> None:
-    tables.ShardWriter(tmp_path, SHARD, ORIGIN).add(make_rows(CELLS[:2]))
-    other = tables.ShardWriter(tmp_path, SHARD, {**ORIGIN, **change})
-    assert other.waiting == set()
-    assert contents(tmp_path) == {}
-
-
-def test_rows_of_a_cell_are_replaced(tmp_path: Path) -> None:
-    add(tmp_path, CELLS[:3])
-    add(tmp_path, CELLS[1:2], shift=100.0)
-    steps = tables.read(tmp_path, "steps", make_study(CELLS))
-    assert len(steps) == 3 * 2
-    shifted = steps.groupby("cell")["train_loss"].min() > 50
-    assert {str(cell) for cell in shifted[shifted].index} == ids(CELLS[1:2])
-
-
-@pytest.mark.parametrize("change", [{"code": "c1"}, {"data": "d1"}])
-def test_rows_of_other_origin_do_not_count_and_are_dropped(
-    change: dict[str, str], tmp_path: Path
-) -> None:
-    other = {**ORIGIN, **change}
-    add(tmp_path, CELLS[:3])
-    assert tables.finished_cells(tmp_path, SHARD, other) == set()
-    add(tmp_path, CELLS[3:5], origin=other)
-    assert tables.finished_cells(tmp_path, SHARD, other) == ids(CELLS[3:5])
-    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == set()
-    assert set(tables.read(tmp_path, "cells", make_study(CELLS))["cell"]) == ids(CELLS[3:5])
-
-
-def test_the_order_of_the_origin_does_not_matter(tmp_path: Path) -> None:
-    add(tmp_path, CELLS[:1])
-    backwards = dict(reversed(ORIGIN.items()))
-    assert tables.finished_cells(tmp_path, SHARD, backwards) == ids(CELLS[:1])
-    add(tmp_path, CELLS[1:2], origin=backwards)
-    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:2])
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_a_cell_is_finished_when_it_is_in_every_table(table: str, tmp_path: Path) -> None:
-    add(tmp_path, CELLS[:2])
-    tables.path_of(tmp_path, table, SHARD).unlink()
-    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == set()
-    add(tmp_path, CELLS[:1])
-    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:1])
-
-
-def test_an_interrupted_write_leaves_whole_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second table is not replaced; the new cells are found to be missing, and wait."""
-    add(tmp_path, CELLS[:2])
-    before = contents(tmp_path)
-    replace, calls = Path.replace, []
+    kept = finished(tmp_path)
+    kept.add(make_rows(CELLS[:4]), RUN)
+    kept.add(make_rows(CELLS[4:]), RUN)
+    replace, calls = Path.replace, itertools.count()
 
     def interrupted(path: Path, target: Path) -> Path:
-        calls.extend([path] if path.suffix == ".parquet" else [])
-        if len(calls) == 2:
-            path.write_bytes(b"half a file")
+        if next(calls) == call:
             raise KeyboardInterrupt
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        add(tmp_path, CELLS[2:4])
-    after = visible(tmp_path)
-    assert after.keys() == before.keys()
-    assert sum(after[name] != before[name] for name in before) == 1
-    assert tables.finished_cells(tmp_path, SHARD, ORIGIN) == ids(CELLS[:2])
-    monkeypatch.setattr(Path, "replace", replace)
-    resumed = tables.ShardWriter(tmp_path, SHARD, ORIGIN)
-    assert resumed.waiting == ids(CELLS[2:4])
-    resumed.commit()
-    resumed.forget()
-    add(tmp_path / "once", CELLS[:4])
-    once = contents(tmp_path / "once")
-    assert {name: contents(tmp_path)[name] for name in once} == once
+        kept.write(ids(CELLS))
+    monkeypatch.undo()
+    assert finished(tmp_path).cells == ids(CELLS)
+    finished(tmp_path).write(ids(CELLS))
+    assert written(tmp_path) == written(tmp_path / "once")
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", None])
+def test_a_damaged_stack_counts_as_lost_and_is_named(
+    tmp_path: Path, damage: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(tmp_path, CELLS[:2], CELLS[2:])
+    path = next(path for path in tmp_path.glob("stacks/*/*.zip") if CELLS[0].id in path.name)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    path.write_bytes(flipped if damage is None else damage)
+    assert finished(tmp_path).cells == ids(CELLS[2:])
+    assert f"{path}: damaged, and removed" in capsys.readouterr().err
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("change", [{"code": "c1"}, {"data": "d1"}])
+def test_stacks_of_other_origin_do_not_count_and_are_dropped(
+    change: dict[str, str], tmp_path: Path
+) -> None:
+    other = {**ORIGIN, **change}
+    add(tmp_path, CELLS[:3])
+    assert finished(tmp_path, origin=other).cells == set()
+    assert finished(tmp_path, origin=other).others == 1
+    add(tmp_path, CELLS[3:5], origin=other)
+    assert finished(tmp_path, origin=other).cells == ids(CELLS[3:5])
+    assert finished(tmp_path).cells == set()
+    assert set(tables.read(tmp_path, "cells", make_study(CELLS[3:5]))["cell"]) == ids(CELLS[3:5])
+
+
+def test_the_order_of_the_origin_does_not_matter(tmp_path: Path) -> None:
+    add(tmp_path, CELLS[:1])
+    backwards = dict(reversed(ORIGIN.items()))
+    assert finished(tmp_path, origin=backwards).cells == ids(CELLS[:1])
+
+
+def test_tables_have_the_cells_that_are_asked_for(tmp_path: Path) -> None:
+    """Others stay in the store, and need no training if they are asked for again."""
+    add(tmp_path, CELLS, cells=CELLS[1:4])
+    for table in TABLES:
+        rows = pd.read_parquet(tables.path_of(tmp_path, table, SHARD))
+        assert set(rows["cell"]) == ids(CELLS[1:4])
+    assert finished(tmp_path).cells == ids(CELLS)
+    with pytest.raises(tables.IncompleteError, match="3 of 6 cells of the grid are missing"):
+        tables.read(tmp_path, "layers", make_study(CELLS))
+
+
+def test_cells_without_a_stack_are_not_written(tmp_path: Path) -> None:
+    kept = finished(tmp_path)
+    kept.add(make_rows(CELLS[:2]), RUN)
+    with pytest.raises(tables.IncompleteError, match="1 cells are missing"):
+        kept.write(ids(CELLS[:3]))
+    assert written(tmp_path) == {}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "gone", "foreign"])
+@pytest.mark.parametrize("table", [*TABLES, tables.RUNS])
+def test_a_table_that_is_not_what_was_written_is_not_read(
+    tmp_path: Path, table: str, damage: str
+) -> None:
+    add(tmp_path / "other", CELLS[:2])
+    add(tmp_path, CELLS)
+    path = tables.path_of(tmp_path, table, SHARD)
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(
+            {
+                "truncated": content[:-20],
+                "flipped": content[:60] + bytes([content[60] ^ 1]) + content[61:],
+                "emptied": b"",
+                "foreign": tables.path_of(tmp_path / "other", "cells", SHARD).read_bytes(),
+            }[damage]
+        )
+    with pytest.raises(manifests.ManifestError, match=r"parquet: .*; to make it again: snake") as e:
+        tables.read(tmp_path, table, make_study(CELLS))
+    assert str(path) in str(e.value)
+
+
+def test_a_table_without_a_manifest_is_not_read(tmp_path: Path) -> None:
+    add(tmp_path, CELLS)
+    next((tmp_path / "manifests").iterdir()).unlink()
+    with pytest.raises(manifests.ManifestError, match="no job has completed it"):
+        tables.read(tmp_path, "cells", make_study(CELLS))
 
 
 def test_values_survive(tmp_path: Path) -> None:
@@ -283,7 +313,7 @@ def test_a_study_is_read_in_the_order_of_its_grid(tmp_path: Path) -> None:
     assert layers.index.tolist() == list(range(len(layers)))
 
 
-def test_cells_that_left_the_grid_stay_in_the_files(tmp_path: Path) -> None:
+def test_cells_that_are_not_in_the_grid_are_left_out(tmp_path: Path) -> None:
     add(tmp_path, CELLS)
     before = contents(tmp_path)
     assert len(tables.read(tmp_path, "cells", make_study(CELLS[:2]))) == 2
@@ -291,8 +321,12 @@ def test_cells_that_left_the_grid_stay_in_the_files(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_runs_are_appended(tmp_path: Path) -> None:
-    for number in range(3):
-        tables.add_run(tmp_path, SHARD, {"threads": number, "versions": "{}"})
-    runs = tables.read(tmp_path, tables.RUNS, make_study(CELLS))
-    assert runs["threads"].tolist() == [0, 1, 2]
+def test_runs_say_which_cells_they_trained(tmp_path: Path) -> None:
+    kept = finished(tmp_path)
+    for number, stack in enumerate((CELLS[:2], CELLS[2:5], CELLS[5:])):
+        kept.add(make_rows(stack), {**RUN, "threads": number})
+    kept.write(ids(CELLS[1:5]))
+    runs = pd.read_parquet(tables.path_of(tmp_path, tables.RUNS, SHARD)).sort_values("threads")
+    assert runs["threads"].tolist() == [0, 1]
+    trained = [set(json.loads(cells)) for cells in runs["cells"]]
+    assert trained == [ids(CELLS[1:2]), ids(CELLS[2:5])]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradprop import __version__, files
+from gradprop import __version__, environment, files
 from gradprop.errors import GradpropError
 from gradprop.spec import Component
 
@@ -20,8 +20,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     define = commands.add_parser("define", help="write a study's definition")
-    define.add_argument("definition", help="the definition as JSON")
+    define.add_argument("study", type=Path, help="config/studies/<study>.yaml")
     define.add_argument("output", type=Path, help="results/<study>/study.json or grid.json")
+    define.add_argument(
+        "--seeds", type=int, default=5, help="of a grid without its own; default: 5"
+    )
     define.set_defaults(run=write_definition)
 
     plan = commands.add_parser("plan", help="say what a configuration needs; make nothing")
@@ -53,7 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     claims = commands.add_parser("claims", help="judge a study's claims and networks")
     claims.add_argument("study", type=Path, help="results/<study>/study.json")
-    claims.add_argument("output", type=Path, help="reports/claims/<study>.json")
+    claims.add_argument("--reports", type=Path, default=Path("reports"), help="default: reports")
     claims.set_defaults(run=judge_claims)
 
     verify = commands.add_parser("verify", help="compare verdicts with those listed as supported")
@@ -77,12 +80,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def write_definition(options: argparse.Namespace) -> None:
-    """Write a study's definition as indented JSON."""
-    try:
-        definition = json.loads(options.definition)
-    except ValueError as error:
-        raise GradpropError(f"define: the definition is not valid JSON: {error}") from None
-    files.write_text(options.output, json.dumps(definition, indent=1, sort_keys=False) + "\n")
+    """Write a study's definition."""
+    from gradprop import grid
+
+    grid.write_definition(options.study, options.seeds, options.output)
 
 
 def print_plan(options: argparse.Namespace) -> None:
@@ -95,7 +96,7 @@ def print_plan(options: argparse.Namespace) -> None:
 
 def write_data(options: argparse.Namespace) -> None:
     """Generate a data set."""
-    from gradprop import config, datasets
+    from gradprop import config, datasets, jobs
 
     try:
         component = Component.parse(options.dataset)
@@ -107,7 +108,7 @@ def write_data(options: argparse.Namespace) -> None:
         properties = {name: {"type": types[type(default)]} for name, default in defaults}
         schema = {"additionalProperties": False, "properties": properties}
         config.validate(dict(component.parameters), schema, f"data: {component.name}")
-        dataset = datasets.write(component, options.output)
+        dataset = jobs.make_dataset(component, options.output)
     except ValueError as error:  # of a generator, about a value that no schema has seen
         raise GradpropError(f"data: {options.dataset}: {error}") from error
     print(
@@ -138,19 +139,18 @@ def draw_figures(options: argparse.Namespace) -> None:
 
 
 def judge_claims(options: argparse.Namespace) -> None:
-    """Judge a study's claims."""
-    from gradprop import claims, diagnosis, grid, studies
-    from gradprop.figures.data import StudyTables
+    """Judge a study's claims and networks."""
+    from gradprop import grid, studies
 
-    tables = StudyTables(grid.read_study(options.study), options.study.parent)
-    claims.write(studies.judge(tables), options.output)
-    diagnosis.write(tables.cells, tables.layers, options.output)
+    studies.judge_study(grid.read_study(options.study), options.study.parent, options.reports)
 
 
 def verify_claims(options: argparse.Namespace) -> None:
     """Print all verdicts; fail if a claim listed as supported no longer is."""
-    from gradprop import claims
+    from gradprop import claims, products
 
+    for path in options.claims:
+        products.require_claims(path)
     results = [result for path in options.claims for result in claims.read(path)]
     print(claims.text_table(results))
     print(", ".join(f"{number} {verdict}" for verdict, number in claims.counts(results).items()))
@@ -177,6 +177,7 @@ def write_html(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
+    environment.fix()
     options = parse_arguments(arguments)
     try:
         options.run(options)

@@ -473,15 +473,14 @@ def write(component: Component, path: Path) -> Dataset:
     """
     dataset = generate(component)
     header = {"checksum": dataset.checksum, "numerics": NUMERICS, "task": dataset.task}
-    if path.exists():
-        old = _header(path)
-        if old["numerics"] == NUMERICS and old["checksum"] != dataset.checksum:
-            raise ChangedDataError(
-                f"{path}: the generator of {component.label!r} makes other arrays than before "
-                f"(sha256 {old['checksum'][:12]} then, {dataset.checksum[:12]} now), so results "
-                "that exist belong to other data. If the change is meant, raise NUMERICS in "
-                "src/gradprop/spec.py; if not, undo it."
-            )
+    old = _load(path)
+    if old and old[0]["numerics"] == NUMERICS and old[0]["checksum"] != dataset.checksum:
+        raise ChangedDataError(
+            f"{path}: the generator of {component.label!r} makes other arrays than before "
+            f"(sha256 {old[0]['checksum'][:12]} then, {dataset.checksum[:12]} now), so results "
+            "that exist belong to other data. If the change is meant, raise NUMERICS in "
+            "src/gradprop/spec.py; if not, undo it."
+        )
     with files.replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
@@ -495,24 +494,32 @@ def write(component: Component, path: Path) -> Dataset:
     return dataset
 
 
-def _header(path: Path) -> dict[str, Any]:
-    with np.load(path) as stored:
-        header: dict[str, Any] = json.loads(str(stored["header"]))
-    return header
-
-
 def read(path: Path) -> Dataset:
     """Read a data set that `write` wrote.
 
     Raises
     ------
     ChangedDataError
-        If the arrays do not match the checksum that was stored with them.
+        If the file holds something else, or arrays that do not match the checksum that was stored
+        with them.
     """
-    header = _header(path)
-    with np.load(path) as stored:
-        arrays = {name: stored[name] for name in ("x_train", "y_train", "x_test", "y_test")}
-        outputs = int(stored["outputs"])
-    if _checksum(arrays) != header["checksum"]:
-        raise ChangedDataError(f"{path}: the arrays do not match their checksum; delete the file")
-    return Dataset(header["task"], **arrays, outputs=outputs, checksum=header["checksum"])
+    path.stat()  # says that there is no such file
+    loaded = _load(path)
+    if loaded is None:
+        raise ChangedDataError(
+            f"{path}: damaged or edited; delete it, and it is made again: snakemake --cores 4"
+        )
+    return loaded[1]
+
+
+def _load(path: Path) -> tuple[dict[str, Any], Dataset] | None:
+    """Return what `write` noted in a file, and the data set; None if it is not whole."""
+    try:
+        with np.load(path) as stored:
+            header: dict[str, Any] = json.loads(str(stored["header"]))
+            arrays = {name: stored[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+            outputs = int(stored["outputs"])
+        dataset = Dataset(header["task"], **arrays, outputs=outputs, checksum=header["checksum"])
+        return (header, dataset) if _checksum(arrays) == header["checksum"] else None
+    except Exception:  # NumPy and zipfile raise almost anything for damaged files
+        return None

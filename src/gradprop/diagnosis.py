@@ -301,10 +301,13 @@ def alarm_counts(cells: pd.DataFrame, fired: pd.DataFrame, by: str) -> pd.DataFr
     return table.loc[order.sort_values(keys).index].reset_index(drop=True)
 
 
-def write(cells: pd.DataFrame, layers: pd.DataFrame, claims: Path) -> None:
-    """Write the verdicts and alarms of a study beside its file of claims."""
+def write(cells: pd.DataFrame, layers: pd.DataFrame, claims: Path) -> list[Path]:
+    """Write the verdicts and alarms of a study beside its file of claims; return their files."""
+    written = []
     for name, function in (("verdicts", verdicts), ("alarms", alarms)):
         text = function(cells, layers).to_csv(
             index=False, lineterminator="\n", float_format="%.6g", na_rep="nan"
         )
-        files.write_text(claims.with_name(f"{claims.stem}-{name}.csv"), text)
+        written.append(claims.with_name(f"{claims.stem}-{name}.csv"))
+        files.write_text(written[-1], text)
+    return written

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,9 @@ from typing import TypeVar
 from gradprop.errors import GradpropError
 
 T = TypeVar("T")
+
+# The names of temporary files, as `replacing` makes them.
+_TEMPORARY = re.compile(r"\..+\.\d+(\.\w+)?")
 
 
 class FileError(GradpropError):
@@ -32,6 +37,23 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files that killed jobs left anywhere in `folder`; return them.
+
+    Call it only while nothing else writes there.
+    """
+    found = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

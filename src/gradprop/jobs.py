@@ -1,4 +1,4 @@
-"""What the workflow's training jobs do: find the missing cells of a shard and train them."""
+"""The jobs that come before figures: making data sets, training the missing cells of a shard."""
 
 from __future__ import annotations
 
@@ -6,24 +6,42 @@ import json
 import os
 import resource
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gradprop import datasets, provenance, tables
+from gradprop import datasets, manifests, products, provenance, tables
 from gradprop.datasets import Dataset
-from gradprop.spec import Shard, Stack, digest
+from gradprop.spec import Component, Shard, Stack
 from gradprop.stopwatch import Stopwatch
+from gradprop.tables import FinishedStacks
 from gradprop.threads import limit
 
 if TYPE_CHECKING:  # it brings TensorFlow with it
     from gradprop.recording import StackResult
 
+DATASET_MODULES = ("datasets", "errors", "files", "spec")
+# Tells the stacks of one job from those of another.
+_JOB = uuid.uuid4().hex[:12]
+
+
+def make_dataset(component: Component, path: Path) -> Dataset:
+    """Write a data set, ``<results>/data/<dataset>.npz``, and its manifest."""
+    dataset = datasets.write(component, path)
+    manifests.write(
+        products.dataset(path.parent, component),
+        made=[path],
+        modules=DATASET_MODULES,
+        code=provenance.code_digest(DATASET_MODULES),
+    )
+    return dataset
+
 
 def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size: int) -> int:
-    """Train the cells of a shard that its tables lack.
+    """Train the cells of a shard that its finished stacks lack, and write its tables.
 
-    The stacks that a killed job had completed are not trained again: this job writes their rows.
+    Every stack is kept as soon as it is trained, so that a job that is killed loses no other.
     TensorFlow is imported only if cells remain.
 
     Parameters
@@ -46,29 +64,47 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
     """
     dataset = datasets.read(data)
     origin = {"code": provenance.code_digest(), "data": dataset.checksum}
-    missing = {cell.id for cell in shard.cells} - tables.finished_cells(folder, shard.name, origin)
-    writer = tables.ShardWriter(folder, shard.name, origin)
-    interrupted = writer.waiting
-    if not missing | interrupted:
-        print(f"[{shard.name}] all {len(shard.cells)} cells are there", file=sys.stderr)
-        if not tables.path_of(folder, tables.RUNS, shard.name).exists():  # somebody removed it
-            tables.add_run(folder, shard.name, describe_run(shard, set(), threads, {}, {}))
-        return 0
-    if interrupted:
-        print(f"[{shard.name}] {len(interrupted)} cells from an interrupted job", file=sys.stderr)
-    missing -= interrupted
-    stopwatch = Stopwatch()
+    cells = {cell.id for cell in shard.cells}
+    finished = tables.FinishedStacks(folder, shard.name, origin)
+    missing = cells - finished.cells
     limit(threads)
-    stacks = [chunk for stack in shard.stacks for chunk in stack.only(missing).chunks(stack_size)]
-    for result in _train(stacks, dataset, stopwatch, shard.name, threads) if stacks else ():
-        with stopwatch.phase("write"):
-            writer.add(result.tables)
-    with stopwatch.phase("write"):
-        writer.commit()
-    phases = stopwatch.seconds, stopwatch.cpu_seconds
-    tables.add_run(folder, shard.name, describe_run(shard, missing | interrupted, threads, *phases))
-    writer.forget()
+    _say(shard, cells, missing, finished)
+    if missing:
+        clock, run = Clock(), describe_run(shard.name, threads, origin["code"])
+        stacks = [c for stack in shard.stacks for c in stack.only(missing).chunks(stack_size)]
+        for result in _train(stacks, dataset, clock.stopwatch, shard.name, threads):
+            finished.add(result.tables, {**run, **clock.lap()})
+    written = finished.write(cells)
+    manifests.write(
+        products.tables(folder, shard),
+        made=written,
+        inputs=[data],
+        modules=provenance.NUMERIC_MODULES,
+        code=origin["code"],
+        machines={run["instructions"] for run in finished.runs(cells)},
+    )
+    finished.forget_others()
     return len(missing)
+
+
+def _say(shard: Shard, cells: set[str], missing: set[str], finished: FinishedStacks) -> None:
+    """Say what is there, what is not, and what was computed elsewhere."""
+
+    def say(text: str) -> None:
+        print(f"[{shard.name}] {text}", file=sys.stderr)
+
+    if not missing:
+        say(f"all {len(cells)} cells are there")
+    elif len(missing) < len(cells):
+        say(f"{len(cells) - len(missing)} of {len(cells)} cells are there")
+    if finished.others:
+        say(f"{finished.others} stacks of other code or other data are left out")
+    here = provenance.instructions()
+    for there in {run["instructions"] for run in finished.runs(cells - missing)} - {here}:
+        say(
+            f"some cells were trained with the instructions {there}; here they are {here}: "
+            "the same training may give other bits here"
+        )
 
 
 def _train(
@@ -82,44 +118,55 @@ def _train(
     yield from training.train(stacks, dataset, stopwatch, label)
 
 
-def describe_run(
-    shard: Shard,
-    written: set[str],
-    threads: int,
-    seconds: Mapping[str, float],
-    cpu_seconds: Mapping[str, float],
-) -> dict[str, object]:
-    """Return the row of the ``runs`` table: what may differ between two runs of the same cells.
+class Clock:
+    """What a job has used since its last stack, seconds in total and by phase."""
+
+    def __init__(self) -> None:
+        self.stopwatch = Stopwatch()
+        self._wall: dict[str, float] = {}
+        self._cpu: dict[str, float] = {}
+        self._total = 0.0
+
+    def lap(self) -> dict[str, Any]:
+        """Return what was not returned yet; at first all that the process took before."""
+        usage, before = resource.getrusage(resource.RUSAGE_SELF), self._total
+        self._total = usage.ru_utime + usage.ru_stime
+        wall, self._wall = self._wall, dict(self.stopwatch.seconds)
+        cpu, self._cpu = self._cpu, dict(self.stopwatch.cpu_seconds)
+        return {
+            "cpu_seconds": self._total - before,
+            "phase_seconds": _since(wall, self._wall),
+            "phase_cpu_seconds": _since(cpu, self._cpu),
+            "peak_memory_mib": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20,
+        }
+
+
+def _since(before: Mapping[str, float], now: Mapping[str, float]) -> str:
+    new = {phase: round(value - before.get(phase, 0.0), 3) for phase, value in now.items()}
+    return json.dumps(new)
+
+
+def describe_run(shard: str, threads: int, code: str) -> dict[str, Any]:
+    """Return what may differ between two trainings of the same stack, but for what they used.
 
     Parameters
     ----------
     shard
-        Its cells.
-    written
-        Ids of the cells whose rows this job wrote.
+        Its name.
     threads
-        Threads that it was allowed.
-    seconds, cpu_seconds
-        Wall and CPU seconds by phase.
+        Threads that the job was allowed.
+    code
+        Digest of the code.
     """
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    unit = 1 if sys.platform == "darwin" else 1024
     return {
-        "shard": shard.name,
-        "cells": json.dumps(sorted(written)),
+        "shard": shard,
+        "job": _JOB,
         "threads": threads,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "phase_seconds": _rounded(seconds),
-        "phase_cpu_seconds": _rounded(cpu_seconds),
-        "peak_memory_mib": usage.ru_maxrss * unit / 2**20,
         "processor": provenance.processor(),
+        "instructions": provenance.instructions(),
+        "linear_algebra": provenance.linear_algebra(),
         "cores": os.cpu_count(),
         "versions": json.dumps(provenance.versions()),
-        "code": provenance.code_digest(),
+        "code": code,
         "commit": provenance.commit(),
-        "config": digest([cell.id for cell in shard.cells]),
     }
-
-
-def _rounded(seconds: Mapping[str, float]) -> str:
-    return json.dumps({phase: round(value, 3) for phase, value in seconds.items()})

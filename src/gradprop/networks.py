@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gradprop import environment
+
 # Keras imports them where they are installed, for parts of it that nothing here uses.
 UNUSED = ("matplotlib", "sklearn")
 
@@ -45,8 +47,7 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+environment.fix()
 with _quiet(), _fast():
     import keras
 

@@ -6,8 +6,12 @@ import ast
 import hashlib
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from threadpoolctl import threadpool_info  # scikit-learn requires it
 
 PACKAGE = Path(__file__).parent
 
@@ -17,6 +21,7 @@ NUMERIC_MODULES = (
     "activations",
     "architecture",
     "datasets",
+    "environment",
     "errors",
     "files",
     "gains",
@@ -52,10 +57,28 @@ REPORT_MODULES = (
     "templates/studies",
 )
 
+# Instruction sets for which libraries have code of their own.
+INSTRUCTIONS = (
+    "avx",
+    "fma",
+    "avx2",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "asimd",
+    "sve",
+)
+
+# Every module or package that a manifest may name.
+MODULES = {*NUMERIC_MODULES, *CLAIM_MODULES, *REPORT_MODULES}
+
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pandas", "seaborn")
 
 
-def module_paths(names: tuple[str, ...]) -> list[str]:
+def module_paths(names: Sequence[str]) -> list[str]:
     """Return the files of modules of this package; of a sub-package all of them."""
     return [
         str(path)
@@ -64,10 +87,18 @@ def module_paths(names: tuple[str, ...]) -> list[str]:
     ]
 
 
-def code_digest() -> str:
-    """Return a hash of the modules that determine numbers, comments and docstrings left out."""
+def sources_digest(names: Sequence[str]) -> str:
+    """Return a hash of the files of modules as they are."""
     total = hashlib.sha256()
-    for path in map(Path, module_paths(NUMERIC_MODULES)):
+    for path in map(Path, module_paths(names)):
+        total.update(f"{path.name} {path.stat().st_size} ".encode() + path.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def code_digest(names: Sequence[str] = NUMERIC_MODULES) -> str:
+    """Return a hash of modules' code, comments and docstrings left out."""
+    total = hashlib.sha256()
+    for path in map(Path, module_paths(names)):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         total.update(ast.dump(_without_docstrings(tree)).encode())
     return total.hexdigest()[:12]
@@ -89,16 +120,36 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Return the processor's name and its widest vector instructions, as far as known."""
-    fields: dict[str, str] = {}
+    """Return the processor's name, as far as known."""
+    name = _cpuinfo().get("model name") or platform.processor()
+    return " ".join(part for part in (name, platform.machine()) if part)
+
+
+def instructions() -> str:
+    """Return what chooses between implementations that round differently: the instruction sets.
+
+    TensorFlow, oneDNN and NumPy compute the same operation with other code, and other last bits, on
+    processors with wider registers.
+    """
+    flags = _cpuinfo().get("flags", "").split() or _cpuinfo().get("Features", "").split()
+    known = [flag for flag in INSTRUCTIONS if flag in flags]
+    return " ".join([platform.machine(), *known])
+
+
+def linear_algebra() -> str:
+    """Return the libraries for linear algebra that are loaded, with the kernels they chose."""
+    found = threadpool_info()
+    names = {f"{one['internal_api']} {one.get('architecture', '')}".strip() for one in found}
+    return ", ".join(sorted(names - {"openmp"}))
+
+
+@cache
+def _cpuinfo() -> Mapping[str, str]:
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = (line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
-        fields = {key.strip(): value.strip() for key, value in lines}
-    name = fields.get("model name") or platform.processor() or platform.machine()
-    flags = fields.get("flags", "").split()
-    widest = next((flag for flag in ("avx512f", "avx2", "avx") if flag in flags), "")
-    return " ".join(part for part in (name, platform.machine(), widest) if part)
+    if not info.exists():
+        return {}
+    lines = (line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in lines}
 
 
 def commit() -> str:

@@ -21,7 +21,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from gradprop import claims, config, diagnosis, files, tables
+from gradprop import claims, config, diagnosis, files, manifests, products, provenance, tables
 from gradprop import studies as prose
 from gradprop.claims import Result
 from gradprop.errors import GradpropError
@@ -35,6 +35,7 @@ PROSE_LEFT_OUT = (
     "the study was changed."
 )
 
+CLAIM_FILES = (".json", "-verdicts.csv", "-alarms.csv")
 STATUSES = ("ok", "diverged", "underflowed")
 LONGEST_OPEN_TABLE = 12
 MOST_NAMED_FILES = 3
@@ -199,6 +200,8 @@ def read_figure(study: Study, name: str, reports: Path) -> Figure:
         If the description lacks its title or alternative text.
     """
     paths = figure_files(study, name)
+    for path in paths.values():
+        manifests.require(reports / products.FOLDER / "figures", study.name, reports / path)
     sidecar = reports / paths.pop("json")
     description = json.loads(sidecar.read_text(encoding="utf-8"))
     for key in ("title", "alt"):
@@ -251,7 +254,7 @@ def svg_size(text: str, source: str) -> tuple[int, int]:
     return round(sizes[0]), round(sizes[1])
 
 
-def _require_files(studies: Sequence[Study], results: Path, reports: Path) -> None:
+def _require_files(studies: Sequence[Study], reports: Path) -> None:
     """Raise one error that names what is missing and the command that makes it."""
     needed = [
         reports / path
@@ -265,11 +268,6 @@ def _require_files(studies: Sequence[Study], results: Path, reports: Path) -> No
         names = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
         command = f"{COMMAND} {' '.join(shown)}" if more <= 0 else COMMAND
         raise ReportError(f"{names}: no such file; to make it: {command}")
-    for study in studies:
-        for table in ("cells", tables.RUNS):
-            folder = results / study.name / table
-            if not any(folder.glob("*.parquet")):
-                raise ReportError(f"{folder}: no results; to make them: {COMMAND}")
 
 
 # ----------------------------------------------------------------------------------- tables
@@ -757,17 +755,11 @@ def _with_anchors(text: str, study: Study) -> Markup:
 
 def _read_chapter(study: Study, number: int, results: Path, reports: Path) -> Chapter:
     cells = tables.read(results / study.name, "cells", study)
-    missing = len(study.cells) - len(cells)
-    if missing:
-        raise ReportError(
-            f"{results / study.name / 'cells'}: {missing} of {len(study.cells)} cells of the grid "
-            f"are missing; to train them: {COMMAND}"
-        )
     return Chapter(
         study=study,
         number=number,
         cells=cells,
-        runs=responsible_runs(tables.read(results / study.name, tables.RUNS, study), study),
+        runs=tables.read(results / study.name, tables.RUNS, study),
         available={name: read_figure(study, name, reports) for name in study.figures},
     )
 
@@ -775,22 +767,16 @@ def _read_chapter(study: Study, number: int, results: Path, reports: Path) -> Ch
 # ------------------------------------------------------------------------------- provenance
 
 
-def responsible_runs(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return the runs that the study's present rows come from.
-
-    A cell that was trained again belongs to the last run that trained it.
-    """
-    last: dict[str, int] = {}
-    for position, trained in enumerate(runs["cells"]):
-        last |= dict.fromkeys(json.loads(trained), position)
-    return runs.iloc[sorted({last[cell.id] for cell in study.cells if cell.id in last})]
-
-
 def _environment_table(chapters: Sequence[Chapter]) -> Table:
-    runs = pd.concat([chapter.runs for chapter in chapters], ignore_index=True)
+    runs = pd.concat(
+        [chapter.runs.assign(study=chapter.study.name) for chapter in chapters], ignore_index=True
+    )
+    runs["count"] = [len(json.loads(cells)) for cells in runs["cells"]]
     versions = pd.DataFrame([json.loads(text) for text in runs["versions"]])
     entries: dict[str, pd.Series[Any]] = {
         "Processor": runs["processor"],
+        "Instruction sets": runs["instructions"],
+        "Linear algebra": runs["linear_algebra"],
         "Cores": runs["cores"],
         "Threads of a job": runs["threads"],
         "Code digest": runs["code"],
@@ -799,16 +785,27 @@ def _environment_table(chapters: Sequence[Chapter]) -> Table:
     }
     return Table(
         id="environment",
-        caption="Where the results were computed. Several values: not all jobs ran alike.",
+        caption=(
+            "Where the results were computed. Where there are several values, not all networks "
+            "were trained alike, and it is said which were trained with each; other instruction "
+            "sets and other versions may give other last bits."
+        ),
         columns=[("Item", False), ("Value", False)],
-        rows=[[name, _distinct(values)] for name, values in entries.items()],
+        rows=[[name, _distinct(values, runs)] for name, values in entries.items()],
     )
 
 
-def _distinct(values: pd.Series[Any]) -> str:
-    """Return the different values of a column as text."""
-    found = sorted({value for value in values.dropna() if value != ""})
-    return ", ".join(map(str, found)) or "not recorded"
+def _distinct(values: pd.Series[Any], runs: pd.DataFrame) -> str:
+    """Return the different values of a column as text; of several, with their networks."""
+    known = runs.assign(value=values)[values.notna() & (values != "")]
+    groups = dict(iter(known.groupby("value")))
+    if len(groups) < 2:
+        return ", ".join(map(str, groups)) or "not recorded"
+    return "; ".join(
+        f"{value!s} ({plural(int(rows['count'].sum()), 'network', 'networks')} of "
+        f"{', '.join(dict.fromkeys(rows['study']))})"
+        for value, rows in groups.items()
+    )
 
 
 def _effort_table(chapters: Sequence[Chapter]) -> Table:
@@ -821,7 +818,7 @@ def _effort_table(chapters: Sequence[Chapter]) -> Table:
             [
                 chapter.study.title,
                 count(len(chapter.cells)),
-                count(len(chapter.runs)),
+                count(chapter.runs["job"].nunique()),
                 sig(chapter.runs["cpu_seconds"].sum()),
                 count(chapter.runs["peak_memory_mib"].max()) if len(chapter.runs) else DASH,
                 digest([cell.id for cell in chapter.study.cells]),
@@ -883,18 +880,17 @@ def write_report(
     ReportError
         If a file is missing or a chapter's template can't be used.
     """
-    _require_files(studies, results, reports)
+    _require_files(studies, reports)
     environment = _environment()
     chapters = [
         _read_chapter(study, number, results, reports) for number, study in enumerate(studies, 1)
     ]
     for chapter in chapters:
         chapter.render(environment, results)
-    verdicts = [
-        verdict
-        for study in studies
-        for verdict in claims.read(reports / "claims" / f"{study.name}.json")
-    ]
+    judged = [reports / "claims" / f"{study.name}.json" for study in studies]
+    for path in judged:
+        products.require_claims(path)
+    verdicts = [verdict for path in judged for verdict in claims.read(path)]
     summaries = [final_results(chapter.cells) for chapter in chapters]
     html = environment.get_template("report.html.j2").render(
         title=title,
@@ -919,6 +915,22 @@ def write_report(
         target=_example_target(chapters, reports),
     )
     files.write_text(reports / name, html)
+    manifests.write(
+        products.report(reports, studies, name, title, command),
+        made=[reports / name],
+        inputs=[path for study in studies for path in _sources(study, results, reports)],
+        modules=provenance.REPORT_MODULES,
+    )
+
+
+def _sources(study: Study, results: Path, reports: Path) -> list[Path]:
+    """Return the files that the chapter of a study is made from."""
+    claimed = [reports / "claims" / f"{study.name}{end}" for end in CLAIM_FILES]
+    drawn = [
+        reports / path for name in study.figures for path in figure_files(study, name).values()
+    ]
+    measured = tables.paths_of(results / study.name, study)
+    return [*claimed, *drawn, *measured]
 
 
 def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:
@@ -929,8 +941,7 @@ def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:
         ("alarms", "Alarms", alarm_table),
     ):
         path = reports / "claims" / f"{chapter.study.name}-{kind}.csv"
-        if not path.exists():
-            raise ReportError(f"{path}: no such file; to make it: {COMMAND} {path}")
+        manifests.require(reports / products.FOLDER / "claims", chapter.study.name, path)
         found[summary] = build(chapter.id, chapter.study, chapter.cells, path)
     return {summary: table for summary, table in found.items() if table.rows}
 
@@ -952,7 +963,7 @@ def _totals(chapters: Sequence[Chapter]) -> dict[str, Any]:
     fewest, most = zip(*(chapter.seeds for chapter in chapters), strict=True)
     return {
         "cells": sum(len(chapter.cells) for chapter in chapters),
-        "jobs": sum(len(chapter.runs) for chapter in chapters),
+        "jobs": sum(chapter.runs["job"].nunique() for chapter in chapters),
         "cpu_seconds": sum(chapter.runs["cpu_seconds"].sum() for chapter in chapters),
         "seeds": (min(fewest), max(most)),
         **{name: sum(chapter.status[name] for chapter in chapters) for name in STATUSES},

@@ -1,7 +1,9 @@
-"""Reading and writing the result tables: ``<results>/<study>/<table>/<shard>.parquet``.
+"""The result tables: ``<results>/<study>/<table>/<shard>.parquet``.
 
-A table file carries the digest of the code and the checksum of the data that its rows were
-computed with; rows of other code or other data count as missing.
+Finished stacks lie in a store, ``<results>/<study>/stacks/<shard>/``, each with the rows of its
+cells for every table and with what they were computed with. The tables of a shard are put together
+from it: they hold the cells of the grid, and their bytes are a function of these cells alone.
+Stacks of other code or other data count as missing.
 """
 
 from __future__ import annotations
@@ -10,20 +12,23 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import feather
 
-from gradprop import files
+from gradprop import files, manifests, products
 from gradprop.errors import GradpropError
 from gradprop.grid import measured_tables, shards
 from gradprop.measurements import MEASUREMENTS
 from gradprop.spec import Study
+from gradprop.store import Entry, Store
 
 # The tables of every shard. Rows of one cell are sorted by these keys, so that a file is a pure
 # function of its cells.
@@ -35,7 +40,11 @@ TABLES: dict[str, list[str]] = {
 RUNS = "runs"
 # Cells whose rows are sorted and written at once; a row group of a file.
 PART = 1024
-_METADATA = b"gradprop"
+_NOTE = "stack.json"
+
+
+class IncompleteError(GradpropError):
+    """Cells of the grid have no rows yet."""
 
 
 def keys_of(shard: str) -> dict[str, list[str]]:
@@ -48,8 +57,14 @@ def path_of(folder: Path, table: str, shard: str) -> Path:
     return folder / table / f"{shard}.parquet"
 
 
-def finished_cells(folder: Path, shard: str, origin: Mapping[str, str]) -> set[str]:
-    """Return the ids of the cells whose rows are in every table of a shard.
+def paths_of(folder: Path, study: Study) -> list[Path]:
+    """Return the tables of a study that figures and claims are made from."""
+    found = shards(study.cells)
+    return [path_of(folder, table, shard) for shard in found for table in keys_of(shard)]
+
+
+class FinishedStacks:
+    """The stacks of a shard that were trained, by this job and by earlier ones.
 
     Parameters
     ----------
@@ -58,109 +73,104 @@ def finished_cells(folder: Path, shard: str, origin: Mapping[str, str]) -> set[s
     shard
         Name of the shard.
     origin
-        Digests of code and data; rows with others do not count.
-    """
-    found = []
-    for table in keys_of(shard):
-        path = path_of(folder, table, shard)
-        if not path.exists() or _origin(path) != dict(origin):
-            return set()
-        found.append(set(pq.read_table(path, columns=["cell"])["cell"].to_pylist()))
-    return set.intersection(*found)
-
-
-class ShardWriter:
-    """Adds the rows of newly trained cells to the tables of a shard.
-
-    Rows of other origin and older rows of the same cells are replaced. Until `commit`, every stack
-    waits in a folder of its own under ``<results>/<study>/.<shard>/``: memory holds the rows of one
-    stack or of `PART` cells, and the stacks that a killed job had completed are found by the next.
-
-    Parameters
-    ----------
-    folder
-        Results of the study.
-    shard
-        Name of the shard.
-    origin
-        Digests of code and data; stacks with others that wait are thrown away.
+        Digests of code and data; stacks with others do not count.
     """
 
     def __init__(self, folder: Path, shard: str, origin: Mapping[str, str]) -> None:
         self.folder, self.shard, self.origin = folder, shard, dict(origin)
-        self._waiting = folder / f".{shard}"
-        self._note = self._waiting / "origin.json"
-        if not self._note.exists() or json.loads(self._note.read_text("utf-8")) != self.origin:
-            shutil.rmtree(self._waiting, ignore_errors=True)
-        for half_written in self._waiting.glob(".*"):
-            shutil.rmtree(half_written)
-        self._stacks = sorted(path for path in self._waiting.glob("*") if path.is_dir())
+        self._store = Store(folder / "stacks" / shard)
+        for spool in self._store.folder.glob(".spool*"):
+            shutil.rmtree(spool)
+        files.remove_leftovers(self._store.folder)
+        self._notes: dict[Entry, dict[str, Any]] = {}
+        self._others: list[Entry] = []
+        for entry in self._store.entries():
+            note = json.loads(entry.read(_NOTE))
+            if note["origin"] == self.origin:
+                self._notes[entry] = note
+            else:
+                self._others.append(entry)
 
     @property
-    def waiting(self) -> set[str]:
-        """Ids of the cells whose rows are complete but not in the tables yet."""
-        columns = (pd.read_feather(stack / "cells.arrow", ["cell"]) for stack in self._stacks)
-        return {str(cell) for column in columns for cell in column["cell"]}
+    def cells(self) -> set[str]:
+        """Ids of the cells that need no training."""
+        return {cell for note in self._notes.values() for cell in note["cells"]}
 
-    def add(self, rows: Mapping[str, pd.DataFrame]) -> None:
-        """Take the rows of a stack, for every table; all of them are kept or none."""
-        if not self._note.exists():
-            files.write_text(self._note, json.dumps(self.origin))
-        with tempfile.TemporaryDirectory(prefix=".", dir=self._waiting) as temporary:
-            half_written = Path(temporary, "stack")
-            half_written.mkdir()
-            for table in keys_of(self.shard):
-                _lay_down(rows[table], half_written / f"{table}.arrow")
-            stack = self._waiting / rows["cells"]["cell"].iloc[0]
-            half_written.rename(stack)
-        self._stacks.append(stack)
+    @property
+    def others(self) -> int:
+        """How many stacks are of other code or other data."""
+        return len(self._others)
 
-    def commit(self) -> None:
-        """Write the tables, one after another, each atomically."""
-        added = self.waiting
-        with tempfile.TemporaryDirectory(prefix=".", dir=self._waiting) as spool:
+    def add(self, rows: Mapping[str, pd.DataFrame], run: Mapping[str, Any]) -> None:
+        """Keep the rows of a stack for every table, and what they were computed with."""
+        ids = rows["cells"]["cell"].tolist()
+        note = {"origin": self.origin, "cells": ids, "run": dict(run)}
+        members = {f"{table}.arrow": _feather(rows[table]) for table in keys_of(self.shard)}
+        entry = self._store.put(ids[0], {_NOTE: json.dumps(note).encode(), **members})
+        self._notes[entry] = note
+
+    def runs(self, cells: Set[str]) -> list[dict[str, Any]]:
+        """Return the runs that the rows of these cells come from, with the cells of each."""
+        return [
+            {**self._notes[entry]["run"], "cells": json.dumps(sorted(ids))}
+            for entry, ids in self._sources(cells).items()
+        ]
+
+    def write(self, cells: Set[str]) -> list[Path]:
+        """Write the tables of these cells, each atomically; return their files."""
+        sources, written = self._sources(cells), []
+        with tempfile.TemporaryDirectory(prefix=".spool", dir=self._store.folder) as spool:
             for table, keys in keys_of(self.shard).items():
                 path = path_of(self.folder, table, self.shard)
-                sorter = _Sorter(path, keys, added, self.origin, Path(spool, table))
-                for stack in self._stacks:
-                    sorter.add(pd.read_feather(stack / f"{table}.arrow"))
-                sorter.write()
+                sorter = _Sorter(keys, cells, Path(spool, table))
+                for entry, ids in sources.items():
+                    rows = feather.read_feather(pa.BufferReader(entry.read(f"{table}.arrow")))
+                    sorter.add(rows if len(ids) == rows["cell"].nunique() else _only(rows, ids))
+                sorter.write(path)
+                written.append(path)
+        path = path_of(self.folder, RUNS, self.shard)
+        _write(pd.DataFrame(self.runs(cells)), path)
+        return [*written, path]
 
-    def forget(self) -> None:
-        """Remove the stacks that waited; until then they can be committed again."""
-        shutil.rmtree(self._waiting)
-        self._stacks = []
+    def forget_others(self) -> None:
+        """Remove the stacks of other code or other data."""
+        while self._others:
+            self._others.pop().path.unlink()
+
+    def _sources(self, cells: Set[str]) -> dict[Entry, set[str]]:
+        """Return from which stack the rows of which cells are taken; of several the first."""
+        waiting, found = set(cells), {}
+        for entry in sorted(self._notes, key=lambda entry: entry.path.name):
+            if ids := waiting & set(self._notes[entry]["cells"]):
+                found[entry] = ids
+                waiting -= ids
+        if waiting:
+            raise IncompleteError(f"{self._store.folder}: {len(waiting)} cells are missing")
+        return found
 
 
-def _lay_down(rows: pd.DataFrame, path: Path) -> None:
-    rows.reset_index(drop=True).to_feather(path, compression="uncompressed")
+def _only(rows: pd.DataFrame, cells: Set[str]) -> pd.DataFrame:
+    return rows[rows["cell"].isin(cells)]
+
+
+def _feather(rows: pd.DataFrame) -> bytes:
+    sink = pa.BufferOutputStream()
+    feather.write_feather(rows.reset_index(drop=True), sink, compression="lz4")
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 class _Sorter:
-    """Sorts the rows of one table file on disk.
+    """Sorts the rows of one table on disk.
 
-    The sorted cells are divided into parts of `PART`; rows wait in one folder a part, and every
+    The sorted cells are divided into parts of `PART`; rows wait in one folder per part, and every
     part becomes a row group of the file. Its bytes are a function of its cells.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        keys: list[str],
-        added: Set[str],
-        origin: Mapping[str, str],
-        spool: Path,
-    ) -> None:
-        self.path, self.keys, self.origin, self.spool = path, keys, origin, spool
-        kept = path.exists() and _origin(path) == dict(origin)
-        old = set(pq.read_table(path, columns=["cell"])["cell"].to_pylist()) if kept else set()
-        self.first_of_parts = sorted(old | added)[::PART]
+    def __init__(self, keys: list[str], cells: Iterable[str], spool: Path) -> None:
+        self.keys, self.spool = keys, spool
+        self.first_of_parts = sorted(cells)[::PART]
         self.pieces = 0
-        if kept:
-            file = pq.ParquetFile(path)
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group).to_pandas()
-                self.add(rows[~rows["cell"].isin(added)])
 
     def add(self, rows: pd.DataFrame) -> None:
         """Lay rows down in the folders of their parts."""
@@ -168,41 +178,33 @@ class _Sorter:
         for part, piece in rows.groupby(parts):
             folder = self.spool / f"{part:06d}"
             folder.mkdir(parents=True, exist_ok=True)
-            _lay_down(piece, folder / f"{self.pieces:06d}.arrow")
+            path = folder / f"{self.pieces:06d}.arrow"
+            piece.reset_index(drop=True).to_feather(path, compression="uncompressed")
             self.pieces += 1
 
-    def write(self) -> None:
+    def write(self, path: Path) -> None:
         """Put the sorted parts together."""
         pieces = sorted(self.spool.glob("*/*.arrow"))
         schemas = [pa.ipc.open_file(piece).schema.remove_metadata() for piece in pieces]
         schema = pa.unify_schemas(schemas)
-        note = {_METADATA: json.dumps(dict(self.origin), sort_keys=True).encode()}
-        with files.replacing(self.path) as temporary, ExitStack() as stack:
+        with files.replacing(path) as temporary, ExitStack() as stack:
             writer = None
             for _, part in itertools.groupby(pieces, key=lambda piece: piece.parent):
                 rows = pd.concat(map(pd.read_feather, part), ignore_index=True)
                 rows = rows.sort_values(self.keys, ignore_index=True).reindex(columns=schema.names)
                 table = pa.Table.from_pandas(rows, schema, preserve_index=False)
                 if writer is None:
-                    full = table.replace_schema_metadata({**table.schema.metadata, **note}).schema
+                    first = table.schema
                     writer = stack.enter_context(
-                        pq.ParquetWriter(temporary, full, compression="zstd")
+                        pq.ParquetWriter(temporary, first, compression="zstd")
                     )
-                writer.write_table(table.replace_schema_metadata(full.metadata))
-
-
-def add_run(folder: Path, shard: str, run: Mapping[str, object]) -> None:
-    """Append one row to the ``runs`` table of a shard."""
-    path = path_of(folder, RUNS, shard)
-    frames = [pd.read_parquet(path)] if path.exists() else []
-    _write(pd.concat([*frames, pd.DataFrame([run])], ignore_index=True), path, {})
+                writer.write_table(table.replace_schema_metadata(first.metadata))
 
 
 def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
     """Read a whole table of a study, in the order of its grid.
 
-    Rows of cells that are no longer in the grid stay in the files (nothing that was trained is
-    thrown away) but are left out here.
+    Rows of cells that are not in the grid of `study` are left out.
 
     Parameters
     ----------
@@ -215,17 +217,28 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
 
     Raises
     ------
-    GradpropError
-        If the study has no results.
+    gradprop.manifests.ManifestError
+        If a file is missing or is not what its job wrote.
+    IncompleteError
+        If cells of the grid are missing.
     """
-    paths = [path_of(folder, table, name) for name in shards(study.cells)]
-    frames = [pd.read_parquet(path) for path in paths if path.exists()]
-    if not frames:
-        raise GradpropError(f"{folder / table}: no results; to make them: snakemake --cores 4")
+    found = {
+        name: shard
+        for name, shard in shards(study.cells).items()
+        if table == RUNS or table in keys_of(name)
+    }
+    frames = [_read_shard(folder, table, name) for name in found]
     rows = pd.concat(frames, ignore_index=True)
     if table == RUNS:
         return rows
     order = {cell.id: number for number, cell in enumerate(study.cells)}
+    expected = {cell.id for shard in found.values() for cell in shard.cells}
+    missing = len(expected - set(rows["cell"]))
+    if missing:
+        raise IncompleteError(
+            f"{folder / table}: {missing} of {len(expected)} cells of the grid are missing; to "
+            f"train them: {manifests.COMMAND}"
+        )
     rows = rows[rows["cell"].isin(order.keys())]
     names = (TABLES.get(table) or MEASUREMENTS[table].all_keys)[1:]
     keys = [rows[key] for key in names]
@@ -234,15 +247,13 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
     return rows.loc[ranked].reset_index(drop=True)
 
 
-def _origin(path: Path) -> dict[str, str]:
-    metadata = pq.read_schema(path).metadata or {}
-    origin: dict[str, str] = json.loads(metadata.get(_METADATA, b"{}"))
-    return origin
+def _read_shard(folder: Path, table: str, shard: str) -> pd.DataFrame:
+    path = path_of(folder, table, shard)
+    manifests.require(folder / products.FOLDER, shard, path)
+    return pd.read_parquet(path)
 
 
-def _write(rows: pd.DataFrame, path: Path, origin: Mapping[str, str]) -> None:
+def _write(rows: pd.DataFrame, path: Path) -> None:
     table = pa.Table.from_pandas(rows, preserve_index=False)
-    note = {_METADATA: json.dumps(dict(origin), sort_keys=True).encode()}
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **note})
     with files.replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")

@@ -1,10 +1,10 @@
 # Helpers only: the studies of the configuration, and the files and parameters of their jobs.
-import json
 import os
 import re
 import sys
+from functools import cache
 
-from gradprop import grid, plan, provenance
+from gradprop import files, grid, manifests, plan, products
 from gradprop.config import ConfigError
 
 # Steps run the `gradprop` command of the Python that runs Snakemake. With large pages of memory
@@ -20,6 +20,9 @@ OVERRIDES = [os.path.relpath(path) for path in workflow.overwrite_configfiles]
 CONFIG_FILES = OVERRIDES or workflow.configfiles
 
 
+FOLDERS = [Path("config/studies"), Path(workflow.basedir) / "config/studies"]
+
+
 def load_plan():
     source = str(CONFIG_FILES[-1]) if CONFIG_FILES else "config"
     try:
@@ -28,44 +31,40 @@ def load_plan():
         sys.exit(str(error))
 
 
+RESULTS, REPORTS = Path("results"), Path("reports")
 PLAN = load_plan()
 STUDIES = PLAN.studies
-REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
-CHOSEN = f"--configfile {' '.join(OVERRIDES)} " if OVERRIDES else ""
-COMMAND = f"snakemake {CHOSEN}--cores 4"  # --configfile takes all that follows: never the last
+STUDY_FILES = {
+    name: str(next(p for folder in FOLDERS if (p := folder / f"{name}.yaml").exists()))
+    for name in STUDIES
+}
+SEEDS = config.get("seeds", 5)
 SHARDS = PLAN.shards
 DATASETS = PLAN.datasets
+CHOSEN = f"--configfile {' '.join(OVERRIDES)} " if OVERRIDES else ""
+COMMAND = f"snakemake {CHOSEN}--cores 4"  # --configfile takes all that follows: never the last
+REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
+TITLE = config.get("report", {}).get("title", "gradprop")
+REPORT_MANIFEST = products.report(REPORTS, [*STUDIES.values()], REPORT, TITLE, COMMAND)
 
 
 wildcard_constraints:
+    digest="[0-9a-f]{12}",
     part="grid|study",
     study="|".join(STUDIES),
     dataset="|".join(map(re.escape, DATASETS)),
     shard=r"[\w.]+-width\d+-\w+(-\w+)*",
 
 
-def modules(names):
-    """Return the files of package modules, so that an edit of their content is seen."""
-    return provenance.module_paths(names)
+def definition(study, part):
+    """Return the file that holds a study's definition, or the part that its cells depend on."""
+    return str(grid.definition_path(RESULTS / study, STUDIES[study], part))
 
 
-def study_tables(study, names):
-    """Return the files of tables of a study, for all its shards."""
-    return expand(
-        "results/{study}/{table}/{shard}.parquet",
-        study=study,
-        table=names,
-        shard=SHARDS[study],
-    )
-
-
-def measurement_tables(study):
-    """Return the files of the measurements of a study, for the shards that have them."""
-    return [
-        f"results/{study}/{table}/{shard}.parquet"
-        for shard in SHARDS[study]
-        for table in grid.measured_tables(shard)
-    ]
+@cache  # digests of large grids take a second
+def study_tables(study):
+    """Return the manifests of a study's tables, for all its shards."""
+    return [str(products.tables(RESULTS / study, shard)) for shard in SHARDS[study].values()]
 
 
 def figure_files(study, formats):
@@ -86,13 +85,40 @@ def figure_data(study, formats):
     )
 
 
-def definition(wildcards):
-    """Return what a study is built from, or only what its cells depend on, as JSON."""
-    study = STUDIES[wildcards.study].definition
-    return json.dumps(study if wildcards.part == "study" else grid.cell_definition(study))
+def shard_data(wildcards):
+    """Return the data set that a shard is trained on."""
+    return SHARDS[wildcards.study][wildcards.shard].stacks[0].program.dataset
 
 
 def shard_dataset(wildcards):
-    """Return the file of the data set that a shard is trained on."""
-    program = SHARDS[wildcards.study][wildcards.shard].stacks[0].program
-    return f"results/data/{program.dataset.slug}.npz"
+    """Return the manifest of the data set that a shard is trained on."""
+    return str(products.dataset(RESULTS / "data", shard_data(wildcards)))
+
+
+def all_manifests():
+    """Return the manifests of everything that this configuration asks for."""
+    yield from (products.dataset(RESULTS / "data", dataset) for dataset in DATASETS.values())
+    for name, study in STUDIES.items():
+        yield from map(Path, study_tables(name))
+        yield products.figures(REPORTS, study)
+        yield products.claims(REPORTS, study)
+    yield REPORT_MANIFEST
+
+
+def discard_what_is_not_right():
+    """Let Snakemake make again what is damaged, gone, or was made by other code."""
+    parts = [(study, part) for study in STUDIES for part in ("study", "grid")]
+    lines = [grid.discard_damaged(Path(definition(*part))) for part in parts]
+    for line in filter(None, [*lines, *manifests.discard_false(all_manifests())]):
+        print(f"gradprop: {line}", file=sys.stderr)
+
+
+if workflow.is_main_process:
+    discard_what_is_not_right()
+
+
+onstart:
+    if workflow.is_main_process:
+        print(f"gradprop: {plan.summary(PLAN)}", file=sys.stderr)
+        for folder in (RESULTS, REPORTS):
+            files.remove_leftovers(folder)

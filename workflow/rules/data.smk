@@ -1,33 +1,35 @@
-# grid.json is what the cells depend on, study.json has the figures and texts too: an edit of a
-# figure does not reach the training jobs.
+# grid.<digest>.json is what the cells depend on, study.<digest>.json has the figures and texts too:
+# an edit of a figure does not reach the training jobs. The study's file is `ancient` because the
+# digest says whether what it holds was changed.
 rule definition:
+    input:
+        ancient(lambda wildcards: STUDY_FILES[wildcards.study]),
     output:
-        "results/{study}/{part}.json",
+        "results/{study}/{part}.{digest}.json",
     log:
-        "logs/{study}/{part}.log",
+        "logs/{study}/{part}.{digest}.log",
     localrule: True
     conda:
         "../envs/gradprop.yaml"
     params:
-        definition=definition,
+        seeds=SEEDS,
     message:
         "Study {wildcards.study}: {wildcards.part}"
     shell:
-        "gradprop define {params.definition:q} {output} 2> {log}"
+        "gradprop define {input:q} {output:q} --seeds {params.seeds} 2>&1 | tee {log:q}"
 
 
 rule dataset:
-    input:
-        modules(("datasets", "files", "spec")),
     output:
-        update("results/data/{dataset}.npz"),
+        "results/data/manifests/{dataset}.{digest}.json",
     log:
-        "logs/data/{dataset}.log",
+        "logs/data/{dataset}.{digest}.log",
     conda:
         "../envs/gradprop.yaml"
     params:
         label=lambda wildcards: DATASETS[wildcards.dataset].label,
+        file="results/data/{dataset}.npz",
     message:
         "Data set {wildcards.dataset}"
     shell:
-        "gradprop data {params.label:q} {output} 2>&1 | tee {log}"
+        "gradprop data {params.label:q} {params.file:q} 2>&1 | tee {log:q}"

@@ -1,15 +1,12 @@
 rule report:
     input:
-        studies=expand("results/{study}/study.json", study=STUDIES),
-        figures=[path for study in STUDIES for path in figure_files(study, ["svg", "png"])],
-        data=[path for study in STUDIES for path in figure_data(study, ["csv", "json"])],
-        claims=expand("reports/claims/{study}.json", study=STUDIES),
-        verdicts=expand("reports/claims/{study}-verdicts.csv", study=STUDIES),
-        alarms=expand("reports/claims/{study}-alarms.csv", study=STUDIES),
-        tables=[path for study in STUDIES for path in study_tables(study, ["cells", "runs"])],
-        code=modules(provenance.REPORT_MODULES),
+        studies=[definition(name, "study") for name in STUDIES],
+        tables=[path for name in STUDIES for path in study_tables(name)],
+        figures=[str(products.figures(REPORTS, study)) for study in STUDIES.values()],
+        claims=[str(products.claims(REPORTS, study)) for study in STUDIES.values()],
     output:
-        report(update(REPORT), caption="../report/index.rst", category="Report"),
+        str(REPORT_MANIFEST),
+        report(REPORT, caption="../report/index.rst", category="Report"),
     log:
         f"logs/{Path(REPORT).stem}.log",
     localrule: True
@@ -17,10 +14,10 @@ rule report:
         "../envs/gradprop.yaml"
     params:
         name=Path(REPORT).name,
-        title=config.get("report", {}).get("title", "gradprop"),
+        title=TITLE,
         command=COMMAND,
     message:
-        "Report {output}"
+        f"Report {REPORT}"
     shell:
-        "gradprop report {input.studies} --name {params.name} --title {params.title:q}"
-        " --command {params.command:q} 2>&1 | tee {log}"
+        "gradprop report {input.studies:q} --name {params.name:q} --title {params.title:q}"
+        " --command {params.command:q} 2>&1 | tee {log:q}"

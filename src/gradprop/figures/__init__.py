@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from gradprop import files
+from gradprop import files, manifests, products, provenance, tables
 from gradprop.figures import (
     curves,
     decision,
@@ -37,6 +37,7 @@ from gradprop.figures import (
 )
 from gradprop.figures.data import FigureError, Kind, StudyTables
 from gradprop.spec import Study, canonical_json
+from gradprop.store import Store
 from gradprop.threads import limit
 
 __all__ = ["FORMATS", "KINDS", "FigureError", "StudyTables", "draw_figure", "draw_study"]
@@ -56,11 +57,15 @@ KINDS: dict[str, Kind] = {
     **histograms.KINDS,
 }
 FORMATS = ("svg", "pdf", "png")
+UNCHANGED = "unchanged"
 NOTHING = "No network of this study has what this figure shows."
 
 
 def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -> list[str]:
-    """Draw the figures of a study whose numbers, options or drawing code changed.
+    """Draw the figures of a study and write their manifest.
+
+    What was drawn is kept in ``<results>/drawings``: a figure is drawn anew only if its numbers,
+    its options or the code that draws it changed.
 
     Parameters
     ----------
@@ -76,49 +81,89 @@ def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -
     Returns
     -------
     list of str
-        The figures that were drawn.
+        The figures whose files were written.
     """
     names = list(study.figures)
     shares = [names[first::processes] for first in range(min(processes, len(names)))]
     if len(shares) < 2:
-        return _draw_some(study, results, reports, names)
-    with ProcessPoolExecutor(len(shares), initializer=limit, initargs=(1,)) as pool:
-        return list(chain(*pool.map(partial(_draw_some, study, results, reports), shares)))
+        written = _draw_some(study, results, reports, names)
+    else:
+        with ProcessPoolExecutor(len(shares), initializer=limit, initargs=(1,)) as pool:
+            written = [*chain(*pool.map(partial(_draw_some, study, results, reports), shares))]
+    manifests.write(
+        products.figures(reports, study),
+        made=[path for name in names for path in paths_of(reports, study.name, name).values()],
+        inputs=tables.paths_of(results, study),
+        modules=provenance.FIGURE_MODULES,
+    )
+    return written
+
+
+def paths_of(reports: Path, study: str, figure: str) -> dict[str, Path]:
+    """Return the files of a figure by their ending."""
+    pictures = reports / "figures" / study
+    numbers = reports / "data" / study
+    return {
+        **{ending: pictures / f"{figure}.{ending}" for ending in FORMATS},
+        **{ending: numbers / f"{figure}.{ending}" for ending in ("csv", "json")},
+    }
 
 
 def _draw_some(study: Study, results: Path, reports: Path, names: Sequence[str]) -> list[str]:
-    tables = StudyTables(study, results)
-    drawn = []
+    found, store, written = StudyTables(study, results), Store(results / "drawings"), []
     for name in names:
-        changed = draw_figure(tables, name, study.figures[name], reports)
-        print(f"[{study.name}] {name}: {'drawn' if changed else 'unchanged'}", file=sys.stderr)
-        drawn += [name] if changed else []
-    return drawn
+        did = draw_figure(found, name, study.figures[name], reports, store)
+        print(f"[{study.name}] {name}: {did}", file=sys.stderr)
+        written += [] if did == UNCHANGED else [name]
+    return written
 
 
-def draw_figure(tables: StudyTables, name: str, options: Mapping[str, Any], reports: Path) -> bool:
-    """Draw one figure if it changed; tell whether it did."""
+def draw_figure(
+    found: StudyTables, name: str, options: Mapping[str, Any], reports: Path, store: Store
+) -> str:
+    """Write the files of one figure; tell what was done.
+
+    Parameters
+    ----------
+    found
+        The study's tables.
+    name, options
+        The figure.
+    reports
+        Folder of the figures.
+    store
+        Where drawings are kept; older ones of this figure are removed from it.
+    """
     kind = KINDS[options["kind"]]
-    rows = kind.prepare(tables, options)
+    rows = kind.prepare(found, options)
     numbers = rows.to_csv(index=False, lineterminator="\n")
-    data = reports / "data" / tables.study.name / name
-    pictures = [reports / "figures" / tables.study.name / f"{name}.{ending}" for ending in FORMATS]
-    key = _key(kind, options, numbers)
-    sidecar = data.with_suffix(".json")
-    complete = all(path.exists() for path in [sidecar, data.with_suffix(".csv"), *pictures])
-    if complete and json.loads(sidecar.read_text(encoding="utf-8"))["key"] == key:
-        return False
+    paths = paths_of(reports, found.study.name, name)
+    key = f"{name}-{_key(kind, options, numbers)}"
+    kept = [entry for entry in store.entries(f"{name}-*") if entry.key == key]
+    if kept:
+        contents = {ending: kept[0].read(ending) for ending in paths}
+        lost = [ending for ending, path in paths.items() if _content(path) != contents[ending]]
+        for ending in lost:
+            with files.replacing(paths[ending]) as temporary:
+                temporary.write_bytes(contents[ending])
+        return "as drawn before" if lost else UNCHANGED
     figure = style.note(NOTHING) if rows.empty else kind.draw(rows, options)
-    style.save(figure, pictures)
-    files.write_text(data.with_suffix(".csv"), numbers)
+    style.save(figure, [paths[ending] for ending in FORMATS])
+    files.write_text(paths["csv"], numbers)
     text = {
         "title": options["title"],
         "caption": _caption(options),
         "alt": NOTHING if rows.empty else kind.describe(rows, options),
-        "key": key,
     }
-    files.write_text(sidecar, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
-    return True
+    files.write_text(paths["json"], json.dumps(text, indent=1, ensure_ascii=False) + "\n")
+    for older in store.entries(f"{name}-*"):
+        older.path.unlink()
+    store.put(key, {ending: path.read_bytes() for ending, path in paths.items()})
+    return "drawn"
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _caption(options: Mapping[str, Any]) -> str:

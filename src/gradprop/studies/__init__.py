@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gradprop import claims
+from gradprop import claims, diagnosis, manifests, products, provenance, tables
 from gradprop.claims import Claim, Result
 from gradprop.figures.data import StudyTables
 from gradprop.spec import Study
@@ -70,10 +70,33 @@ CLAIMS: dict[str, Sequence[Claim]] = {
 }
 
 
-def judge(tables: StudyTables) -> list[Result]:
+def judge_study(study: Study, results: Path, reports: Path) -> None:
+    """Judge the claims and the networks of a study, and write the manifest of what was found.
+
+    Parameters
+    ----------
+    study
+        The study.
+    results
+        Folder of its tables.
+    reports
+        Folder that gets ``claims/``.
+    """
+    found, path = StudyTables(study, results), reports / "claims" / f"{study.name}.json"
+    claims.write(judge(found), path)
+    written = diagnosis.write(found.cells, found.layers, path)
+    manifests.write(
+        products.claims(reports, study),
+        made=[path, *written],
+        inputs=tables.paths_of(results, study),
+        modules=provenance.CLAIM_MODULES,
+    )
+
+
+def judge(found: StudyTables) -> list[Result]:
     """Judge the claims of a study by its result tables."""
-    chosen = CLAIMS.get(tables.study.name, [])
-    return [row for claim in chosen for row in claims.judge(claim, tables)]
+    chosen = CLAIMS.get(found.study.name, [])
+    return [row for claim in chosen for row in claims.judge(claim, found)]
 
 
 def chapter_template(name: str) -> str | None:

@@ -1,0 +1,205 @@
+"""Manifests: what a job made, from what, each file with the checksum of its content.
+
+A manifest is written last. It is the output that Snakemake waits for, and its name holds the digest
+of what was asked for: another grid, another definition or another title is another manifest, which
+is not there yet. What is right therefore rests on no file's time. A manifest is *false* if a file
+that it names is gone or has another content, or if the code behind it was changed; whoever starts
+the workflow removes false manifests first (`discard_false`), and whoever reads a file asks its
+manifest (`require`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gradprop import files, provenance
+from gradprop.errors import GradpropError
+
+COMMAND = "snakemake --cores 4"
+
+
+class ManifestError(GradpropError):
+    """A file is missing, or is not what was written; the message says how to mend it."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a job made.
+
+    Attributes
+    ----------
+    files, inputs
+        Checksums of what was made and of what it was made from, by the path relative to the
+        manifest's folder.
+    modules, sources, code
+        The modules behind it, the digest of their files and, if an edit of comments and docstrings
+        changes nothing, that of their code (`provenance.code_digest`); else "".
+    machines
+        Instruction sets of the processors that computed it, for whatever they can change.
+    """
+
+    files: Mapping[str, str]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    modules: Sequence[str] = ()
+    sources: str = ""
+    code: str = ""
+    machines: Sequence[str] = ()
+
+
+def path_of(folder: Path, stem: str, digest: str) -> Path:
+    """Return the path of the manifest in `folder` for what `digest` asks for."""
+    return folder / f"{stem}.{digest}.json"
+
+
+def versions(folder: Path, stem: str) -> list[Path]:
+    """Return the manifests of `stem` that are there, for whatever was asked."""
+    return sorted(path for path in folder.glob("*.json") if path.name.rsplit(".", 2)[0] == stem)
+
+
+def write(
+    path: Path,
+    made: Iterable[Path],
+    inputs: Iterable[Path] = (),
+    modules: Sequence[str] = (),
+    code: str = "",
+    machines: Iterable[str] = (),
+) -> None:
+    """Write the manifest of files that are complete; remove those that it takes the place of.
+
+    Parameters
+    ----------
+    path
+        Where it belongs (`path_of`); others of the same stem speak of files that were overwritten.
+    made, inputs
+        The files that were made, and those that they were made from.
+    modules
+        The modules of this package behind them.
+    code, machines
+        As in `Manifest`.
+    """
+    manifest = Manifest(
+        files={_relative(file, path): files.checksum(file) for file in made},
+        inputs={_relative(file, path): files.checksum(file) for file in inputs},
+        modules=list(modules),
+        sources=provenance.sources_digest(modules),
+        code=code,
+        machines=sorted(set(machines)),
+    )
+    for older in versions(path.parent, path.name.rsplit(".", 2)[0]):
+        older.unlink(missing_ok=True)
+    files.write_text(path, json.dumps(asdict(manifest), indent=1) + "\n")
+
+
+def _relative(file: Path, manifest: Path) -> str:
+    return Path(os.path.relpath(file, manifest.parent)).as_posix()
+
+
+def read(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises
+    ------
+    gradprop.files.FileError, ManifestError
+        If it cannot be read or holds something else.
+    """
+    content = files.read_json(path, dict)
+    if not _is_manifest(content):
+        raise ManifestError(f"{path}: not a manifest; delete it, and it is made again: {COMMAND}")
+    return Manifest(**content)
+
+
+def _is_manifest(content: Mapping[str, Any]) -> bool:
+    """Tell whether a document has the fields of a manifest, of the right types."""
+    if content.keys() != {f.name for f in fields(Manifest)}:
+        return False
+    mappings = all(isinstance(content[key], dict) for key in ("files", "inputs"))
+    lists = all(isinstance(content[key], list) for key in ("modules", "machines"))
+    if not (mappings and lists):
+        return False
+    texts = [*content["files"].values(), *content["inputs"].values(), *content["modules"]]
+    return all(isinstance(item, str) for item in [*texts, *content["machines"], content["code"]])
+
+
+def require(folder: Path, stem: str, file: Path) -> None:
+    """Raise an error unless a file is what the manifest of its job says.
+
+    Parameters
+    ----------
+    folder, stem
+        Where the manifest lies, whatever was asked for.
+    file
+        The file that is about to be used.
+
+    Raises
+    ------
+    ManifestError
+        If there is no manifest, or the file is missing or another.
+    """
+    found = versions(folder, stem)
+    if not found:
+        problem = "no job has completed it" if file.exists() else "no such file"
+        raise ManifestError(f"{file}: {problem}; to make it: {COMMAND}")
+    stated = read(found[0]).files.get(_relative(file, found[0]), "")
+    if not file.is_file():
+        raise ManifestError(f"{file}: no such file; to make it again: {COMMAND}")
+    if files.checksum(file) != stated:
+        raise ManifestError(f"{file}: damaged or edited; to make it again: {COMMAND}")
+
+
+def discard_false(paths: Iterable[Path]) -> list[str]:
+    """Remove the manifests that are false, so that Snakemake makes their files again.
+
+    Returns
+    -------
+    list of str
+        A line for every file that is damaged or gone; edits of code go without saying.
+    """
+    lines: list[str] = []
+    checked: dict[Path, str] = {}
+    for path in paths:
+        if not path.exists():
+            continue
+        found = _faults(path, checked)
+        if found:
+            path.unlink()
+            lines += found
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+def _faults(path: Path, checked: dict[Path, str]) -> list[str]:
+    """Return why a manifest is false; an empty line if its code or an input has changed."""
+    try:
+        manifest = read(path)
+    except GradpropError:
+        return [f"{path}: damaged; what it speaks of is made again"]
+    lines = []
+    for file, stated in {**manifest.files, **manifest.inputs}.items():
+        real = Path(os.path.normpath(path.parent / file))
+        if real not in checked:
+            checked[real] = files.checksum(real) if real.is_file() else ""
+        if checked[real] != stated:
+            how = "damaged or edited" if checked[real] else "gone"
+            lines.append(f"{real}: {how}; it is made again" if file in manifest.files else "")
+    if not _is_present_code(manifest):
+        lines.append("")
+    return lines
+
+
+@lru_cache
+def _digest(modules: tuple[str, ...], of_code: bool) -> str:
+    return (provenance.code_digest if of_code else provenance.sources_digest)(modules)
+
+
+def _is_present_code(manifest: Manifest) -> bool:
+    modules = tuple(manifest.modules)
+    if not all(module in provenance.MODULES for module in modules):
+        return False  # of a version that had others
+    if manifest.sources == _digest(modules, of_code=False):
+        return True
+    return bool(manifest.code) and manifest.code == _digest(modules, of_code=True)
