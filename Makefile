@@ -6,7 +6,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
-.PHONY: all setup test test-all test-pythons benchmark lock clean distclean help FORCE
+.PHONY: all setup plan test test-all test-pythons benchmark lock clean distclean help FORCE
 
 # PATH can't hold a colon, Snakemake takes braces in a path for a wildcard, and the programs that pip
 # writes into an environment name its folder in the double quotes of a shell.
@@ -95,6 +95,10 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml
 	@$(BIN)/python -m pip --disable-pip-version-check check
 	@touch $@
 	@echo "Set-up complete"
+
+## plan       what a run would need: networks, jobs, CPU time, memory, disk
+plan: setup
+	@$(RUN) $(BIN)/gradprop plan
 
 ## test       set up, then every check: lint, format, types, workflow format, tests
 test: setup

@@ -142,12 +142,12 @@ def test_the_configuration_that_is_delivered_is_valid() -> None:
         ),
         (
             "{studies: [a], sedes: 3}",
-            "config.yaml: sedes: unknown key; allowed: studies, seeds, stack_size, report. "
+            "config.yaml: sedes: unknown key; allowed: studies, seeds, stack_size, limits, report. "
             "Did you mean 'seeds'?",
         ),
         (
             "{studies: [a], 7: 3}",
-            "config.yaml: 7: unknown key; allowed: studies, seeds, stack_size, report",
+            "config.yaml: 7: unknown key; allowed: studies, seeds, stack_size, limits, report",
         ),
         (
             "{studies: [a], report: {title: 2024}}",

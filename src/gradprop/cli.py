@@ -95,6 +95,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     define.set_defaults(run=write_definition)
 
+    plan = commands.add_parser("plan", help="say what a configuration needs; make nothing")
+    plan.add_argument(
+        "--configfile", type=Path, nargs="+", default=[], help="overrides config.yaml"
+    )
+    plan.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overrides both")
+    plan.add_argument("--directory", type=Path, default=Path(), help="default: this one")
+    plan.set_defaults(run=print_plan)
+
     data = commands.add_parser("data", help="make a data set")
     data.add_argument("dataset", help="its label: digits, circles(noise=0.1) ...")
     data.add_argument("output", type=_output, help="results/data/<dataset>.npz")
@@ -156,6 +164,14 @@ def write_definition(options: argparse.Namespace) -> None:
     from gradprop import grid
 
     grid.write_definition(options.study, options.seeds, options.output)
+
+
+def print_plan(options: argparse.Namespace) -> None:
+    """Print what every study needs."""
+    from gradprop import plan
+
+    document, source = plan.read(options.configfile, options.config, options.directory)
+    print(plan.table(plan.load(document, source, directory=options.directory)))
 
 
 def write_data(options: argparse.Namespace) -> None:

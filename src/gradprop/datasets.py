@@ -51,8 +51,10 @@ class Generator:
     exact
         Whether the inputs keep the scale that `make` gives them, and its first examples are
         the training set.
+    misfit
+        From parameters to why their geometry can't be, None if it can.
     fixed
-        Of `examples`, `dimension` and `classes` those that are no parameters.
+        Of `examples`, `dimension`, `classes` and `outputs` those that are no parameters.
     """
 
     task: str
@@ -61,6 +63,7 @@ class Generator:
     make: Callable[..., Arrays]
     parameters: Mapping[str, Scalar]
     exact: bool = False
+    misfit: Callable[..., str | None] = lambda **_: None
     fixed: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -152,11 +155,6 @@ def _linear_teacher(
 
 def _directions(count: int, dimension: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw orthonormal vectors, uniform over rotations, (count, dimension)."""
-    if count > dimension:
-        raise GradpropError(
-            f"{count} orthogonal directions do not fit into {dimension} dimensions: raise "
-            "`dimension`"
-        )
     q, r = np.linalg.qr(rng.standard_normal((dimension, count)))
     return np.asarray((q * np.sign(np.diagonal(r))).T)
 
@@ -209,22 +207,44 @@ def _whitened_teacher(
     """Return training inputs with mean 0 and X^T X = examples I, and targets X U diag(s) V^T."""
     rng = np.random.default_rng(seed)
     s = np.array([float(number) for number in strengths.split()])
-    if symmetric and outputs != dimension:
-        raise GradpropError("a symmetric teacher has as many outputs as dimensions")
     inputs, targets = _directions(len(s), dimension, rng), _directions(len(s), outputs, rng)
     teacher = inputs.T * s @ (inputs if symmetric else targets)
     test = _test_examples(examples, test_fraction)
     draws = rng.standard_normal((examples, dimension))
     count = examples - test
-    if count <= dimension:
-        raise GradpropError(
-            f"{count} training examples cannot be whitened in {dimension} dimensions: raise "
-            "`examples`"
-        )
     x_train = draws[:count] - draws[:count].mean(axis=0)
     x_train = np.linalg.qr(x_train)[0] * np.sqrt(count)
     x = np.concatenate([x_train, draws[count:]])
     return x, x @ teacher
+
+
+def _crowded(count: int, dimension: int) -> str | None:
+    if count <= dimension:
+        return None
+    return (
+        f"{count} orthogonal directions do not fit into {dimension} dimensions: raise `dimension`"
+    )
+
+
+def _whitened_misfit(
+    examples: int,
+    dimension: int,
+    outputs: int,
+    strengths: str,
+    symmetric: bool,
+    test_fraction: float,
+    **_: Any,
+) -> str | None:
+    if symmetric and outputs != dimension:
+        return "a symmetric teacher has as many outputs as dimensions"
+    crowded = _crowded(len(strengths.split()), min(dimension, outputs))
+    training = examples - _test_examples(examples, test_fraction)
+    if crowded or training > dimension:
+        return crowded
+    return (
+        f"{training} training examples cannot be whitened in {dimension} dimensions: raise "
+        "`examples`"
+    )
 
 
 def _test_examples(examples: int, test_fraction: float) -> int:
@@ -295,6 +315,7 @@ DATASETS: dict[str, Generator] = {
             **_SPLIT,
         },
         exact=True,
+        misfit=_whitened_misfit,
     ),
     "sphere": Generator(
         "regression",
@@ -312,6 +333,8 @@ DATASETS: dict[str, Generator] = {
         _great_circle,
         {"examples": 125, "dimension": 64, "q": 1.0, **_SPLIT},
         exact=True,
+        misfit=lambda dimension, **_: _crowded(2, dimension),
+        fixed={"outputs": 2},
     ),
     "equicorrelated": Generator(
         "regression",
@@ -322,6 +345,7 @@ DATASETS: dict[str, Generator] = {
         _equicorrelated,
         {"examples": 40, "dimension": 64, "q": 1.0, "correlation": 0.5, **_SPLIT},
         exact=True,
+        misfit=lambda examples, dimension, **_: _crowded(examples + 1, dimension),
     ),
 }
 
@@ -334,10 +358,23 @@ def create(value: str | Mapping[str, Any]) -> Component:
 def sizes(component: Component) -> Sizes:
     """Return the sizes of a data set without making it."""
     entry = DATASETS[component.name]
-    known: dict[str, Any] = {**entry.parameters, **entry.fixed, **dict(component.parameters)}
+    known = _known(component)
     test = _test_examples(known["examples"], known["test_fraction"])
     classes = known["classes"] if entry.task == "classification" else 0
     return Sizes(known["examples"] - test, test, known["dimension"], classes)
+
+
+def outputs(component: Component) -> int:
+    """Return the number of classes or of target dimensions of a data set without making it."""
+    known = _known(component)
+    if DATASETS[component.name].task == "classification":
+        return int(known["classes"])
+    return int(known.get("outputs", known["dimension"]))
+
+
+def _known(component: Component) -> dict[str, Any]:
+    entry = DATASETS[component.name]
+    return {**entry.parameters, **entry.fixed, **dict(component.parameters)}
 
 
 @lru_cache
@@ -354,12 +391,7 @@ def conflict(component: Component) -> str | None:
             f"{known.training} training and {known.test} test examples are too few for "
             f"{known.classes} classes: raise `examples`"
         )
-    if entry.exact:  # their generators know which geometries fit, and are fast
-        try:
-            entry.make(**{**entry.parameters, **dict(component.parameters)})
-        except GradpropError as error:
-            return str(error)
-    return None
+    return entry.misfit(**{**entry.parameters, **dict(component.parameters)})
 
 
 def generate(component: Component) -> Dataset:

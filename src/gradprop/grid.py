@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ _COMPONENTS = {
 REQUIRED = tuple(f.name for f in fields(Cell) if f.default is MISSING and f.name != "seed")
 
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+# Axes that cells may differ in and all be right or all be wrong (`_check_cells`).
+_UNCHECKED = ("seeds", "learning_rate", "bias_std", "target_loss")
 
 
 def load_studies(
@@ -86,15 +90,31 @@ def load_studies(
     seeds = document.get("seeds", config_schema["properties"]["seeds"]["default"])
     schema = config.read_yaml(schemas / "study.schema.yaml")
     files = {p.stem: p for folder in reversed(study_folders) for p in folder.glob("*.yaml")}
-    studies = {}
+    most = read_limits(document, schemas)["cells"]
+    studies, total = {}, 0
     for name in document["studies"]:
         if name not in files:
             raise config.unknown("studies", name, sorted(files), source)
         content = config.read_yaml(files[name])
         config.validate(content, schema, str(files[name]))
+        cells = count_cells(content, seeds)
+        total += cells
+        if total > most:
+            before = f", {total:,} with the studies before" if total > cells else ""
+            raise config.ConfigError(
+                f"{files[name]}: grid: {cells:,} cells{before}; allowed: {most:,} (limits.cells in "
+                f"{source})"
+            )
         studies[name] = build_study(name, content, seeds, source=str(files[name]))
         _check_names(content.get("names", {}), studies[name].cells, str(files[name]))
     return studies
+
+
+def read_limits(document: Mapping[str, Any], schemas: Path) -> dict[str, float]:
+    """Return the limits of a configuration, those that it leaves out at their defaults."""
+    schema = config.read_yaml(schemas / "config.schema.yaml")["properties"]["limits"]
+    defaults = {key: value["default"] for key, value in schema["properties"].items()}
+    return {**defaults, **document.get("limits", {})}
 
 
 def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) -> Study:
@@ -116,6 +136,39 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
     gradprop.config.ConfigError
         If a block of the grid lacks a parameter or has an axis without values.
     """
+    cells: list[Cell] = []
+    blocks = _blocks(content, seeds)
+    for key, block in blocks.items():
+        where = config.place(source, key)
+        _check_block(block, where)
+        _check_cells(block, where)
+        cells.extend(expand(block))
+    if len(blocks) > 1:  # one alone repeats nothing
+        cells = list(dict.fromkeys(cells))
+    recorded = statistics.canonical(content.get("statistics", "standard"))
+    for figure, options in content.get("figures", {}).items():
+        _check_figure(options, recorded, cells, config.place(source, "figures", figure))
+    return Study(
+        name=name,
+        title=content["title"],
+        question=content["question"],
+        cells=tuple(cells),
+        figures=content.get("figures", {}),
+        names={canonical_label(key): value for key, value in content.get("names", {}).items()},
+        definition={"name": name, "content": content, "seeds": seeds},
+    )
+
+
+def count_cells(content: Mapping[str, Any], seeds: int) -> int:
+    """Return the number of cells of a study's grid without making them, repetitions included."""
+    return sum(
+        math.prod(len(_written_values(key, value)) for key, value in block.items())
+        for block in _blocks(content, seeds).values()
+    )
+
+
+def _blocks(content: Mapping[str, Any], seeds: int) -> dict[str, dict[str, Any]]:
+    """Return the blocks of a grid with what they share, by the key at which each stands."""
     shared = {**content.get("training", {}), "probes": content.get("probes", 10)}
     shared["statistics"] = statistics.canonical(content.get("statistics", "standard"))
     shared["measurements"] = content.get("measurements", [])
@@ -123,26 +176,7 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
     blocks = {"grid": grid}
     if isinstance(grid, list):
         blocks = {f"grid[{number}]": block for number, block in enumerate(grid)}
-    cells: list[Cell] = []
-    for key, block in blocks.items():
-        full = {"seeds": seeds, **shared, **block}
-        where = config.place(source, key)
-        _check_block(full, where)
-        block_cells = list(expand(full))
-        _check_cells(block_cells, where)
-        cells.extend(block_cells)
-    for figure, options in content.get("figures", {}).items():
-        where = config.place(source, "figures", figure)
-        _check_figure(options, shared["statistics"], cells, where)
-    return Study(
-        name=name,
-        title=content["title"],
-        question=content["question"],
-        cells=tuple(dict.fromkeys(cells)),
-        figures=content.get("figures", {}),
-        names={canonical_label(key): value for key, value in content.get("names", {}).items()},
-        definition={"name": name, "content": content, "seeds": seeds},
-    )
+    return {key: {"seeds": seeds, **shared, **block} for key, block in blocks.items()}
 
 
 def cell_definition(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -355,7 +389,8 @@ def _check_bins(
     """Raise a `ConfigError` unless all networks of a figure of histograms have the same bins."""
     at = options.get("at", "start")
     chosen = select(cells, options.get("select", {}))
-    found = [measurements.measured(cell.measurements).get("histograms") for cell in chosen]
+    measured = dict.fromkeys(cell.measurements for cell in chosen)
+    found = [measurements.measured(choice).get("histograms") for choice in measured]
     shown = [one for one in found if one and one["at"] in (at, "both", "probes")]
     if not shown:
         raise config.ConfigError(
@@ -383,19 +418,22 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
             shown = config.show(dict(value))
             raise config.ConfigError(f"{where}.{key}: {shown} is empty: to is less than from")
         if isinstance(value, list) and key != "measurements":
-            values = axis_values(key, value)
-            for number, item in enumerate(values):
-                if item in values[:number]:
+            seen: set[Any] = set()
+            for item in axis_values(key, value):
+                if item in seen:
                     shown = config.show(item.label if isinstance(item, Component) else item)
                     raise config.ConfigError(f"{where}.{key}: {shown} stands twice in the list")
+                seen.add(item)
     try:
         measurements.canonical(block["measurements"])
     except measurements.MeasurementError as error:
         raise config.ConfigError(f"{where}.measurements: {error}") from None
 
 
-def _check_cells(cells: Sequence[Cell], where: str) -> None:
-    for cell in cells:
+def _check_cells(block: Mapping[str, Any], where: str) -> None:
+    """Check the cells of a block, one for all that differ in nothing that is checked."""
+    alike = {key: axis_values(key, block[key])[:1] for key in _UNCHECKED if key in block}
+    for cell in expand({**block, **alike}):
         problem = _conflict_with_data(cell) or architecture.conflict(cell)
         problem = problem or measurements.conflict(cell)
         if problem:
@@ -434,15 +472,22 @@ def axis_values(key: str, value: Any) -> list[Any]:
 
     ``{from: 1, to: 9, step: 2}`` is the list 1, 3, 5, 7, 9; ``seeds: 3`` is the list 0, 1, 2.
     """
-    if key == "measurements":  # a list of what is measured together, not an axis
+    if key == "measurements":
         return [measurements.canonical(value)]
+    convert = _COMPONENTS.get(key) or _TYPES[_field_type("seed" if key == "seeds" else key)]
+    return [convert(item) for item in _written_values(key, value)]
+
+
+def _written_values(key: str, value: Any) -> Sequence[Any]:
+    """Return the values of an axis as they are written; a range takes no memory."""
+    if key == "measurements":  # a list of what is measured together, not an axis
+        return [value]
     if key == "seeds" and not isinstance(value, (list, Mapping)):
-        value = list(range(int(value)))
+        return range(int(value))
     if isinstance(value, Mapping) and "from" in value:
         first, last, step = (int(value.get(name, 1)) for name in ("from", "to", "step"))
-        value = list(range(first, last + 1, step))
-    convert = _COMPONENTS.get(key) or _TYPES[_field_type("seed" if key == "seeds" else key)]
-    return [convert(item) for item in (value if isinstance(value, list) else [value])]
+        return range(first, last + 1, step)
+    return value if isinstance(value, list) else [value]
 
 
 def _field_type(name: str) -> str:
@@ -451,17 +496,10 @@ def _field_type(name: str) -> str:
 
 def stacks(cells: Sequence[Cell]) -> list[Stack]:
     """Group cells that differ in nothing but what may differ between replicas."""
-    groups: dict[Cell, list[Cell]] = {}
-    common: dict[str, Any] = {
-        "initializer": Component(""),
-        "learning_rate": 0.0,
-        "seed": 0,
-        "bias_std": 0.0,
-        "target_loss": 0.0,
-    }
-    assert set(common) == set(REPLICA_FIELDS)
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    shared = attrgetter(*(f.name for f in fields(Cell) if f.name not in REPLICA_FIELDS))
     for cell in cells:
-        groups.setdefault(replace(cell, **common), []).append(cell)
+        groups.setdefault(shared(cell), []).append(cell)
     return [Stack(tuple(group)) for group in groups.values()]
 
 
@@ -488,10 +526,10 @@ def measured_tables(shard: str) -> list[str]:
 
 def shards(cells: Sequence[Cell]) -> dict[str, Shard]:
     """Group cells into shards: one job and one file per table each."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(shard_name(cell), []).append(cell)
-    return {name: Shard(name, tuple(stacks(group))) for name, group in groups.items()}
+    groups: dict[str, list[Stack]] = {}
+    for stack in stacks(cells):
+        groups.setdefault(shard_name(stack.program), []).append(stack)
+    return {name: Shard(name, tuple(group)) for name, group in groups.items()}
 
 
 def shard_digest(shard: Shard) -> str:

@@ -37,8 +37,36 @@ SCHEDULES: dict[str, Callable[[int, int], bool]] = {
 _SEPARATOR = " + "
 
 
+class ScheduleError(GradpropError):
+    """A cell can't be trained as its schedule says."""
+
+
 class MeasurementError(GradpropError):
     """A cell can't be measured as its study asks."""
+
+
+def total_steps(cell: Cell, examples: int) -> int:
+    """Return the number of optimizer steps of a cell on `examples` training examples.
+
+    Raises
+    ------
+    ScheduleError
+        If a minibatch is larger than the training set.
+    """
+    if cell.batch_size > examples:
+        raise ScheduleError(
+            f"batch_size {cell.batch_size} is larger than the training set of "
+            f"{cell.dataset.label!r} ({examples} examples)"
+        )
+    return cell.epochs * (examples // cell.batch_size)
+
+
+def probe_steps(steps: int, probes: int) -> list[int]:
+    """Return step 0 and up to `probes` log-spaced steps from 1 to `steps`, the last included."""
+    if steps == 0:
+        return [0]
+    spaced = np.geomspace(1, steps, probes) if probes > 1 else np.array([steps])
+    return [0, *sorted({round(step) for step in spaced})]
 
 
 class Network(Protocol):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self, TypeAlias
 
@@ -88,7 +88,7 @@ class Component:
             raise ValueError("not a component's label: name or name(parameter=value, ...)")
         return cls(match["name"], tuple((key, _parse_scalar(text)) for key, text in pairs or []))
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Readable, unique text: ``normal(stddev=0.01)``; the value in the result tables."""
         if not self.parameters:
@@ -182,21 +182,17 @@ class Cell:
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""
-        for f in fields(self):
-            if f.type == "float":
-                object.__setattr__(self, f.name, float(getattr(self, f.name)))
+        for name, f in self.__dataclass_fields__.items():  # fields() would look at all anew
+            if f.type == "float" and type(getattr(self, name)) is not float:
+                object.__setattr__(self, name, float(getattr(self, name)))
 
     def document(self) -> dict[str, Any]:
         """Return every parameter as plain JSON data."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {
-            key: value.document() if isinstance(value, Component) else value
-            for key, value in values.items()
-        }
+        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
 
     def columns(self) -> dict[str, Scalar]:
         """Return every parameter as one column of the ``cells`` table."""
-        return {f.name: self.column(f.name) for f in fields(self)}
+        return {name: self.column(name) for name in self.__dataclass_fields__}
 
     def column(self, key: str) -> Scalar:
         """Return one parameter as it stands in the ``cells`` table."""
@@ -206,12 +202,16 @@ class Cell:
     @cached_property
     def id(self) -> str:
         """12 hex digits of the SHA-256 over the canonical parameters and `NUMERICS`."""
-        defaults = {f.name: f.default for f in fields(self)}
-        document = self.document()
         changed = {
-            key: value for key, value in document.items() if getattr(self, key) != defaults[key]
+            name: _plain(value)
+            for name, f in self.__dataclass_fields__.items()
+            if (value := getattr(self, name)) != f.default
         }
         return digest({"cell": changed, "numerics": NUMERICS})
+
+
+def _plain(value: Any) -> Any:
+    return value.document() if isinstance(value, Component) else value
 
 
 # What may differ between the replicas of one stack; everything else is the program's.

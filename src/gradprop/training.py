@@ -10,16 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop.datasets import Dataset
-from gradprop.errors import GradpropError
 from gradprop.initializers import stream_seed
+from gradprop.measurements import ScheduleError as ScheduleError
+from gradprop.measurements import probe_steps as probe_steps
+from gradprop.measurements import total_steps as total_steps
 from gradprop.recording import Recorder, StackResult
-from gradprop.spec import Cell, Stack
+from gradprop.spec import Stack
 from gradprop.stacking import StackedNetwork
 from gradprop.stopwatch import Stopwatch
-
-
-class ScheduleError(GradpropError):
-    """A cell can't be trained as its schedule says."""
 
 
 class Progress:
@@ -59,30 +57,6 @@ class Progress:
     def finish(self) -> None:
         """Print the last line."""
         self.say(f"{self.cells} cells done in {time.monotonic() - self.start:.1f} s")
-
-
-def total_steps(cell: Cell, examples: int) -> int:
-    """Return the number of optimizer steps of a cell on `examples` training examples.
-
-    Raises
-    ------
-    ScheduleError
-        If a minibatch is larger than the training set.
-    """
-    if cell.batch_size > examples:
-        raise ScheduleError(
-            f"batch_size {cell.batch_size} is larger than the training set of "
-            f"{cell.dataset.label!r} ({examples} examples)"
-        )
-    return cell.epochs * (examples // cell.batch_size)
-
-
-def probe_steps(steps: int, probes: int) -> list[int]:
-    """Return step 0 and up to `probes` log-spaced steps from 1 to `steps`, the last included."""
-    if steps == 0:
-        return [0]
-    spaced = np.geomspace(1, steps, probes) if probes > 1 else np.array([steps])
-    return [0, *sorted({round(step) for step in spaced})]
 
 
 def minibatches(stack: Stack, examples: int) -> Iterator[NDArray[np.int32]]:

@@ -2,8 +2,9 @@
 import re
 import shlex
 import sys
+from functools import cache
 
-from gradprop import files, grid, manifests, products, provenance
+from gradprop import files, grid, manifests, plan, products, provenance
 from gradprop.config import ConfigError, whole_numbers
 
 # Steps run the `gradprop` of the Python that runs Snakemake, by its path: not every folder can be
@@ -25,26 +26,25 @@ for folder in {workflow.basedir, str(provenance.PACKAGE)}:
 FOLDERS = [Path("config/studies"), Path(workflow.basedir) / "config/studies"]
 
 
-def load_studies():
-    source = list(PARTS)[-1]
+def load_plan():
     parts = {**PARTS, "--config": workflow.config_settings.config}
-    schemas = Path(workflow.basedir) / "workflow/schemas"
     try:
-        return grid.load_studies(config, source, FOLDERS, schemas, parts)
+        return plan.load(config, list(PARTS)[-1], Path(workflow.basedir), parts=parts)
     except ConfigError as error:
         sys.exit(str(error))
 
 
 RESULTS, REPORTS = Path("results"), Path("reports")
-STUDIES = load_studies()
+PLAN = load_plan()
+STUDIES = PLAN.studies
 config.update(whole_numbers(config))  # `stack_size: 3.0` goes to the command line
 STUDY_FILES = {
     name: str(next(p for folder in FOLDERS if (p := folder / f"{name}.yaml").exists()))
     for name in STUDIES
 }
 SEEDS = config.get("seeds", 5)
-SHARDS = {name: grid.shards(study.cells) for name, study in STUDIES.items()}
-DATASETS = {cell.dataset.slug: cell.dataset for study in STUDIES.values() for cell in study.cells}
+SHARDS = PLAN.shards
+DATASETS = PLAN.datasets
 CHOSEN = f"--configfile {shlex.join(OVERRIDES)} " if OVERRIDES else ""
 COMMAND = f"snakemake {CHOSEN}--cores 4"  # --configfile takes all that follows: never the last
 REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
@@ -73,6 +73,7 @@ def literal(text):
     return text.replace("{", "{\N{WORD JOINER}")
 
 
+@cache  # digests of large grids take a second
 def study_tables(study):
     """Return the manifests of a study's tables, for all its shards."""
     return [str(products.tables(RESULTS / study, shard)) for shard in SHARDS[study].values()]
@@ -98,7 +99,7 @@ def figure_data(study, formats):
 
 def shard_data(wildcards):
     """Return the data set that a shard is trained on."""
-    return SHARDS[wildcards.study][wildcards.shard].cells[0].dataset
+    return SHARDS[wildcards.study][wildcards.shard].stacks[0].program.dataset
 
 
 def shard_dataset(wildcards):
@@ -130,5 +131,6 @@ if workflow.is_main_process:
 
 onstart:
     if workflow.is_main_process:
+        print(f"gradprop: {plan.summary(PLAN)}", file=sys.stderr)
         for folder in (RESULTS, REPORTS):
             files.remove_leftovers(folder)
