@@ -1,0 +1,196 @@
+"""After any failure and any damage, the plain command makes everything right again."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_workflow import TINY, Workspace, small
+
+pytestmark = pytest.mark.workflow
+
+STUDY: dict[str, Any] = {
+    **small(depth=[1, 3], initializer="he_normal", measurements=["spectra"]),
+    "figures": {name: TINY["figures"][name] for name in ("curves", "atlas")},
+}
+for options in STUDY["figures"].values():
+    for key in ("rows", "columns"):
+        options.pop(key, None)
+
+# Runs at the start of every Python that finds it, and lets the steps named in FAILS fail.
+SITE = """
+import os
+import signal
+import sys
+
+arguments = sys.orig_argv
+if "gradprop.cli" in arguments and os.environ["FAILS"] in arguments:
+    how = os.environ["HOW"]
+    if how == "error":
+        sys.exit("it fails")
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    signal.setitimer(signal.ITIMER_REAL, float(how))
+"""
+
+
+def contents(workspace: Workspace) -> dict[str, bytes]:
+    """Return all results and reports, but for what differs between two trainings of a cell."""
+    found = [*workspace.folder.glob("results/**/*"), *workspace.folder.glob("reports/**/*")]
+    skipped = ("runs", "stacks", "manifests", "drawings")
+    return {
+        str(path.relative_to(workspace.folder)): path.read_bytes()
+        for path in found
+        if path.is_file() and not set(skipped) & set(path.parts)
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return what a run gives that nothing disturbs, of two seeds for each network."""
+    workspace = Workspace(tmp_path_factory.mktemp("undisturbed"))
+    workspace.write_study(with_seeds(2))
+    workspace.build()
+    return contents(workspace)
+
+
+def with_seeds(seeds: int) -> dict[str, Any]:
+    return {**STUDY, "grid": {**STUDY["grid"], "seeds": seeds}}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    """Return a workspace with a finished run of one seed, that asks for two."""
+    found = Workspace(tmp_path / "work")
+    found.write_study(with_seeds(1))
+    found.build()
+    found.write_study(with_seeds(2))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(SITE)
+    found.python_path.append(tmp_path / "site")
+    yield found
+
+
+def fail(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, step: str, how: str) -> None:
+    """Run with a step that fails."""
+    monkeypatch.setenv("FAILS", step)
+    monkeypatch.setenv("HOW", how)
+    failed = workspace.snakemake()
+    assert failed.returncode != 0 or "." in how, failed.stdout
+    monkeypatch.setenv("FAILS", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("step", "how"),
+    [
+        ("train", "killed"),
+        ("figures", "error"),
+        ("claims", "killed"),
+        ("report", "error"),
+        *(
+            pytest.param(step, how, marks=pytest.mark.long)
+            for step in ("define", "data", "train", "figures", "claims", "report")
+            for how in ("error", "killed", "1.5", "3.0")
+        ),
+    ],
+)
+def test_a_failed_job_is_done_again(
+    workspace: Workspace,
+    expected: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    how: str,
+) -> None:
+    fail(workspace, monkeypatch, step, how)
+    kept = workspace.runs() if list(workspace.results.glob("runs/*")) else {}
+    said = workspace.build()
+    assert contents(workspace) == expected
+    if step != "define":
+        assert "all requested files are present" in workspace.build(), said
+    assert {cell: job for cell, job in workspace.runs().items() if cell in kept} == kept
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(50))
+def test_a_job_that_is_killed_at_a_random_moment(
+    workspace: Workspace,
+    expected: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    chance = random.Random(number)
+    step = chance.choice(["train", "figures", "claims", "report"])
+    fail(workspace, monkeypatch, step, f"{chance.uniform(0.2, 6):.3f}")
+    workspace.build()
+    assert contents(workspace) == expected
+
+
+def damaged(content: bytes, how: str) -> bytes | None:
+    """Return what is left of a file; None if it is gone."""
+    middle = len(content) // 2
+    return {
+        "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+        "truncated": content[:middle],
+        "emptied": b"",
+        "foreign": b"{}",
+        "gone": None,
+    }[how]
+
+
+HOW = ["flipped", *(pytest.param(how, marks=pytest.mark.long)
+                    for how in ("truncated", "emptied", "foreign", "gone"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("grown", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_no_damaged_file_is_used(
+    workspace: Workspace, expected: dict[str, bytes], how: str, grown: bool
+) -> None:
+    """Every file of results and reports at once, while the grid grows or not."""
+    if not grown:
+        workspace.build()
+    every = [*workspace.folder.glob("results/**/*"), *workspace.folder.glob("reports/**/*")]
+    paths = [path for path in every if path.is_file()]
+    assert {path.suffix for path in paths} >= {".parquet", ".npz", ".svg", ".json", ".csv", ".html"}
+    for path in paths:
+        left = damaged(path.read_bytes(), how)
+        path.unlink() if left is None else path.write_bytes(left)
+    said = workspace.build()
+    assert "Traceback" not in said
+    assert contents(workspace) == expected
+    assert "all requested files are present" in workspace.build()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["flipped", "truncated", "emptied", "foreign", "gone"])
+def test_each_damaged_file_is_named_and_made_again(
+    workspace: Workspace, expected: dict[str, bytes], how: str
+) -> None:
+    workspace.build()
+    every = [*workspace.folder.glob("results/**/*"), *workspace.folder.glob("reports/**/*")]
+    for path in [path for path in every if path.is_file()]:
+        if not {"stacks", "drawings"} & set(path.parts) and not path.name.startswith(
+            ("study.", "grid.")
+        ):
+            left = damaged(path.read_bytes(), how)
+            path.unlink() if left is None else path.write_bytes(left)
+            said = workspace.build()
+            name = str(path.relative_to(workspace.folder))
+            assert how == "gone" or re.search(f"gradprop: {re.escape(name)}: (damaged|gone)", said)
+            assert contents(workspace) == expected, name
+
+
+def test_leftovers_of_killed_jobs_go_at_the_next_run(workspace: Workspace) -> None:
+    left = [
+        workspace.results / "layers/.some.123.parquet",
+        workspace.folder / "reports/figures/tiny/.curves.99.svg",
+    ]
+    for path in left:
+        path.write_bytes(b"half a file")
+    workspace.build()
+    assert not any(path.exists() for path in left)
