@@ -311,7 +311,13 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
         errors = sorted(
             _Validator(schema).iter_errors(document), key=lambda e: list(map(str, e.path))
         )
-        lines = [line for error in errors for line in _explain(error, source)]
+        bounded = [list(error.path) for error in errors if error.validator == "maximum"]
+        lines = [
+            line
+            for error in errors
+            if not (error.validator == "type" and list(error.path) in bounded)  # says it better
+            for line in _explain(error, source)
+        ]
     lines = list(dict.fromkeys(lines))
     if lines:
         more = len(lines) - MOST_ERRORS

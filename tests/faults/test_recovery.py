@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,16 @@ if "gradprop.cli" in arguments and os.environ["FAILS"] in arguments:
 
 
 def contents(workspace: Workspace) -> dict[str, bytes]:
-    """Return all results and reports, but for what differs between two trainings of a cell."""
+    """Return all results and reports, but for what differs between two trainings of a cell.
+
+    The report itself names the CPU time that they took.
+    """
     found = [*workspace.folder.glob("results/**/*"), *workspace.folder.glob("reports/**/*")]
     skipped = ("runs", "stacks", "manifests", "drawings")
     return {
         str(path.relative_to(workspace.folder)): path.read_bytes()
         for path in found
-        if path.is_file() and not set(skipped) & set(path.parts)
+        if path.is_file() and path.suffix != ".html" and not set(skipped) & set(path.parts)
     }
 
 
@@ -63,17 +66,25 @@ def with_seeds(seeds: int) -> dict[str, Any]:
     return {**STUDY, "grid": {**STUDY["grid"], "seeds": seeds}}
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a workspace with a finished run of one seed."""
+    workspace = Workspace(tmp_path_factory.mktemp("finished"))
+    workspace.write_study(with_seeds(1))
+    workspace.build()
+    return workspace
+
+
 @pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
+def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
     """Return a workspace with a finished run of one seed, that asks for two."""
     found = Workspace(tmp_path / "work")
-    found.write_study(with_seeds(1))
-    found.build()
+    shutil.copytree(finished.folder, found.folder, dirs_exist_ok=True)
     found.write_study(with_seeds(2))
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(SITE)
     found.python_path.append(tmp_path / "site")
-    yield found
+    return found
 
 
 def fail(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, step: str, how: str) -> None:
