@@ -655,6 +655,17 @@ def test_the_profile_that_snakemake_reads_first_checks_its_command_line() -> Non
     assert profile["__definitions__"][-1] == "check_command_line()"
 
 
+def test_text_is_a_number_where_one_belongs() -> None:
+    """As in what Snakemake makes of `--config 'limits={cells: 5, hours: 1e-3}' seeds=2`."""
+    schema = config.read_yaml(SCHEMAS / "config.schema.yaml")
+    limits = {"cells": "5", "memory": "a lot", "hours": "1e-3", "other": "5"}
+    document = {"seeds": 2, "limits": limits, "report": {"title": "5"}, "studies": ["5"]}
+    assert config.with_numbers(document, schema) == {
+        **document,
+        "limits": {"cells": 5, "memory": "a lot", "hours": 0.001, "other": "5"},
+    }
+
+
 def test_whole_numbers() -> None:
     document = {"stack_size": 3.0, "list": [1.0, 1.5, True, "1.0"], "deep": {"x": 2.0}}
     found = config.whole_numbers(document)
@@ -667,3 +678,16 @@ def test_mistakes_in_a_list_of_blocks_name_the_block() -> None:
     del content["grid"][1]["width"]
     with pytest.raises(ConfigError, match=r"^s.yaml: grid\[1\]: missing key: width;"):
         grid.build_study("s", content, 1, "s.yaml")
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Snakemake makes its own folder there, which would be a traceback."""
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "closed")
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr("sys.argv", ["snakemake", "-n", "--directory", str(tmp_path / "closed")])
+    with pytest.raises(SystemExit, match=r"closed: cannot be written to; .* --directory FOLDER$"):
+        config.check_command_line()
+    monkeypatch.setattr("sys.argv", ["snakemake", "-n", f"--directory={tmp_path}"])
+    config.check_command_line()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,11 @@ import yaml
 
 from gradprop import figures, grid, jobs, tables, theory
 from gradprop.datasets import write
-from gradprop.figures import KINDS, StudyTables, draw_study
+from gradprop.figures import KINDS, FigureError, StudyTables, draw_study
 from gradprop.figures.layers import with_residuals
 from gradprop.prediction import predict
 from gradprop.spec import Study
+from tests.long import long_but
 
 pytestmark = pytest.mark.usefixtures("shared_process")
 
@@ -171,7 +176,14 @@ def test_atlas_of_panels_with_different_depths(tmp_path: Path) -> None:
         assert len([text for text in axes.texts if text.get_text()]) == fields
 
 
-def test_figures_divided_by_the_learning_rate_drawn_by_two_processes(tmp_path: Path) -> None:
+def die(*_: object) -> list[str]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return []
+
+
+def test_figures_divided_by_the_learning_rate_drawn_by_two_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The table of steps has a column of that name, too."""
     study = make_study(tmp_path, {"learning_rate": [0.1, 0.2]}, kinds=["learning_curves", "atlas"])
     edited = {**study.definition["content"]["figures"]}
@@ -182,6 +194,31 @@ def test_figures_divided_by_the_learning_rate_drawn_by_two_processes(tmp_path: P
     assert draw_study(again, tmp_path / "small", reports, processes=2) == list(edited)
     rows = pd.read_csv(reports / "data/small/learning_curves.csv")
     assert set(rows["learning_rate"]) == {0.1, 0.2}
+    monkeypatch.setattr("gradprop.figures._draw_some", die)
+    with pytest.raises(FigureError, match="'small': a process that drew figures was killed"):
+        draw_study(again, tmp_path / "small", reports, processes=2)
+
+
+def test_a_matplotlibrc_changes_no_figure(tmp_path: Path) -> None:
+    """All settings of Matplotlib are the same, whatever the user's file says."""
+    path = tmp_path / "matplotlibrc"
+    path.write_text(
+        "font.size: 30\nlines.linewidth: 9\npath.sketch: 1, 100, 2\nsavefig.bbox: tight\n"
+        "figure.constrained_layout.use: True\naxes.formatter.use_locale: True\nbackend: pdf\n"
+    )
+    code = "from gradprop.figures import style; print(sorted(style.mpl.rcParams.items()))"
+    plain, own = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **more, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for more in ({}, {"MATPLOTLIBRC": str(path)})
+    )
+    assert "'lines.linewidth', 1.5" in plain
+    assert own == plain
 
 
 DEGENERATE: dict[str, dict[str, Any]] = {
@@ -198,7 +235,9 @@ DEGENERATE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.filterwarnings("error:.*:RuntimeWarning")
-@pytest.mark.parametrize("name", DEGENERATE)
+@pytest.mark.parametrize(
+    "name", long_but(["one of everything", "no hidden layer", "all diverged"], DEGENERATE)
+)
 def test_every_kind_draws_degenerate_studies(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

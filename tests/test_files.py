@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -77,3 +79,54 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
             fill_disk(other)
         except OSError as error:
             raise ValueError("mine") from error
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from gradprop import files
+with files.one_at_a_time(Path(sys.argv[1]), "writing"):
+    Path(sys.argv[1], "done").touch()
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with files.one_at_a_time(tmp_path, "reading"):
+        other = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert other.stderr is not None
+        assert other.stderr.readline() == "gradprop: waiting for another process: writing\n"
+        assert not (tmp_path / "done").exists()
+    assert other.communicate()[1] == ""
+    assert other.returncode == 0
+    assert (tmp_path / "done").exists()
+
+
+def test_where_the_file_system_knows_no_locks_nobody_waits_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with files.one_at_a_time(tmp_path, "writing"):
+        pass
+    assert "no lock can be had (No locks available)" in capsys.readouterr().err
+
+
+def test_a_folder_in_which_somebody_works_is_locked(tmp_path: Path) -> None:
+    assert not files.is_locked(tmp_path)
+    with files.one_at_a_time(tmp_path / "in/it", "writing"):
+        assert files.is_locked(tmp_path)
+    assert not files.is_locked(tmp_path)
+
+
+def test_what_went_wrong_first_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that is read-only, removing the temporary file fails as well."""
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", path)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        files.write_text(tmp_path / "a.txt", "text")
+    assert caught.value.filename == str(tmp_path / "a.txt")

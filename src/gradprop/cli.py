@@ -260,6 +260,8 @@ def write_html(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
     environment.fix()
+    if problem := environment.obstacle():
+        return _fail(problem)
     options = parse_arguments(arguments)
     try:
         options.run(options)

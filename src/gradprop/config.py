@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import json
 import math
+import os
 import re
 import shlex
 import stat
@@ -206,8 +208,19 @@ def check_command_line() -> None:
     """
     try:
         _check_arguments(sys.argv[1:])
+        _check_directory(sys.argv[1:])
     except ConfigError as error:
         sys.exit(str(error))
+
+
+def _check_directory(arguments: Sequence[str]) -> None:
+    """Raise an error if Snakemake can't write where it is to work."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--directory", "-d", default=".")
+    folder = Path(parser.parse_known_args([*arguments])[0].directory)
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        hint = "results are made there; another folder: snakemake --directory FOLDER"
+        raise ConfigError(f"{cut_path(str(folder.resolve()))}: cannot be written to; {hint}")
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:
@@ -358,6 +371,20 @@ def whole_numbers(document: Any) -> Any:
         return [whole_numbers(value) for value in document]
     whole = isinstance(document, float) and document.is_integer()
     return int(document) if whole else document
+
+
+def with_numbers(document: Any, schema: Mapping[str, Any]) -> Any:
+    """Return a document in which text that is a number is one, wherever a number belongs.
+
+    Snakemake reads all that stands in brackets or braces after ``--config`` as text.
+    """
+    if isinstance(document, Mapping):
+        keys = schema.get("properties", {})
+        return {key: with_numbers(value, keys.get(key, {})) for key, value in document.items()}
+    if isinstance(document, str) and schema.get("type") in ("number", "integer"):
+        number = _as_number(document, whole=schema["type"] == "integer")
+        return document if number is None else yaml.safe_load(number)
+    return document
 
 
 def unknown(key: str, value: str, allowed: Sequence[str], source: str) -> ConfigError:

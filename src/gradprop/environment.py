@@ -11,16 +11,21 @@ import os
 
 # All variables that begin so are left out: they belong to the libraries that compute.
 PREFIXES = (
+    "BLIS_",
     "DNNL_",
+    "GOTO_",
     "KERAS_",
     "KMP_",
     "MKL_",
     "NPY_",
+    "OMP_",
     "ONEDNN_",
+    "OPENBLAS_",
     "SCIPY_",
     "SKLEARN_",
     "TF2_",
     "TF_",
+    "VECLIB_",
     "XLA_",
 )
 # Libraries read no file of settings in the user's home, and write none.
@@ -33,6 +38,16 @@ FIXED = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
 }
+
+
+def obstacle() -> str:
+    """Return what no program can undo once it runs, in words; "" if there is nothing.
+
+    glibc reads GLIBC_TUNABLES when a program starts, and takes other implementations of exp, log
+    and the like for other instruction sets.
+    """
+    value = os.environ.get("GLIBC_TUNABLES", "")
+    return "GLIBC_TUNABLES: glibc.cpu changes numbers; unset it" if "glibc.cpu" in value else ""
 
 
 def fix() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
+import secrets
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +39,9 @@ def naming(path: Path, written: Path | None = None) -> Iterator[None]:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, OSError):
             cause = None if cause.__suppress_context__ else cause.__context__
-        if cause is None or not cause.errno or cause.filename not in (None, str(written)):
+        if cause is None or not cause.errno:
+            raise
+        if cause.filename is not None and str(cause.filename) != str(written):
             raise
         raise OSError(cause.errno, os.strerror(cause.errno), str(path)) from error
 
@@ -49,13 +54,55 @@ def replacing(path: Path) -> Iterator[Path]:
     if the block fails. An `OSError` names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.randbits(48)}{path.suffix}")
     try:
         with naming(path, temporary):
             yield temporary
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before says more
+            temporary.unlink()
+
+
+@contextmanager
+def one_at_a_time(folder: Path, work: str) -> Iterator[None]:
+    """Let the block run in one process at a time, of all that work in `folder`; the others wait.
+
+    A job goes on when its Snakemake is killed, and the next run starts the same job again. Where
+    the file system knows no locks, nobody waits.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    work
+        What the other process does, for the line that says that this one waits.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"gradprop: waiting for another process: {work}", file=sys.stderr, flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            problem = f"no lock can be had ({error.strerror}); let no other process work there"
+            print(f"gradprop: {folder}: {problem}", file=sys.stderr, flush=True)
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Tell whether a process works somewhere in `folder` that lets no other in."""
+    for path in folder.rglob(".lock"):
+        with suppress(FileNotFoundError), path.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            except OSError:
+                continue
+    return False
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
@@ -63,7 +110,12 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
     Call it only while nothing else writes there.
     """
-    found = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]
+    found = [
+        Path(place, name)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if _TEMPORARY.fullmatch(name)
+    ]
     for path in found:
         path.unlink(missing_ok=True)
     return found

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradprop import datasets, manifests, products, provenance, tables
+from gradprop import datasets, files, manifests, products, provenance, tables
 from gradprop.datasets import Dataset
 from gradprop.spec import Component, Shard, Stack
 from gradprop.stopwatch import Stopwatch
@@ -62,6 +62,12 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
     int
         Number of cells trained.
     """
+    with files.one_at_a_time(tables.stacks_folder(folder, shard.name), f"training {shard.name}"):
+        return _train_missing(shard, folder, data, threads, stack_size)
+
+
+def _train_missing(shard: Shard, folder: Path, data: Path, threads: int, stack_size: int) -> int:
+    read = manifests.checksums([data])
     dataset = datasets.read(data)
     origin = {"code": provenance.code_digest(), "data": dataset.checksum}
     cells = {cell.id for cell in shard.cells}
@@ -80,7 +86,7 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
     manifests.write(
         products.tables(folder, shard),
         made=written,
-        inputs=[data],
+        inputs=read,
         modules=provenance.NUMERIC_MODULES,
         code=origin["code"],
         machines={run["instructions"] for run in finished.runs(cells)},

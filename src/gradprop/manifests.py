@@ -62,10 +62,17 @@ def versions(folder: Path, stem: str) -> list[Path]:
     return sorted(path for path in folder.glob("*.json") if path.name.rsplit(".", 2)[0] == stem)
 
 
+def last_of(path: Path) -> Path:
+    """Return a manifest, or where it is not there the last one of its stem that is."""
+    stem = path.name.rsplit(".", 2)[0]
+    others = [] if path.exists() else versions(path.parent, stem)
+    return max(others, key=lambda other: other.stat().st_mtime_ns, default=path)
+
+
 def write(
     path: Path,
     made: Iterable[Path],
-    inputs: Iterable[Path] = (),
+    inputs: Mapping[Path, str] | None = None,
     modules: Sequence[str] = (),
     code: str = "",
     machines: Iterable[str] = (),
@@ -76,8 +83,10 @@ def write(
     ----------
     path
         Where it belongs (`path_of`); others of the same stem speak of files that were overwritten.
-    made, inputs
-        The files that were made, and those that they were made from.
+    made
+        The files that were made.
+    inputs
+        Those that they were made from, with the checksums that they had before they were read.
     modules
         The modules of this package behind them.
     code, machines
@@ -85,7 +94,7 @@ def write(
     """
     manifest = Manifest(
         files={_relative(file, path): files.checksum(file) for file in made},
-        inputs={_relative(file, path): files.checksum(file) for file in inputs},
+        inputs={_relative(file, path): stated for file, stated in (inputs or {}).items()},
         modules=list(modules),
         sources=provenance.sources_digest(modules),
         code=code,
@@ -94,6 +103,18 @@ def write(
     for older in versions(path.parent, path.name.rsplit(".", 2)[0]):
         older.unlink(missing_ok=True)
     files.write_text(path, json.dumps(asdict(manifest), indent=1) + "\n")
+
+
+def checksums(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return the checksum of every file, "" for one that cannot be read."""
+    return {path: _checksum(path) for path in paths}
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return files.checksum(path)
+    except OSError:  # not there, a folder, not allowed, or on a disk that fails
+        return ""
 
 
 def _relative(file: Path, manifest: Path) -> str:
@@ -126,13 +147,13 @@ def _is_manifest(content: Mapping[str, Any]) -> bool:
     return all(isinstance(item, str) for item in [*texts, *content["machines"], content["code"]])
 
 
-def require(folder: Path, stem: str, file: Path) -> None:
+def require(path: Path, file: Path) -> None:
     """Raise an error unless a file is what the manifest of its job says.
 
     Parameters
     ----------
-    folder, stem
-        Where the manifest lies, whatever was asked for.
+    path
+        The manifest of what was asked for.
     file
         The file that is about to be used.
 
@@ -141,14 +162,13 @@ def require(folder: Path, stem: str, file: Path) -> None:
     ManifestError
         If there is no manifest, or the file is missing or another.
     """
-    found = versions(folder, stem)
-    if not found:
+    if not path.exists():
         problem = "no job has completed it" if file.exists() else "no such file"
         raise ManifestError(f"{file}: {problem}; to make it: {COMMAND}")
-    stated = read(found[0]).files.get(_relative(file, found[0]), "")
+    stated = read(path).files.get(_relative(file, path), "")
     if not file.is_file():
         raise ManifestError(f"{file}: no such file; to make it again: {COMMAND}")
-    if files.checksum(file) != stated:
+    if _checksum(file) != stated:
         raise ManifestError(f"{file}: damaged or edited; to make it again: {COMMAND}")
 
 
@@ -165,11 +185,19 @@ def discard_false(paths: Iterable[Path]) -> list[str]:
     for path in paths:
         if not path.exists():
             continue
+        for other in versions(path.parent, path.name.rsplit(".", 2)[0]):
+            if other != path:  # of what was asked for before; its files were overwritten
+                other.unlink(missing_ok=True)
         found = _faults(path, checked)
         if found:
-            path.unlink()
+            path.unlink(missing_ok=True)
             lines += found
     return list(dict.fromkeys(line for line in lines if line))
+
+
+def machines(paths: Iterable[Path]) -> set[str]:
+    """Return the instruction sets of the processors that computed what these manifests speak of."""
+    return {machine for path in paths if path.exists() for machine in read(path).machines}
 
 
 def _faults(path: Path, checked: dict[Path, str]) -> list[str]:
@@ -182,9 +210,9 @@ def _faults(path: Path, checked: dict[Path, str]) -> list[str]:
     for file, stated in {**manifest.files, **manifest.inputs}.items():
         real = Path(os.path.normpath(path.parent / file))
         if real not in checked:
-            checked[real] = files.checksum(real) if real.is_file() else ""
+            checked[real] = _checksum(real)
         if checked[real] != stated:
-            how = "damaged or edited" if checked[real] else "gone"
+            how = "damaged or edited" if real.exists() else "gone"
             lines.append(f"{real}: {how}; it is made again" if file in manifest.files else "")
     if not _is_present_code(manifest):
         lines.append("")

@@ -6,7 +6,7 @@ Snakemake plans with these names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gradprop import manifests
@@ -27,6 +27,19 @@ def tables(folder: Path, shard: Shard) -> Path:
     return manifests.path_of(folder / FOLDER, shard.name, shard_digest(shard))
 
 
+def forget_tables(folder: Path, known: Iterable[Shard]) -> None:
+    """Remove the tables of shards that are not among those known; their stacks stay.
+
+    Whoever reads a whole folder of tables would take them for rows of the grid.
+    """
+    names = {shard.name for shard in known}
+    for path in (folder / FOLDER).glob("*.json"):
+        if path.name.rsplit(".", 2)[0] not in names:
+            for file in manifests.read(path).files:
+                (path.parent / file).unlink(missing_ok=True)
+            path.unlink()
+
+
 def figures(reports: Path, study: Study) -> Path:
     """Return the manifest of a study's figures."""
     return manifests.path_of(reports / FOLDER / "figures", study.name, digest(study.definition))
@@ -38,8 +51,9 @@ def claims(reports: Path, study: Study) -> Path:
 
 
 def require_claims(path: Path) -> None:
-    """Raise an error unless ``<reports>/claims/<study>.json`` is what its job wrote."""
-    manifests.require(path.parent.parent / FOLDER / "claims", path.stem, path)
+    """Raise an error unless ``<reports>/claims/<study>.json`` is what its last job wrote."""
+    asked = manifests.path_of(path.parent.parent / FOLDER / "claims", path.stem, "any")
+    manifests.require(manifests.last_of(asked), path)
 
 
 def report(reports: Path, studies: Sequence[Study], name: str, title: str, command: str) -> Path:

@@ -201,7 +201,7 @@ def read_figure(study: Study, name: str, reports: Path) -> Figure:
     """
     paths = figure_files(study, name)
     for path in paths.values():
-        manifests.require(reports / products.FOLDER / "figures", study.name, reports / path)
+        manifests.require(products.figures(reports, study), reports / path)
     sidecar = reports / paths.pop("json")
     description = json.loads(sidecar.read_text(encoding="utf-8"))
     for key in ("title", "alt"):
@@ -881,6 +881,7 @@ def write_report(
         If a file is missing or a chapter's template can't be used.
     """
     _require_files(studies, reports)
+    read = manifests.checksums(p for study in studies for p in _sources(study, results, reports))
     environment = _environment()
     chapters = [
         _read_chapter(study, number, results, reports) for number, study in enumerate(studies, 1)
@@ -888,8 +889,8 @@ def write_report(
     for chapter in chapters:
         chapter.render(environment, results)
     judged = [reports / "claims" / f"{study.name}.json" for study in studies]
-    for path in judged:
-        products.require_claims(path)
+    for study, path in zip(studies, judged, strict=True):
+        manifests.require(products.claims(reports, study), path)
     verdicts = [verdict for path in judged for verdict in claims.read(path)]
     summaries = [final_results(chapter.cells) for chapter in chapters]
     html = environment.get_template("report.html.j2").render(
@@ -918,7 +919,7 @@ def write_report(
     manifests.write(
         products.report(reports, studies, name, title, command),
         made=[reports / name],
-        inputs=[path for study in studies for path in _sources(study, results, reports)],
+        inputs=read,
         modules=provenance.REPORT_MODULES,
     )
 
@@ -929,8 +930,8 @@ def _sources(study: Study, results: Path, reports: Path) -> list[Path]:
     drawn = [
         reports / path for name in study.figures for path in figure_files(study, name).values()
     ]
-    measured = tables.paths_of(results / study.name, study)
-    return [*claimed, *drawn, *measured]
+    folder = results / study.name
+    return [*claimed, *drawn, *tables.paths_of(folder, study), *tables.runs_of(folder, study)]
 
 
 def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:
@@ -941,7 +942,7 @@ def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:
         ("alarms", "Alarms", alarm_table),
     ):
         path = reports / "claims" / f"{chapter.study.name}-{kind}.csv"
-        manifests.require(reports / products.FOLDER / "claims", chapter.study.name, path)
+        manifests.require(products.claims(reports, chapter.study), path)
         found[summary] = build(chapter.id, chapter.study, chapter.cells, path)
     return {summary: table for summary, table in found.items() if table.rows}
 

@@ -77,5 +77,5 @@ class Store:
                 found.append(Entry(path, name))
             else:
                 print(f"gradprop: {path}: damaged, and removed", file=sys.stderr)
-                path.unlink()
+                path.unlink(missing_ok=True)
         return found

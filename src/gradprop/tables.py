@@ -27,7 +27,7 @@ from gradprop import files, manifests, products
 from gradprop.errors import GradpropError
 from gradprop.grid import measured_tables, shards
 from gradprop.measurements import MEASUREMENTS
-from gradprop.spec import Study
+from gradprop.spec import Shard, Study
 from gradprop.store import Entry, Store
 
 # The tables of every shard. Rows of one cell are sorted by these keys, so that a file is a pure
@@ -63,6 +63,16 @@ def paths_of(folder: Path, study: Study) -> list[Path]:
     return [path_of(folder, table, shard) for shard in found for table in keys_of(shard)]
 
 
+def runs_of(folder: Path, study: Study) -> list[Path]:
+    """Return the tables that say what the networks of a study were trained with."""
+    return [path_of(folder, RUNS, shard) for shard in shards(study.cells)]
+
+
+def stacks_folder(folder: Path, shard: str) -> Path:
+    """Return where the finished stacks of a shard lie."""
+    return folder / "stacks" / shard
+
+
 class FinishedStacks:
     """The stacks of a shard that were trained, by this job and by earlier ones.
 
@@ -78,7 +88,7 @@ class FinishedStacks:
 
     def __init__(self, folder: Path, shard: str, origin: Mapping[str, str]) -> None:
         self.folder, self.shard, self.origin = folder, shard, dict(origin)
-        self._store = Store(folder / "stacks" / shard)
+        self._store = Store(stacks_folder(folder, shard))
         for spool in self._store.folder.glob(".spool*"):
             shutil.rmtree(spool)
         files.remove_leftovers(self._store.folder)
@@ -227,7 +237,7 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
         for name, shard in shards(study.cells).items()
         if table == RUNS or table in keys_of(name)
     }
-    frames = [_read_shard(folder, table, name) for name in found]
+    frames = [_read_shard(folder, table, shard) for shard in found.values()]
     rows = pd.concat(frames, ignore_index=True)
     if table == RUNS:
         return rows
@@ -247,9 +257,10 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
     return rows.loc[ranked].reset_index(drop=True)
 
 
-def _read_shard(folder: Path, table: str, shard: str) -> pd.DataFrame:
-    path = path_of(folder, table, shard)
-    manifests.require(folder / products.FOLDER, shard, path)
+def _read_shard(folder: Path, table: str, shard: Shard) -> pd.DataFrame:
+    path = path_of(folder, table, shard.name)
+    # Of another grid it will do: rows are told by their cells.
+    manifests.require(manifests.last_of(products.tables(folder, shard)), path)
     return pd.read_parquet(path)
 
 

@@ -14,7 +14,9 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,8 @@ KINDS: dict[str, Kind] = {
 }
 FORMATS = ("svg", "pdf", "png")
 UNCHANGED = "unchanged"
+# Modules outside this package that figures take curves and captions from.
+DRAWN_WITH = ("analysis", "figures/__init__", "minibatch", "prediction", "theory")
 NOTHING = "No network of this study has what this figure shows."
 
 
@@ -83,20 +87,29 @@ def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -
     list of str
         The figures whose files were written.
     """
-    names = list(study.figures)
-    shares = [names[first::processes] for first in range(min(processes, len(names)))]
-    if len(shares) < 2:
-        written = _draw_some(study, results, reports, names)
-    else:
-        with ProcessPoolExecutor(len(shares), initializer=limit, initargs=(1,)) as pool:
-            written = [*chain(*pool.map(partial(_draw_some, study, results, reports), shares))]
+    read, store = manifests.checksums(tables.paths_of(results, study)), results / "drawings"
+    with files.one_at_a_time(store, f"drawing the figures of {study.name}"):
+        written = _draw_all(study, results, reports, processes)
     manifests.write(
         products.figures(reports, study),
-        made=[path for name in names for path in paths_of(reports, study.name, name).values()],
-        inputs=tables.paths_of(results, study),
+        made=[p for name in study.figures for p in paths_of(reports, study.name, name).values()],
+        inputs=read,
         modules=provenance.FIGURE_MODULES,
     )
     return written
+
+
+def _draw_all(study: Study, results: Path, reports: Path, processes: int) -> list[str]:
+    names = list(study.figures)
+    shares = [names[first::processes] for first in range(min(processes, len(names)))]
+    if len(shares) < 2:
+        return _draw_some(study, results, reports, names)
+    try:
+        with ProcessPoolExecutor(len(shares), initializer=limit, initargs=(1,)) as pool:
+            return [*chain(*pool.map(partial(_draw_some, study, results, reports), shares))]
+    except BrokenProcessPool:
+        problem = "a process that drew figures was killed; perhaps there was too little memory"
+        raise FigureError(f"study {study.name!r}: {problem}") from None
 
 
 def paths_of(reports: Path, study: str, figure: str) -> dict[str, Path]:
@@ -175,7 +188,9 @@ def _caption(options: Mapping[str, Any]) -> str:
 def _key(kind: Kind, options: Mapping[str, Any], numbers: str) -> str:
     """Return a digest of all that a drawing depends on."""
     total = hashlib.sha256(canonical_json(dict(options)).encode())
-    for part in (numbers, *_drawing_code(kind.draw.__module__)):
+    others = provenance.sources_digest(DRAWN_WITH)
+    packages = [f"{name} {version(name)}" for name in ("matplotlib", "numpy", "seaborn")]
+    for part in (numbers, others, *packages, *_drawing_code(kind.draw.__module__)):
         total.update(part.encode())
     return total.hexdigest()[:16]
 

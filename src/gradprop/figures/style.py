@@ -79,6 +79,7 @@ COLOURS = [
 ]
 DASHES = ["solid", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
 
+mpl.rcdefaults()  # whatever a matplotlibrc of the user says
 sns.set_theme(
     context="paper",
     style="ticks",

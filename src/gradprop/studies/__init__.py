@@ -82,13 +82,14 @@ def judge_study(study: Study, results: Path, reports: Path) -> None:
     reports
         Folder that gets ``claims/``.
     """
+    read = manifests.checksums(tables.paths_of(results, study))
     found, path = StudyTables(study, results), reports / "claims" / f"{study.name}.json"
     claims.write(judge(found), path)
     written = diagnosis.write(found.cells, found.layers, path)
     manifests.write(
         products.claims(reports, study),
         made=[path, *written],
-        inputs=tables.paths_of(results, study),
+        inputs=read,
         modules=provenance.CLAIM_MODULES,
     )
 
