@@ -422,6 +422,8 @@ def test_the_summary_is_one_line(folder: Path) -> None:
 
 
 def test_a_change_without_a_value_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--config", "seeds=[1"]) == 1
+    assert capsys.readouterr().err == "gradprop: --config: seeds: '[1' is not YAML\n"
     assert main(["plan", "--config", "seeds"]) == 1
     assert "--config: 'seeds' is not allowed; allowed: key=value" in capsys.readouterr().err
 
@@ -435,3 +437,12 @@ def test_what_takes_long_gives_a_sign_of_life(capsys: pytest.CaptureFixture[str]
     with plan.sign_of_life("working", interval=60):
         pass
     assert "working" not in capsys.readouterr().err.replace("working, 0 s so far\n", "")
+
+
+def test_a_cluster_is_asked_for_more_than_the_estimate_and_then_for_more_again() -> None:
+    found = need(depth=20)
+    assert found.megabytes(1) > 1.14 * found.memory / 1e6
+    assert found.minutes(1) > 1.43 * found.seconds / 60
+    for asked in (found.megabytes, found.minutes, found.analysis.megabytes, found.analysis.minutes):
+        assert asked(2) == pytest.approx(2 * asked(1), abs=2)
+    assert need(depth=20, seeds=100).analysis.memory > found.analysis.memory

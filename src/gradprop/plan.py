@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ PROJECT = Path(__file__).parents[2]
 CONFIG = Path("config/config.yaml")
 STUDIES = Path("config/studies")
 GIB = 2.0**30
+WATCHING = 600e6  # bytes of the processes of Snakemake around a job on a cluster
 
 # CPU seconds of one of each amount (`program_work`, `cell_work`; "job" once for every job).
 SECONDS: Amounts = {
@@ -301,6 +303,31 @@ class Need:
     memory: float = 0.0
     disk: float = 0.0
 
+    def megabytes(self, attempt: int) -> int:
+        """Return the memory to ask a cluster for, in MB; every attempt asks for as much again.
+
+        The estimate was too low by a factor of 1.14 at worst. The processes of Snakemake that watch
+        the job count as its memory, too.
+        """
+        return math.ceil(attempt * (1.25 * self.memory + WATCHING) / 1e6)
+
+    def minutes(self, attempt: int) -> int:
+        """Return the time to ask a cluster for; every attempt asks for as much again.
+
+        The estimate was too low by a factor of 1.43 at worst; a cluster's cores may be three times
+        as slow as those that it was fitted on, and a shared file system takes its time.
+        """
+        return math.ceil(attempt * (10 + 5 * self.seconds / 60))
+
+    @property
+    def analysis(self) -> Need:
+        """What the figures or the claims of a study need that needs this for training.
+
+        They read all tables: a process takes 250 to 350 MB without any, and a table takes many
+        times the room that it has on disk.
+        """
+        return Need(seconds=120 + 2e-6 * self.disk, memory=8e8 + 20 * self.disk)
+
     def __add__(self, other: Need) -> Need:
         """Add up everything but memory, which is that of the larger job."""
         return Need(
@@ -350,13 +377,18 @@ class Plan:
         By name, in the order of the configuration.
     shards
         Of every study.
-    needs
-        Of every study.
+    jobs
+        What the training job of every shard of every study needs.
     """
 
     studies: Mapping[str, Study]
     shards: Mapping[str, Mapping[str, Shard]]
-    needs: Mapping[str, Need]
+    jobs: Mapping[str, Mapping[str, Need]]
+
+    @cached_property
+    def needs(self) -> dict[str, Need]:
+        """What every study needs."""
+        return {name: sum(jobs.values(), Need()) for name, jobs in self.jobs.items()}
 
     @property
     def total(self) -> Need:
@@ -405,15 +437,14 @@ def load(
         limits = grid.read_limits(document, schemas)
         shards = {name: grid.shards(study.cells) for name, study in studies.items()}
         size = document.get("stack_size", 40)
-        needs = {}
-        for name, jobs in shards.items():
-            each = {shard.name: job_need(shard, size) for shard in jobs.values()}
-            _check_memory(each, limits["memory"], name, source)
-            needs[name] = sum(each.values(), Need())
-        plan = Plan(studies, shards, needs)
+        jobs = {}
+        for name, found in shards.items():
+            jobs[name] = {shard.name: job_need(shard, size) for shard in found.values()}
+            _check_memory(jobs[name], limits["memory"], name, source)
+        plan = Plan(studies, shards, jobs)
         hours = plan.total.seconds / 3600
         if hours > limits["hours"]:
-            most = max(needs, key=lambda name: needs[name].seconds)
+            most = max(plan.needs, key=lambda name: plan.needs[name].seconds)
             raise config.ConfigError(
                 f"{source}: studies: about {_number(hours)} hours of CPU time for training, most "
                 f"of it for {most!r}; allowed: {limits['hours']:g} (limits.hours in {source})"
@@ -479,7 +510,10 @@ def read(
         key, sign, value = change.partition("=")
         if not sign:
             raise config.ConfigError(f"--config: {change!r} is not allowed; allowed: key=value")
-        update_config(document, {key: yaml.safe_load(value)})
+        try:
+            update_config(document, {key: yaml.safe_load(value)})
+        except (yaml.YAMLError, ValueError):
+            raise config.ConfigError(f"--config: {key}: {config.show(value)} is not YAML") from None
     return document, str(paths[-1])
 
 

@@ -23,9 +23,14 @@ for name, study in STUDIES.items():
             figure_data(name, ["csv", "json"]),
         log:
             f"logs/{name}/figures.log",
+        group:
+            "analysis"
         conda:
             "../envs/gradprop.yaml"
         threads: 2
+        resources:
+            mem_mb=analysis_memory(name),
+            runtime=analysis_time(name),
         message:
             f"Study {name}: figures"
         shell:
@@ -44,8 +49,13 @@ for name, study in STUDIES.items():
             alarms=f"reports/claims/{name}-alarms.csv",
         log:
             f"logs/{name}/claims.log",
+        group:
+            "analysis"
         conda:
             "../envs/gradprop.yaml"
+        resources:
+            mem_mb=analysis_memory(name),
+            runtime=analysis_time(name),
         message:
             f"Study {name}: claims"
         shell:

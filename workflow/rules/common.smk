@@ -4,16 +4,23 @@ import shlex
 import sys
 from functools import cache
 
+from snakemake.settings.types import DeploymentMethod
+from snakemake.utils import update_config
+
 from gradprop import files, grid, manifests, plan, products, provenance
-from gradprop.config import ConfigError, whole_numbers
+from gradprop.config import ConfigError, whole_numbers, with_numbers
+from gradprop.errors import GradpropError
 
 # Steps run the `gradprop` of the Python that runs Snakemake, by its path: not every folder can be
 # put on PATH (with -P, the working directory hides no module). With large pages of memory
 # (glibc's malloc on Linux; ignored elsewhere) training takes 5 to 10 % less time.
 PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")
+if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
+    # The environment's Python is first on PATH then; this package is the only thing it lacks.
+    PYTHON = f"env PYTHONPATH={shlex.quote(str(provenance.PACKAGE.parent))} python"
 shell.prefix(
     f'set -euo pipefail; gradprop() {{{{ {PYTHON} -P -m gradprop.cli "$@"; }}}}; '
-    'export GLIBC_TUNABLES="glibc.malloc.hugetlb=1${{GLIBC_TUNABLES:+:$GLIBC_TUNABLES}}"; '
+    "export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "  # and nothing of the caller's: it can change bits
 )
 
 for folder in {workflow.basedir, str(provenance.PACKAGE)}:
@@ -27,7 +34,10 @@ FOLDERS = [Path("config/studies"), Path(workflow.basedir) / "config/studies"]
 
 
 def load_plan():
-    parts = {**PARTS, "--config": workflow.config_settings.config}
+    schema = read_mapping(Path(workflow.basedir) / "workflow/schemas/config.schema.yaml")
+    said = with_numbers(workflow.config_settings.config, schema)
+    update_config(config, said)
+    parts = {**PARTS, "--config": said}
     try:
         return plan.load(config, list(PARTS)[-1], Path(workflow.basedir), parts=parts)
     except ConfigError as error:
@@ -102,6 +112,26 @@ def shard_data(wildcards):
     return SHARDS[wildcards.study][wildcards.shard].stacks[0].program.dataset
 
 
+def training_memory(wildcards, attempt):
+    """Return the MB that a training job may use on a cluster."""
+    return PLAN.jobs[wildcards.study][wildcards.shard].megabytes(attempt)
+
+
+def training_time(wildcards, attempt):
+    """Return the minutes that a training job may take on a cluster."""
+    return PLAN.jobs[wildcards.study][wildcards.shard].minutes(attempt)
+
+
+def analysis_memory(study):
+    """Return a function of the attempt: the MB for figures or claims of a study on a cluster."""
+    return lambda wildcards, attempt: PLAN.needs[study].analysis.megabytes(attempt)
+
+
+def analysis_time(study):
+    """Return a function of the attempt: the minutes for figures or claims of a study."""
+    return lambda wildcards, attempt: PLAN.needs[study].analysis.minutes(attempt)
+
+
 def shard_dataset(wildcards):
     """Return the manifest of the data set that a shard is trained on."""
     return str(products.dataset(RESULTS / "data", shard_data(wildcards)))
@@ -118,19 +148,43 @@ def all_manifests():
 
 
 def discard_what_is_not_right():
-    """Let Snakemake make again what is damaged, gone, or was made by other code."""
+    """Let Snakemake make again what is damaged, gone, or was made by other code.
+
+    While another Snakemake runs here, its manifests are its own; this one will not start jobs.
+    """
+    if any(Path(".snakemake/locks").glob("*")):
+        return
     parts = [(study, part) for study in STUDIES for part in ("study", "grid")]
     lines = [grid.discard_damaged(Path(definition(*part))) for part in parts]
     for line in filter(None, [*lines, *manifests.discard_false(all_manifests())]):
         print(f"gradprop: {line}", file=sys.stderr)
 
 
+def tell_of_other_machines():
+    """Say if results were computed with other instructions than this machine would use."""
+    here = provenance.instructions()
+    for there in sorted(manifests.machines(all_manifests()) - {here}):
+        print(
+            f"gradprop: there are results from a processor with the instructions {there}; this one "
+            f"has {here}: what is computed here may differ from those in its last bits",
+            file=sys.stderr,
+        )
+
+
 if workflow.is_main_process:
-    discard_what_is_not_right()
+    try:
+        discard_what_is_not_right()
+        tell_of_other_machines()
+    except (GradpropError, OSError) as error:
+        sys.exit(f"gradprop: {error}")
 
 
 onstart:
     if workflow.is_main_process:
         print(f"gradprop: {plan.summary(PLAN)}", file=sys.stderr)
-        for folder in (RESULTS, REPORTS):
-            files.remove_leftovers(folder)
+        for study, shards in SHARDS.items():
+            products.forget_tables(RESULTS / study, shards.values())
+        # A job may have outlived the Snakemake that started it.
+        for folder in [*map(RESULTS.joinpath, ["data", *STUDIES]), REPORTS]:
+            if not files.is_locked(folder):
+                files.remove_leftovers(folder)

@@ -24,8 +24,13 @@ rule dataset:
         "results/data/manifests/{dataset}.{digest}.json",
     log:
         "logs/data/{dataset}.{digest}.log",
+    group:
+        "datasets"
     conda:
         "../envs/gradprop.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         label=lambda wildcards: DATASETS[wildcards.dataset].label,
         file="results/data/{dataset}.npz",

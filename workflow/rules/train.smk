@@ -9,11 +9,14 @@ rule train:
     log:
         "logs/{study}/train/{shard}.{digest}.log",
     priority: 1  # before figures, which take a short time and less memory
+    group:
+        "training"
     conda:
         "../envs/gradprop.yaml"
     threads: 1
     resources:
-        mem_mb=4500,
+        mem_mb=training_memory,
+        runtime=training_time,
     params:
         data=lambda wildcards: f"results/data/{shard_data(wildcards).slug}.npz",
         stack_size=config.get("stack_size", 40),
