@@ -6,7 +6,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
-.PHONY: all setup plan test test-all test-pythons benchmark lock clean distclean help FORCE
+.PHONY: all setup plan test test-all test-slurm test-pythons benchmark lock clean distclean help FORCE
 
 # PATH can't hold a colon, Snakemake takes braces in a path for a wildcard, and the programs that pip
 # writes into an environment name its folder in the double quotes of a shell.
@@ -106,13 +106,18 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(RUN) $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+	$(RUN) $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
+	    --dist loadgroup --no-loadscope-reorder
 
 ## test-all   the same, and the tests that take minutes
 test-all: test
 	$(RUN) $(BIN)/python -m pytest -m long
 
-## test-pythons  the same with each Python of 3.11, 3.12 and 3.13 that is found, each in its own .venv-*
+## test-slurm  the workflow on a real Slurm of two nodes on this machine (as root; Debian's packages)
+test-slurm: setup
+	$(RUN) $(BIN)/python -m pytest -m slurm tests/slurm
+
+## test-pythons  `make test` with each Python of 3.11, 3.12 and 3.13 that is found, each in its own .venv-*
 test-pythons:
 	@for python in $(PYTHONS); do \
 	    if "$$python" -c '$(PYTHON_FITS)' >/dev/null 2>&1; then \

@@ -11,15 +11,23 @@ environment.fix()  # before a test imports TensorFlow by itself
 from gradprop import datasets  # noqa: E402
 from gradprop.datasets import Dataset  # noqa: E402
 
+# Fixtures that take up to a minute and that several tests work on, one after another.
+SHARED = ("built", "grown", "finished")
 
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let several processes share the studies, which take longest; other files stay together.
+    """Divide the tests among processes: those together that share something, the longest first.
 
-    The tests of a file share fixtures and compiled programs; those of the studies do not.
+    The tests of a file share compiled programs, but for the studies and for real runs of Snakemake.
     """
     for item in items:
-        if item.path.stem != "test_studies":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+        if item.get_closest_marker("workflow") is None and item.path.stem != "test_studies":
+            shared = [item.path.stem]
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{shared[0]}"))
+    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
 
 
 @pytest.fixture(scope="session")

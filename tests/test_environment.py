@@ -222,3 +222,9 @@ def test_a_wrong_conda_environment_is_seen(old: str, new: str, problem: str) -> 
     assert conda_problems(project, yaml.safe_load(text)) == []
     assert old in text
     assert problem in " ".join(conda_problems(project, yaml.safe_load(text.replace(old, new))))
+
+
+def test_the_processes_of_a_test_run_share_groups_of_tests(request: pytest.FixtureRequest) -> None:
+    """Or they would all build the same fixtures and compile the same programs."""
+    if hasattr(request.config, "workerinput"):
+        assert request.node.nodeid.endswith("@test_environment-test_environment")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
 
-from tests.test_workflow import ROOT, TINY, Workspace, small
+from tests.workspace import ROOT, TINY, Workspace, environment_in, small
 
 FINE = ["a b", "ä", "'", "a 'b", "[y]", "&", ";", "-x", "#", "%", "(x)", "*", "~", ","]
 REFUSED = ["a:b", '"', "$HOME", "`touch x`", "$(touch x)", "$(shell touch x)", "{x}", "\\"]
@@ -67,16 +65,7 @@ def copy_project(folder: Path) -> Path:
     return folder
 
 
-def environment_in(folder: Path) -> Path:
-    """Return the Python of an environment in `folder` that has what this one has."""
-    venv.create(folder, symlinks=True, with_pip=False)
-    bases = {"base": str(folder), "platbase": str(folder)}
-    packages = Path(sysconfig.get_path("purelib", scheme="venv", vars=bases))
-    ours = sysconfig.get_path("purelib")
-    (packages / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
-    return folder / "bin/python"
-
-
+@pytest.mark.long
 @pytest.mark.workflow
 def test_every_rule_works_in_an_odd_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace(tmp_path / ODD / "work", copy_project(tmp_path / ODD / "project"))

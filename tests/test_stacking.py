@@ -223,8 +223,19 @@ def compare_steps(cells: Sequence[Cell], dataset: Dataset) -> None:
                 np.testing.assert_array_equal(old - update, new)
 
 
-@pytest.mark.parametrize("optimizer", [SGD, MOMENTUM, ADAM], ids=["sgd", "momentum", "adam"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+# Every activation function and every optimizer in every run, every pair of them in the long ones.
+OPTIMIZERS = {"sgd": SGD, "momentum": MOMENTUM, "adam": ADAM}
+PROGRAMS = pytest.mark.parametrize(
+    ("activation", "optimizer"),
+    [
+        pytest.param(activation, optimizer, marks=[] if a % 3 == o else pytest.mark.long)
+        for a, activation in enumerate(ACTIVATIONS)
+        for o, optimizer in enumerate(OPTIMIZERS.values())
+    ],
+)
+
+
+@PROGRAMS
 def test_steps_of_every_initializer(activation: str, optimizer: Any, blobs: Dataset) -> None:
     compare_steps(all_initializers(activation=activation, optimizer=optimizer), blobs)
 
@@ -282,8 +293,7 @@ def test_weights_of_a_probe_are_those_before_the_step(epochs: int, blobs: Datase
         assert (now.numpy() != kernel).any()
 
 
-@pytest.mark.parametrize("optimizer", [SGD, MOMENTUM, ADAM], ids=["sgd", "momentum", "adam"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@PROGRAMS
 def test_a_probe_does_not_change_the_step(activation: str, optimizer: Any, blobs: Dataset) -> None:
     """Plain steps and probed ones are two programs of the same arithmetic."""
     cells = all_initializers(activation=activation, optimizer=optimizer)

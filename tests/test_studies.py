@@ -15,12 +15,15 @@ from gradprop.datasets import write
 from gradprop.figures.data import StudyTables
 from gradprop.report import figure_files, write_report
 from gradprop.spec import Study
+from tests.long import long_but
 
 pytestmark = pytest.mark.usefixtures("shared_process")
 
 ROOT = Path(__file__).parent.parent
 PAPERS: list[str] = yaml.safe_load((ROOT / "config/papers.yaml").read_text())["studies"]
 STUDIES = sorted(path.stem for path in (ROOT / "config/studies").glob("*.yaml"))
+# Those that take seconds.
+SHORT = ("he2015", "ng2017", "orthogonal", "pennington2017", "saxe2014")
 DEEPEST = 12  # of the trained networks; deeper ones take long to compile
 WIDEST = 500  # of the networks with many seeds; singular values of wider ones take long
 # Chapters whose prose has numbers of trained networks that are deeper.
@@ -79,7 +82,7 @@ def train(study: Study, root: Path) -> None:
         jobs.train_shard(shard, root / "results" / study.name, data, threads=1, stack_size=40)
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", long_but(SHORT, STUDIES))
 def test_a_reduced_study_gives_its_chapter(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,159 +17,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-import yaml
 
-from gradprop import claims, datasets, grid, networks, tables
-from gradprop.spec import Cell, Stack, Study
+from gradprop import claims, datasets, networks, provenance, tables
+from gradprop.spec import Cell, Stack
 from gradprop.training import minibatches
 from tests.browser import check_report
 from tests.reference import run_step
+from tests.workspace import ROOT, TINY, Workspace, small
 
 pytestmark = pytest.mark.workflow
-
-ROOT = Path(__file__).parent.parent
-
-TINY: dict[str, Any] = {
-    "title": "A tiny study",
-    "question": "Does everything work?",
-    "training": {"learning_rate": 0.1, "batch_size": 13, "epochs": 2, "target_loss": 0.9},
-    "probes": 3,
-    "grid": {
-        "dataset": {"name": "gaussian_mixture", "dimension": 5, "classes": 3, "examples": 70},
-        "depth": [1, 3],
-        "width": 6,
-        "activation": ["tanh", "relu"],
-        "initializer": ["he_normal", {"name": "normal", "stddev": 0.3}],
-    },
-    "figures": {
-        "profile": {
-            "kind": "layer_profile",
-            "title": "Signal & gradient <by layer>",
-            "statistic": ["signal_log10_rms", "gradient_log10_rms"],
-            "columns": "depth",
-            "hue": "initializer",
-            "select": {"activation": "tanh"},
-        },
-        "map": {
-            "kind": "layer_heatmap",
-            "title": "Gradients",
-            "statistic": "gradient_log10_rms",
-            "rows": "activation",
-            "columns": "initializer",
-            "select": {"depth": 3},
-        },
-        "curves": {
-            "kind": "learning_curves",
-            "title": "Loss",
-            "statistic": "train_loss",
-            "rows": "activation",
-            "columns": "depth",
-            "hue": "initializer",
-        },
-        "slopes": {
-            "kind": "slope",
-            "title": "Slopes",
-            "statistic": "signal_log10_rms",
-            "hue": "initializer",
-            "rows": "activation",
-            "columns": "depth",
-        },
-        "atlas": {
-            "kind": "atlas",
-            "title": "Atlas",
-            "statistic": "final_train_accuracy",
-            "columns": "activation",
-            "hue": "initializer",
-        },
-        "time": {
-            "kind": "steps_to_target",
-            "title": "T",
-            "rows": "activation",
-            "hue": "initializer",
-        },
-        "diverged": {
-            "kind": "divergence",
-            "title": "D",
-            "rows": "activation",
-            "hue": "initializer",
-        },
-        "ratio": {
-            "kind": "update_ratio",
-            "title": "R",
-            "columns": "activation",
-            "hue": "initializer",
-            "select": {"depth": 3},
-        },
-    },
-}
-
-
-class Workspace:
-    """A working directory with a configuration of its own, for the workflow of a project."""
-
-    def __init__(self, folder: Path, project: Path = ROOT) -> None:
-        self.folder = folder
-        self.project = project
-        self.python_path = [project / "src"]
-        (folder / "config/studies").mkdir(parents=True)
-        self.write_config("tiny")
-        self.write_study(TINY)
-
-    def write_config(self, *studies: str) -> None:
-        """Write the configuration's file."""
-        config = {
-            "studies": list(studies),
-            "seeds": 2,
-            "stack_size": 3,
-            "report": {"title": "Tiny & <b>small</b>"},
-        }
-        (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config))
-
-    def write_study(self, content: dict[str, Any] | str, name: str = "tiny") -> None:
-        """Write a study's file; text as it is."""
-        text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
-        (self.folder / f"config/studies/{name}.yaml").write_text(text)
-
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake in this directory."""
-        command = [sys.executable, "-m", "snakemake", "--snakefile", f"{self.project}/Snakefile"]
-        command += ["--directory", str(self.folder), *arguments]
-        command += [] if "--cores" in arguments else ["--cores", "2"]
-        environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, self.python_path))
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-    def build(self, *arguments: str) -> str:
-        """Run Snakemake, which must succeed; return what it said."""
-        result = self.snakemake(*arguments)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout + result.stderr
-
-    @property
-    def results(self) -> Path:
-        """Return the folder of the study's tables."""
-        return self.folder / "results/tiny"
-
-    def study(self, name: str = "tiny") -> Study:
-        """Return a study as its training jobs saw it."""
-        (path,) = (self.folder / "results" / name).glob("grid.*.json")
-        return grid.read_study(path)
-
-    def ids(self, study: str = "tiny") -> list[str]:
-        """Return the ids of a study's cells, sorted."""
-        return sorted(cell.id for cell in self.study(study).cells)
-
-    def runs(self, study: str = "tiny") -> dict[str, str]:
-        """Return for every cell in the tables the job that trained it, each cell once."""
-        paths = (self.folder / "results" / study / "runs").glob("*.parquet")
-        rows = [row for path in paths for row in pd.read_parquet(path).itertuples()]
-        found = [(cell, str(row.job)) for row in rows for cell in json.loads(str(row.cells))]
-        assert len(found) == len(dict(found))
-        return dict(found)
-
-    def trained(self, study: str = "tiny") -> list[str]:
-        """Return the ids of the cells in the tables, sorted."""
-        return sorted(self.runs(study))
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +76,15 @@ def test_report_in_a_browser(built: Workspace) -> None:
 
 
 def test_second_run_does_nothing(built: Workspace) -> None:
+    """But it says that a table came from another kind of processor."""
+    path = next(built.results.glob("manifests/*.json"))
+    manifest, written = json.loads(path.read_text()), path.stat().st_mtime_ns
+    assert manifest["machines"] == [provenance.instructions()]
+    path.write_text(json.dumps({**manifest, "machines": ["x86_64 sse"]}))
+    said = built.snakemake("-n").stderr
+    assert "a processor with the instructions x86_64 sse; this one has" in said
+    path.write_text(json.dumps(manifest))
+    os.utime(path, ns=(written, written))
     assert "Nothing to be done" in built.build()
 
 
@@ -235,7 +98,10 @@ def test_same_results_give_the_same_report(built: Workspace) -> None:
     assert [path.read_bytes() for path in paths] == before
 
 
-@pytest.mark.parametrize("arguments", [["-n"], ["--list"], ["--lint"], ["--config", "seeds=2"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["-n"], ["--list"], ["--lint"], ["--config", "seeds=2", "limits={cells: 500, hours: 2.5}"]],
+)
 def test_snakemake_options(built: Workspace, arguments: list[str]) -> None:
     built.build(*arguments)
 
@@ -338,19 +204,6 @@ def test_a_new_seed_trains_only_new_cells(built: Workspace) -> None:
 
 
 # ------------------------------------------------------------------------- what is trained anew
-
-
-def small(**axes: Any) -> dict[str, Any]:
-    """Return a study without figures."""
-    mixture = {"name": "gaussian_mixture", "dimension": 5, "classes": 3, "examples": 40}
-    block = {"dataset": mixture, "depth": 1, "width": 5, "activation": "tanh", "seeds": 1}
-    return {
-        "title": "Small",
-        "question": "What is missing?",
-        "training": {"learning_rate": 1.0, "batch_size": 13, "epochs": 2, "target_loss": 0.9},
-        "probes": 3,
-        "grid": {**block, **axes},
-    }
 
 
 INITIALIZERS = ["he_normal", {"name": "normal", "stddev": 0.1}]
@@ -493,6 +346,7 @@ FinishedStacks.add = _add_and_die
 """
 
 
+@pytest.mark.long
 def test_a_killed_job_goes_on_where_it_was(grown: Workspace, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, grown.project)
     workspace.write_study(small(depth=[1, 2], seeds=2, initializer="he_normal"))
@@ -509,6 +363,7 @@ def test_a_killed_job_goes_on_where_it_was(grown: Workspace, tmp_path: Path) -> 
     assert not re.search(r"Job \d+:", workspace.build("--until", "train"))
 
 
+@pytest.mark.long
 def test_measurements_are_tables_of_the_shards_that_ask_for_them(tmp_path: Path) -> None:
     """The cells that ask for none keep their files; adding a measurement trains its cells."""
     workspace = Workspace(tmp_path)

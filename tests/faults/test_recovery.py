@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.test_workflow import TINY, Workspace, small
+from tests.workspace import ROOT, TINY, Workspace, small
 
 pytestmark = pytest.mark.workflow
 
@@ -39,17 +43,22 @@ if "gradprop.cli" in arguments and os.environ["FAILS"] in arguments:
 """
 
 
+def products_of(workspace: Workspace) -> list[Path]:
+    """Return all files of results and reports; a lock has no content."""
+    found = [*workspace.folder.glob("results/**/*"), *workspace.folder.glob("reports/**/*")]
+    return [path for path in found if path.is_file() and path.name != ".lock"]
+
+
 def contents(workspace: Workspace) -> dict[str, bytes]:
     """Return all results and reports, but for what differs between two trainings of a cell.
 
     The report itself names the CPU time that they took.
     """
-    found = [*workspace.folder.glob("results/**/*"), *workspace.folder.glob("reports/**/*")]
     skipped = ("runs", "stacks", "manifests", "drawings")
     return {
         str(path.relative_to(workspace.folder)): path.read_bytes()
-        for path in found
-        if path.is_file() and path.suffix != ".html" and not set(skipped) & set(path.parts)
+        for path in products_of(workspace)
+        if path.suffix != ".html" and not set(skipped) & set(path.parts)
     }
 
 
@@ -100,9 +109,6 @@ def fail(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, step: str, how: 
     ("step", "how"),
     [
         ("train", "killed"),
-        ("figures", "error"),
-        ("claims", "killed"),
-        ("report", "error"),
         *(
             pytest.param(step, how, marks=pytest.mark.long)
             for step in ("define", "data", "train", "figures", "claims", "report")
@@ -153,27 +159,33 @@ def damaged(content: bytes, how: str) -> bytes | None:
     }[how]
 
 
+def leave_temporary_files(workspace: Workspace) -> None:
+    """Leave what a killed job leaves that was about to rename what it had written."""
+    for path in ("results/tiny/layers/.some.123.parquet", "reports/figures/tiny/.curves.99.svg"):
+        (workspace.folder / path).write_bytes(b"half a file")
+
+
 HOW = ["flipped", *(pytest.param(how, marks=pytest.mark.long)
                     for how in ("truncated", "emptied", "foreign", "gone"))]  # fmt: skip
 
 
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("grown", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("more", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_no_damaged_file_is_used(
-    workspace: Workspace, expected: dict[str, bytes], how: str, grown: bool
+    workspace: Workspace, expected: dict[str, bytes], how: str, more: bool
 ) -> None:
     """Every file of results and reports at once, while the grid grows or not."""
-    if not grown:
+    if not more:
         workspace.build()
-    every = [*workspace.folder.glob("results/**/*"), *workspace.folder.glob("reports/**/*")]
-    paths = [path for path in every if path.is_file()]
+    paths = products_of(workspace)
     assert {path.suffix for path in paths} >= {".parquet", ".npz", ".svg", ".json", ".csv", ".html"}
     for path in paths:
         left = damaged(path.read_bytes(), how)
         path.unlink() if left is None else path.write_bytes(left)
+    leave_temporary_files(workspace)
     said = workspace.build()
     assert "Traceback" not in said
-    assert contents(workspace) == expected
+    assert contents(workspace) == expected  # the temporary files are gone, too
     assert "all requested files are present" in workspace.build()
 
 
@@ -183,8 +195,7 @@ def test_each_damaged_file_is_named_and_made_again(
     workspace: Workspace, expected: dict[str, bytes], how: str
 ) -> None:
     workspace.build()
-    every = [*workspace.folder.glob("results/**/*"), *workspace.folder.glob("reports/**/*")]
-    for path in [path for path in every if path.is_file()]:
+    for path in products_of(workspace):
         if not {"stacks", "drawings"} & set(path.parts) and not path.name.startswith(
             ("study.", "grid.")
         ):
@@ -196,12 +207,15 @@ def test_each_damaged_file_is_named_and_made_again(
             assert contents(workspace) == expected, name
 
 
-def test_leftovers_of_killed_jobs_go_at_the_next_run(workspace: Workspace) -> None:
-    left = [
-        workspace.results / "layers/.some.123.parquet",
-        workspace.folder / "reports/figures/tiny/.curves.99.svg",
-    ]
-    for path in left:
-        path.write_bytes(b"half a file")
-    workspace.build()
-    assert not any(path.exists() for path in left)
+@pytest.mark.long
+def test_a_training_job_is_killed_at_every_change_of_a_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.faults.every_change", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([f"{ROOT}/src", str(ROOT)])}
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["changes"] > 20
+    assert found["tables"] >= 3
+    assert found["wrong"] == []
