@@ -68,7 +68,7 @@ def tables(folder: Path) -> dict[str, bytes]:
 
 def main(root: Path) -> None:
     """Print how many changes there were, and at which the next job did not make it right."""
-    content = small(depth=[1, 2], initializer=["he_normal", "zeros"], seeds=2)
+    content = small(initializer=["he_normal", "zeros"], seeds=2)
     study = grid.build_study("small", content, seeds=1, source="small.yaml")
     (shard,) = grid.shards(study.cells).values()
     datasets.write(shard.cells[0].dataset, root / "data" / f"{shard.cells[0].dataset.slug}.npz")
