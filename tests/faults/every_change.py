@@ -16,7 +16,7 @@ from gradprop import environment
 
 environment.fix()
 
-from gradprop import datasets, grid, jobs, manifests, products  # noqa: E402
+from gradprop import datasets, files, grid, jobs, manifests, products  # noqa: E402
 from gradprop.spec import Shard  # noqa: E402
 from tests.workspace import small  # noqa: E402
 
@@ -79,6 +79,7 @@ def main(root: Path) -> None:
         assert train(shard, folder, kill_at=number) == number
         manifest = products.tables(folder, shard)
         left_true = manifests.discard_false([manifest]) == []
+        files.remove_leftovers(folder)  # as the workflow does when it starts
         train(shard, folder, kill_at=-1)
         whole = manifests.discard_false([manifest]) == [] and manifest.exists()
         left = [path for path in folder.rglob(".*") if path.name != ".lock"]
