@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -75,10 +76,15 @@ def test_tables_of_shards_that_left_the_grid_go(tmp_path: Path) -> None:
         path.write_text(shard)
         manifests.write(manifests.path_of(tmp_path / products.FOLDER, shard, "digest"), [path])
     (tmp_path / "stacks/two").mkdir(parents=True)
+    outside = tmp_path.with_suffix(".txt")
+    outside.write_text("not a table")
+    foreign = {"files": {f"../../{outside.name}": ""}}
+    (tmp_path / products.FOLDER / "two.digest.json").write_text(json.dumps(foreign))
     products.forget_tables(tmp_path, [Shard("one", ())])
     assert [path.stem for path in tmp_path.glob("layers/*")] == ["one"]
     assert len(list((tmp_path / products.FOLDER).iterdir())) == 1
     assert (tmp_path / "stacks/two").exists()
+    assert outside.exists()
 
 
 def test_an_edit_while_a_job_runs_is_not_what_the_job_ran(tmp_path: Path) -> None:

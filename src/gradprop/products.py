@@ -34,9 +34,10 @@ def forget_tables(folder: Path, known: Iterable[Shard]) -> None:
     """
     names = {shard.name for shard in known}
     for path in (folder / FOLDER).glob("*.json"):
-        if path.name.rsplit(".", 2)[0] not in names:
-            for file in manifests.read(path).files:
-                (path.parent / file).unlink(missing_ok=True)
+        shard = path.name.rsplit(".", 2)[0]
+        if shard not in names:
+            for table in folder.glob(f"*/{shard}.parquet"):  # a manifest may be damaged
+                table.unlink()
             path.unlink()
 
 

@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_info  # scikit-learn requires it
 
 PACKAGE = Path(__file__).parent
 
-# The modules that numbers depend on: all that training imports, at once or late. Rules
-# list them as inputs; a test compares them with what is really imported.
+# The modules that numbers depend on: all that training imports, at once or late. Manifests
+# name them; a test compares them with what is really imported.
 NUMERIC_MODULES = (
     "activations",
     "architecture",
