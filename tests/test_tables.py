@@ -161,7 +161,7 @@ def test_a_stack_is_kept_whole_or_not_at_all(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "replace", interrupted)
-    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: None)  # nor does it tidy up
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)  # nor does it tidy up
     with pytest.raises(KeyboardInterrupt):
         kept.add(make_rows(CELLS[4:]), RUN)
     monkeypatch.undo()

@@ -515,7 +515,7 @@ def read(path: Path) -> Dataset:
 def _load(path: Path) -> tuple[dict[str, Any], Dataset] | None:
     """Return what `write` noted in a file, and the data set; None if it is not whole."""
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             header: dict[str, Any] = json.loads(str(stored["header"]))
             arrays = {name: stored[name] for name in ("x_train", "y_train", "x_test", "y_test")}
             outputs = int(stored["outputs"])
