@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from gradprop import figures, grid, jobs, tables, theory
+from gradprop import figures, files, grid, jobs, provenance, tables, theory
 from gradprop.datasets import write
-from gradprop.figures import KINDS, FigureError, StudyTables, draw_study
+from gradprop.figures import KINDS, FigureError, StudyTables, draw_figure, draw_study
 from gradprop.figures.layers import with_residuals
 from gradprop.prediction import predict
 from gradprop.spec import Study
+from gradprop.store import Store
 from tests.long import long_but
 
 pytestmark = pytest.mark.usefixtures("shared_process")
@@ -163,6 +165,46 @@ def test_only_what_changed_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ):
         edited_modules.append(module)
         assert draw_study(again, results, reports) == (["atlas", "divergence"] if drawn else [])
+
+
+@pytest.mark.parametrize("what", ["version", "sources_digest", "caption"])
+def test_all_that_a_drawing_is_made_from_decides_whether_it_is_current(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The packages, the theory and the caption; not the order of the options."""
+    study = make_study(tmp_path, {}, kinds=["atlas"])
+    tables, reports, store = (
+        StudyTables(study, tmp_path / "small"),
+        tmp_path / "reports",
+        Store(tmp_path / "drawings"),
+    )
+    options = dict(study.figures["atlas"])
+    assert draw_figure(tables, "atlas", options, reports, store) == "drawn"
+    backwards = dict(reversed(options.items()))
+    assert draw_figure(tables, "atlas", backwards, reports, store) == figures.UNCHANGED
+    if what == "version":
+        monkeypatch.setattr(figures, "version", lambda name: "0.0")
+    elif what == "sources_digest":
+        monkeypatch.setattr(provenance, "sources_digest", lambda modules: "another")
+    else:
+        options["caption"] = "Another."
+    assert draw_figure(tables, "atlas", options, reports, store) == "drawn"
+    assert len(store.entries("atlas-*")) == 1
+
+
+def test_two_processes_do_not_draw_the_same_study_at_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second waits, and finds every figure as it should be."""
+    study = make_study(tmp_path, {}, kinds=["atlas"])
+    results, reports = tmp_path / "small", tmp_path / "reports"
+    with ThreadPoolExecutor(1) as other:
+        with files.one_at_a_time(results / "drawings", "drawing"):
+            waiting = other.submit(draw_study, study, results, reports)
+            while "waiting for another process: drawing" not in capfd.readouterr().err:
+                assert not waiting.done()
+            assert not reports.exists()
+        assert waiting.result() == ["atlas"]
 
 
 def test_atlas_of_panels_with_different_depths(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import zlib
@@ -117,6 +118,15 @@ def test_a_folder_in_which_somebody_works_is_locked(tmp_path: Path) -> None:
     with files.one_at_a_time(tmp_path / "in/it", "writing"):
         assert files.is_locked(tmp_path)
     assert not files.is_locked(tmp_path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "it")
+    with pytest.raises(files.FileError, match="it: not an ordinary file; nothing is written there"):
+        files.write_text(tmp_path / "it", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+    assert not (tmp_path / "it").is_file()
 
 
 def test_what_went_wrong_first_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary file keeps the ending of `path` (writers choose a format by it) and is removed
     if the block fails. An `OSError` names `path`.
+
+    Raises
+    ------
+    FileError
+        If `path` is something else than a file, which renaming would remove.
     """
+    if path.exists() and not path.is_file():
+        raise FileError(f"{path}: not an ordinary file; nothing is written there")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.randbits(48)}{path.suffix}")
     try:
