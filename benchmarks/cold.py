@@ -59,7 +59,8 @@ def scale_workflow(content: Mapping[str, Any], seeds: int, repetition: int) -> d
     Returns
     -------
     dict
-        Number of cells; CPU seconds of each of the three.
+        Number of cells; CPU seconds of each of the three; the largest memory of any process, in
+        MiB.
     """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config"
@@ -75,7 +76,8 @@ def scale_workflow(content: Mapping[str, Any], seeds: int, repetition: int) -> d
         }
         runs = pd.concat([pd.read_parquet(path) for path in Path(folder).glob("results/*/runs")])
     cells = sum(len(json.loads(cells)) for cells in runs["cells"])
-    return {"cells": cells, "seconds": seconds}
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return {"cells": cells, "seconds": seconds, "peak": peak}
 
 
 def _run(options: Sequence[str], command: Sequence[str]) -> float:

@@ -54,7 +54,9 @@ class Size:
     real_cells
         Cells a depth that `model.fit` really trains.
     seeds_of_many
-        For every study of many small cells its seeds; it has 24 cells a seed.
+        For every study of many small cells its seeds; it has 24 cells for each seed.
+    seeds_of_most
+        The same, of studies that take so long that they run once.
     widths, deep
         Widths (at depth 20) and depths (at width 64) of which one step is timed.
     workflow
@@ -67,6 +69,7 @@ class Size:
     epochs: int = 10
     real_cells: int = 4
     seeds_of_many: tuple[int, ...] = (5, 50, 500)
+    seeds_of_most: tuple[int, ...] = (4200,)
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     deep: tuple[int, ...] = (5, 20, 50, 100, 200, 500)
     workflow: tuple[str, ...] = ()
@@ -79,6 +82,7 @@ QUICK = Size(
     epochs=2,
     real_cells=1,
     seeds_of_many=(1,),
+    seeds_of_most=(),
     widths=(64, 256),
     deep=(5, 50),
     workflow=("studies=[mechanism]",),
@@ -254,19 +258,22 @@ def _sum_depths(seconds: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def scale(size: Size, data: str) -> list[Row]:
-    """Cost per cell, peak memory and planning time for ten and a hundred times the cells."""
+    """Cost per cell, peak memory and planning time for up to 840 times the cells."""
     block = work.reference([2], 1, 1)
     axes = {"width": 8, "activation": ["tanh", "relu", "sigmoid"]}
     grid = {key: value for key, value in {**block, **axes}.items() if key != "seeds"}
     content = {"title": "Many cells", "question": "How much?", "grid": grid, "figures": FIGURES}
     jobs, workflows = {}, {}
-    for seeds in size.seeds_of_many:
+    for seeds in (*size.seeds_of_many, *size.seeds_of_most):
         name, shared = f"{24 * seeds} cells", {"content": content, "seeds": seeds}
         jobs[name] = Job("stacked.scale", {**shared, "data": data})
         workflows[name] = Job("cold.scale_workflow", shared)
-    rounds = run_interleaved(jobs, size.repetitions)
+    often = list(jobs)[: len(size.seeds_of_many)]
+    rounds = run_interleaved({name: jobs.pop(name) for name in often}, size.repetitions)
+    (once,) = run_interleaved(jobs, 1)
     (whole,) = run_interleaved(workflows, 1)
-    rows = [line for name in jobs for line in _scale_rows([usages[name] for usages in rounds])]
+    rows = [line for name in often for line in _scale_rows([usages[name] for usages in rounds])]
+    rows += [line for name in once for line in _scale_rows([once[name]])]
     return rows + [line for name in whole for line in _scale_workflow_rows(whole[name])]
 
 
@@ -277,10 +284,11 @@ def _scale_workflow_rows(usage: Usage) -> list[Row]:
         "draw": "snakemake, figures and report",
     }
     case = f"{usage.result['cells']} cells"
-    return [
+    rows = [
         row("scale", name, case, "whole time", "CPU-s", [usage.result["seconds"][key]])
         for key, name in names.items()
     ]
+    return [*rows, row("scale", "workflow", case, "peak memory", "MiB", [usage.result["peak"]])]
 
 
 def _scale_rows(usages: Sequence[Usage]) -> list[Row]:
