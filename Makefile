@@ -85,7 +85,7 @@ $(VENV)/.packages: requirements.lock
 	@echo "Installing $$(grep -c == requirements.lock) packages; 400 to 800 MB to download, a few minutes"
 	@$(PIP) install --require-hashes --no-deps --no-compile --no-build-isolation -r requirements.lock
 	@echo "Writing byte-code"
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib >/dev/null || true
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib >/dev/null || true
 	@ls $(VENV)/lib/python3.*/site-packages/tensorflow/__pycache__/__init__.*.pyc >/dev/null
 	@pwd -P > $(VENV)/.location
 	@touch $@

@@ -12,7 +12,7 @@ from gradprop import datasets  # noqa: E402
 from gradprop.datasets import Dataset  # noqa: E402
 
 # Fixtures that take up to a minute and that several tests work on, one after another.
-SHARED = ("built", "grown", "finished")
+SHARED = ("built", "grown", "expected")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks

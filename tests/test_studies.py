@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 PAPERS: list[str] = yaml.safe_load((ROOT / "config/papers.yaml").read_text())["studies"]
 STUDIES = sorted(path.stem for path in (ROOT / "config/studies").glob("*.yaml"))
 # Those that take seconds.
-SHORT = ("he2015", "ng2017", "orthogonal", "pennington2017", "saxe2014")
+SHORT = ("he2015", "orthogonal", "saxe2014")
 DEEPEST = 12  # of the trained networks; deeper ones take long to compile
 WIDEST = 500  # of the networks with many seeds; singular values of wider ones take long
 # Chapters whose prose has numbers of trained networks that are deeper.

@@ -63,12 +63,18 @@ def contents(workspace: Workspace) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Return what a run gives that nothing disturbs, of two seeds for each network."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a workspace with a run that nothing disturbed, of two seeds for each network."""
     workspace = Workspace(tmp_path_factory.mktemp("undisturbed"))
     workspace.write_study(with_seeds(2))
     workspace.build()
-    return contents(workspace)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def expected(undisturbed: Workspace) -> dict[str, bytes]:
+    """Return what such a run gives."""
+    return contents(undisturbed)
 
 
 def with_seeds(seeds: int) -> dict[str, Any]:
@@ -87,12 +93,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture
 def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
     """Return a workspace with a finished run of one seed, that asks for two."""
-    found = Workspace(tmp_path / "work")
-    shutil.copytree(finished.folder, found.folder, dirs_exist_ok=True)
+    found = copy_of(finished, tmp_path / "work")
     found.write_study(with_seeds(2))
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(SITE)
     found.python_path.append(tmp_path / "site")
+    return found
+
+
+def copy_of(workspace: Workspace, folder: Path) -> Workspace:
+    found = Workspace(folder)
+    shutil.copytree(workspace.folder, found.folder, dirs_exist_ok=True)
     return found
 
 
@@ -172,11 +183,12 @@ HOW = ["flipped", *(pytest.param(how, marks=pytest.mark.long)
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("more", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_no_damaged_file_is_used(
-    workspace: Workspace, expected: dict[str, bytes], how: str, more: bool
+    request: pytest.FixtureRequest, tmp_path: Path, expected: dict[str, bytes], how: str, more: bool
 ) -> None:
     """Every file of results and reports at once, while the grid grows or not."""
-    if not more:
-        workspace.build()
+    start = request.getfixturevalue("finished" if more else "undisturbed")
+    workspace = copy_of(start, tmp_path / "work")
+    workspace.write_study(with_seeds(2))
     paths = products_of(workspace)
     assert {path.suffix for path in paths} >= {".parquet", ".npz", ".svg", ".json", ".csv", ".html"}
     for path in paths:
@@ -192,9 +204,9 @@ def test_no_damaged_file_is_used(
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["flipped", "truncated", "emptied", "foreign", "gone"])
 def test_each_damaged_file_is_named_and_made_again(
-    workspace: Workspace, expected: dict[str, bytes], how: str
+    undisturbed: Workspace, tmp_path: Path, expected: dict[str, bytes], how: str
 ) -> None:
-    workspace.build()
+    workspace = copy_of(undisturbed, tmp_path / "work")
     for path in products_of(workspace):
         if not {"stacks", "drawings"} & set(path.parts) and not path.name.startswith(
             ("study.", "grid.")
