@@ -7,7 +7,7 @@ import json
 import math
 import resource
 import tempfile
-from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from gradprop import config, grid
+from gradprop import config, grid, plan
 from gradprop.config import ConfigError
-from gradprop.spec import canonical_json
+from gradprop.spec import Study, canonical_json
+from tests.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "workflow/schemas"
@@ -76,6 +77,10 @@ BASE: dict[str, Any] = {
 @pytest.fixture
 def schemas_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read the schemas once, which takes longest of all."""
+    read_schemas_once(monkeypatch)
+
+
+def read_schemas_once(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {SCHEMAS / f"{name}.schema.yaml": schema
              for name, schema in (("study", STUDY_SCHEMA), ("config", CONFIG_SCHEMA))}  # fmt: skip
     read = config.read_yaml
@@ -172,8 +177,8 @@ def texts(draw: st.DrawFn) -> tuple[str, str]:
     return written[0], written[1]
 
 
-def outcome(settings_text: str, study_text: str) -> str:
-    """Load a configuration as the Snakefile does; check what comes of it, and name it."""
+def load(settings_text: str, study_text: str) -> Study | None:
+    """Load a configuration as the Snakefile does; check what is said if it is refused."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file, text in (("config.yaml", settings_text), ("one.yaml", study_text)):
@@ -188,17 +193,16 @@ def outcome(settings_text: str, study_text: str) -> str:
                 assert line.count(LONG[0]) + line.count("0" * 100) <= MOST_REPEATED
                 assert line.isprintable()
             assert len(str(error).splitlines()) <= config.MOST_ERRORS + 1
-            return "refused"
-        for study in studies.values():
-            canonical_json(study.definition).encode()
-            for stack in grid.shards(study.cells):
-                assert len(stack) <= 200
-    return "loaded"
+            return None
+    (study,) = studies.values()
+    canonical_json(study.definition).encode()
+    assert max(map(len, grid.shards(study.cells))) <= 200
+    return study
 
 
-def run(examples: int) -> Counter[str]:
-    """Try many configurations; return how many had which outcome."""
-    outcomes: Counter[str] = Counter()
+def run(examples: int) -> tuple[int, dict[str, Study]]:
+    """Try many configurations; return how many were refused, and the studies that were not."""
+    refused, loaded = 0, {}
 
     @settings(
         max_examples=examples,
@@ -210,23 +214,71 @@ def run(examples: int) -> Counter[str]:
     )
     @given(texts())
     def check(drawn: tuple[str, str]) -> None:
-        outcomes[outcome(*drawn)] += 1
+        nonlocal refused
+        if study := load(*drawn):
+            loaded[drawn[1]] = study
+        else:
+            refused += 1
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MOST_MEMORY
 
     check()
-    return outcomes
+    print(f"{refused} refused, {len(loaded)} different ones loaded")
+    return refused, loaded
 
 
 def test_a_few_hundred_configurations(schemas_once: None) -> None:
-    outcomes = run(300)
-    assert min(outcomes["loaded"], outcomes["refused"]) > 20
+    refused, loaded = run(300)
+    assert min(len(loaded), refused) > 20
+
+
+@pytest.fixture(scope="module")
+def thousands() -> tuple[int, dict[str, Study]]:
+    """Return what became of 3,000 configurations."""
+    with pytest.MonkeyPatch.context() as patch:
+        read_schemas_once(patch)
+        return run(3000)
+
+
+def workspace_of(studies: Iterable[str], folder: Path) -> Workspace:
+    """Return a workspace with studies of these texts, called s0, s1 and so on."""
+    workspace = Workspace(folder)
+    (folder / "config/studies/tiny.yaml").unlink()
+    for number, text in enumerate(studies):
+        path = folder / f"config/studies/s{number}.yaml"
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    names = sorted(path.stem for path in (folder / "config/studies").iterdir())
+    settings_ = {"studies": names, "limits": {"hours": 1e6, "memory": 1000}}
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(settings_))
+    return workspace
 
 
 @pytest.mark.long
-def test_thousands_of_configurations(schemas_once: None) -> None:
-    outcomes = run(3000)
-    print(dict(outcomes))
-    assert min(outcomes["loaded"], outcomes["refused"]) > 200
+def test_what_is_loaded_of_thousands_is_planned(
+    thousands: tuple[int, dict[str, Study]], tmp_path: Path
+) -> None:
+    refused, loaded = thousands
+    assert min(len(loaded), refused) > 200
+    workspace = workspace_of(loaded, tmp_path)
+    assert "This was a dry-run" in workspace.build("-n")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.long
+def test_a_hundred_of_thousands_give_a_report(
+    thousands: tuple[int, dict[str, Study]], tmp_path: Path
+) -> None:
+    """Those that take least time."""
+
+    def seconds(text: str) -> float:
+        return sum(plan.job_need(shard, 40).seconds
+                   for shard in grid.shards(thousands[1][text].cells).values())  # fmt: skip
+
+    workspace = workspace_of(sorted(thousands[1], key=seconds)[:100], tmp_path)
+    said = workspace.build()
+    assert "Traceback" not in said
+    report = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    assert all(f'id="study-s{number}"' in report for number in range(100))
+    assert "all requested files are present" in workspace.build()
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=map(str, range(len(HOSTILE))))
