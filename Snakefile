@@ -6,10 +6,13 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+from gradprop import environment
 from gradprop.config import ConfigError, read_mapping
 
 min_version("9.10")
 
+if problem := environment.memory_limit():
+    sys.exit(f"gradprop: {problem}")
 
 # The configuration of the working directory, or else the one beside this file.
 HERE = Path("config/config.yaml")

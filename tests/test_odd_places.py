@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,24 @@ def test_every_rule_works_in_an_odd_folder(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.workflow
+@pytest.mark.workflow
+@pytest.mark.parametrize("command", ["snakemake", "gradprop.cli"])
+def test_too_little_address_space_is_one_line(tmp_path: Path, command: str) -> None:
+    """With 500 MB OpenBLAS would wait for more without end."""
+    workspace = Workspace(tmp_path)
+    line, environment = workspace.command("-n")
+    if command == "gradprop.cli":
+        line = [line[0], "-m", command, "plan"]
+    limited = ["bash", "-c", f"ulimit -v 500000; exec {shlex.join(line)}"]
+    result = subprocess.run(limited, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    said = (result.stdout + result.stderr).strip().splitlines()[-1]
+    assert said == (
+        "gradprop: ulimit -v 500000: too little memory for TensorFlow; allowed: 3145728 and more, "
+        "or unlimited"
+    )
+
+
 def test_braces_in_the_path_of_the_project_are_refused(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "work", copy_project(tmp_path / "{x}"))
     result = workspace.snakemake()

@@ -260,7 +260,7 @@ def write_html(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
     environment.fix()
-    if problem := environment.obstacle():
+    if problem := environment.obstacle() or environment.memory_limit():
         return _fail(problem)
     options = parse_arguments(arguments)
     try:

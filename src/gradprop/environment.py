@@ -8,6 +8,7 @@ is a function of its parameters, so jobs do not inherit them.
 from __future__ import annotations
 
 import os
+import resource
 
 # All variables that begin so are left out: they belong to the libraries that compute.
 PREFIXES = (
@@ -39,6 +40,9 @@ FIXED = {
     "TF_ENABLE_ONEDNN_OPTS": "0",
 }
 
+# Bytes. TensorFlow maps 2 to 3 GB before it computes anything.
+LEAST_ADDRESS_SPACE = 3 << 30
+
 
 def obstacle() -> str:
     """Return what no program can undo once it runs, in words; "" if there is nothing.
@@ -48,6 +52,20 @@ def obstacle() -> str:
     """
     value = os.environ.get("GLIBC_TUNABLES", "")
     return "GLIBC_TUNABLES: glibc.cpu changes numbers; unset it" if "glibc.cpu" in value else ""
+
+
+def memory_limit() -> str:
+    """Return in words that the shell leaves a process too little address space; "" if it does not.
+
+    OpenBLAS, for one, tries again without end where it gets no memory.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY or limit >= LEAST_ADDRESS_SPACE:
+        return ""
+    return (
+        f"ulimit -v {limit // 1024}: too little memory for TensorFlow; allowed: "
+        f"{LEAST_ADDRESS_SPACE // 1024} and more, or unlimited"
+    )
 
 
 def fix() -> None:
