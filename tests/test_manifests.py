@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gradprop import manifests, products, provenance
+from gradprop.errors import GradpropError
 from gradprop.manifests import ManifestError
 from gradprop.spec import Shard
 
@@ -34,6 +35,15 @@ def manifest_of(path: Path, digest: str = "now") -> Path:
 def test_what_is_right_stays(made: Path) -> None:
     assert manifests.discard_false([manifest_of(made)]) == []
     manifests.require(manifest_of(made), made)
+
+
+def test_no_flipped_bit_of_a_manifest_goes_unseen(made: Path) -> None:
+    path = manifest_of(made)
+    content = path.read_bytes()
+    for place, byte in enumerate(content):
+        path.write_bytes(content[:place] + bytes([byte ^ 1]) + content[place + 1 :])
+        with pytest.raises(GradpropError):
+            manifests.read(path)
 
 
 def test_an_input_that_changed_while_it_was_read_is_seen(made: Path) -> None:

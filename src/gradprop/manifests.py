@@ -20,6 +20,7 @@ from typing import Any
 
 from gradprop import files, provenance
 from gradprop.errors import GradpropError
+from gradprop.spec import digest
 
 COMMAND = "snakemake --cores 4"
 
@@ -42,6 +43,8 @@ class Manifest:
         changes nothing, that of their code (`provenance.code_digest`); else "".
     machines
         Instruction sets of the processors that computed it, for whatever they can change.
+
+    The file has a digest of all this besides: a damaged manifest is none.
     """
 
     files: Mapping[str, str]
@@ -52,9 +55,9 @@ class Manifest:
     machines: Sequence[str] = ()
 
 
-def path_of(folder: Path, stem: str, digest: str) -> Path:
-    """Return the path of the manifest in `folder` for what `digest` asks for."""
-    return folder / f"{stem}.{digest}.json"
+def path_of(folder: Path, stem: str, asked: str) -> Path:
+    """Return the path of the manifest in `folder` for what the digest `asked` asks for."""
+    return folder / f"{stem}.{asked}.json"
 
 
 def versions(folder: Path, stem: str) -> list[Path]:
@@ -102,7 +105,9 @@ def write(
     )
     for older in versions(path.parent, path.name.rsplit(".", 2)[0]):
         older.unlink(missing_ok=True)
-    files.write_text(path, json.dumps(asdict(manifest), indent=1) + "\n")
+    content = asdict(manifest)
+    content["digest"] = digest(content)
+    files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def checksums(paths: Iterable[Path]) -> dict[Path, str]:
@@ -130,7 +135,8 @@ def read(path: Path) -> Manifest:
         If it cannot be read or holds something else.
     """
     content = files.read_json(path, dict)
-    if not _is_manifest(content):
+    stated = content.pop("digest", "")
+    if not _is_manifest(content) or stated != digest(content):
         raise ManifestError(f"{path}: not a manifest; delete it, and it is made again: {COMMAND}")
     return Manifest(**content)
 
