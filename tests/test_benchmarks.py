@@ -17,7 +17,7 @@ SIZE = parts.Size(
     depths=(2, 3),
     seeds=1,
     epochs=1,
-    seeds_of_many=(1,),
+    seeds_of_many=(1,), seeds_of_most=(),
     widths=(4, 8),
     deep=(2, 3),
 )
@@ -31,7 +31,11 @@ TASKS: dict[str, dict[str, Any]] = {
         "kept tensors": 0.5,
         "statistics": {"cheap": {"gradient": 0.1}, "standard": {"gradient": 0.4}},
     },
-    "cold.scale_workflow": {"cells": 24, "seconds": {"plan": 1.0, "train": 2.0, "draw": 3.0}},
+    "cold.scale_workflow": {
+        "cells": 24,
+        "seconds": {"plan": 1.0, "train": 2.0, "draw": 3.0},
+        "peak": 700.0,
+    },
     "jax_grid.train_grid": {"seconds": {"2": 2.0, "3": 4.0}},
     "model_fit.train_cells": {"seconds": [1.0, 3.0]},
     "stacked.efficiency": {"sgemm": 80.0, "step": 50.0, "loop": 44.0},
