@@ -100,11 +100,12 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml
 plan: setup
 	@$(RUN) $(BIN)/gradprop plan
 
-## test       set up, then every check: lint, format, types, workflow format, tests
+## test       set up, then every check: lint, format, types, order of the rooms, workflow format, tests
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(RUN) $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
 	    --dist loadgroup --no-loadscope-reorder

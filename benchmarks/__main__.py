@@ -13,7 +13,8 @@ from benchmarks import figure, results
 from benchmarks.parts import PARTS, QUICK, Size
 from benchmarks.process import JobError
 from benchmarks.work import ROOT
-from gradprop import datasets, provenance
+from gradprop import provenance
+from gradprop.components import datasets
 from gradprop.spec import Component
 
 

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import work
-from gradprop import datasets, grid
-from gradprop.datasets import Dataset
-from gradprop.initializers import layer_shapes
+from gradprop.components import datasets
+from gradprop.components.datasets import Dataset
+from gradprop.components.initializers import layer_shapes
+from gradprop.grid import sharding
 from gradprop.spec import Cell, Component, Stack
 
 jax: Any = importlib.import_module("jax")
@@ -40,7 +41,7 @@ def train_grid(
     """
     dataset = datasets.read(Path(data))
     seconds: dict[str, float] = {}
-    for stack in grid.stacks(work.expand(block)):
+    for stack in sharding.stacks(work.expand(block)):
         for chunk in stack.chunks(40):
             start = time.process_time()
             train_stack(chunk, dataset, probed)

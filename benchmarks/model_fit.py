@@ -12,9 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import work
-from gradprop import datasets, networks, training
-from gradprop.datasets import Dataset
+from gradprop.components import datasets
+from gradprop.components.datasets import Dataset
 from gradprop.spec import Cell
+from gradprop.training import keras_reference, loop
 
 Tensor = Any
 
@@ -45,14 +46,14 @@ def train_cells(
 def train_cell(cell: Cell, dataset: Dataset) -> list[Mapping[str, Any]]:
     """Train a cell with `model.fit`; return what its probes measured."""
     count = len(dataset.x_train) // cell.batch_size * cell.batch_size
-    steps = training.total_steps(cell, len(dataset.x_train))
-    model = networks.build_model(cell, dataset)
+    steps = loop.total_steps(cell, len(dataset.x_train))
+    model = keras_reference.build_model(cell, dataset)
     model.compile(
-        optimizer=networks.build_optimizer(cell),
+        optimizer=keras_reference.build_optimizer(cell),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    monitor = GradientMonitor(model, cell, dataset, training.probe_steps(steps, cell.probes))
+    monitor = GradientMonitor(model, cell, dataset, loop.probe_steps(steps, cell.probes))
     model.fit(
         dataset.x_train[:count],
         dataset.y_train[:count],

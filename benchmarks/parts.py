@@ -119,10 +119,10 @@ def _shares(part: str, case: str, seconds: Sequence[Mapping[str, float]]) -> lis
 
 def _probed(block: Mapping[str, Any]) -> list[int]:
     """Return the steps of the probes; TensorFlow is imported here, not in JAX's process."""
-    from gradprop import training
+    from gradprop.training import loop
 
     cell = work.expand(block)[0]
-    return training.probe_steps(training.total_steps(cell, work.EXAMPLES), cell.probes)
+    return loop.probe_steps(loop.total_steps(cell, work.EXAMPLES), cell.probes)
 
 
 def _fit_jobs(block: Mapping[str, Any], depth: int, count: int, data: str) -> dict[str, Job]:

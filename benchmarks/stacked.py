@@ -15,11 +15,14 @@ from unittest import mock
 import pandas as pd
 
 from benchmarks import work
-from gradprop import datasets, grid, jobs, tables
-from gradprop.datasets import Dataset
+from gradprop import jobs
+from gradprop.components import datasets
+from gradprop.components.datasets import Dataset
+from gradprop.grid import loading, sharding
+from gradprop.probes.statistics import PRESETS, measure
+from gradprop.results import tables
 from gradprop.spec import Cell, Stack, digest
-from gradprop.statistics import PRESETS, measure
-from gradprop.stopwatch import Stopwatch
+from gradprop.training.stopwatch import Stopwatch
 
 STACK_SIZE = 40
 Phases = dict[str, float]
@@ -41,12 +44,11 @@ def train_grid(block: Mapping[str, Any], data: str, repetition: int) -> dict[str
         by phase.
     """
     start = time.process_time()
-    from gradprop import training  # noqa: F401  (what the first shard would import)
 
     seconds = {"import": time.process_time() - start}
     with tempfile.TemporaryDirectory() as folder:
         for depth in block["depth"]:
-            (shard,) = grid.shards(work.expand({**block, "depth": depth})).values()
+            (shard,) = sharding.shards(work.expand({**block, "depth": depth})).values()
             seconds[str(depth)] = _cpu(
                 lambda shard=shard: jobs.train_shard(  # type: ignore[misc]
                     shard, Path(folder), Path(data), threads=1, stack_size=STACK_SIZE
@@ -71,9 +73,9 @@ def _train_stack(stack: Stack, dataset: Dataset) -> Phases:
 
 
 def _quiet_train(stacks: list[Stack], dataset: Dataset, stopwatch: Any) -> Iterator[object]:
-    from gradprop import training
+    from gradprop.training import loop
 
-    return training.train(stacks, dataset, stopwatch, "benchmark")
+    return loop.train(stacks, dataset, stopwatch, "benchmark")
 
 
 def efficiency(block: Mapping[str, Any], data: str, repetition: int) -> dict[str, Any]:
@@ -85,16 +87,16 @@ def efficiency(block: Mapping[str, Any], data: str, repetition: int) -> dict[str
         GFLOP per CPU second: ``sgemm``; ``step``, inside the training step; ``loop``, everything
         between two probes (minibatches, losses and accuracies included).
     """
-    from gradprop import stacking, training
+    from gradprop.training import backend, loop
 
-    stacking.set_threads(1)
+    backend.set_threads(1)
     dataset = datasets.read(Path(data))
     rates = [_sgemm_rate()]
     work_done, seconds = 0.0, {"train": 0.0, "loop": 0.0}
-    for stack in grid.stacks(work.expand(block)):
+    for stack in sharding.stacks(work.expand(block)):
         for chunk in stack.chunks(STACK_SIZE):
             phases = _train_stack(chunk, dataset)
-            steps = training.total_steps(chunk.program, len(dataset.x_train))
+            steps = loop.total_steps(chunk.program, len(dataset.x_train))
             work_done += 1e-9 * steps * len(chunk.cells) * work.step_flop(chunk.program)
             seconds["train"] += phases["train"]
             seconds["loop"] += phases["loop"] - phases["probe"] - phases["evaluate"]
@@ -123,9 +125,9 @@ def overhead(block: Mapping[str, Any], data: str, repetition: int) -> dict[str, 
     dict
         For every depth and variant the CPU seconds of the phases, both activations together.
     """
-    from gradprop import stacking
+    from gradprop.training import backend
 
-    stacking.set_threads(1)
+    backend.set_threads(1)
     dataset = datasets.read(Path(data))
     # geomspace to many more probes than steps, rounded, is every step.
     every = {"statistics": "cheap", "probes": 100_000}
@@ -137,7 +139,7 @@ def overhead(block: Mapping[str, Any], data: str, repetition: int) -> dict[str, 
         times: dict[str, Phases] = {name: {} for name in variants}
         for name in names:
             cells = work.expand({**block, "depth": depth, **variants[name]})
-            for stack in grid.stacks(cells):
+            for stack in sharding.stacks(cells):
                 with _no_probes() if name == "without" else ExitStack():
                     _add(times[name], _train_stack(stack, dataset))
         seconds[str(depth)] = times
@@ -153,13 +155,13 @@ def probe(block: Mapping[str, Any], data: str, repetition: int) -> dict[str, Any
         CPU seconds of a step without a probe; of what a probed step takes more (its tensors are
         kept); and, for every preset and quantity, of the quantity's statistics in all layers.
     """
-    from gradprop import recording, stacking, training
+    from gradprop.training import backend, loop, recording, stacking
 
-    stacking.set_threads(1)
+    backend.set_threads(1)
     dataset = datasets.read(Path(data))
-    (stack,) = grid.stacks(work.expand(block))
+    (stack,) = sharding.stacks(work.expand(block))
     network = stacking.StackedNetwork(stack, dataset)
-    batches = training.minibatches(stack, len(dataset.x_train))
+    batches = loop.minibatches(stack, len(dataset.x_train))
     plain = _typical(lambda: network.step(next(batches)))
     probed = _typical(lambda: network.step(next(batches), True))
     tensors = network.step(next(batches), True).layers
@@ -199,10 +201,10 @@ def _no_probes() -> Iterator[None]:
     The product always probes step 0; so the list of probes is emptied here, in the benchmark's
     process alone, and the tables, which would lack their rows, are not made.
     """
-    from gradprop import recording, training
+    from gradprop.training import loop, recording
 
     with (
-        mock.patch.object(training, "probe_steps", lambda steps, probes: []),
+        mock.patch.object(loop, "probe_steps", lambda steps, probes: []),
         mock.patch.object(recording.Recorder, "result", lambda recorder: None),
     ):
         yield
@@ -219,13 +221,12 @@ def scale(content: Mapping[str, Any], seeds: int, data: str, repetition: int) ->
         and to read the table of layers back.
     """
     start = time.process_time()
-    study = grid.build_study("scale", content, seeds, source="benchmarks")
-    shards = grid.shards(study.cells)
+    study = loading.build_study("scale", content, seeds, source="benchmarks")
+    shards = sharding.shards(study.cells)
     for shard in shards.values():
         digest(sorted(cell.id for cell in shard.cells))
     seconds = {"plan": time.process_time() - start}
     start = time.process_time()
-    from gradprop import training  # noqa: F401
 
     seconds["import"] = time.process_time() - start
     with tempfile.TemporaryDirectory() as name:
@@ -262,9 +263,9 @@ def one_step(
     dict
         For every network, CPU seconds and GFLOP of a step.
     """
-    from gradprop import stacking
+    from gradprop.training import backend
 
-    stacking.set_threads(1)
+    backend.set_threads(1)
     dataset = datasets.read(Path(data))
     steps = []
     for network in networks:
@@ -275,11 +276,11 @@ def one_step(
 
 
 def _time_step(cells: Sequence[Cell], dataset: Dataset) -> dict[str, float]:
-    from gradprop import stacking, training
+    from gradprop.training import loop, stacking
 
     stack = Stack(tuple(cells))
     network = stacking.StackedNetwork(stack, dataset)
-    batch = next(training.minibatches(stack, len(dataset.x_train)))
+    batch = next(loop.minibatches(stack, len(dataset.x_train)))
 
     def step() -> None:
         network.step(batch).losses.numpy()

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop import config, grid
-from gradprop.initializers import layer_shapes
+from gradprop.components.initializers import layer_shapes
+from gradprop.grid import axes, config
+from gradprop.probes.statistics import LayerRecord, Sample, measure, recorded
 from gradprop.spec import Cell
-from gradprop.statistics import LayerRecord, Sample, measure, recorded
 
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "config/studies/initializers.yaml"
@@ -48,7 +48,7 @@ def reference(depths: Sequence[int], seeds: int, epochs: int) -> dict[str, Any]:
 
 def expand(block: Mapping[str, Any]) -> list[Cell]:
     """Return the cells of a grid block."""
-    return list(grid.expand(block))
+    return list(axes.expand(block))
 
 
 def step_flop(cell: Cell) -> int:

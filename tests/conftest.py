@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gradprop import environment
+from gradprop.training import environment
 
 environment.fix()  # before a test imports TensorFlow by itself
 
-from gradprop import datasets  # noqa: E402
-from gradprop.datasets import Dataset  # noqa: E402
+from gradprop.components import datasets  # noqa: E402
+from gradprop.components.datasets import Dataset  # noqa: E402
 
 # Fixtures that take up to a minute and that several tests work on, one after another.
 SHARED = ("built", "grown", "expected")
@@ -47,4 +47,4 @@ def teacher() -> Dataset:
 @pytest.fixture
 def shared_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a job run in the process of the tests, where TensorFlow has its threads already."""
-    monkeypatch.setattr("gradprop.stacking.set_threads", lambda threads: None)
+    monkeypatch.setattr("gradprop.training.backend.set_threads", lambda threads: None)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradprop import grid, optimizers
-from gradprop.activations import ACTIVATIONS
+from gradprop.components import optimizers
+from gradprop.components.activations import ACTIVATIONS
+from gradprop.grid import axes
 from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]
@@ -42,7 +43,7 @@ def make_cell(**changes: Any) -> Cell:
         **changes,
     }
     for key, value in values.items():
-        (values[key],) = grid.axis_values(key, value if key == "measurements" else [value])
+        (values[key],) = axes.axis_values(key, value if key == "measurements" else [value])
     return Cell(**values)
 
 

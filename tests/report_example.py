@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gradprop import claims, diagnosis, manifests, products, tables
-from gradprop.grid import shards
+from gradprop import claims
+from gradprop.analysis import diagnosis
+from gradprop.grid.sharding import shards
+from gradprop.results import manifests, products, tables
 from gradprop.spec import Cell, Component, Study
 
 VERSIONS = {"python": "3.11.7", "tensorflow": "2.21.0", "keras": "3.15.1"}

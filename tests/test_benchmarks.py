@@ -17,7 +17,8 @@ SIZE = parts.Size(
     depths=(2, 3),
     seeds=1,
     epochs=1,
-    seeds_of_many=(1,), seeds_of_most=(),
+    seeds_of_many=(1,),
+    seeds_of_most=(),
     widths=(4, 8),
     deep=(2, 3),
 )

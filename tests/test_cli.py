@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from gradprop.cli import main
+from tests.workspace import ROOT
 
 pytestmark = pytest.mark.usefixtures("shared_process")
 
@@ -43,7 +44,7 @@ CONTENT = {
 }
 
 
-LISTED = str(Path(__file__).parents[1] / "reports/reference/claims.json")
+LISTED = str(ROOT / "reports/reference/claims.json")
 
 
 def write_source(folder: Path) -> str:
@@ -159,7 +160,7 @@ def test_no_memory_is_one_line(
     monkeypatch.chdir(tmp_path)
     write_source(tmp_path)
     main(STEPS[STUDY])
-    monkeypatch.setattr("gradprop.report.write_report", fail)
+    monkeypatch.setattr("gradprop.report.page.write_report", fail)
     assert main(["report", STUDY]) == 1
     reason = str(error).partition("\n")[0]
     assert capsys.readouterr().err == f"gradprop: not enough memory. {reason}\n"

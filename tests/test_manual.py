@@ -11,18 +11,19 @@ import pytest
 import yaml
 from snakemake.cli import get_argument_parser
 
-from gradprop import activations, optimizers
-from gradprop.activations import ACTIVATIONS
-from gradprop.architecture import CLIPPINGS, NORMALIZATIONS, RESIDUALS, WIDTHS, Choice
-from gradprop.datasets import DATASETS
-from gradprop.diagnosis import ALARMS
-from gradprop.initializers import INITIALIZERS
-from gradprop.measurements import MEASUREMENTS, PARAMETERS
-from gradprop.optimizers import OPTIMIZERS
+from gradprop.analysis.diagnosis import ALARMS
+from gradprop.components import activations, optimizers
+from gradprop.components.activations import ACTIVATIONS
+from gradprop.components.architecture import CLIPPINGS, NORMALIZATIONS, RESIDUALS, WIDTHS, Choice
+from gradprop.components.datasets import DATASETS
+from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.optimizers import OPTIMIZERS
+from gradprop.probes.measurements import MEASUREMENTS, PARAMETERS
+from gradprop.probes.statistics import PRESETS, STATISTICS
 from gradprop.spec import Scalar
-from gradprop.statistics import PRESETS, STATISTICS
+from tests.workspace import ROOT
 
-MANUAL = Path(__file__).parents[1] / "config/README.md"
+MANUAL = ROOT / "config/README.md"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gradprop import datasets, initializers, optimizers, spec
+from gradprop import spec
+from gradprop.components import datasets, initializers, optimizers
 from gradprop.spec import Cell, Component, Stack, canonical_json
 
 CELL = Cell(

@@ -18,9 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from gradprop import claims, datasets, networks, provenance, tables
+from gradprop import claims, provenance
+from gradprop.components import datasets
+from gradprop.results import tables
 from gradprop.spec import Cell, Stack, digest
-from gradprop.training import minibatches
+from gradprop.training import keras_reference
+from gradprop.training.loop import minibatches
 from tests.browser import check_report
 from tests.reference import run_step
 from tests.workspace import ROOT, TINY, Workspace, small
@@ -126,7 +129,10 @@ def test_tables_agree_with_plain_keras_and_float64(built: Workspace) -> None:
     steps = tables.read(built.results, "steps", built.study()).set_index(["cell", "step"])
     for cell, data in cells_of(built):
         probed = steps.loc[cell.id].index.tolist()
-        model, optimizer = networks.build_model(cell, data), networks.build_optimizer(cell)
+        model, optimizer = (
+            keras_reference.build_model(cell, data),
+            keras_reference.build_optimizer(cell),
+        )
         batches = minibatches(Stack((cell,)), len(data.x_train))
         for step in range(max(probed) + 1):
             chosen = next(batches)[0]
@@ -294,7 +300,7 @@ def test_touched_files_run_no_job(no_tensorflow: Workspace) -> None:
 
 def test_an_edited_docstring_trains_nothing(no_tensorflow: Workspace) -> None:
     no_tensorflow.write_study(GROWN)
-    path = no_tensorflow.project / "src/gradprop/statistics.py"
+    path = no_tensorflow.project / "src/gradprop/probes/statistics.py"
     path.write_text(path.read_text().replace('"""', '"""Edited. ', 1))
     assert not re.search(r"Job \d+: .*training", no_tensorflow.build("--until", "train"))
     assert len(tables.read(no_tensorflow.results, "cells", no_tensorflow.study())) == 6
@@ -322,7 +328,7 @@ def test_edited_code_trains_everything_to_the_same_bits_on_one_core_in_one_run(
     grown.write_study(GROWN)
     before, jobs = rows(grown), {study: grown.runs(study) for study in ("tiny", "other")}
     assert len(before) == 6
-    path = grown.project / "src/gradprop/statistics.py"
+    path = grown.project / "src/gradprop/probes/statistics.py"
     path.write_text(path.read_text() + "\nADDED = 1\n")
     grown.build("--until", "train", "--cores", "1")
     for study, old in jobs.items():
@@ -352,7 +358,7 @@ FinishedStacks.add = _add_and_die
 def test_a_killed_job_goes_on_where_it_was(grown: Workspace, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, grown.project)
     workspace.write_study(small(depth=[1, 2], seeds=2, initializer="he_normal"))
-    path = grown.project / "src/gradprop/tables.py"
+    path = grown.project / "src/gradprop/results/tables.py"
     unharmed = path.read_text()
     path.write_text(unharmed + KILLED)
     assert workspace.snakemake("--until", "train").returncode == 1

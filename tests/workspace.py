@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from gradprop import grid
+from gradprop.grid import definitions
 from gradprop.spec import Study
 
 ROOT = Path(__file__).parent.parent
@@ -144,7 +144,7 @@ class Workspace:
     def study(self, name: str = "tiny") -> Study:
         """Return a study as its training jobs saw it."""
         (path,) = (self.folder / "results" / name).glob("grid.*.json")
-        return grid.read_study(path)
+        return definitions.read_study(path)
 
     def ids(self, study: str = "tiny") -> list[str]:
         """Return the ids of a study's cells, sorted."""

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from gradprop import __version__, config, environment, files
+from gradprop import __version__, errors, files, spec
 from gradprop.errors import GradpropError
+from gradprop.grid import config
 from gradprop.spec import Component
+from gradprop.training import environment
 
 # What other errors than MemoryError say where there is none: of loaders of libraries (glibc's),
 # of pyarrow and Python where a thread gets no stack, and of TensorFlow.
@@ -32,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser that says in one line what is wrong, without the usage of the command."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {config.cut(message, _LONGEST_MISTAKE)}\n")
+        self.exit(2, f"{self.prog}: {errors.cut(message, _LONGEST_MISTAKE)}\n")
 
 
 def _count(most: int) -> Callable[[str], int]:
@@ -45,7 +47,7 @@ def _count(most: int) -> Callable[[str], int]:
             number = 0
         if not 1 <= number <= most:
             raise argparse.ArgumentTypeError(
-                f"{config.cut(text)} is not a whole number from 1 to {most}"
+                f"{errors.cut(text)} is not a whole number from 1 to {most}"
             )
         return number
 
@@ -54,22 +56,22 @@ def _count(most: int) -> Callable[[str], int]:
 
 def _text(text: str) -> str:
     """Return an argument that becomes part of a file."""
-    if found := config.UNPRINTABLE.search(text):
+    if found := errors.UNPRINTABLE.search(text):
         code = f"U+{ord(found[0]):04X}"
-        raise argparse.ArgumentTypeError(f"{config.show(text)} has the character {code}")
+        raise argparse.ArgumentTypeError(f"{errors.show(text)} has the character {code}")
     return text
 
 
 def _file_name(text: str) -> str:
     if Path(text).name != _text(text):
-        raise argparse.ArgumentTypeError(f"{config.show(text)} is not the name of a file")
+        raise argparse.ArgumentTypeError(f"{errors.show(text)} is not the name of a file")
     return text
 
 
 def _path(text: str) -> Path:
     """Return a path whose parts may be names of files."""
     if any(len(part) > 255 for part in os.fsencode(text).split(b"/")) or "\0" in text:
-        raise argparse.ArgumentTypeError(f"{config.show(text)} is not the name of a file")
+        raise argparse.ArgumentTypeError(f"{errors.show(text)} is not the name of a file")
     return Path(text)
 
 
@@ -77,7 +79,7 @@ def _output(text: str) -> Path:
     """Return the path of a file to write; a device would be replaced by it."""
     path = _path(text)
     if not path.name or (path.exists() and not path.is_file()):
-        raise argparse.ArgumentTypeError(f"{config.show(text)} is not the name of a file to write")
+        raise argparse.ArgumentTypeError(f"{errors.show(text)} is not the name of a file to write")
     return path
 
 
@@ -115,7 +117,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     train.add_argument("--threads", type=_count(1024), default=1, help="default: 1")
     train.add_argument(
         "--stack-size",
-        type=_count(config.LARGEST_INTEGER),
+        type=_count(spec.LARGEST_INTEGER),
         default=40,
         help="most cells a stack; default: 40",
     )
@@ -161,14 +163,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def write_definition(options: argparse.Namespace) -> None:
     """Write a study's definition."""
-    from gradprop import grid
+    from gradprop.grid import definitions
 
-    grid.write_definition(options.study, options.seeds, options.output)
+    definitions.write_definition(options.study, options.seeds, options.output)
 
 
 def print_plan(options: argparse.Namespace) -> None:
     """Print what every study needs."""
-    from gradprop import plan
+    from gradprop.grid import plan
 
     document, source = plan.read(options.configfile, options.config, options.directory)
     print(plan.table(plan.load(document, source, directory=options.directory)))
@@ -176,13 +178,14 @@ def print_plan(options: argparse.Namespace) -> None:
 
 def write_data(options: argparse.Namespace) -> None:
     """Generate a data set."""
-    from gradprop import datasets, jobs
+    from gradprop import jobs
+    from gradprop.components import datasets
 
     try:
         component = Component.parse(options.dataset)
         known = datasets.DATASETS
         if component.name not in known:
-            raise config.unknown("dataset", component.name, list(known), "data")
+            raise errors.unknown("dataset", component.name, list(known), "data")
         types = {bool: "boolean", int: "integer", float: "number", str: "string"}
         defaults = known[component.name].parameters.items()
         properties = {name: {"type": types[type(default)]} for name, default in defaults}
@@ -190,8 +193,8 @@ def write_data(options: argparse.Namespace) -> None:
         config.validate(dict(component.parameters), schema, f"data: {component.name}")
         dataset = jobs.make_dataset(component, options.output)
     except ValueError as error:  # of a generator, about a value that no schema has seen
-        label = config.cut(options.dataset)
-        raise GradpropError(f"data: {label}: {config.cut(str(error), 200)}") from error
+        label = errors.cut(options.dataset)
+        raise GradpropError(f"data: {label}: {errors.cut(str(error), 200)}") from error
     print(
         f"{options.dataset}: {len(dataset.x_train)} training and {len(dataset.x_test)} test "
         f"examples, sha256 {dataset.checksum[:12]}",
@@ -201,11 +204,12 @@ def write_data(options: argparse.Namespace) -> None:
 
 def train_cells(options: argparse.Namespace) -> None:
     """Train what a shard lacks."""
-    from gradprop import grid, jobs
+    from gradprop import jobs
+    from gradprop.grid import definitions, sharding
 
-    shards = grid.shards(grid.read_study(options.grid).cells)
+    shards = sharding.shards(definitions.read_study(options.grid).cells)
     if options.shard not in shards:
-        raise config.unknown("shard", options.shard, list(shards), str(options.grid))
+        raise errors.unknown("shard", options.shard, list(shards), str(options.grid))
     shard = shards[options.shard]
     folder = options.grid.parent
     with files.naming(folder):
@@ -214,22 +218,27 @@ def train_cells(options: argparse.Namespace) -> None:
 
 def draw_figures(options: argparse.Namespace) -> None:
     """Draw figures and write the plotted numbers."""
-    from gradprop import figures, grid
+    from gradprop import figures
+    from gradprop.grid import definitions
 
-    study = grid.read_study(options.study)
+    study = definitions.read_study(options.study)
     figures.draw_study(study, options.study.parent, options.reports, options.processes)
 
 
 def judge_claims(options: argparse.Namespace) -> None:
     """Judge a study's claims and networks."""
-    from gradprop import grid, studies
+    from gradprop import studies
+    from gradprop.grid import definitions
 
-    studies.judge_study(grid.read_study(options.study), options.study.parent, options.reports)
+    studies.judge_study(
+        definitions.read_study(options.study), options.study.parent, options.reports
+    )
 
 
 def verify_claims(options: argparse.Namespace) -> None:
     """Print all verdicts; fail if a claim listed as supported no longer is."""
-    from gradprop import claims, products
+    from gradprop import claims
+    from gradprop.results import products
 
     for path in options.claims:
         products.require_claims(path)
@@ -248,11 +257,12 @@ def verify_claims(options: argparse.Namespace) -> None:
 
 def write_html(options: argparse.Namespace) -> None:
     """Write the report."""
-    from gradprop import grid, report
+    from gradprop.grid import definitions
+    from gradprop.report import page
 
-    studies = [grid.read_study(path) for path in options.studies]
+    studies = [definitions.read_study(path) for path in options.studies]
     results = options.studies[0].parent.parent
-    report.write_report(
+    page.write_report(
         studies, results, options.reports, options.title, options.name, options.command
     )
 
@@ -272,8 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return BROKEN_PIPE
     except OSError as error:  # a file that is missing or may not be read or written
-        name = f"{config.cut_path(str(error.filename))}: " if error.filename else ""
-        return _fail(f"{name}{error.strerror or config.cut(str(error))}")
+        name = f"{errors.cut_path(str(error.filename))}: " if error.filename else ""
+        return _fail(f"{name}{error.strerror or errors.cut(str(error))}")
     except RecursionError:
         return _fail("what a file holds is nested too deeply")
     except KeyboardInterrupt:
@@ -281,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)):
             raise
-        reason = config.cut(str(error).partition("\n")[0], 200)
+        reason = errors.cut(str(error).partition("\n")[0], 200)
         return _fail(f"not enough memory. {reason}" if reason else "not enough memory")
     return 0
 

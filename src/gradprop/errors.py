@@ -1,5 +1,104 @@
-"""The base of all errors that are the user's to mend."""
+"""Errors that are the user's to mend, and the words in which they are told."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
 
 
 class GradpropError(Exception):
     """Something the user can mend; the message says what and how, and needs no traceback."""
+
+
+MOST_LISTED = 60
+
+
+MOST_ALIKE = 100
+
+
+# How much of what it was given a line repeats: a file's name, one key or name, a value.
+_LONGEST_SOURCE = 100
+
+
+_LONGEST_KEY = 40
+
+
+LONGEST_VALUE = 60
+
+
+# What neither YAML nor XML can hold: most control characters, half a surrogate pair.
+UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+
+
+class ConfigError(GradpropError):
+    """The configuration can't be used; the message says which file, key and value, and why."""
+
+
+def unknown(key: str, value: str, allowed: Sequence[str], source: str) -> ConfigError:
+    """Return the error for a value that is not among those allowed."""
+    return ConfigError(f"{cut_path(source)}: {key}: {not_allowed(value, allowed)}")
+
+
+def place(source: str, *path: str | int) -> str:
+    """Return ``file: key.key[index]``, where a message's value stands."""
+    return place_of(path, source)
+
+
+def place_of(path: Sequence[Any], source: str) -> str:
+    """Return ``file: key.key[index]``."""
+    text = "".join(f"[{part}]" if type(part) is int else f".{_cut_key(part)}" for part in path)
+    source = cut_path(source)
+    return f"{source}: {text.removeprefix('.')}" if text else source
+
+
+def cut(text: str, longest: int = LONGEST_VALUE) -> str:
+    """Return one line of printable text that is not too long."""
+    text = text[: longest + 1]
+    plain = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    return plain if len(plain) <= longest else f"{plain[:longest]}..."
+
+
+def _cut_key(key: Any) -> str:
+    return cut(str(key), _LONGEST_KEY)
+
+
+def cut_path(path: str) -> str:
+    """Return a file's name, without its middle if it is long."""
+    half = _LONGEST_SOURCE // 2
+    short = path if len(path) <= _LONGEST_SOURCE else f"{path[: half - 3]}...{path[-half:]}"
+    return cut(short, 2 * _LONGEST_SOURCE)
+
+
+def show(value: Any) -> str:
+    """Return a value as it stands in messages: one line, cut if it is long."""
+    return cut("nothing" if value is None else repr(value))
+
+
+def suggestion(value: Any, allowed: Sequence[Any]) -> str:
+    """Return a question whether the closest of the allowed values was meant, or nothing."""
+
+    def plain(text: Any) -> str:
+        return str(text).lower().replace("-", "_").replace(" ", "_")
+
+    names = {plain(name): name for name in allowed}
+    close = difflib.get_close_matches(plain(value)[:MOST_ALIKE], names, n=1)
+    return f". Did you mean {show(str(names[close[0]]))}?" if close else ""
+
+
+def not_allowed(value: Any, allowed: Sequence[Any]) -> str:
+    """Return what is said of a value that is not among those allowed."""
+    text = f"{show(value)} is not allowed; allowed: {_listing(allowed)}"
+    if isinstance(value, bool):
+        return f"{text} (YAML reads yes, no, on and off as true and false)"
+    return f"{text}{suggestion(value, allowed) if isinstance(value, str) else ''}"
+
+
+def _listing(names: Sequence[Any]) -> str:
+    """Return names with commas; of very many, the first ones."""
+    shown = [_cut_key(name) for name in names[:MOST_LISTED]]
+    more = len(names) - len(shown)
+    return ", ".join([*shown, f"... ({more} more)"] if more > 0 else shown)

@@ -11,17 +11,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradprop import datasets, files, manifests, products, provenance, tables
-from gradprop.datasets import Dataset
+from gradprop import files, provenance
+from gradprop.components import datasets
+from gradprop.components.datasets import Dataset
+from gradprop.results import manifests, products, tables
+from gradprop.results.tables import FinishedStacks
 from gradprop.spec import Component, Shard, Stack
-from gradprop.stopwatch import Stopwatch
-from gradprop.tables import FinishedStacks
 from gradprop.threads import limit
+from gradprop.training.stopwatch import Stopwatch
 
 if TYPE_CHECKING:  # it brings TensorFlow with it
-    from gradprop.recording import StackResult
+    from gradprop.training.recording import StackResult
 
-DATASET_MODULES = ("datasets", "errors", "files", "spec")
 # Tells the stacks of one job from those of another.
 _JOB = uuid.uuid4().hex[:12]
 
@@ -32,8 +33,8 @@ def make_dataset(component: Component, path: Path) -> Dataset:
     manifests.write(
         products.dataset(path.parent, component),
         made=[path],
-        modules=DATASET_MODULES,
-        code=provenance.code_digest(DATASET_MODULES),
+        modules=provenance.DATASET_MODULES,
+        code=provenance.code_digest(provenance.DATASET_MODULES),
     )
     return dataset
 
@@ -119,11 +120,11 @@ def _train(
     stacks: list[Stack], dataset: Dataset, stopwatch: Stopwatch, label: str, threads: int
 ) -> Iterator[StackResult]:
     with stopwatch.phase("import"):
-        from gradprop import stacking, training
+        from gradprop.training import backend, loop
 
-    stacking.set_threads(threads)
+    backend.set_threads(threads)
     limit(threads)  # the libraries that came with the import
-    yield from training.train(stacks, dataset, stopwatch, label)
+    yield from loop.train(stacks, dataset, stopwatch, label)
 
 
 class Clock:

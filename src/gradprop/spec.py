@@ -130,7 +130,7 @@ class Cell:
     width
         Units of every hidden layer; of the first one if `widths` is not constant.
     activation
-        Name in `gradprop.activations.ACTIVATIONS`; the output layer is linear.
+        Name in `gradprop.components.activations.ACTIVATIONS`; the output layer is linear.
     learning_rate
         Step size of the optimizer.
     batch_size
@@ -150,12 +150,12 @@ class Cell:
     probes
         Number of log-spaced probes after the one at step 0.
     statistics
-        What the probes record: preset of `gradprop.statistics.PRESETS`, or names joined by
-        commas (`gradprop.statistics.canonical`).
+        What the probes record: preset of `gradprop.probes.statistics.PRESETS`, or names joined by
+        commas (`gradprop.probes.statistics.canonical`).
     measurements
-        Tables that the probes make besides (`gradprop.measurements.canonical`).
+        Tables that the probes make besides (`gradprop.probes.measurements.canonical`).
     widths, normalization, residual, clipping
-        Structural choices in the registries of `gradprop.architecture`.
+        Structural choices in the registries of `gradprop.components.architecture`.
     """
 
     dataset: Component
@@ -272,7 +272,7 @@ class Study:
     names
         What the report calls components: from label to display name.
     definition
-        The plain data that the study was built from (`gradprop.grid.build_study`).
+        The plain data that the study was built from (`gradprop.grid.loading.build_study`).
     """
 
     name: str
@@ -282,3 +282,12 @@ class Study:
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     definition: Mapping[str, Any] = field(default_factory=dict)
+
+
+LARGEST_INTEGER = 2**63 - 1  # what the columns of tables hold
+
+
+LARGEST_NUMBER = 3.4028234663852886e38  # of float32, and its smallest with all digits
+
+
+SMALLEST_NUMBER = 1.1754943508222875e-38

@@ -12,11 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gradprop import environment
+from gradprop.training import environment
 
 environment.fix()
 
-from gradprop import datasets, files, grid, jobs, manifests, products  # noqa: E402
+from gradprop import files, jobs  # noqa: E402
+from gradprop.components import datasets  # noqa: E402
+from gradprop.grid import loading, sharding  # noqa: E402
+from gradprop.results import manifests, products  # noqa: E402
 from gradprop.spec import Shard  # noqa: E402
 from tests.workspace import small  # noqa: E402
 
@@ -69,8 +72,8 @@ def tables(folder: Path) -> dict[str, bytes]:
 def main(root: Path) -> None:
     """Print how many changes there were, and at which the next job did not make it right."""
     content = small(initializer=["he_normal", "zeros"], seeds=2)
-    study = grid.build_study("small", content, seeds=1, source="small.yaml")
-    (shard,) = grid.shards(study.cells).values()
+    study = loading.build_study("small", content, seeds=1, source="small.yaml")
+    (shard,) = sharding.shards(study.cells).values()
     datasets.write(shard.cells[0].dataset, root / "data" / f"{shard.cells[0].dataset.slug}.npz")
     total = train(shard, root / "undisturbed", kill_at=-1)
     expected, wrong = tables(root / "undisturbed"), []

@@ -16,12 +16,11 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from gradprop import config, grid, plan
-from gradprop.config import ConfigError
+from gradprop.errors import ConfigError
+from gradprop.grid import config, loading, plan, sharding
 from gradprop.spec import Study, canonical_json
-from tests.workspace import Workspace
+from tests.workspace import ROOT, Workspace
 
-ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "workflow/schemas"
 STUDY_SCHEMA: Any = config.read_yaml(SCHEMAS / "study.schema.yaml")
 CONFIG_SCHEMA: Any = config.read_yaml(SCHEMAS / "config.schema.yaml")
@@ -186,7 +185,7 @@ def load(settings_text: str, study_text: str) -> Study | None:
         try:
             document = config.read_mapping(folder / "config.yaml")
             parts = {"config.yaml": document}
-            studies = grid.load_studies(document, "config.yaml", [folder], SCHEMAS, parts)
+            studies = loading.load_studies(document, "config.yaml", [folder], SCHEMAS, parts)
         except ConfigError as error:
             for line in str(error).splitlines():
                 assert len(line) <= LONGEST_LINE
@@ -196,7 +195,7 @@ def load(settings_text: str, study_text: str) -> Study | None:
             return None
     (study,) = studies.values()
     canonical_json(study.definition).encode()
-    assert max(map(len, grid.shards(study.cells))) <= 200
+    assert max(map(len, sharding.shards(study.cells))) <= 200
     return study
 
 
@@ -271,7 +270,7 @@ def test_a_hundred_of_thousands_give_a_report(
 
     def seconds(text: str) -> float:
         return sum(plan.job_need(shard, 40).seconds
-                   for shard in grid.shards(thousands[1][text].cells).values())  # fmt: skip
+                   for shard in sharding.shards(thousands[1][text].cells).values())  # fmt: skip
 
     workspace = workspace_of(sorted(thousands[1], key=seconds)[:100], tmp_path)
     said = workspace.build()
@@ -287,6 +286,6 @@ def test_every_hostile_value_as_every_setting(value: Any, schemas_once: None) ->
     for key in CONFIG_SCHEMA["properties"]:
         document = {"studies": ["mechanism"], key: value}
         try:
-            grid.load_studies(document, "--config", [ROOT / "config/studies"], SCHEMAS)
+            loading.load_studies(document, "--config", [ROOT / "config/studies"], SCHEMAS)
         except ConfigError as error:
             assert max(map(len, str(error).splitlines())) <= LONGEST_LINE

@@ -7,9 +7,11 @@ from functools import cache
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
-from gradprop import files, grid, manifests, plan, products, provenance
-from gradprop.config import ConfigError, whole_numbers, with_numbers
-from gradprop.errors import GradpropError
+from gradprop import files, provenance
+from gradprop.errors import ConfigError, GradpropError
+from gradprop.grid import definitions, plan
+from gradprop.grid.config import whole_numbers, with_numbers
+from gradprop.results import manifests, products
 
 # Steps run the `gradprop` of the Python that runs Snakemake, by its path: not every folder can be
 # put on PATH (with -P, the working directory hides no module). With large pages of memory
@@ -72,7 +74,7 @@ wildcard_constraints:
 
 def definition(study, part):
     """Return the file that holds a study's definition, or the part that its cells depend on."""
-    return str(grid.definition_path(RESULTS / study, STUDIES[study], part))
+    return str(definitions.definition_path(RESULTS / study, STUDIES[study], part))
 
 
 def literal(text):
@@ -155,7 +157,7 @@ def discard_what_is_not_right():
     if any(Path(".snakemake/locks").glob("*")):
         return
     parts = [(study, part) for study in STUDIES for part in ("study", "grid")]
-    lines = [grid.discard_damaged(Path(definition(*part))) for part in parts]
+    lines = [definitions.discard_damaged(Path(definition(*part))) for part in parts]
     for line in filter(None, [*lines, *manifests.discard_false(all_manifests())]):
         print(f"gradprop: {line}", file=sys.stderr)
 

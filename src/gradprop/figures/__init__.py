@@ -21,7 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from gradprop import files, manifests, products, provenance, tables
+from gradprop import files, provenance
 from gradprop.figures import (
     curves,
     decision,
@@ -37,12 +37,14 @@ from gradprop.figures import (
     style,
     training,
 )
-from gradprop.figures.data import FigureError, Kind, StudyTables
+from gradprop.figures.kind import Kind
+from gradprop.results import manifests, products, tables
+from gradprop.results.store import Store
+from gradprop.results.study_tables import StudyError, StudyTables
 from gradprop.spec import Study, canonical_json
-from gradprop.store import Store
 from gradprop.threads import limit
 
-__all__ = ["FORMATS", "KINDS", "FigureError", "StudyTables", "draw_figure", "draw_study"]
+__all__ = ["FORMATS", "KINDS", "StudyError", "StudyTables", "draw_figure", "draw_study"]
 
 KINDS: dict[str, Kind] = {
     **mechanism.KINDS,
@@ -61,7 +63,7 @@ KINDS: dict[str, Kind] = {
 FORMATS = ("svg", "pdf", "png")
 UNCHANGED = "unchanged"
 # Modules outside this package that figures take curves and captions from.
-DRAWN_WITH = ("analysis", "figures/__init__", "minibatch", "prediction", "theory")
+DRAWN_WITH = ("analysis", "figures/__init__", "prediction", "theory")
 NOTHING = "No network of this study has what this figure shows."
 
 
@@ -109,7 +111,7 @@ def _draw_all(study: Study, results: Path, reports: Path, processes: int) -> lis
             return [*chain(*pool.map(partial(_draw_some, study, results, reports), shares))]
     except BrokenProcessPool:
         problem = "a process that drew figures was killed; perhaps there was too little memory"
-        raise FigureError(f"study {study.name!r}: {problem}") from None
+        raise StudyError(f"study {study.name!r}: {problem}") from None
 
 
 def paths_of(reports: Path, study: str, figure: str) -> dict[str, Path]:

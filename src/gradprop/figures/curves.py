@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradprop import theory
+from gradprop.analysis.curves import at_start, measured_curves
+from gradprop.analysis.maps import iteration
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables
-from gradprop.figures.mean_field import coordinates, iteration
-from gradprop.grid import select
+from gradprop.figures.kind import Kind
+from gradprop.prediction.curves import NETWORK, expected_curve
+from gradprop.results.study_tables import Options, StudyTables
 
-NETWORK = ["activation", "sigma_w2", "sigma_b2", "width", "depth"]
 NEAR = 0.5  # radians, the offsets of which single layers are compared with theory
 QUANTITIES = {
     "curvature": "curvature $\\bar\\kappa$",
@@ -30,15 +30,6 @@ QUANTITIES = {
 
 def _sigma(weights: float) -> str:
     return f"$\\sigma_w$ = {math.sqrt(weights):.3g}"
-
-
-def _at_start(rows: pd.DataFrame, tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Return the rows of hidden layers at initialization, with the coordinates of their cells."""
-    cells = coordinates(select(tables.study.cells, options.get("select", {})))
-    if rows.empty or cells.empty:
-        return pd.DataFrame()
-    rows = rows[rows["step"] == 0].merge(cells.dropna(subset=["sigma_w2"]), on="cell")
-    return rows[(rows["layer"] >= 1) & (rows["layer"] <= rows["depth"])]
 
 
 # ------------------------------------------------------------------------ the image of a circle
@@ -62,7 +53,7 @@ def prepare_circle(tables: StudyTables, options: Options) -> pd.DataFrame:
         all hidden layers, the mean over networks and inputs of the correlation of two of them
         and its standard deviation over networks, with the iterated map in some of them.
     """
-    rows = _at_start(tables.trajectories, tables, options)
+    rows = at_start(tables.trajectories, tables, options)
     if rows.empty:
         return rows
     rows = rows.assign(
@@ -221,45 +212,6 @@ def describe_circle(rows: pd.DataFrame, options: Options) -> str:
 
 
 # ------------------------------------------------------------------------- length and curvature
-
-
-def measured_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Return length, expansion and curvature of the circle's image in every network and layer.
-
-    Returns
-    -------
-    DataFrame
-        `coordinates`, ``layer``, the ``length`` q and, as in `gradprop.theory.curvature`,
-        ``expansion`` g, ``curvature`` (root of the mean of kappa^2) and ``grassmannian_length``
-        (2 pi times the mean of kappa sqrt(g)); means over the circle. NaN where not finite.
-    """
-    rows = _at_start(tables.curvature, tables, options)
-    if rows.empty:
-        return rows
-    logs = {name: rows[f"log10_{name}"] for name in ("mean_square", "expansion", "curvature")}
-    with np.errstate(over="ignore"):
-        values = {
-            "length": 10 ** logs["mean_square"],
-            "expansion": 10 ** logs["expansion"],
-            "curvature": 10 ** (2 * logs["curvature"]),
-            "grassmannian_length": 2 * math.pi * 10 ** (logs["curvature"] + logs["expansion"] / 2),
-        }
-    finite = {name: column.where(np.isfinite(column)) for name, column in values.items()}
-    keys = ["cell", "seed", *NETWORK, "layer"]
-    found = rows[keys].assign(**finite).groupby(keys, as_index=False, sort=False).mean()
-    return found.assign(curvature=np.sqrt(found["curvature"]))
-
-
-def expected_curve(rows: pd.DataFrame) -> theory.CurveTrajectory:
-    """Iterate theory's maps from the first layer of `measured_curves` of one kind of network."""
-    activation, weights, biases, _, depth = rows[NETWORK].iloc[0]
-    first = rows[rows["layer"] == 1]
-    length, expansion, curvature = (
-        float(first[name].mean()) for name in ("length", "expansion", "curvature")
-    )
-    return theory.curve_trajectory(
-        activation, length, expansion, curvature, int(depth), weights, biases
-    )
 
 
 def prepare_curvature(tables: StudyTables, options: Options) -> pd.DataFrame:

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradprop import datasets
+from gradprop.components import datasets
 from gradprop.figures import style
-from gradprop.figures.data import FigureError, Kind, Options, StudyTables, at_step, groups
+from gradprop.figures.kind import Kind
+from gradprop.results.study_tables import Options, StudyError, StudyTables, at_step, groups
 
 # How strongly a region is coloured where all networks of a panel agree.
 OPACITY = 0.35
@@ -43,7 +44,7 @@ def prepare_boundary(tables: StudyTables, options: Options) -> pd.DataFrame:
     for key, panel in _panels(rows, keys):
         shown = {components[cell] for cell in panel["cell"].unique()}
         if len(shown) > 1:
-            raise FigureError(
+            raise StudyError(
                 "a panel of the kind decision_boundary shows one data set: divide the figure by "
                 "`dataset`, or `select` one"
             )

@@ -7,11 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradprop import analysis, theory
+from gradprop.analysis import estimates
+from gradprop.analysis.layers import hidden
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups, statistics
-from gradprop.figures.layers import THEORY_LINE, hidden, line_handles
-from gradprop.spec import Cell
+from gradprop.figures.kind import Kind, statistics
+from gradprop.figures.layers import THEORY_LINE, line_handles
+from gradprop.prediction.fluctuations import expected_fluctuation
+from gradprop.results.study_tables import Options, StudyTables, at_step, groups
 
 
 def prepare_fluctuations(tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -24,7 +26,7 @@ def prepare_fluctuations(tables: StudyTables, options: Options) -> pd.DataFrame:
         values = networks.pivot(index="cell", columns="layer", values=name)
         with np.errstate(over="ignore"):  # infinity has no fluctuation
             mean_squares = 10.0 ** values.to_numpy(np.float64)
-        estimate, low, high = analysis.relative_variance(mean_squares)
+        estimate, low, high = estimates.relative_variance(mean_squares)
         parts.append(
             pd.DataFrame(
                 {
@@ -39,18 +41,6 @@ def prepare_fluctuations(tables: StudyTables, options: Options) -> pd.DataFrame:
             )
         )
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def expected_fluctuation(cell: Cell) -> np.ndarray | float:
-    """Return the relative variance of lengths, to leading order in 1/width, in layers 1 … depth.
-
-    For tanh networks with Gaussian weights of variance 1/fan-in and no bias
-    (`gradprop.theory.critical_tanh_fluctuation`); NaN for others.
-    """
-    gaussian = cell.initializer.label == "variance_scaling"
-    if gaussian and cell.activation == "tanh" and not cell.use_bias:
-        return theory.critical_tanh_fluctuation([cell.width] * cell.depth)
-    return np.nan
 
 
 def draw_fluctuations(rows: pd.DataFrame, options: Options) -> Figure:

@@ -6,99 +6,25 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
-from gradprop import architecture, theory
+from gradprop.analysis.lengths import log_lengths, series
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables
-from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, data_sizes, line_handles
-from gradprop.grid import select
-from gradprop.initializers import layer_shapes
-from gradprop.prediction import weight_variance
+from gradprop.figures.kind import Kind
+from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, line_handles
+from gradprop.figures.modes import Float64
+from gradprop.grid.selection import select
+from gradprop.prediction.finite_width import length_law, reciprocal_widths
+from gradprop.results.study_tables import Options, StudyTables
 from gradprop.spec import Cell
 
-Float64 = npt.NDArray[np.float64]
-
-LENGTH = "activation_log10_mean_square"
 CONFIDENCE = 0.90
-# What an architecture is called, by its width profile.
-ARCHITECTURES = {
-    "constant": "{width}",
-    "alternating": "{width}, {other} alternating",
-    "halves": "{width}, then {other}",
-    "linear": "{width} to {last}",
-    "listed": "{units}",
-}
 WIDTHS = "widths of the hidden layers"  # over a legend of architectures
 HORIZONTAL = {"depth": "depth", "reciprocal_widths": "sum of reciprocal widths"}
 TYPICAL_LINE = {**THEORY_LINE, "linestyle": (0, (1, 1.5))}
-
-
-def architecture_name(cell: Cell) -> str:
-    """Return what the widths of a cell's hidden layers are called, whatever its depth."""
-    parameters = architecture.parameters(cell.widths, architecture.WIDTHS)
-    return ARCHITECTURES[cell.widths.name].format(width=cell.width, **parameters)
-
-
-def series(tables: StudyTables, hue: str) -> dict[str, str]:
-    """Return what the line of every cell is called.
-
-    It is the value of the parameter `hue`; of a width profile, which says nothing without the
-    width, it is the name of the architecture.
-    """
-    if hue == "widths":
-        return {cell.id: architecture_name(cell) for cell in tables.study.cells}
-    return dict(zip(tables.cells["cell"], tables.cells[hue].astype(str), strict=True))
-
-
-def reciprocal_widths(cell: Cell) -> Float64:
-    """Return the sums of the reciprocal widths of layers 1 to l, for l = 1 … depth."""
-    return np.cumsum(1.0 / np.array(architecture.hidden_widths(cell), dtype=np.float64))
-
-
-def log_lengths(tables: StudyTables, cells: list[Cell]) -> Float64:
-    """Return ln M_l, M_l = mean phi(z_l)^2, of cells of one depth at initialization.
-
-    Returns
-    -------
-    ndarray
-        Shape (cells, depth); -inf in a layer whose units are all inactive.
-    """
-    rows = tables.layers[tables.layers["step"] == 0]
-    rows = rows[rows["cell"].isin({cell.id for cell in cells})]
-    table = rows.pivot(index="cell", columns="layer", values=LENGTH)
-    hidden = list(range(1, cells[0].depth + 1))
-    values = table.loc[[cell.id for cell in cells], hidden].to_numpy(np.float64)
-    return math.log(10) * values
-
-
-def length_law(cell: Cell) -> tuple[Float64, theory.LogNormalLaw] | None:
-    """Return what theory says of M_l in layers 1 … depth.
-
-    Returns
-    -------
-    tuple or None
-        ln of the mean of M_l over networks, and the law of ln M_l; None without a law: activations
-        that are not homogeneous, biases, weights that are not random.
-    """
-    inputs, outputs, start = data_sizes(cell.dataset)
-    shapes = layer_shapes(inputs, cell, outputs)[:-1]
-    variances = [weight_variance(cell.initializer, shape, cell.activation) for shape in shapes]
-    known = [variance for variance in variances if variance]
-    biased = cell.use_bias and cell.bias_std > 0
-    if len(known) < len(shapes) or not shapes or biased or not architecture.is_plain(cell):
-        return None
-    gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
-    try:
-        factors = [theory.expected_square_norm(gain, 1, cell.activation) for gain in gains]
-    except ValueError:  # the activation is not homogeneous
-        return None
-    law = theory.length_law([width for _, width in shapes], gains, cell.activation, start)
-    return math.log(start) + np.cumsum(np.log(factors)), law
 
 
 def _ensembles(tables: StudyTables, options: Options) -> dict[str, list[Cell]]:

@@ -7,9 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from gradprop.analysis.layers import hidden
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables, groups, statistics
-from gradprop.figures.layers import hidden, layer_colours
+from gradprop.figures.kind import Kind, statistics
+from gradprop.figures.layers import layer_colours
+from gradprop.results.study_tables import Options, StudyTables, groups
 
 # A density this many times those beside it is a peak of one bin.
 PEAK = 2.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from gradprop import analysis, datasets
+from gradprop.analysis import estimates
+from gradprop.analysis.layers import hidden
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups, statistics
-from gradprop.grid import select
-from gradprop.minibatch import Likeness, likeness
-from gradprop.prediction import Prediction, predict, predict_structured
-from gradprop.spec import Cell, Component
+from gradprop.figures.kind import Kind, statistics
+from gradprop.grid.selection import select
+from gradprop.prediction.data import prediction_on_data
+from gradprop.results.study_tables import Options, StudyTables, at_step, groups
 
 # Ratios above 10 or below 1e-11 leave the panel: what matters is the band around 1e-3.
 UPDATE_RATIO_LIMITS = (-11, 2)
@@ -45,7 +44,7 @@ def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
     if all(name.startswith("activation") for name in names):
         rows = hidden(rows)  # the output layer has no activation function
     parts = [
-        analysis.quartiles(rows, [*groups(options), "layer"], name).assign(statistic=name)
+        estimates.quartiles(rows, [*groups(options), "layer"], name).assign(statistic=name)
         for name in names
     ]
     profile = pd.concat(parts, ignore_index=True)
@@ -101,33 +100,6 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
     rows = pd.DataFrame(keys, columns=["cell", "layer", "statistic"])
     rows[["predicted", "predicted_sd"]] = np.concatenate(numbers)
     return tables.join(rows, options).drop(columns="cell")
-
-
-@lru_cache(maxsize=4096)
-def prediction_on_data(cell: Cell) -> Prediction | None:
-    """Return what theory expects of a cell on its data set."""
-    inputs, outputs, mean_square = data_sizes(cell.dataset)
-    plain = predict(cell, inputs, outputs, mean_square, data_likeness(cell.dataset))
-    return plain or predict_structured(cell, inputs, mean_square)
-
-
-@lru_cache
-def data_sizes(component: Component) -> tuple[int, int, float]:
-    """Return the inputs, outputs and mean square of the inputs of a data set."""
-    dataset = datasets.generate(component)
-    square = float(np.mean(np.square(dataset.x_train, dtype=np.float64)))
-    return dataset.x_train.shape[1], dataset.outputs, square
-
-
-@lru_cache
-def data_likeness(component: Component) -> Likeness | None:
-    """Return how alike the examples of a data set are."""
-    return likeness(datasets.generate(component))
-
-
-def hidden(rows: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the output layer of every network."""
-    return rows[rows["layer"] < rows.groupby("cell", sort=False)["layer"].transform("max")]
 
 
 def layer_colours(rows: pd.DataFrame) -> dict[int, str]:
@@ -313,7 +285,7 @@ def _axes_text(options: Options) -> str:
 def prepare_heatmap(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Median over seeds of a statistic, by layer and step."""
     rows = tables.join(tables.layers, options)
-    return analysis.quartiles(rows, [*groups(options), "layer", "step"], options["statistic"])
+    return estimates.quartiles(rows, [*groups(options), "layer", "step"], options["statistic"])
 
 
 def draw_heatmap(rows: pd.DataFrame, options: Options) -> Figure:
@@ -362,9 +334,9 @@ def prepare_slopes(tables: StudyTables, options: Options) -> pd.DataFrame:
     rows = at_step(tables.join(tables.layers, options), options)
     found = []
     for name in names:
-        slopes = analysis.layer_slopes(rows, name).reset_index()
+        slopes = estimates.layer_slopes(rows, name).reset_index()
         for values, group in tables.join(slopes, options).groupby(keys, sort=False):
-            mean, low, high = analysis.mean_interval(group["slope"].to_numpy())
+            mean, low, high = estimates.mean_interval(group["slope"].to_numpy())
             found.append(
                 {
                     **dict(zip(keys, values, strict=True)),
@@ -441,7 +413,7 @@ def prepare_update_ratio(tables: StudyTables, options: Options) -> pd.DataFrame:
     rows = rows[(rows["layer"] == 1) | (rows["layer"] == last)]
     position = np.where(rows["layer"] == 1, "first hidden layer", "last hidden layer")
     rows = rows.assign(position=position)
-    return analysis.quartiles(rows, [*groups(options), "position", "step"], "log10_update_ratio")
+    return estimates.quartiles(rows, [*groups(options), "position", "step"], "log10_update_ratio")
 
 
 def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:

@@ -7,20 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
+from gradprop.analysis.arrivals import arrivals, at_best_rate
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables
-from gradprop.figures.finite_width import HORIZONTAL, WIDTHS, reciprocal_widths, series
+from gradprop.figures.finite_width import HORIZONTAL, WIDTHS
+from gradprop.figures.kind import Kind
 from gradprop.figures.layers import line_handles
-from gradprop.grid import select
-
-Float64 = npt.NDArray[np.float64]
+from gradprop.results.study_tables import Options, StudyTables
 
 # Where the marks of lines that never arrive stand, over the largest time: the first one and each
 # next over the one before, on linear and on logarithmic axes.
@@ -28,81 +26,6 @@ NEVER = {"linear": (1.1, 1.06), "log": (1.8, 1.15)}
 # Lines of equal times stand beside each other, by this part of the axis.
 DODGE = 0.006
 GUIDE_LINE: dict[str, Any] = {"color": "#808080", "linestyle": (0, (1, 2)), "linewidth": 1.0}
-
-
-def first_step(steps: pd.DataFrame, column: str, level: float) -> float:
-    """Return the first probed step of a cell with more than `level`; infinite if there is none."""
-    reached = steps.loc[steps[column] > level, "step"]
-    return float(reached.min()) if len(reached) else math.inf
-
-
-def arrivals(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Return when every selected cell that is trained arrives.
-
-    Parameters
-    ----------
-    tables, options
-        `statistic` is a column of the table of steps, `level` what it has to exceed, `hue` what
-        tells lines apart and `columns`, which may be left out, panels.
-
-    Returns
-    -------
-    DataFrame
-        Columns: cell, panel, line, depth, reciprocal_widths (the sum over all hidden layers),
-        learning_rate, seed, and steps: the first probed step above the level, infinite if there
-        is none.
-    """
-    names = series(tables, options["hue"])
-    panels = series(tables, options["columns"]) if "columns" in options else {}
-    cells = [c for c in select(tables.study.cells, options.get("select", {})) if c.epochs]
-    trained = tables.steps[tables.steps["cell"].isin({cell.id for cell in cells})]
-    curves = dict(iter(trained.groupby("cell", sort=False)))
-    return pd.DataFrame(
-        [
-            {
-                "cell": cell.id,
-                "panel": panels.get(cell.id, ""),
-                "line": names[cell.id],
-                "depth": cell.depth,
-                "reciprocal_widths": reciprocal_widths(cell)[-1] if cell.depth else 0.0,
-                "learning_rate": cell.learning_rate,
-                "seed": cell.seed,
-                "steps": first_step(curves[cell.id], options["statistic"], options["level"]),
-            }
-            for cell in cells
-        ]
-    )
-
-
-def at_best_rate(found: pd.DataFrame) -> pd.DataFrame:
-    """Keep, for every panel, line and depth, the arrivals at the best learning rate.
-
-    That is the one with the smallest median over seeds of the steps; ties go to the smaller
-    rate.
-    """
-    keys = ["panel", "line", "depth"]
-    medians = found.groupby([*keys, "learning_rate"])["steps"].median()
-    best = medians.unstack().idxmin(axis=1)
-    # All infinite: pandas has no smallest, and any rate tells that.
-    best = best.fillna(found["learning_rate"].min())
-    chosen = best.loc[pd.MultiIndex.from_frame(found[keys])].to_numpy()
-    return found[found["learning_rate"].to_numpy() == chosen]
-
-
-def exponents(steps: pd.DataFrame, last: float) -> Float64:
-    """Return the slope of ln steps over ln depth of every seed.
-
-    Parameters
-    ----------
-    steps
-        Rows seeds, columns depths.
-    last
-        The last step of training. Networks that never arrive count as arriving at it: the slope is
-        then at least this.
-    """
-    logs = np.log(steps.replace(math.inf, last).to_numpy(np.float64))
-    depths = steps.columns.to_numpy(np.float64)
-    return np.asarray(np.polyfit(np.log(depths), logs.T, 1)[0], dtype=np.float64)
 
 
 def prepare_learning_time(tables: StudyTables, options: Options) -> pd.DataFrame:

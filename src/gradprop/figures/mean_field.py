@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from gradprop import activations, analysis, theory
+from gradprop import theory
+from gradprop.analysis import estimates
+from gradprop.analysis.maps import iteration
+from gradprop.analysis.slopes import FIRST_LAYERS, log_growth
+from gradprop.components import activations
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables
-from gradprop.grid import select
-from gradprop.prediction import weight_variance
-from gradprop.spec import Cell
+from gradprop.figures.kind import Kind
+from gradprop.grid.selection import select
+from gradprop.prediction.mean_field import coordinates, state
+from gradprop.results.study_tables import Options, StudyTables
 
-# Left out at the input, where the length still converges, and at the output.
-FIRST_LAYERS, LAST_LAYERS = 8, 2
 # A correlation this close to its fixed point has come to rest, at the widths of these networks.
 CORRELATION_FLOOR = 0.02
 SCALES = {
@@ -34,83 +35,6 @@ QUANTITIES = {"length", "correlation"}
 LONGEST = 15.0  # of the lengths in a drawing of their map
 # Of the depth scale of the correlation, on the trainability map.
 MULTIPLES = (1, 6)
-
-
-def sigma_w2(cell: Cell) -> float:
-    """Return the weight variance of a hidden layer times its fan-in; NaN if it is not random."""
-    variance = weight_variance(cell.initializer, (cell.width, cell.width), cell.activation)
-    return math.nan if variance is None else cell.width * variance
-
-
-def sigma_b2(cell: Cell) -> float:
-    """Return the variance of the biases."""
-    return cell.bias_std**2 if cell.use_bias else 0.0
-
-
-@lru_cache(maxsize=4096)
-def state(activation: str, weights: float, biases: float) -> theory.MeanField:
-    """Return what mean-field theory says; `weights` and `biases` are variances."""
-    return theory.mean_field_state(activation, weights, biases)
-
-
-def coordinates(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Return a row a cell with the coordinates of mean-field theory and its parameters."""
-    return pd.DataFrame(
-        [
-            {
-                "cell": cell.id,
-                "activation": cell.activation,
-                "sigma_w2": round(sigma_w2(cell), 12),
-                "sigma_b2": round(sigma_b2(cell), 12),
-                "width": cell.width,
-                "depth": cell.depth,
-                "seed": cell.seed,
-            }
-            for cell in cells
-        ]
-    )
-
-
-def log_slopes(tables: StudyTables, options: Options, statistic: str) -> pd.DataFrame:
-    """Fit how the logarithm of a mean square changes at initialization, for every selected cell.
-
-    Parameters
-    ----------
-    tables, options
-        The study, and which of its cells are selected.
-    statistic
-        A column with log10 of a root mean square or, if its name says so, of a mean square.
-
-    Returns
-    -------
-    DataFrame
-        `coordinates` and ``slope``: the least-squares slope over the interior layers of ln of the
-        mean square, per layer from input to output. NaN if a layer is not finite or fewer than
-        two layers are left.
-    """
-    cells = coordinates(select(tables.study.cells, options.get("select", {})))
-    factor = math.log(10) * (1 if "mean_square" in statistic else 2)
-    rows = tables.layers[tables.layers["step"] == 0].merge(cells[["cell", "depth"]], on="cell")
-    first = np.minimum(FIRST_LAYERS, np.maximum(rows["depth"] // 4, 1))
-    rows = rows[(rows["layer"] >= first) & (rows["layer"] <= rows["depth"] - LAST_LAYERS)]
-    slopes = {
-        name: analysis.slope(group["layer"], factor * group[statistic])
-        for name, group in rows.groupby("cell", sort=False)
-    }
-    return cells.assign(slope=cells["cell"].map(slopes).astype(float))
-
-
-def log_growth(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Measure how the back-propagated signal grows towards the input, for every selected cell.
-
-    Returns
-    -------
-    DataFrame
-        `coordinates` and ``growth``, minus the slope of ln mean (dC/dz)^2 (`log_slopes`), which
-        theory says is ``ln chi_1``.
-    """
-    slopes = log_slopes(tables, options, "signal_log10_rms")
-    return slopes.assign(growth=-slopes["slope"]).drop(columns="slope")
 
 
 # ------------------------------------------------------------------------------- phase diagram
@@ -225,7 +149,7 @@ def prepare_scales(tables: StudyTables, options: Options) -> pd.DataFrame:
     keys = ["scale", "sigma_b2", "sigma_w2"]
     dots = []
     for values, group in rates.groupby(keys, sort=False):
-        mean, low, high = analysis.mean_interval(group["rate"].to_numpy())
+        mean, low, high = estimates.mean_interval(group["rate"].to_numpy())
         if np.isfinite(low) and low > 0:
             dots.append([*values, "networks", 1 / mean, 1 / high, 1 / low, len(group)])
     names = [*keys, "part", "layers", "low", "high", "seeds"]
@@ -248,7 +172,7 @@ def _correlation_rates(tables: StudyTables, cells: pd.DataFrame) -> pd.Series[fl
         distance = (profiles[cell.cell].loc[FIRST_LAYERS // 2 : cell.depth] - fixed).abs()
         resting = distance.index[distance < CORRELATION_FLOOR]
         moving = distance.loc[: resting[0] - 1] if len(resting) else distance
-        return -analysis.slope(moving.index, np.log(moving)) if len(moving) > 3 else math.nan
+        return -estimates.slope(moving.index, np.log(moving)) if len(moving) > 3 else math.nan
 
     return pd.Series([rate(cell) for cell in cells.itertuples()], index=cells.index)
 
@@ -453,33 +377,6 @@ def _map_parts(
     parts["map"] = pd.DataFrame({"value": grid, "next": image})
     layered = {part: rows.rename_axis("layer").reset_index() for part, rows in parts.items()}
     return {**layered, "map": parts["map"]}
-
-
-def iteration(
-    activation: str, weights: float, biases: float, means: pd.DataFrame
-) -> pd.Series[float]:
-    """Iterate theory's maps from the first layer of `means` on.
-
-    Parameters
-    ----------
-    activation, weights, biases
-        Activation function, weight variance times fan-in, and bias variance.
-    means
-        By layer, the measured ``length`` and, if it is wanted, ``correlation``.
-
-    Returns
-    -------
-    Series
-        The correlation in every layer if `means` has it, else the length.
-    """
-    depth, first = len(means), means.iloc[0]
-    if "correlation" in means:
-        found = theory.correlation_trajectory(
-            activation, float(first["correlation"]), depth, weights, biases, float(first["length"])
-        )
-    else:
-        found = theory.length_trajectory(activation, float(first["length"]), depth, weights, biases)
-    return pd.Series(found, index=means.index)
 
 
 def draw_map(rows: pd.DataFrame, options: Options) -> Figure:

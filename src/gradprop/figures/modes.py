@@ -10,37 +10,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradprop import analysis, datasets, theory
+from gradprop import theory
+from gradprop.analysis import estimates
+from gradprop.analysis.modes import start_strength, time_unit
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables, groups
+from gradprop.figures.kind import Kind
 from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, line_handles
-from gradprop.spec import Cell
+from gradprop.results.study_tables import Options, StudyTables, groups
 
 Float64 = npt.NDArray[np.float64]
-
-
-def time_unit(cell: Cell) -> float:
-    """Return how much time of the theory a step of full-batch gradient descent takes.
-
-    The theory's loss is half the squared error summed over outputs, the network's its mean over
-    outputs: 2 / outputs times as much for a learning rate.
-    """
-    return 2 * cell.learning_rate / datasets.generate(cell.dataset).outputs
-
-
-def start_strength(cell: Cell) -> float:
-    """Return the strength u_0 from which theory says a mode grows; NaN if it says nothing.
-
-    In a network of one hidden layer. Of multiples c of the identity that is c^2. Of independent
-    weights of variance sigma^2, with a = W_1 u and b = W_2^T v of n entries each, what grows is
-    |a + b|^2 / 4 (the difference decays), with the mean n sigma^2 / 2.
-    """
-    parameters = dict(cell.initializer.parameters)
-    if cell.depth == 1 and cell.initializer.name == "identity":
-        return float(parameters.get("gain", 1.0)) ** 2
-    if cell.depth == 1 and cell.initializer.name == "normal":
-        return 0.5 * cell.width * float(parameters.get("stddev", 0.01)) ** 2
-    return math.nan
 
 
 def prepare_modes(tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -58,7 +36,7 @@ def prepare_modes(tables: StudyTables, options: Options) -> pd.DataFrame:
     starts = {name: start_strength(cells[name]) for name in units}
     rows = rows.assign(time=rows["step"] * rows["cell"].map(units), start=rows["cell"].map(starts))
     keys = [*groups(options), "index", "strength", "start", "time"]
-    table = analysis.quartiles(rows, keys, "learned")
+    table = estimates.quartiles(rows, keys, "learned")
     predicted = [
         float(theory.mode_strength(time, s, u_0)) if 0 < u_0 < s else math.nan
         for s, u_0, time in zip(table["strength"], table["start"], table["time"], strict=True)

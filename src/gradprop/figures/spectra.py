@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -17,79 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gradprop import activations, analysis, architecture, datasets, theory
-from gradprop.figures import mean_field, style
-from gradprop.figures.data import Kind, Options, StudyTables, at_step, groups
+from gradprop.analysis import estimates
+from gradprop.analysis.spectra import LAYER_MATRICES, MATRIX, layer_means, moments
+from gradprop.figures import style
+from gradprop.figures.kind import Kind
 from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, line_handles
-from gradprop.measurements import measured
-from gradprop.prediction import predict
-from gradprop.spec import Cell
-from gradprop.theory.jacobian import Ensemble
+from gradprop.figures.modes import Float64
+from gradprop.prediction.spectra import Law, common_law
+from gradprop.results.study_tables import Options, StudyTables, at_step, groups
 
-Float64 = npt.NDArray[np.float64]
-
-MATRIX = "hidden_jacobian"
-# Of one layer: what they are called, and how they are drawn.
-LAYER_MATRICES = {"layer_jacobian": "W diag(φ'(z))", "kernel": "W alone"}
 LAYER_DASHES: dict[str, Any] = {"layer_jacobian": "solid", "kernel": (0, (1, 1))}
 CONFIDENCE = 0.90
 # Of a panel's histograms: bins, and their end over the largest value; points of the law's curve.
 BINS, MARGIN, LAW_POINTS = 50, 1.2, 240
-
-
-class Law(NamedTuple):
-    """What theory needs to know of a cell's Jacobian."""
-
-    activation: str
-    q: float  # mean square of the pre-activations; any positive number where it has no influence
-    sigma_w2: float
-    layers: int  # L
-    ensemble: Ensemble
-
-    @property
-    def mean_square(self) -> float:
-        """Mean squared singular value, ``chi^L``."""
-        return theory.jacobian_mean_square(self.activation, self.q, self.sigma_w2, self.layers)
-
-    @property
-    def relative_variance(self) -> float:
-        """Variance of squared singular values over their squared mean."""
-        return theory.jacobian_relative_variance(
-            self.activation, self.q, self.layers, self.ensemble
-        )
-
-    def density(self, singular: Float64) -> Float64:
-        """Return the density of singular values; NaN if it is not known, or all are the same."""
-        try:
-            return theory.jacobian_singular_density(
-                singular, self.activation, self.q, self.sigma_w2, self.layers, self.ensemble
-            )
-        except ValueError:
-            return np.full(singular.shape, np.nan)
-
-
-def law(cell: Cell) -> Law | None:
-    """Return the law of wide networks like this cell; None if there is none.
-
-    The length of the pre-activations is taken to be at its fixed point. Slopes of homogeneous
-    activations do not depend on it.
-    """
-    sigma_w2 = mean_field.sigma_w2(cell)
-    if cell.depth < 2 or not 0 < sigma_w2 < math.inf:
-        return None
-    q = 1.0
-    if not activations.get(cell.activation).homogeneous:
-        q = mean_field.state(cell.activation, sigma_w2, mean_field.sigma_b2(cell)).q_star
-    if not math.isfinite(q):
-        return None
-    ensemble: Ensemble = "orthogonal" if cell.initializer.name == "orthogonal" else "gaussian"
-    return Law(cell.activation, q, sigma_w2, cell.depth - 1, ensemble)
-
-
-def common_law(cells: dict[str, Cell], ids: pd.Series[Any]) -> Law | None:
-    """Return the law that all these cells share, if they do."""
-    laws = {law(cells[name]) for name in ids.unique()}
-    return laws.pop() if len(laws) == 1 else None
 
 
 def _jacobians(tables: StudyTables, options: Options, columns: list[str]) -> pd.DataFrame:
@@ -99,36 +35,6 @@ def _jacobians(tables: StudyTables, options: Options, columns: list[str]) -> pd.
     rows = tables.spectra[tables.spectra["matrix"] == MATRIX]
     deep = {cell.id for cell in tables.study.cells if cell.depth > 1}
     return at_step(tables.join(rows[rows["cell"].isin(deep)], options, columns), options)
-
-
-def moments(values: pd.DataFrame) -> pd.DataFrame:
-    """Return moments of the squared singular values of every cell.
-
-    Parameters
-    ----------
-    values
-        Rows of the table ``spectra``, of one matrix and one step.
-
-    Returns
-    -------
-    DataFrame
-        ``mean_square``, the mean of ``s^2``, and ``relative_variance``, its variance over the
-        squared mean, of each matrix, then averaged over examples; indexed by cell. NaN if a value
-        is not finite or all are 0.
-    """
-    found = []
-    for (cell, _), group in values.groupby(["cell", "example"], sort=False):
-        log10_s = group["log10_singular_value"].to_numpy(np.float64)
-        largest = log10_s.max()
-        if not np.isfinite(largest):
-            found.append((cell, np.nan, np.nan))
-            continue
-        squares = 10.0 ** (2 * (log10_s - largest))  # beyond the range of float64 without it
-        with np.errstate(over="ignore"):
-            mean = squares.mean() * np.float64(10.0) ** (2 * largest)
-        found.append((cell, mean, squares.var() / squares.mean() ** 2))
-    table = pd.DataFrame(found, columns=["cell", "mean_square", "relative_variance"])
-    return table.groupby("cell", sort=False).mean()
 
 
 def prepare_singular_values(tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -279,7 +185,7 @@ def prepare_spectral_variance(tables: StudyTables, options: Options) -> pd.DataF
         spread = networks["relative_variance"].dropna()
         if spread.empty:
             continue
-        mean, low, high = analysis.mean_interval(spread, CONFIDENCE)
+        mean, low, high = estimates.mean_interval(spread, CONFIDENCE)
         shared = common_law(cells, networks["cell"])
         found.append(
             {
@@ -351,78 +257,6 @@ def describe_spectral_variance(rows: pd.DataFrame, options: Options) -> str:
     )
 
 
-def layer_means(values: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
-    """Return mean singular values of the square hidden layers of every network.
-
-    Parameters
-    ----------
-    values
-        Rows of the table ``spectra``, of one step of every network.
-    cells
-        The networks.
-
-    Returns
-    -------
-    DataFrame
-        ``cell``, ``matrix`` (``kernel`` or ``layer_jacobian``), ``layer``, ``mean``, over all
-        singular values and examples (NaN if one is not finite), and ``predicted``, what theory
-        expects of it at initialization (`expected_layer_means`).
-    """
-    rows = values[values["matrix"].isin(list(LAYER_MATRICES))]
-    keys = ["cell", "step", "matrix", "layer"]
-    singular = 10.0 ** rows["log10_singular_value"].astype(np.float64)
-    by = [rows[key] for key in keys]
-    means = singular.groupby(by, sort=False).mean()
-    means = means.mask(singular.isna().groupby(by, sort=False).any())
-    expected = [
-        (cell.id, matrix, layer, predicted)
-        for cell in cells
-        for (matrix, layer), predicted in expected_layer_means(replace(cell, seed=0)).items()
-    ]
-    places = ["cell", "matrix", "layer"]
-    table = means.rename("mean").reset_index()
-    table = table.merge(pd.DataFrame(expected, columns=[*places, "predicted"]), on=places)
-    table["predicted"] = table["predicted"].where(table["step"] == 0)
-    return table.drop(columns="step")
-
-
-@lru_cache(maxsize=1024)
-def expected_layer_means(cell: Cell) -> dict[tuple[str, int], float]:
-    """Return what theory expects of the mean singular values of square hidden layers.
-
-    Of large layers with independent weights at the lengths of pre-activations that
-    `gradprop.prediction` gives for the examples which the network is measured at; NaN for other
-    networks. By matrix and layer.
-    """
-    widths = architecture.hidden_widths(cell)
-    square = [n for n in range(2, cell.depth + 1) if widths[n - 1] == widths[n - 2]]
-    dataset = datasets.generate(cell.dataset)
-    count = measured(cell.measurements)["spectra"]["examples"]
-    lengths = []
-    for example in np.square(dataset.x_train[:count], dtype=np.float64):
-        found = predict(cell, len(example), dataset.outputs, float(example.mean()))
-        lengths.append(np.full(cell.depth + 1, np.nan) if found is None else found.length)
-    means: dict[tuple[str, int], float] = {}
-    for layer in square:
-        units = widths[layer - 1]
-        sigma_w2 = mean_field.sigma_w2(replace(cell, width=units))
-        if cell.initializer.name == "orthogonal" or not 0 < sigma_w2 < math.inf:
-            sigma_w2 = math.nan
-        jacobians = [_jacobian_mean(cell.activation, z[layer - 1], sigma_w2) for z in lengths]
-        means["kernel", layer] = theory.mean_singular_value(sigma_w2) if sigma_w2 > 0 else math.nan
-        means["layer_jacobian", layer] = float(np.mean(jacobians))
-    return means
-
-
-def _jacobian_mean(activation: str, log10_length: float, sigma_w2: float) -> float:
-    """Return the mean singular value of W diag(phi'(z)); NaN if the layer has no law."""
-    homogeneous = activations.get(activation).homogeneous
-    q = 1.0 if homogeneous else float(np.power(10.0, log10_length))
-    if math.isnan(sigma_w2) or not math.isfinite(log10_length) or not math.isfinite(q):
-        return math.nan
-    return theory.layer_mean_singular_value(activation, q, sigma_w2)
-
-
 def prepare_layer_singular_values(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Median and quartiles over networks of the mean singular value of every square layer."""
     if tables.spectra.empty:
@@ -432,7 +266,7 @@ def prepare_layer_singular_values(tables: StudyTables, options: Options) -> pd.D
     means = layer_means(rows, [cells[name] for name in rows["cell"].unique()])
     means = tables.join(means, options)
     keys = [*groups(options), "matrix", "layer"]
-    table = analysis.quartiles(means, keys, "mean")
+    table = estimates.quartiles(means, keys, "mean")
     expected = means.groupby(keys, sort=False)["predicted"].median()
     return table.merge(expected.reset_index(), on=keys) if len(table) else table
 

@@ -10,13 +10,13 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradprop import analysis
+from gradprop.analysis import estimates
+from gradprop.analysis.accuracy import prepare_atlas
+from gradprop.analysis.layers import hidden
 from gradprop.figures import style
-from gradprop.figures.data import Kind, Options, StudyTables, groups, statistics
-from gradprop.figures.layers import hidden, layer_colours, line_handles
-
-# A network counts as untrainable if it does not beat the most frequent class by this much.
-UNTRAINABLE_MARGIN = 0.05
+from gradprop.figures.kind import Kind, statistics
+from gradprop.figures.layers import layer_colours, line_handles
+from gradprop.results.study_tables import Options, StudyTables, groups
 
 
 def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
     if "time" in options:
         rows[options["time"]] = _time(rows, tables, options["time"])
         keys.append(options["time"])
-    return analysis.quartiles(rows, keys, name)
+    return estimates.quartiles(rows, keys, name)
 
 
 def _time(rows: pd.DataFrame, tables: StudyTables, unit: str) -> pd.Series[float]:
@@ -250,30 +250,6 @@ def describe_divergence(rows: pd.DataFrame, options: Options) -> str:
     return f"Bars of the fraction of seeds that became NaN or infinite, by depth. Overall: {text}."
 
 
-def prepare_atlas(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Median final accuracy over seeds, with the shares of diverged and untrainable networks."""
-    name: str = options["statistic"]
-    keys = [*groups(options), "depth"]
-    cells = tables.select(options)
-    accuracy = cells[name].where(cells["status"] != "diverged", 0.0)
-    chance = cells["chance_accuracy"] + UNTRAINABLE_MARGIN
-    cells = cells.assign(
-        value=accuracy,
-        diverged=cells["status"] == "diverged",
-        untrainable=(cells["status"] != "diverged") & (accuracy <= chance),
-    )
-    return (
-        cells.groupby(keys, sort=False)
-        .agg(
-            seeds=("cell", "size"),
-            median=("value", "median"),
-            diverged=("diverged", "mean"),
-            untrainable=("untrainable", "mean"),
-        )
-        .reset_index()
-    )
-
-
 def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw depth against hue value as a heat map.
 
@@ -337,11 +313,11 @@ def prepare_layer_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
     rows = rows.assign(epoch=_time(rows, tables, "epoch"))
     keys = [*groups(options), "layer", "epoch"]
     parts = [
-        analysis.quartiles(rows, keys, name).assign(statistic=name) for name in statistics(options)
+        estimates.quartiles(rows, keys, name).assign(statistic=name) for name in statistics(options)
     ]
     curves = pd.concat(parts, ignore_index=True)
     if "band" in options:
-        spread = analysis.quartiles(rows, keys, options["band"])[[*keys, "median"]]
+        spread = estimates.quartiles(rows, keys, options["band"])[[*keys, "median"]]
         curves = curves.merge(spread.rename(columns={"median": "band"}), on=keys, how="left")
     return curves
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gradprop import claims, diagnosis, manifests, products, provenance, tables
+from gradprop import claims, provenance
+from gradprop.analysis import diagnosis
 from gradprop.claims import Claim, Result
-from gradprop.figures.data import StudyTables
+from gradprop.results import manifests, products, tables
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
 from gradprop.studies import (
     descent,
@@ -30,6 +32,8 @@ from gradprop.studies import (
     schoenholz2017,
     trainability,
 )
+
+TEMPLATES = Path(__file__).parent
 
 Numbers = dict[str, float | str]
 
@@ -101,8 +105,8 @@ def judge(found: StudyTables) -> list[Result]:
 
 
 def chapter_template(name: str) -> str | None:
-    """Return the template of a study's prose, or None if it has none of its own."""
-    return f"studies/{name}.html.j2" if name in CHAPTERS else None
+    """Return the template of a study's prose in `TEMPLATES`, or None if it has none of its own."""
+    return f"{name}.html.j2" if name in CHAPTERS else None
 
 
 def numbers(study: Study, results: Path) -> Numbers:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from gradprop import analysis
+from gradprop.analysis import estimates
 from gradprop.claims import Above, Claim, Evidence, Within, exact, from_count, from_seeds
-from gradprop.figures.data import StudyTables
+from gradprop.results.study_tables import StudyTables
 from gradprop.studies.sources import DIFFICULT, LONG_TIME, NG_GRADIENTS, TINY_STEPS
 
 STARTS = ("vanishing", "balanced", "exploding")
@@ -127,7 +127,7 @@ def _first_steps(tables: StudyTables) -> Iterator[Evidence]:
     for (activation, dataset), part in cells.groupby(["activation", "dataset"], sort=False):
         table = part.pivot(index="depth", columns="seed", values="size")
         table = table.dropna(axis="columns")  # seeds that some depths alone have
-        slopes = [analysis.slope(table.index, sizes) for _, sizes in table.items()]
+        slopes = [estimates.slope(table.index, sizes) for _, sizes in table.items()]
         yield from_seeds(f"{activation}, {dataset}", slopes, np.log10(VANISHING))
 
 

@@ -9,23 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gradprop import datasets, theory
-from gradprop.claims import (
-    Above,
-    Below,
-    Between,
-    Claim,
-    Evidence,
-    Within,
-    from_seeds,
-    from_test,
-)
-from gradprop.figures import spectra
-from gradprop.figures.data import StudyTables
-from gradprop.figures.layers import prediction_on_data
-from gradprop.figures.learning_time import arrivals, at_best_rate, first_step
-from gradprop.figures.mean_field import log_slopes
-from gradprop.grid import deepest, select
+from gradprop import theory
+from gradprop.analysis import spectra
+from gradprop.analysis.arrivals import arrivals, at_best_rate, first_step
+from gradprop.analysis.slopes import log_slopes
+from gradprop.claims import Above, Below, Between, Claim, Evidence, Within, from_seeds, from_test
+from gradprop.components import datasets
+from gradprop.grid.selection import deepest, select
+from gradprop.prediction.data import prediction_on_data
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 
 PAPER = "Glorot and Bengio 2010"

@@ -13,7 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from gradprop import architecture, theory
+from gradprop import theory
+from gradprop.analysis.arrivals import arrivals
+from gradprop.analysis.lengths import log_lengths
 from gradprop.claims import (
     Above,
     Below,
@@ -28,9 +30,9 @@ from gradprop.claims import (
     from_seeds,
     from_variance,
 )
-from gradprop.figures.data import StudyTables
-from gradprop.figures.finite_width import architecture_name, length_law, log_lengths
-from gradprop.figures.learning_time import arrivals
+from gradprop.components import architecture
+from gradprop.prediction.finite_width import architecture_name, length_law
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]

@@ -9,18 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gradprop import analysis, theory
-from gradprop.claims import (
-    Above,
-    Below,
-    Claim,
-    Evidence,
-    Within,
-    from_seeds,
-    from_test,
-)
-from gradprop.figures.data import StudyTables
-from gradprop.figures.mean_field import log_growth, log_slopes, sigma_w2
+from gradprop import theory
+from gradprop.analysis import estimates
+from gradprop.analysis.slopes import log_growth, log_slopes
+from gradprop.claims import Above, Below, Claim, Evidence, Within, from_seeds, from_test
+from gradprop.prediction.mean_field import sigma_w2
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 
 PAPER = "He et al. 2015"
@@ -52,7 +46,7 @@ def _length_rate(tables: StudyTables) -> Iterator[Evidence]:
 def best_networks(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:
     """Return the networks at the best learning rate of every start and depth.
 
-    By the rule of `analysis.at_smallest_loss`.
+    By the rule of `estimates.at_smallest_loss`.
 
     Returns
     -------
@@ -70,7 +64,7 @@ def best_networks(tables: StudyTables, optimizer: str, activation: str = "relu")
     lost = cells["status"] == "diverged"
     cells["loss"] = cells["final_train_loss"].astype(float).mask(lost, np.inf)
     cells["accuracy"] = cells["final_train_accuracy"].astype(float).mask(lost, 0.0)
-    return analysis.at_smallest_loss(cells, ["depth", "start"])
+    return estimates.at_smallest_loss(cells, ["depth", "start"])
 
 
 def best_accuracies(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from gradprop import analysis, diagnosis, theory
+from gradprop import theory
+from gradprop.analysis import diagnosis, estimates
+from gradprop.analysis.accuracy import prepare_atlas
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
-from gradprop.figures.data import StudyTables, at_step
-from gradprop.figures.training import prepare_atlas
+from gradprop.results.study_tables import StudyTables, at_step
 from gradprop.spec import Cell
 from gradprop.studies.sources import (
     EULER,
@@ -76,7 +77,7 @@ def _slopes(tables: StudyTables, cells: pd.DataFrame) -> dict[tuple[str, str, st
     rows = at_step(tables.layers[tables.layers["cell"].isin(chosen["cell"])], {"at": "start"})
     found: dict[tuple[str, str, str], float] = {}
     for kind in ("signal", "gradient"):
-        slopes = analysis.layer_slopes(rows, f"{kind}_log10_rms").reset_index()
+        slopes = estimates.layer_slopes(rows, f"{kind}_log10_rms").reset_index()
         slopes = slopes.merge(chosen[["cell", "activation", "initializer"]], on="cell")
         means = slopes.groupby(["activation", "initializer"], as_index=False)["slope"].mean()
         for row in means.itertuples():
@@ -181,7 +182,7 @@ def _update_gains(tables: StudyTables, activation: str, start: str) -> pd.DataFr
     """
     cells = {c.id: c.seed for c in _digits(tables, activation, (start,)) if c.depth == DEEP[0]}
     rows = tables.layers[tables.layers["cell"].isin(cells)]
-    return -analysis.layer_slopes(rows, "log10_update_ratio").unstack()
+    return -estimates.layer_slopes(rows, "log10_update_ratio").unstack()
 
 
 def _movement(tables: StudyTables) -> Iterator[Evidence]:

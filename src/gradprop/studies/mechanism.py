@@ -9,11 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gradprop import analysis
-from gradprop.activations import ACTIVATIONS
-from gradprop.claims import Above, Claim, Evidence, Within, exact, from_seeds
-from gradprop.figures.data import StudyTables
-from gradprop.figures.mechanism import (
+from gradprop.analysis import estimates
+from gradprop.analysis.mechanism import (
     FLOAT32,
     layer_spread,
     prepare_gradient,
@@ -21,6 +18,9 @@ from gradprop.figures.mechanism import (
     prepare_output,
     prepare_random,
 )
+from gradprop.claims import Above, Claim, Evidence, Within, exact, from_seeds
+from gradprop.components.activations import ACTIVATIONS
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 from gradprop.studies.sources import (
     A_LITTLE,
@@ -86,7 +86,7 @@ def _power(
         for c in map(float, measured["c"].unique()):
             rows = measured[measured["c"] == c]
             if c != 1:
-                slope = analysis.slope(rows["matrices"], rows["measured"])
+                slope = estimates.slope(rows["matrices"], rows["measured"])
                 yield exact(f"{case}, c = {c:g}", slope, float(np.log10(c)), len(rows))
 
     return measure
@@ -175,7 +175,7 @@ def _a_little(tables: StudyTables) -> Iterator[Evidence]:
     output = _normal_range(prepare_output(tables, {}))
     for c in A_LITTLE_OFF:
         rows = output[np.isclose(output["c"], c)]
-        growth = np.log(10) * analysis.slope(rows["matrices"], rows["measured"])
+        growth = np.log(10) * estimates.slope(rows["matrices"], rows["measured"])
         yield exact(f"W = {c:g} I", np.sign(c - 1) * growth, abs(np.log(c)), len(rows))
     for scale, rates, predicted in _growth_rates(tables):
         for c in A_LITTLE_OFF:

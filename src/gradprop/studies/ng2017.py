@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from gradprop.analysis.mechanism import prepare_output
 from gradprop.claims import CONFIDENCE, Above, Claim, Evidence, Within, exact, untested
-from gradprop.figures.data import StudyTables
-from gradprop.figures.mechanism import prepare_output
+from gradprop.results.study_tables import StudyTables
 from gradprop.studies import assignment
 from gradprop.studies.sources import NG, NG_GRADIENTS, POWERS
 

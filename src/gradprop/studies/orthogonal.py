@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop import analysis
+from gradprop.analysis import estimates
 from gradprop.claims import Below, Between, Claim, Evidence, from_interval
-from gradprop.figures import ensembles
-from gradprop.figures.data import StudyTables
-from gradprop.grid import deepest
+from gradprop.grid.selection import deepest
+from gradprop.prediction import fluctuations
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]
@@ -51,7 +51,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     cell, _ = by_width[width][GAUSSIAN]
     layer = min(DEEP_LAYER, cell.depth)
     fluctuation = {
-        name: float(analysis.relative_variance(squares)[0][layer - 1])
+        name: float(estimates.relative_variance(squares)[0][layer - 1])
         for name, (_, squares) in by_width[width].items()
     }
     return {
@@ -60,20 +60,20 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "width": width,
         "gaussian": fluctuation[GAUSSIAN],
         "orthogonal": fluctuation[ORTHOGONAL],
-        "expected": float(np.asarray(ensembles.expected_fluctuation(cell))[layer - 1]),
+        "expected": float(np.asarray(fluctuations.expected_fluctuation(cell))[layer - 1]),
     }
 
 
 def _fluctuation(squares: Float64, confidence: float = 0.90) -> Float64:
     """Return relative variance of the lengths at the deep layer, and its bounds, shape (3,)."""
-    parts = analysis.relative_variance(squares, confidence)
+    parts = estimates.relative_variance(squares, confidence)
     return np.array([part[DEEP_LAYER - 1] for part in parts])
 
 
 def _against_theory(tables: StudyTables) -> Iterator[Evidence]:
     for width, by_weights in _ensembles(tables).items():
         cell, squares = by_weights[GAUSSIAN]
-        expected = np.asarray(ensembles.expected_fluctuation(cell))[DEEP_LAYER - 1]
+        expected = np.asarray(fluctuations.expected_fluctuation(cell))[DEEP_LAYER - 1]
 
         def interval(
             confidence: float, squares: Float64 = squares, expected: float = expected
@@ -107,7 +107,7 @@ def _growth(tables: StudyTables) -> Iterator[Evidence]:
     for width, by_weights in _ensembles(tables).items():
         cell, squares = by_weights[ORTHOGONAL]
         layers = np.arange(FIRST_LAYER, cell.depth + 1)
-        resampled = analysis.resampled_relative_variances(squares[:, FIRST_LAYER - 1 :])
+        resampled = estimates.resampled_relative_variances(squares[:, FIRST_LAYER - 1 :])
         positive = resampled[(resampled > 0).all(axis=1)]
         slopes = np.polyfit(np.log(layers), np.log(positive).T, 1)[0]
 

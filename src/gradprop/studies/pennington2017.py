@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from gradprop import theory
+from gradprop.analysis.arrivals import arrivals, at_best_rate, exponents
+from gradprop.analysis.spectra import MATRIX, moments
 from gradprop.claims import Above, Below, Between, Claim, Evidence, exact, from_seeds
-from gradprop.figures import spectra
-from gradprop.figures.data import StudyTables
-from gradprop.figures.learning_time import arrivals, at_best_rate, exponents
+from gradprop.prediction.spectra import Law, law
+from gradprop.results.study_tables import StudyTables
 
 TIMES = {
     "statistic": "train_accuracy",
@@ -28,7 +29,7 @@ ISOMETRIC = ("tanh", "orthogonal")
 class Ensemble(NamedTuple):
     """Networks that differ in their seeds, and what theory says of their Jacobian."""
 
-    law: spectra.Law
+    law: Law
     mean_squares: npt.NDArray[np.float64]  # one a network
     relative_variances: npt.NDArray[np.float64]
 
@@ -45,18 +46,18 @@ class Ensemble(NamedTuple):
 
 def _ensembles(tables: StudyTables) -> list[Ensemble]:
     rows = tables.spectra
-    rows = rows[(rows["matrix"] == spectra.MATRIX) & (rows["step"] == 0)]
-    moments = spectra.moments(rows)
-    members: dict[spectra.Law, list[str]] = {}
+    rows = rows[(rows["matrix"] == MATRIX) & (rows["step"] == 0)]
+    found = moments(rows)
+    members: dict[Law, list[str]] = {}
     for cell in tables.study.cells:
-        law = None if cell.epochs else spectra.law(cell)
-        if law is not None:
-            members.setdefault(law, []).append(cell.id)
+        expected = None if cell.epochs else law(cell)
+        if expected is not None:
+            members.setdefault(expected, []).append(cell.id)
     return [
         Ensemble(
             law,
-            moments.loc[ids, "mean_square"].to_numpy(np.float64),
-            moments.loc[ids, "relative_variance"].to_numpy(np.float64),
+            found.loc[ids, "mean_square"].to_numpy(np.float64),
+            found.loc[ids, "relative_variance"].to_numpy(np.float64),
         )
         for law, ids in members.items()
     ]

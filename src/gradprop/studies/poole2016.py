@@ -9,16 +9,13 @@ import numpy as np
 import pandas as pd
 
 from gradprop import theory
-from gradprop.claims import (
-    Claim,
-    Evidence,
-    Within,
-    from_layers,
-    from_seeds,
-)
-from gradprop.figures.curves import expected_curve, measured_curves
-from gradprop.figures.data import StudyTables
-from gradprop.figures.mean_field import FIRST_LAYERS, coordinates, iteration, state
+from gradprop.analysis.curves import measured_curves
+from gradprop.analysis.maps import iteration
+from gradprop.analysis.slopes import FIRST_LAYERS
+from gradprop.claims import Claim, Evidence, Within, from_layers, from_seeds
+from gradprop.prediction.curves import expected_curve
+from gradprop.prediction.mean_field import coordinates, state
+from gradprop.results.study_tables import StudyTables
 
 PAPER = "Poole et al. 2016"
 INDEPENDENT, SIMILAR = "gaussian_mixture", "equicorrelated"  # how inputs start

@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from gradprop import analysis, theory
-from gradprop.architecture import hidden_widths
+from gradprop import theory
+from gradprop.analysis import estimates
 from gradprop.claims import (
     Above,
     Below,
@@ -28,11 +28,12 @@ from gradprop.claims import (
     from_seeds,
     from_variance,
 )
-from gradprop.figures.data import StudyTables
-from gradprop.figures.finite_width import architecture_name
-from gradprop.figures.layers import data_sizes, prediction_on_data
-from gradprop.initializers import layer_shapes
-from gradprop.prediction import weight_variance
+from gradprop.components.architecture import hidden_widths
+from gradprop.components.initializers import layer_shapes
+from gradprop.prediction.data import data_sizes, prediction_on_data
+from gradprop.prediction.finite_width import architecture_name
+from gradprop.prediction.networks import weight_variance
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 from gradprop.studies.sources import (
     GLOROT,
@@ -82,7 +83,7 @@ def _ln_slopes(
     for cell, layers in _interior(
         tables, lambda cell: (cell.activation, cell.use_bias) == (activation, use_bias)
     ):
-        slope = analysis.slope(layers["layer"], factor * layers[column])
+        slope = estimates.slope(layers["layer"], factor * layers[column])
         rows.append((cell, cell.initializer.label, slope))
     return pd.DataFrame(rows, columns=["example", "initializer", "slope"])
 
@@ -180,14 +181,14 @@ def _power_law(tables: StudyTables) -> Iterator[Evidence]:
         widths = [inputs, *(fan_out for _, fan_out in shapes)]
         law = theory.signal_profile("tanh", widths, variances, input_mean_square=square)
         logs = np.log(signal.index)
-        exponents = [analysis.slope(logs, ln) for _, ln in networks]
-        predicted = analysis.slope(logs, law.log_delta[signal.index - 1])
+        exponents = [estimates.slope(logs, ln) for _, ln in networks]
+        predicted = estimates.slope(logs, law.log_delta[signal.index - 1])
         yield from_seeds("tanh, glorot_normal", exponents, predicted)
 
 
 def _rival(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the squared residuals of ln signal over the layer with those over its logarithm."""
-    logs = [analysis.power_law_advantage(ln.index, ln) for _, ln in _critical_signals(tables)]
+    logs = [estimates.power_law_advantage(ln.index, ln) for _, ln in _critical_signals(tables)]
     yield from_seeds("tanh, glorot_normal", logs)
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gradprop import analysis, theory
+from gradprop import theory
+from gradprop.analysis import estimates
+from gradprop.analysis.slopes import log_slopes
 from gradprop.claims import (
     Above,
     Below,
@@ -24,8 +26,7 @@ from gradprop.claims import (
     from_layers,
     from_seeds,
 )
-from gradprop.figures.data import StudyTables
-from gradprop.figures.mean_field import log_slopes
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]
@@ -251,7 +252,7 @@ def trained(tables: StudyTables) -> pd.DataFrame:
 def best_accuracies(tables: StudyTables) -> pd.DataFrame:
     """Return final training accuracies, a row a seed, at the best learning rate of each remedy.
 
-    By the rule of `analysis.at_smallest_loss`.
+    By the rule of `estimates.at_smallest_loss`.
 
     Returns
     -------
@@ -259,7 +260,7 @@ def best_accuracies(tables: StudyTables) -> pd.DataFrame:
         Columns: depth and remedy; index: seed.
     """
     keys = ["depth", "remedy"]
-    cells = analysis.at_smallest_loss(trained(tables), keys)
+    cells = estimates.at_smallest_loss(trained(tables), keys)
     return cells.pivot(index="seed", columns=keys, values="accuracy")
 
 

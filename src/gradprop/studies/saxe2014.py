@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from gradprop import theory
+from gradprop.analysis import spectra
+from gradprop.analysis.arrivals import arrivals, at_best_rate, exponents
+from gradprop.analysis.modes import start_strength, time_unit
 from gradprop.claims import Above, Between, Claim, Evidence, Within, exact, from_seeds
-from gradprop.figures import spectra
-from gradprop.figures.data import StudyTables
-from gradprop.figures.learning_time import arrivals, at_best_rate, exponents
-from gradprop.figures.modes import start_strength, time_unit
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]

@@ -10,18 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from gradprop import analysis, theory
-from gradprop.claims import (
-    Above,
-    Between,
-    Claim,
-    Evidence,
-    Within,
-    from_bootstrap,
-    from_seeds,
-)
-from gradprop.figures.data import StudyTables
-from gradprop.figures.mean_field import LAST_LAYERS, coordinates, log_growth, sigma_b2, state
+from gradprop import theory
+from gradprop.analysis import estimates
+from gradprop.analysis.slopes import LAST_LAYERS, log_growth
+from gradprop.claims import Above, Between, Claim, Evidence, Within, from_bootstrap, from_seeds
+from gradprop.prediction.mean_field import coordinates, sigma_b2, state
+from gradprop.results.study_tables import StudyTables
 
 PAPER = "Schoenholz et al. 2017"
 SWEEP = {"width": 128, "depth": 40}  # the networks at one bias variance
@@ -115,12 +109,12 @@ def _critical(tables: StudyTables, statistic: Callable[..., float], predicted: f
 
 
 def _power(layers: NDArray[np.float64], ln_signal: NDArray[np.float64]) -> float:
-    return analysis.slope(np.log(layers), ln_signal)
+    return estimates.slope(np.log(layers), ln_signal)
 
 
 def _akaike_advantage(layers: NDArray[np.float64], ln_signal: NDArray[np.float64]) -> float:
     """Return AIC of an exponential less that of a power law, least squares of the logarithm."""
-    return len(layers) * analysis.power_law_advantage(layers, ln_signal)
+    return len(layers) * estimates.power_law_advantage(layers, ln_signal)
 
 
 def _exponent(tables: StudyTables) -> Iterator[Evidence]:
@@ -178,7 +172,7 @@ def _depth_exponent(tables: StudyTables) -> Iterator[Evidence]:
     slopes = []
     for rows in _by_seed(tables):
         ordered = rows[rows["phase"] == "ordered"]
-        slopes.append(analysis.slope(np.log(ordered["xi_c"]), np.log(ordered["depth"])))
+        slopes.append(estimates.slope(np.log(ordered["xi_c"]), np.log(ordered["depth"])))
     yield from_seeds("ordered phase", slopes, 1.0)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from gradprop import analysis
+from gradprop.analysis import estimates
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
-from gradprop.figures.data import StudyTables
+from gradprop.results.study_tables import StudyTables
 from gradprop.studies.initializers import CAREFUL, TINY
 from gradprop.studies.sources import (
     GLOROT,
@@ -42,7 +42,7 @@ EQUAL = 1e-5  # float32: spread of equal units over the size of their activation
 def best_networks(tables: StudyTables, optimizer: str) -> pd.DataFrame:
     """Return the networks at the best learning rate of every start.
 
-    By the rule of `analysis.at_smallest_loss`.
+    By the rule of `estimates.at_smallest_loss`.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def best_networks(tables: StudyTables, optimizer: str) -> pd.DataFrame:
         case, which is less than it would take.
     """
     cells = _trained(tables, optimizer)
-    return analysis.at_smallest_loss(cells, ["activation", "depth", "start"])
+    return estimates.at_smallest_loss(cells, ["activation", "depth", "start"])
 
 
 def at_the_edge(tables: StudyTables, optimizer: str) -> str:

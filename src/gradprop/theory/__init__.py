@@ -2,8 +2,8 @@
 
 Pure functions of numbers; NumPy and SciPy only. By module:
 
-* `products`: scaled identities, random matrix products; `gradprop.gains` has the exact drift and
-  spread of log-lengths;
+* `products`: scaled identities, random matrix products; `gradprop.components.gains` has exact drift
+  and spread of log-lengths;
 * `length`, `correlation`: the maps of mean-field theory, ``chi_1``, depth scales;
 * `mean_field`: phases and the edge of chaos;
 * `curvature`: how curves of inputs are stretched and bent;
@@ -21,7 +21,7 @@ respect to pre-activations. Layers count from 1. Growth is that of mean squares 
 says otherwise.
 """
 
-from gradprop.gains import (
+from gradprop.components.gains import (
     log_growth_mean,
     log_growth_variance,
     sussillo_abbott_gain,
@@ -47,11 +47,7 @@ from gradprop.theory.correlation import (
     correlation_trajectory,
     covariance_map,
 )
-from gradprop.theory.curvature import (
-    CurveTrajectory,
-    curvature_fixed_point,
-    curve_trajectory,
-)
+from gradprop.theory.curvature import CurveTrajectory, curvature_fixed_point, curve_trajectory
 from gradprop.theory.deep_linear import (
     half_time,
     infinite_depth_learning_time,
@@ -69,10 +65,7 @@ from gradprop.theory.finite_width import (
     reciprocal_width_sum,
 )
 from gradprop.theory.free_probability import jacobian_singular_density
-from gradprop.theory.gaussian import (
-    expectation,
-    pair_expectation,
-)
+from gradprop.theory.gaussian import expectation, pair_expectation
 from gradprop.theory.jacobian import (
     fuss_catalan_density,
     fuss_catalan_moment,
@@ -112,11 +105,7 @@ from gradprop.theory.products import (
     scaled_identity_output,
     scaled_identity_weight_gradient,
 )
-from gradprop.theory.variance import (
-    SignalProfile,
-    sigma_w2_of_scaling,
-    signal_profile,
-)
+from gradprop.theory.variance import SignalProfile, sigma_w2_of_scaling, signal_profile
 
 __all__ = [
     "CriticalPoint",

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from gradprop import activations
-from gradprop.activations import Activation
+from gradprop.components import activations
+from gradprop.components.activations import Activation
 from gradprop.theory.gaussian import expectation
 
 __all__ = [

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gradprop.activations import Activation
+from gradprop.components.activations import Activation
 from gradprop.theory.length import chi_1, chi_2, length_fixed_point, length_trajectory
 
 __all__ = ["CurveTrajectory", "curvature_fixed_point", "curve_trajectory"]

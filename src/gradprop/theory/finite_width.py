@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from gradprop import activations
-from gradprop.activations import Activation
-from gradprop.gains import log_growth_mean, log_growth_variance
+from gradprop.components import activations
+from gradprop.components.activations import Activation
+from gradprop.components.gains import log_growth_mean, log_growth_variance
 
 __all__ = [
     "LogNormalLaw",

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gradprop import activations
-from gradprop.activations import Activation
+from gradprop.components import activations
+from gradprop.components.activations import Activation
 from gradprop.theory.jacobian import Ensemble
 
 __all__ = ["jacobian_singular_density"]

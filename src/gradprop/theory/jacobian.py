@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import integrate
 
-from gradprop import activations
-from gradprop.activations import Activation
+from gradprop.components import activations
+from gradprop.components.activations import Activation
 from gradprop.theory.gaussian import expectation
 
 __all__ = [

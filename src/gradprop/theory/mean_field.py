@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from gradprop import activations
-from gradprop.activations import Activation
+from gradprop.components import activations
+from gradprop.components.activations import Activation
 from gradprop.theory.correlation import correlation_limit, correlation_scale
 from gradprop.theory.length import (
     DIVERGED,

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from gradprop.activations import Activation
-from gradprop.gains import log_moments, slopes
+from gradprop.components.activations import Activation
+from gradprop.components.gains import log_moments, slopes
 
 __all__ = [
     "expected_square_norm",

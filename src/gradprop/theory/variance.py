@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from gradprop import activations
-from gradprop.activations import Activation
+from gradprop.components import activations
+from gradprop.components.activations import Activation
 from gradprop.theory.length import chi_1, length_map
 
 __all__ = ["SignalProfile", "sigma_w2_of_scaling", "signal_profile"]

@@ -1,0 +1,1 @@
+"""What both figures and claims read off the tables of a study."""

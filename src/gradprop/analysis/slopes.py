@@ -1,0 +1,58 @@
+"""How fast a signal grows or shrinks from layer to layer: slopes of ln mean square."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from gradprop.analysis import estimates
+from gradprop.grid.selection import select
+from gradprop.prediction.mean_field import coordinates
+from gradprop.results.study_tables import Options, StudyTables
+
+# Left out at the input, where the length still converges, and at the output.
+FIRST_LAYERS, LAST_LAYERS = 8, 2
+
+
+def log_slopes(tables: StudyTables, options: Options, statistic: str) -> pd.DataFrame:
+    """Fit how the logarithm of a mean square changes at initialization, for every selected cell.
+
+    Parameters
+    ----------
+    tables, options
+        The study, and which of its cells are selected.
+    statistic
+        A column with log10 of a root mean square or, if its name says so, of a mean square.
+
+    Returns
+    -------
+    DataFrame
+        `coordinates` and ``slope``: the least-squares slope over the interior layers of ln of the
+        mean square, per layer from input to output. NaN if a layer is not finite or fewer than
+        two layers are left.
+    """
+    cells = coordinates(select(tables.study.cells, options.get("select", {})))
+    factor = math.log(10) * (1 if "mean_square" in statistic else 2)
+    rows = tables.layers[tables.layers["step"] == 0].merge(cells[["cell", "depth"]], on="cell")
+    first = np.minimum(FIRST_LAYERS, np.maximum(rows["depth"] // 4, 1))
+    rows = rows[(rows["layer"] >= first) & (rows["layer"] <= rows["depth"] - LAST_LAYERS)]
+    slopes = {
+        name: estimates.slope(group["layer"], factor * group[statistic])
+        for name, group in rows.groupby("cell", sort=False)
+    }
+    return cells.assign(slope=cells["cell"].map(slopes).astype(float))
+
+
+def log_growth(tables: StudyTables, options: Options) -> pd.DataFrame:
+    """Measure how the back-propagated signal grows towards the input, for every selected cell.
+
+    Returns
+    -------
+    DataFrame
+        `coordinates` and ``growth``, minus the slope of ln mean (dC/dz)^2 (`log_slopes`), which
+        theory says is ``ln chi_1``.
+    """
+    slopes = log_slopes(tables, options, "signal_log10_rms")
+    return slopes.assign(growth=-slopes["slope"]).drop(columns="slope")

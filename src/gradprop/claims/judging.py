@@ -1,0 +1,122 @@
+"""Claims and how they are judged; several cases of one are a family."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from gradprop.claims.criteria import Criterion
+from gradprop.claims.evidence import CONFIDENCE, NO_NETWORKS, Evidence, untested
+from gradprop.claims.verdicts import NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Result
+from gradprop.results.study_tables import StudyTables
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about a study's networks.
+
+    Attributes
+    ----------
+    id
+        Unique within the study.
+    statement
+        In plain words.
+    source
+        Where it is made, with section or figure; several are separated by semicolons.
+    formula
+        What is predicted.
+    unit
+        Of prediction and measurement.
+    criterion
+        When it is supported; each piece of evidence gets a verdict of its own.
+    measure
+        From the study's tables to the evidence.
+    note
+        Where the claim holds only in part, why; or how its criterion came about.
+    quote
+        The first source's own words, where it is tested sentence by sentence.
+    """
+
+    id: str
+    statement: str
+    source: str
+    formula: str
+    unit: str
+    criterion: Criterion
+    measure: Callable[[StudyTables], Iterable[Evidence]]
+    note: str = ""
+    quote: str = ""
+
+
+def judge(claim: Claim, tables: StudyTables) -> list[Result]:
+    """Measure and judge one claim; without networks to test it on it is not tested.
+
+    A study may be changed in any way that its schema allows. Where that leaves a claim without what
+    it compares, this is its result, with the reason, and other claims are judged all the same.
+    """
+    try:
+        evidence = list(claim.measure(tables))
+    except (KeyError, IndexError):
+        evidence = []
+    except Exception as error:
+        logging.getLogger(__name__).exception("%s/%s", tables.study.name, claim.id)
+        evidence = [untested("", f"cannot be measured in this study: {error}")]
+    judged = holm(claim.criterion, evidence or [untested("", NO_NETWORKS)])
+    return [_result(claim, tables.study.name, item) for item in judged]
+
+
+def holm(criterion: Criterion, evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Return evidence with the intervals by which a family of cases is judged.
+
+    The step-down procedure of Holm (1979) by intervals: of m cases that wait, those are supported
+    whose interval meets the criterion at the one-sided level of 5 % / m; then the others get the
+    level of the smaller m, until none is supported any more. The chance to support any case
+    wrongly is at most 5 %, however the cases depend on each other. A single case keeps its 90 %
+    interval; cases without chance or without a number are no part of the family.
+    """
+    judged = list(evidence)
+    waiting = [n for n, item in enumerate(judged) if item.interval and not math.isnan(item.low)]
+    while waiting:
+        confidence = 1 - (1 - CONFIDENCE) / len(waiting)
+        for n in waiting:
+            judged[n] = judged[n].at(confidence)
+        failed = [n for n in waiting if not criterion.holds(judged[n])]
+        if len(failed) == len(waiting):
+            break
+        waiting = failed
+    return judged
+
+
+def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
+    if math.isnan(evidence.low) or math.isnan(evidence.high):
+        verdict = NOT_TESTED
+        evidence = replace(evidence, reason=evidence.reason or "fewer than two networks")
+    else:
+        verdict = SUPPORTED if claim.criterion.holds(evidence) else NOT_SUPPORTED
+    numbers = {name: _number(getattr(evidence, name)) for name in _NUMBERS}
+    return Result(
+        study=study,
+        id=claim.id,
+        case=evidence.case,
+        statement=claim.statement,
+        source=claim.source,
+        formula=claim.formula,
+        unit=claim.unit,
+        criterion=claim.criterion.text,
+        networks=evidence.networks,
+        verdict=verdict,
+        reason=evidence.reason,
+        confidence=evidence.confidence,
+        note=claim.note,
+        quote=claim.quote,
+        **numbers,
+    )
+
+
+_NUMBERS = ("predicted", "measured", "low", "high")
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,406 @@
+"""Registry of weight initializers: a name becomes one freshly seeded Keras initializer a layer.
+
+Every kernel is drawn in two dimensions, (fan_in, fan_out), by an initializer of its own: one
+Keras instance used for several layers would give them identical kernels, and a stacked kernel
+would be misread by the fan computation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # scikit-learn requires it
+
+from gradprop.components import activations, architecture, gains
+from gradprop.spec import Cell, Component, Scalar
+
+
+class Layer(NamedTuple):
+    """What an initializer may know of the layer whose kernel it draws."""
+
+    fan_in: int
+    fan_out: int
+    activation: str  # of the hidden layers
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """How the kernels of a network are drawn.
+
+    Attributes
+    ----------
+    formula
+        The distribution of an entry of a kernel with fan-in n and fan-out m.
+    source
+        Where it comes from.
+    build
+        From layer, seed and parameters to a Keras initializer.
+    parameters
+        The parameters and their defaults.
+    random
+        Whether kernels depend on the seed.
+    unit_variance
+        Whether the kernels are then scaled, layer by layer, to pre-activations of variance 1 on
+        a batch of training examples (`_scale_to_unit_variance`).
+    """
+
+    formula: str
+    source: str
+    build: Callable[..., Any]
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    random: bool = True
+    unit_variance: bool = False
+
+
+def _keras(name: str) -> Callable[..., Any]:
+    """Return a builder for Keras's own initializer class `name`."""
+
+    def build(layer: Layer, seed: int, **parameters: Scalar) -> Any:
+        import keras
+
+        return getattr(keras.initializers, name)(seed=seed, **parameters)
+
+    return build
+
+
+def _constant(layer: Layer, seed: int, value: float) -> Any:
+    import keras
+
+    return keras.initializers.Constant(value)
+
+
+def _identity(layer: Layer, seed: int, gain: float) -> Any:
+    import keras
+
+    return keras.initializers.Identity(gain=gain)
+
+
+def _normal(layer: Layer, seed: int, stddev: float) -> Any:
+    import keras
+
+    return keras.initializers.RandomNormal(mean=0.0, stddev=stddev, seed=seed)
+
+
+def _uniform(layer: Layer, seed: int, limit: float) -> Any:
+    import keras
+
+    return keras.initializers.RandomUniform(minval=-limit, maxval=limit, seed=seed)
+
+
+def _fan_in_uniform(layer: Layer, seed: int) -> Any:
+    return _uniform(layer, seed, limit=1 / math.sqrt(layer.fan_in))
+
+
+def _variance_scaling(layer: Layer, seed: int, **parameters: Scalar) -> Any:
+    import keras
+
+    return keras.initializers.VarianceScaling(seed=seed, **parameters)
+
+
+def _sussillo_abbott(layer: Layer, seed: int) -> Any:
+    gain = gains.sussillo_abbott_gain(layer.fan_in, layer.activation)
+    return _normal(layer, seed, stddev=gain / math.sqrt(layer.fan_in))
+
+
+def _lyapunov(layer: Layer, seed: int) -> Any:
+    gain = gains.unbiased_gain(layer.fan_out, layer.activation)
+    return _normal(layer, seed, stddev=gain / math.sqrt(layer.fan_in))
+
+
+def _orthogonal(layer: Layer, seed: int, examples: int) -> Any:
+    import keras
+
+    return keras.initializers.Orthogonal(seed=seed)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "zeros": Initializer(
+        "W = 0",
+        "the symmetric start that never breaks symmetry (Goodfellow et al. 2016, sec. 8.4)",
+        lambda layer, seed: _constant(layer, seed, 0.0),
+        random=False,
+    ),
+    "ones": Initializer(
+        "W = 1",
+        "a constant start; symmetric like zeros",
+        lambda layer, seed: _constant(layer, seed, 1.0),
+        random=False,
+    ),
+    "constant": Initializer(
+        "W = value",
+        "a constant start; symmetric like zeros",
+        _constant,
+        {"value": 0.1},
+        random=False,
+    ),
+    "identity": Initializer(
+        "W = gain * I (rectangular: ones on the main diagonal)",
+        "the deep linear example of vanishing and exploding gradients (Ng, Deep Learning "
+        "Specialization, course 2, week 1)",
+        _identity,
+        {"gain": 1.0},
+        random=False,
+    ),
+    "normal": Initializer(
+        "N(0, stddev^2)",
+        "a fixed scale, whatever the width (Krizhevsky et al. 2012 use stddev 0.01)",
+        _normal,
+        {"stddev": 0.01},
+    ),
+    "uniform": Initializer(
+        "U(-limit, limit), variance limit^2 / 3",
+        "a fixed scale, whatever the width",
+        _uniform,
+        {"limit": 0.05},
+    ),
+    "standard_heuristic": Initializer(
+        "U(-1/sqrt(n), 1/sqrt(n)), variance 1 / (3 n)",
+        "Glorot and Bengio 2010, eq. 1 ('commonly used heuristic')",
+        _fan_in_uniform,
+    ),
+    "lecun_normal": Initializer(
+        "truncated N(0, 1/n), rescaled to that variance",
+        "LeCun et al. 1998, 'Efficient BackProp'; Klambauer et al. 2017",
+        _keras("LecunNormal"),
+    ),
+    "lecun_uniform": Initializer(
+        "U(-a, a), a = sqrt(3/n), variance 1/n",
+        "LeCun et al. 1998, 'Efficient BackProp'",
+        _keras("LecunUniform"),
+    ),
+    "glorot_normal": Initializer(
+        "truncated N(0, 2/(n+m)), rescaled to that variance",
+        "Glorot and Bengio 2010",
+        _keras("GlorotNormal"),
+    ),
+    "glorot_uniform": Initializer(
+        "U(-a, a), a = sqrt(6/(n+m)), variance 2/(n+m)",
+        "Glorot and Bengio 2010, eq. 16; the default of keras.layers.Dense",
+        _keras("GlorotUniform"),
+    ),
+    "he_normal": Initializer(
+        "truncated N(0, 2/n), rescaled to that variance",
+        "He et al. 2015",
+        _keras("HeNormal"),
+    ),
+    "he_uniform": Initializer(
+        "U(-a, a), a = sqrt(6/n), variance 2/n", "He et al. 2015", _keras("HeUniform")
+    ),
+    "orthogonal": Initializer(
+        "gain * Q, Q Haar-distributed with orthonormal rows or columns",
+        "Saxe et al. 2014",
+        _keras("Orthogonal"),
+        {"gain": 1.0},
+    ),
+    "pytorch_default": Initializer(
+        "U(-1/sqrt(n), 1/sqrt(n)): kaiming_uniform with a = sqrt(5), gain^2 = 2/(1+a^2) = 1/3",
+        "torch.nn.Linear.reset_parameters: the standard heuristic by another name",
+        _fan_in_uniform,
+    ),
+    "variance_scaling": Initializer(
+        "variance scale/n, scale/m or 2 scale/(n+m) (mode fan_in, fan_out, fan_avg); "
+        "distribution truncated_normal (rescaled), untruncated_normal or uniform",
+        "keras.initializers.VarianceScaling",
+        _variance_scaling,
+        {"scale": 1.0, "mode": "fan_in", "distribution": "untruncated_normal"},
+    ),
+    "sussillo_abbott": Initializer(
+        "N(0, g^2/n), linear: g = exp(1 / (2 n)); ReLU: g = sqrt(2) exp(1.2 / (max(n, 6) - 2.4)); "
+        "no other activation",
+        "random walk initialization (Sussillo and Abbott 2014)",
+        _sussillo_abbott,
+    ),
+    "lyapunov": Initializer(
+        "N(0, g^2/n), g such that E ln(mean phi(z)^2) of m units is what goes in: the exact gain "
+        "without drift; linear, ReLU and leaky ReLU only",
+        "Lyapunov initialization (Kogler et al. 2026)",
+        _lyapunov,
+    ),
+    "lsuv": Initializer(
+        "s_l Q, Q as for orthogonal; s_l such that Var(W h) = 1 over units and `examples` random "
+        "training examples, layer by layer",
+        "layer-sequential unit variance (Mishkin and Matas 2016)",
+        _orthogonal,
+        {"examples": 256},
+        unit_variance=True,
+    ),
+}
+
+
+# From how many kernels on one program is faster than separate calls of the initializer.
+WORTH_TRACING = 50
+
+
+def stream_seed(*parts: Scalar) -> int:
+    """Return the 31-bit seed of the random stream named by `parts`.
+
+    Streams are told apart by a SHA-256 hash, so that adding an axis value to a grid changes the
+    stream of no other cell.
+    """
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def layer_shapes(inputs: int, cell: Cell, outputs: int) -> list[tuple[int, int]]:
+    """Return (fan_in, fan_out) of layers 1 … depth + 1."""
+    sizes = [inputs, *architecture.hidden_widths(cell), outputs]
+    return list(itertools.pairwise(sizes))
+
+
+def kernel_seed(cell: Cell, layer: int) -> int:
+    """Return the seed of the kernel of `layer` (1 … depth + 1).
+
+    It does not depend on the initializer, so that cells that differ only in their initializer's
+    scale start from the same directions.
+    """
+    if not INITIALIZERS[cell.initializer.name].random:
+        return 0
+    return stream_seed("kernel", cell.seed, cell.depth, cell.width, layer)
+
+
+def build(initializer: Component, seed: Any, layer: Layer) -> Any:
+    """Return a new Keras initializer for one kernel; `seed` is an integer or a SeedGenerator."""
+    return INITIALIZERS[initializer.name].build(layer, seed, **parameters(initializer))
+
+
+def parameters(initializer: Component) -> dict[str, Any]:
+    """Return all parameters of an initializer, defaults included."""
+    return {**INITIALIZERS[initializer.name].parameters, **dict(initializer.parameters)}
+
+
+def draw_kernel(cell: Cell, layer: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Draw the kernel of `layer`, of `shape` (fan_in, fan_out), before any scaling to data."""
+    known = Layer(*shape, cell.activation)
+    kernel = build(cell.initializer, kernel_seed(cell, layer), known)(shape, dtype="float32")
+    return np.asarray(kernel, dtype=np.float32)
+
+
+def draw_kernels(
+    cells: Sequence[Cell], shapes: Sequence[tuple[int, int]], inputs: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """Draw what `draw_kernel` draws, for all layers of cells of equal shapes; scale it to data.
+
+    Parameters
+    ----------
+    cells
+        Cells of a stack.
+    shapes
+        Of every layer, (fan_in, fan_out).
+    inputs
+        Those of the training set, (examples, features), for initializers that look at data.
+
+    Returns
+    -------
+    list of ndarray
+        One array a layer, (cells, fan_in, fan_out).
+    """
+    kernels = [np.empty((len(cells), *shape), dtype=np.float32) for shape in shapes]
+    places: dict[tuple[Component, Layer], list[tuple[int, int]]] = {}
+    for index, shape in enumerate(shapes):
+        for replica, cell in enumerate(cells):
+            known = Layer(*shape, cell.activation)
+            places.setdefault((cell.initializer, known), []).append((index, replica))
+    for (initializer, known), wanted in places.items():
+        seeds = [kernel_seed(cells[replica], index + 1) for index, replica in wanted]
+        unique, order = np.unique(seeds, return_inverse=True)
+        drawn = _draw_many(initializer, known, unique)
+        for (index, replica), position in zip(wanted, order, strict=True):
+            kernels[index][replica] = drawn[position]
+    for replica, cell in enumerate(cells):
+        if INITIALIZERS[cell.initializer.name].unit_variance:
+            _scale_to_unit_variance(cell, [kernel[replica] for kernel in kernels], inputs)
+    return kernels
+
+
+def _scale_to_unit_variance(
+    cell: Cell, kernels: Sequence[NDArray[np.float32]], inputs: NDArray[np.float32]
+) -> None:
+    """Scale the kernels of one cell in place, each after those before it.
+
+    The variance of W h is taken over units and examples at once, in float64; h includes biases.
+    One division makes it 1 up to the rounding of the kernel, where the original iterates to
+    within 0.1. A layer whose variance is 0 stays as it was drawn.
+    """
+    phi = activations.get(cell.activation).function
+    rng = np.random.default_rng(stream_seed("lsuv", cell.seed))
+    count = min(parameters(cell.initializer)["examples"], len(inputs))
+    chosen = np.sort(rng.choice(len(inputs), count, replace=False))
+    hidden = inputs[chosen].astype(np.float64)
+    # With one thread: how a BLAS divides a product among threads would show in the bits.
+    with threadpool_limits(1, user_api="blas"):
+        for number, kernel in enumerate(kernels, start=1):
+            deviation = (hidden @ kernel.astype(np.float64)).std()
+            if deviation > 0:
+                kernel /= deviation
+            z = hidden @ kernel.astype(np.float64)
+            if cell.use_bias:
+                z += draw_bias(cell, number, kernel.shape[1])
+            hidden = phi(z)
+
+
+def _draw_many(
+    initializer: Component, layer: Layer, seeds: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Draw one kernel a seed, (seeds, fan_in, fan_out)."""
+    import tensorflow as tf
+
+    shape = (layer.fan_in, layer.fan_out)
+    if len(seeds) < WORTH_TRACING:
+        draws = (build(initializer, int(seed), layer) for seed in seeds)
+        return np.stack([draw(shape, dtype="float32") for draw in draws])
+    words = np.stack([seeds, np.zeros_like(seeds)], axis=1).astype(np.int32)
+    return np.asarray(_traced_draw(initializer, layer)(tf.constant(words)))
+
+
+@lru_cache
+def _traced_draw(initializer: Component, layer: Layer) -> Callable[..., Any]:
+    """Trace the Keras initializer into one program that loops over seeds.
+
+    It has the same bits as calls of the initializer one by one, which cost ten times as much.
+    """
+    import keras
+    import tensorflow as tf
+
+    class GivenSeed(keras.random.SeedGenerator):
+        """The seed that Keras derives of an integer, which is not known when tracing."""
+
+        def __init__(self, words: Any) -> None:
+            self.words = words
+
+        def next(self, ordered: bool = True) -> Any:
+            return self.words
+
+    def draw(words: Any) -> Any:
+        shape = (layer.fan_in, layer.fan_out)
+        return build(initializer, GivenSeed(words), layer)(shape, dtype="float32")
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.int32)], autograph=False)
+    def draw_all(words: Any) -> Any:
+        return tf.map_fn(draw, words, fn_output_signature=tf.float32)
+
+    return draw_all.get_concrete_function()  # its calls do not count as tracing once more
+
+
+def draw_bias(cell: Cell, layer: int, units: int) -> NDArray[np.float32]:
+    """Draw the bias of `layer`, shape (units,), from N(0, bias_std^2)."""
+    seed = stream_seed("bias", cell.seed, cell.depth, cell.width, layer)
+    draw = np.random.default_rng(seed).standard_normal(units, dtype=np.float32)
+    return draw * np.float32(cell.bias_std)
+
+
+def defaults() -> dict[str, Mapping[str, Scalar]]:
+    """Return for every registered name its parameters and their defaults."""
+    return {name: entry.parameters for name, entry in INITIALIZERS.items()}
+
+
+def create(value: str | Mapping[str, Any]) -> Component:
+    """Normalize an initializer as it stands in a study's YAML."""
+    return Component.create(value, defaults())

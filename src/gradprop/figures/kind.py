@@ -1,0 +1,36 @@
+"""The tables of a study as figures need them: selected, named and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gradprop.results.study_tables import Options, StudyTables
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure.
+
+    Attributes
+    ----------
+    prepare
+        From tables and options to the plotted numbers, one tidy row a mark.
+    draw
+        From those numbers alone to a figure.
+    describe
+        From those numbers to the alternative text.
+    """
+
+    prepare: Callable[[StudyTables, Options], pd.DataFrame]
+    draw: Callable[[pd.DataFrame, Options], Figure]
+    describe: Callable[[pd.DataFrame, Options], str]
+
+
+def statistics(options: Options) -> list[str]:
+    """Return the option ``statistic`` as a list."""
+    value = options["statistic"]
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,59 @@
+"""Axes of a grid: the values of a parameter, and the product of all."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from gradprop.components import architecture, datasets, initializers, optimizers
+from gradprop.probes import measurements
+from gradprop.spec import Cell
+
+COMPONENT_TYPES = {
+    "dataset": datasets.create,
+    "initializer": initializers.create,
+    "optimizer": optimizers.create,
+    "widths": architecture.create_widths,
+    "normalization": architecture.create_normalization,
+    "clipping": architecture.create_clipping,
+}
+
+
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+def expand(block: Mapping[str, Any]) -> Iterator[Cell]:
+    """Yield the cells of one grid block: the product of its axes, the last key fastest."""
+    axes = {key: axis_values(key, value) for key, value in block.items()}
+    axes["seed"] = axes.pop("seeds")
+    for values in itertools.product(*axes.values()):
+        yield Cell(**dict(zip(axes, values, strict=True)))
+
+
+def axis_values(key: str, value: Any) -> list[Any]:
+    """Return the values of an axis, typed: a list is an axis, a scalar is fixed.
+
+    ``{from: 1, to: 9, step: 2}`` is the list 1, 3, 5, 7, 9; ``seeds: 3`` is the list 0, 1, 2.
+    """
+    if key == "measurements":
+        return [measurements.canonical(value)]
+    convert = COMPONENT_TYPES.get(key) or _TYPES[_field_type("seed" if key == "seeds" else key)]
+    return [convert(item) for item in written_values(key, value)]
+
+
+def written_values(key: str, value: Any) -> Sequence[Any]:
+    """Return the values of an axis as they are written; a range takes no memory."""
+    if key == "measurements":  # a list of what is measured together, not an axis
+        return [value]
+    if key == "seeds" and not isinstance(value, (list, Mapping)):
+        return range(int(value))
+    if isinstance(value, Mapping) and "from" in value:
+        first, last, step = (int(value.get(name, 1)) for name in ("from", "to", "step"))
+        return range(first, last + 1, step)
+    return value if isinstance(value, list) else [value]
+
+
+def _field_type(name: str) -> str:
+    return next(str(f.type) for f in fields(Cell) if f.name == name)

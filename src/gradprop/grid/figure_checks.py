@@ -1,0 +1,112 @@
+"""Checks that a figure can be drawn from the grid it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradprop import errors
+from gradprop.grid.axes import COMPONENT_TYPES
+from gradprop.grid.selection import canonical_label, select, wanted_values
+from gradprop.probes import measurements, statistics
+from gradprop.probes.statistics import PRESETS, STATISTICS
+from gradprop.spec import Cell, Component
+
+# Figures of the mechanism compare with these networks.
+NEEDED_INITIALIZERS = {
+    "product_output": Component("identity"),
+    "product_gradient": Component("identity"),
+    "float_limits": Component("identity"),
+    "random_products": Component("variance_scaling"),
+}
+
+
+def check_names(names: Mapping[str, str], cells: Sequence[Cell], source: str) -> None:
+    """Raise a `ConfigError` for a label that no cell has, or a name that can't be drawn."""
+    known = dict.fromkeys(str(cell.column(key)) for cell in cells for key in COMPONENT_TYPES)
+    for label, name in names.items():
+        where = errors.place(source, "names", label)
+        if canonical_label(label) not in known:
+            raise errors.ConfigError(f"{where}: {errors.not_allowed(label, list(known))}")
+        if problem := _formula_problem(name):
+            raise errors.ConfigError(f"{where}: {errors.show(name)} {problem}")
+
+
+def _formula_problem(text: str) -> str | None:
+    """Return why matplotlib can't draw a text with formulas in it, None if it can."""
+    dollars = text.count("$") - text.count(r"\$")
+    if not dollars:
+        return None
+    if dollars % 2:
+        return r"has a formula without end; write \$ for a dollar sign"
+    from matplotlib.mathtext import MathTextParser
+
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[-1].partition(", found")[0]
+        return f"has a formula that can't be drawn: {reason}"
+    return None
+
+
+def check_figure(
+    options: Mapping[str, Any], chosen: str, cells: Sequence[Cell], where: str
+) -> None:
+    """Raise a `ConfigError` for a figure that this grid can't give."""
+    for key, value in options.get("select", {}).items():
+        known = dict.fromkeys(cell.column(key) for cell in cells)
+        for item, written in wanted_values(key, value).items():
+            if item not in known:
+                raise errors.unknown(f"select.{key}", str(written), list(map(str, known)), where)
+    if not select(cells, options.get("select", {})):
+        raise errors.ConfigError(
+            f"{where}.select: no cell has all of {errors.show(options['select'])}"
+        )
+    groups = [options[key] for key in ("rows", "columns", "hue") if key in options]
+    if options["kind"] in ("atlas", "divergence", "steps_to_target"):
+        groups.append("depth")  # their horizontal axis
+    for name in groups:
+        if groups.count(name) > 1:
+            raise errors.ConfigError(f"{where}: {name} divides the figure twice")
+    named = options.get("statistic", [])
+    drawn = [("statistic", name) for name in (named if isinstance(named, list) else [named])]
+    drawn += (
+        [("band", options["band"])]
+        if options["kind"] == "layer_curves" and "band" in options
+        else []
+    )
+    for key, name in drawn:
+        recorded = statistics.recorded(chosen)
+        if name in STATISTICS and name not in recorded:
+            source = chosen if chosen in PRESETS else "the study's list"
+            raise errors.unknown(key, name, recorded, f"{where} ({source})")
+    needed = NEEDED_INITIALIZERS.get(options["kind"])
+    if needed and not any(cell.initializer == needed for cell in cells):
+        raise errors.ConfigError(
+            f"{where}: kind {options['kind']} needs the initializer {needed.label} in the grid"
+        )
+    if options["kind"] == "histograms":
+        _check_bins(options, named if isinstance(named, list) else [named], cells, where)
+
+
+def _check_bins(
+    options: Mapping[str, Any], quantities: Sequence[str], cells: Sequence[Cell], where: str
+) -> None:
+    """Raise a `ConfigError` unless all networks of a figure of histograms have the same bins."""
+    at = options.get("at", "start")
+    chosen = select(cells, options.get("select", {}))
+    measured = dict.fromkeys(cell.measurements for cell in chosen)
+    found = [measurements.measured(choice).get("histograms") for choice in measured]
+    shown = [one for one in found if one and one["at"] in (at, "both", "probes")]
+    if not shown:
+        raise errors.ConfigError(
+            f"{where}: kind histograms needs the measurement histograms, made at the {at}, in a "
+            "block of the grid"
+        )
+    for name in quantities:
+        bins = {(one["bins"], one[name]) for one in shown}
+        if len(bins) > 1 or shown[0][name] == 0:
+            raise errors.ConfigError(
+                f"{where}: kind histograms needs the same bins in all layers and networks: give "
+                f"the measurement histograms one range `{name}` above 0, and one number of `bins`"
+            )

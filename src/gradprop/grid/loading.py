@@ -1,0 +1,212 @@
+"""Studies: from the configuration and their files to their cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from gradprop import errors
+from gradprop.components import architecture, datasets
+from gradprop.grid import config
+from gradprop.grid.axes import axis_values, expand, written_values
+from gradprop.grid.figure_checks import check_figure, check_names
+from gradprop.grid.selection import canonical_label
+from gradprop.grid.sharding import shard_name
+from gradprop.probes import measurements, statistics
+from gradprop.spec import Cell, Component, Study
+
+LONGEST_NAME = 200  # of a shard; file systems allow 255 bytes, endings included
+
+
+# What every grid block has to set, by itself or through the study's `training`.
+REQUIRED = tuple(f.name for f in fields(Cell) if f.default is MISSING and f.name != "seed")
+
+
+# Axes that cells may differ in and all be right or all be wrong (`_check_cells`).
+_UNCHECKED = ("seeds", "learning_rate", "bias_std", "target_loss")
+
+
+def load_studies(
+    document: Mapping[str, Any],
+    source: str,
+    study_folders: Sequence[Path],
+    schemas: Path,
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Study]:
+    """Read and validate the configuration and every study that it names.
+
+    Parameters
+    ----------
+    document
+        Content of ``config.yaml``, overrides included.
+    source
+        Name of that file, for messages.
+    study_folders
+        Where ``<study>.yaml`` is looked for, in order.
+    schemas
+        Folder of the JSON Schemas.
+    parts
+        What `document` was merged from, by name, the last one first in rank: a mistake is told
+        with the name of the part that it stands in.
+
+    Returns
+    -------
+    dict
+        The studies by name, in the order of the configuration.
+
+    Raises
+    ------
+    gradprop.config.ConfigError
+        If anything is wrong; nothing has been written then.
+    """
+    config_schema = config.read_yaml(schemas / "config.schema.yaml")
+    for name, part in (parts or {}).items():
+        config.validate(part, {**config_schema, "required": []}, name)
+        source = name if "studies" in part else source
+    config.validate(document, config_schema, source)
+    seeds = document.get("seeds", config_schema["properties"]["seeds"]["default"])
+    schema = config.read_yaml(schemas / "study.schema.yaml")
+    files = {p.stem: p for folder in reversed(study_folders) for p in folder.glob("*.yaml")}
+    most = read_limits(document, schemas)["cells"]
+    studies, total = {}, 0
+    for name in document["studies"]:
+        if name not in files:
+            raise errors.unknown("studies", name, sorted(files), source)
+        content = config.read_yaml(files[name])
+        config.validate(content, schema, str(files[name]))
+        cells = count_cells(content, seeds)
+        total += cells
+        if total > most:
+            before = f", {total:,} with the studies before" if total > cells else ""
+            raise errors.ConfigError(
+                f"{files[name]}: grid: {cells:,} cells{before}; allowed: {most:,} (limits.cells in "
+                f"{source})"
+            )
+        studies[name] = build_study(name, content, seeds, source=str(files[name]))
+        check_names(content.get("names", {}), studies[name].cells, str(files[name]))
+    return studies
+
+
+def read_limits(document: Mapping[str, Any], schemas: Path) -> dict[str, float]:
+    """Return the limits of a configuration, those that it leaves out at their defaults."""
+    schema = config.read_yaml(schemas / "config.schema.yaml")["properties"]["limits"]
+    defaults = {key: value["default"] for key, value in schema["properties"].items()}
+    return {**defaults, **document.get("limits", {})}
+
+
+def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) -> Study:
+    """Expand a validated study file.
+
+    Parameters
+    ----------
+    name
+        The study's name.
+    content
+        Content of its YAML file.
+    seeds
+        Number of seeds of a grid block that does not set its own.
+    source
+        Name of the study's file, for messages.
+
+    Raises
+    ------
+    gradprop.config.ConfigError
+        If a block of the grid lacks a parameter or has an axis without values.
+    """
+    cells: list[Cell] = []
+    blocks = _blocks(content, seeds)
+    for key, block in blocks.items():
+        where = errors.place(source, key)
+        _check_block(block, where)
+        _check_cells(block, where)
+        cells.extend(expand(block))
+    if len(blocks) > 1:  # one alone repeats nothing
+        cells = list(dict.fromkeys(cells))
+    recorded = statistics.canonical(content.get("statistics", "standard"))
+    for figure, options in content.get("figures", {}).items():
+        check_figure(options, recorded, cells, errors.place(source, "figures", figure))
+    return Study(
+        name=name,
+        title=content["title"],
+        question=content["question"],
+        cells=tuple(cells),
+        figures=content.get("figures", {}),
+        names={canonical_label(key): value for key, value in content.get("names", {}).items()},
+        definition={"name": name, "content": content, "seeds": seeds},
+    )
+
+
+def count_cells(content: Mapping[str, Any], seeds: int) -> int:
+    """Return the number of cells of a study's grid without making them, repetitions included."""
+    return sum(
+        math.prod(len(written_values(key, value)) for key, value in block.items())
+        for block in _blocks(content, seeds).values()
+    )
+
+
+def _blocks(content: Mapping[str, Any], seeds: int) -> dict[str, dict[str, Any]]:
+    """Return the blocks of a grid with what they share, by the key at which each stands."""
+    shared = {**content.get("training", {}), "probes": content.get("probes", 10)}
+    shared["statistics"] = statistics.canonical(content.get("statistics", "standard"))
+    shared["measurements"] = content.get("measurements", [])
+    grid = content["grid"]
+    blocks = {"grid": grid}
+    if isinstance(grid, list):
+        blocks = {f"grid[{number}]": block for number, block in enumerate(grid)}
+    return {key: {"seeds": seeds, **shared, **block} for key, block in blocks.items()}
+
+
+def _check_block(block: Mapping[str, Any], where: str) -> None:
+    missing = [name for name in REQUIRED if name not in block]
+    if missing:
+        raise errors.ConfigError(
+            f"{where}: missing key: {', '.join(missing)}; every block needs it, in the block or "
+            "in training"
+        )
+    for key, value in block.items():
+        if isinstance(value, Mapping) and "from" in value and value["to"] < value["from"]:
+            shown = errors.show(dict(value))
+            raise errors.ConfigError(f"{where}.{key}: {shown} is empty: to is less than from")
+        if isinstance(value, list) and key != "measurements":
+            seen: set[Any] = set()
+            for item in axis_values(key, value):
+                if item in seen:
+                    shown = errors.show(item.label if isinstance(item, Component) else item)
+                    raise errors.ConfigError(f"{where}.{key}: {shown} stands twice in the list")
+                seen.add(item)
+    try:
+        measurements.canonical(block["measurements"])
+    except measurements.MeasurementError as error:
+        raise errors.ConfigError(f"{where}.measurements: {error}") from None
+
+
+def _check_cells(block: Mapping[str, Any], where: str) -> None:
+    """Check the cells of a block, one for all that differ in nothing that is checked."""
+    alike = {key: axis_values(key, block[key])[:1] for key in _UNCHECKED if key in block}
+    for cell in expand({**block, **alike}):
+        problem = _conflict_with_data(cell) or architecture.conflict(cell)
+        problem = problem or measurements.conflict(cell)
+        if problem:
+            raise errors.ConfigError(f"{where}.{problem}")
+
+
+def _conflict_with_data(cell: Cell) -> str | None:
+    """Return what is wrong with a cell's data set or how it is trained on it."""
+    if len(shard_name(cell)) > LONGEST_NAME:
+        return (
+            f"dataset: {errors.show(cell.dataset.label)} names files, and is too long for it: "
+            f"{len(shard_name(cell))} characters with what follows; allowed: {LONGEST_NAME}"
+        )
+    problem = datasets.conflict(cell.dataset)
+    if problem:
+        return f"dataset: {errors.show(cell.dataset.label)} can't be made: {problem}"
+    examples = datasets.sizes(cell.dataset).training
+    if cell.batch_size > examples:
+        return (
+            f"batch_size: {cell.batch_size} is larger than the training set of "
+            f"{errors.show(cell.dataset.label)}; allowed: 1 to {examples}"
+        )
+    return None

@@ -1,0 +1,1 @@
+"""Theory applied to a cell and its data."""

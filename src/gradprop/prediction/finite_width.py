@@ -1,0 +1,63 @@
+"""The law of the length at finite width, of a cell."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from gradprop import theory
+from gradprop.components import architecture
+from gradprop.components.initializers import layer_shapes
+from gradprop.prediction.data import data_sizes
+from gradprop.prediction.networks import weight_variance
+from gradprop.spec import Cell
+
+Float64 = npt.NDArray[np.float64]
+
+
+# What an architecture is called, by its width profile.
+ARCHITECTURES = {
+    "constant": "{width}",
+    "alternating": "{width}, {other} alternating",
+    "halves": "{width}, then {other}",
+    "linear": "{width} to {last}",
+    "listed": "{units}",
+}
+
+
+def architecture_name(cell: Cell) -> str:
+    """Return what the widths of a cell's hidden layers are called, whatever its depth."""
+    parameters = architecture.parameters(cell.widths, architecture.WIDTHS)
+    return ARCHITECTURES[cell.widths.name].format(width=cell.width, **parameters)
+
+
+def reciprocal_widths(cell: Cell) -> Float64:
+    """Return the sums of the reciprocal widths of layers 1 to l, for l = 1 … depth."""
+    return np.cumsum(1.0 / np.array(architecture.hidden_widths(cell), dtype=np.float64))
+
+
+def length_law(cell: Cell) -> tuple[Float64, theory.LogNormalLaw] | None:
+    """Return what theory says of M_l in layers 1 … depth.
+
+    Returns
+    -------
+    tuple or None
+        ln of the mean of M_l over networks, and the law of ln M_l; None without a law: activations
+        that are not homogeneous, biases, weights that are not random.
+    """
+    inputs, outputs, start = data_sizes(cell.dataset)
+    shapes = layer_shapes(inputs, cell, outputs)[:-1]
+    variances = [weight_variance(cell.initializer, shape, cell.activation) for shape in shapes]
+    known = [variance for variance in variances if variance]
+    biased = cell.use_bias and cell.bias_std > 0
+    if len(known) < len(shapes) or not shapes or biased or not architecture.is_plain(cell):
+        return None
+    gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
+    try:
+        factors = [theory.expected_square_norm(gain, 1, cell.activation) for gain in gains]
+    except ValueError:  # the activation is not homogeneous
+        return None
+    law = theory.length_law([width for _, width in shapes], gains, cell.activation, start)
+    return math.log(start) + np.cumsum(np.log(factors)), law

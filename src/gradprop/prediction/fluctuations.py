@@ -1,0 +1,20 @@
+"""The expected fluctuations between networks of finite width."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradprop import theory
+from gradprop.spec import Cell
+
+
+def expected_fluctuation(cell: Cell) -> np.ndarray | float:
+    """Return the relative variance of lengths, to leading order in 1/width, in layers 1 … depth.
+
+    For tanh networks with Gaussian weights of variance 1/fan-in and no bias
+    (`gradprop.theory.critical_tanh_fluctuation`); NaN for others.
+    """
+    gaussian = cell.initializer.label == "variance_scaling"
+    if gaussian and cell.activation == "tanh" and not cell.use_bias:
+        return theory.critical_tanh_fluctuation([cell.width] * cell.depth)
+    return np.nan

@@ -1,0 +1,456 @@
+"""What theory expects of a cell at initialization: lengths and back-propagated signals by layer.
+
+The moments of a cell's own initializer, fan-in and fan-out of every layer taken exactly, go
+through the length map (Poole et al. 2016) and back through ``Var(W) fan_out E[phi'(z)**2]``
+(Schoenholz et al. 2017). Nothing measured enters.
+
+A width of 64 is not infinite: the logarithm of a length is a random walk over the layers whose
+drift and spread grow with the sum of reciprocal widths (Hanin and Nica 2020). What is predicted is
+therefore mean and standard deviation of the *logarithm*, which is what a median over networks
+shows, and not the logarithm of the expectation, which rare networks dominate.
+
+Logarithms are natural inside this module and decimal in what it returns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprop import theory
+from gradprop.components import activations
+from gradprop.components.architecture import is_plain
+from gradprop.components.initializers import INITIALIZERS, layer_shapes
+from gradprop.prediction import minibatch
+from gradprop.spec import Cell, Component
+
+Float64 = NDArray[np.float64]
+Shape = tuple[int, int]
+
+# Beyond exp(±60) the logarithm of a moment is continued as a straight line: its fourth power
+# would leave float64, and activation functions are power laws there.
+LOG_RANGE = 60.0
+EPSILON = np.finfo(np.float64).eps  # a smaller part of a sum is lost in it
+# Nodes and weights of the three-point Gauss-Hermite rule for a standard normal variable.
+NODES = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
+WEIGHTS = np.array([1.0, 4.0, 1.0]) / 6.0
+
+
+def _scaled(scale: float, mode: str) -> Callable[..., float]:
+    """Return the variance of a variance-scaling initializer as a function of the fans."""
+    return lambda fan_in, fan_out, **_: _scaling_variance(fan_in, fan_out, scale, mode)
+
+
+def _scaling_variance(fan_in: int, fan_out: int, scale: float, mode: str, **_: object) -> float:
+    fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+    return scale / fans[mode]
+
+
+# Of every registered initializer with independent or orthogonal entries; constant kernels and
+# the identity have no distribution that theory could average over.
+VARIANCES: dict[str, Callable[..., float]] = {
+    "normal": lambda fan_in, fan_out, stddev: stddev**2,
+    "uniform": lambda fan_in, fan_out, limit: limit**2 / 3,
+    "standard_heuristic": _scaled(1 / 3, "fan_in"),
+    "pytorch_default": _scaled(1 / 3, "fan_in"),
+    "lecun_normal": _scaled(1.0, "fan_in"),
+    "lecun_uniform": _scaled(1.0, "fan_in"),
+    "glorot_normal": _scaled(1.0, "fan_avg"),
+    "glorot_uniform": _scaled(1.0, "fan_avg"),
+    "he_normal": _scaled(2.0, "fan_in"),
+    "he_uniform": _scaled(2.0, "fan_in"),
+    "variance_scaling": _scaling_variance,
+    # orthonormal rows or columns, whichever are fewer
+    "orthogonal": lambda fan_in, fan_out, gain: gain**2 / max(fan_in, fan_out),
+}
+# Of those whose variance depends on the activation function too.
+ACTIVATION_VARIANCES: dict[str, Callable[[int, int, str], float]] = {
+    "sussillo_abbott": lambda n, m, phi: theory.sussillo_abbott_gain(n, phi) ** 2 / n,
+    "lyapunov": lambda n, m, phi: theory.unbiased_gain(m, phi) ** 2 / n,
+}
+
+
+def weight_variance(initializer: Component, shape: Shape, activation: str) -> float | None:
+    """Return the variance of an entry of a kernel.
+
+    Parameters
+    ----------
+    initializer
+        A component of `gradprop.components.initializers.INITIALIZERS`.
+    shape
+        (fan_in, fan_out) of the kernel.
+    activation
+        Activation function of the hidden layers.
+
+    Returns
+    -------
+    float or None
+        Dimensionless; None if the kernel is not random or scaled to data.
+    """
+    if initializer.name in ACTIVATION_VARIANCES:
+        return ACTIVATION_VARIANCES[initializer.name](*shape, activation)
+    if initializer.name not in VARIANCES:
+        return None
+    parameters = {**INITIALIZERS[initializer.name].parameters, **dict(initializer.parameters)}
+    return float(VARIANCES[initializer.name](*shape, **parameters))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Mean and standard deviation over networks, layers 1 … depth + 1, in decades.
+
+    Attributes
+    ----------
+    length, length_sd
+        Of log10 of the mean square of pre-activations, shape (depth + 1,).
+    signal, signal_sd
+        Of log10 of the RMS of dC/dz relative to that of the last hidden layer, where both are
+        0, shape (depth + 1,).
+    gradient, gradient_sd
+        The same of dC/dW of a minibatch.
+    """
+
+    length: Float64
+    length_sd: Float64
+    signal: Float64
+    signal_sd: Float64
+    gradient: Float64
+    gradient_sd: Float64
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """Law of ``y_l = ln q_l``: mean, variance, and ``slope_l = d y_{l+1} / d y_l``."""
+
+    mean: Float64
+    variance: Float64
+    slope: Float64
+
+
+def predict(
+    cell: Cell,
+    inputs: int,
+    outputs: int,
+    input_mean_square: float = 1.0,
+    alike: minibatch.Likeness | None = None,
+) -> Prediction | None:
+    """Predict lengths, back-propagated signals and weight gradients of a cell at initialization.
+
+    Forward, ``q_1 = fan_in Var(W_1) E[x^2] + bias_std^2``,
+    ``q_{l+1} = fan_in Var(W_{l+1}) M_l + bias_std^2`` with ``M_l = mean phi(z_l)^2``; backward,
+    ``D_l = Var(W_{l+1}) fan_out_{l+1} E[phi'(z_l)^2] D_{l+1}`` for the mean square ``D_l`` of
+    dC/dz. At width ``n_l`` the logarithms of ``M_l`` and ``D_l`` get a drift ``-r / (2 n_l)`` and
+    a variance ``r / n_l`` a layer, with ``r = E[phi^4] / E[phi^2]^2 - 1`` forward and
+    ``r = 3 E[phi'^4] / E[phi'^2]^2 - 1`` backward; of homogeneous functions the exact law is
+    taken. The mean square of dC/dW_l is ``D_l M_(l-1)`` times the agreement of the minibatch's
+    examples (`gradprop.prediction.minibatch`). Spread of ``q_l`` reaches all later layers through
+    the slope of the length map, and the signal through ``E[phi'(z_l)^2]``.
+
+    Parameters
+    ----------
+    cell
+        Its initializer, activation, depth, widths and biases count; the seed does not.
+    inputs, outputs
+        Features of an example and units of the output layer.
+    input_mean_square
+        ``E[x^2]`` of an entry of an example.
+    alike
+        How alike the examples of a minibatch are. Without it, weight gradients are NaN.
+
+    Returns
+    -------
+    Prediction or None
+        None if kernels are not random, have no variance or are scaled to data, and for networks
+        with normalization or residual connections.
+
+    Notes
+    -----
+    The law is that of a single example. The mean square over a minibatch spreads less and is
+    larger where examples have lost their likeness, as in networks with ``chi_1 > 1``: the few
+    with the largest signals make it up. Left out is the correlation, within a layer, of
+    ``phi(z)^2`` with ``phi'(z)^2``. Orthogonal kernels keep norms, which lowers ``r`` (`_spread`).
+
+    References
+    ----------
+    Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232; He et al. 2015,
+    arXiv:1502.01852; Hanin and Nica 2020, arXiv:1812.05994; Roberts, Yaida and Hanin 2022,
+    arXiv:2106.10165 (leading order in depth over width).
+    """
+    if not is_plain(cell):
+        return None
+    shapes = layer_shapes(inputs, cell, outputs)
+    variances = [weight_variance(cell.initializer, shape, cell.activation) for shape in shapes]
+    known = [variance for variance in variances if variance]
+    if len(known) < len(shapes) or not input_mean_square > 0:
+        return None
+    gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
+    lengths = _forward(cell, shapes, gains, input_mean_square)
+    length, length_variance = _measured_length(cell, shapes, lengths)
+    signal, signal_variance = _backward(cell, shapes, known, lengths)
+    gradient, gradient_variance = _weight_gradient(cell, gains, lengths, signal, alike)
+    decade = math.log(10)
+    return Prediction(
+        length / decade,
+        np.sqrt(length_variance) / decade,
+        signal / (2 * decade),  # a root mean square has half the logarithm
+        np.sqrt(signal_variance) / (2 * decade),
+        gradient / (2 * decade),
+        np.sqrt(signal_variance + gradient_variance) / (2 * decade),
+    )
+
+
+def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Prediction | None:
+    """Predict what is known of networks with batch normalization or residual connections.
+
+    Batch normalization: signals dC/dz, z as it is normalized, grow towards the input by
+    `theory.batch_norm_growth` a layer, of linear networks by that of their minibatch. Residual
+    branches of ReLU from weights of variance ``2 / n``: ``z_1`` has the mean square
+    ``inputs Var(W_1) E[x^2]`` and ``z_l`` twice that of ``h_(l-1)``, which is
+    `theory.rectified_residual_length`.
+
+    Parameters
+    ----------
+    cell
+        Its activation, normalization, residual connections, depth and initializer count.
+    inputs
+        Features of an example.
+    input_mean_square
+        ``E[x^2]`` of an entry of an example.
+
+    Returns
+    -------
+    Prediction or None
+        At infinite width, without standard deviations; NaN where nothing is known. None for other
+        networks.
+    """
+    unknown = np.full(cell.depth + 1, np.nan)
+    length, signal = unknown.copy(), unknown.copy()
+    variance = weight_variance(cell.initializer, (inputs, cell.width), cell.activation)
+    if cell.normalization.name == "batch" and cell.residual == "none" and variance:
+        linear = cell.activation == "linear"
+        growth = (
+            theory.linear_batch_norm_growth(cell.batch_size)
+            if linear
+            else theory.batch_norm_growth(cell.activation)
+        )
+        signal[:-1] = 0.5 * math.log10(growth) * np.arange(cell.depth - 1, -1, -1)
+    elif cell.residual in _BRANCHES and _is_rectified(cell) and variance:
+        branch = _BRANCHES[cell.residual](cell.depth)
+        first = inputs * variance * input_mean_square
+        lengths = first * theory.rectified_residual_length(cell.depth, branch)
+        length = np.log10(np.append(first, lengths))
+    else:
+        return None
+    return Prediction(length, unknown, signal, unknown, unknown, unknown)
+
+
+# What residual connections multiply the mean square of a branch by, in a network of some depth.
+_BRANCHES: dict[str, Callable[[int], float]] = {
+    "plain": lambda depth: 1.0,
+    "scaled": lambda depth: 1.0 / max(depth - 1, 1),
+}
+
+
+def _is_rectified(cell: Cell) -> bool:
+    """Tell whether hidden layers are ReLU, of one width, with weights of variance 2/n, unbiased."""
+    square = weight_variance(cell.initializer, (cell.width, cell.width), cell.activation)
+    return (
+        cell.activation == "relu"
+        and cell.normalization.name == "none"
+        and cell.widths.name == "constant"
+        and not (cell.use_bias and cell.bias_std > 0)
+        and square is not None
+        and math.isclose(square * cell.width, 2.0)
+    )
+
+
+def _forward(
+    cell: Cell, shapes: list[Shape], gains: list[float], input_mean_square: float
+) -> _Lengths:
+    """Carry mean and variance of ``ln q`` from layer to layer."""
+    bias = cell.bias_std**2 if cell.use_bias else 0.0
+    mean = [math.log(gains[0] * input_mean_square + bias)]
+    variance, slope = [0.0], []
+    for shape, gain in zip(shapes[:-1], gains[1:], strict=True):
+        square, spread, inner = _transport(_log_square(cell.activation), mean[-1], variance[-1])
+        drift, noise = _forward_noise(cell, shape, mean[-1])
+        moments = _transport(_affine(gain, bias), square + drift, spread + noise)
+        mean.append(moments[0])
+        variance.append(moments[1])
+        slope.append(inner * moments[2])
+    return _Lengths(np.array(mean), np.array(variance), np.array(slope))
+
+
+def _affine(gain: float, bias: float) -> Callable[[float], float]:
+    """Return ``y -> ln(gain exp(y) + bias)`` without leaving the range of floats."""
+    log_bias = math.log(bias) if bias else -math.inf
+    return lambda y: float(np.logaddexp(math.log(gain) + y, log_bias))
+
+
+def _transport(
+    f: Callable[[float], float], mean: float, variance: float
+) -> tuple[float, float, float]:
+    """Return mean, variance and linear slope of ``f(y)`` for normal ``y``, by three nodes."""
+    if variance == 0.0:
+        return f(mean), 0.0, 0.0
+    values = np.array([f(mean + math.sqrt(variance) * node) for node in NODES])
+    expected = float(WEIGHTS @ values)
+    slope = float(WEIGHTS @ (NODES * values)) / math.sqrt(variance)
+    return expected, float(WEIGHTS @ (values - expected) ** 2), slope
+
+
+def _measured_length(cell: Cell, shapes: list[Shape], lengths: _Lengths) -> tuple[Float64, Float64]:
+    """Return mean and variance of ``ln mean(z_l^2)``: `q_l` and a mean over `n_l` units."""
+    noise = np.array([_norm_noise(cell, shape) for shape in shapes])
+    return lengths.mean + noise[:, 0], lengths.variance + noise[:, 1]
+
+
+def _norm_noise(cell: Cell, shape: Shape) -> tuple[float, float]:
+    """Return drift and variance of the logarithm of a mean of squared normal variables."""
+    if cell.initializer.name == "orthogonal":
+        return _leading(2 * (1 - _kept(shape)), shape[1])
+    return _exact(shape[1], "linear")
+
+
+def _forward_noise(cell: Cell, shape: Shape, y: float) -> tuple[float, float]:
+    """Return drift and variance that layer `shape` adds to ``ln M``, for ``q = exp(y)``."""
+    name, width = cell.activation, shape[1]
+    kept = _kept(shape) if cell.initializer.name == "orthogonal" else 0.0
+    if activations.get(name).homogeneous and not kept:
+        return _exact(width, name)
+    ratio = math.exp(_log_moment(name, "function", 4, y) - 2 * _log_square(name)(y)) - 1
+    return _leading(_spread(ratio, _elasticity(_log_square(name), y), kept), width)
+
+
+def _backward_noise(cell: Cell, shape: Shape, y: float) -> tuple[float, float]:
+    """Return drift and variance that a step back through `shape` adds to ``ln D``."""
+    name, width = cell.activation, shape[0]
+    kept = _kept(shape[::-1]) if cell.initializer.name == "orthogonal" else 0.0
+    if activations.get(name).homogeneous and not kept:
+        return _exact(width, name)
+    fourth = _log_moment(name, "derivative", 4, y)
+    ratio = 3 * math.exp(fourth - 2 * _log_slope_square(name)(y)) - 1
+    return _leading(_spread(ratio, 1.0, kept), width)
+
+
+@lru_cache
+def _exact(width: int, activation: str) -> tuple[float, float]:
+    """Return mean and variance of ``ln mean phi(g)^2`` less ``ln E[phi(g)^2]``."""
+    expected = _log_square(activation)(0.0)
+    drift = theory.log_growth_mean(width, 1.0, activation) - expected
+    return drift, theory.log_growth_variance(width, activation)
+
+
+def _leading(ratio: float, width: int) -> tuple[float, float]:
+    """Return mean and variance of the logarithm of a mean of `width` terms, to order 1/width."""
+    ratio = max(ratio, 0.0)
+    return -ratio / (2 * width), ratio / width
+
+
+def _spread(ratio: float, elasticity: float, kept: float) -> float:
+    """Return the relative variance of a term, less what the norm of all terms explains.
+
+    An orthogonal kernel keeps the norm of ``z``. The regression of ``f(z)`` on ``z^2`` explains
+    ``2 (d ln E[f] / d ln q)^2`` of its relative variance; `kept` is the share of the norm that a
+    rectangular kernel keeps.
+    """
+    return ratio - 2 * kept * elasticity**2
+
+
+def _kept(shape: Shape) -> float:
+    """Return the share of a vector's norm that an orthogonal map from n to m entries keeps."""
+    return min(1.0, shape[1] / shape[0])
+
+
+def _backward(
+    cell: Cell, shapes: list[Shape], variances: list[float], lengths: _Lengths
+) -> tuple[Float64, Float64]:
+    """Return mean and variance of ``ln(D_l / D_reference)``, layers 1 … depth + 1."""
+    log_slope = _log_slope_square(cell.activation)
+    means, noises, weights = [], [], []
+    pairs = zip(shapes[1:], variances[1:], lengths.mean, lengths.variance, strict=False)
+    for shape, variance, y, spread in pairs:
+        expected, _, weight = _transport(log_slope, float(y), float(spread))
+        drift, noise = _backward_noise(cell, shape, float(y))
+        means.append(math.log(variance * shape[1]) + expected + drift)
+        noises.append(noise)
+        weights.append(weight)
+    # ln D_l - ln D_{l+1} of layers l = 1 … depth, summed from the output
+    logs = np.append(np.cumsum(np.array(means)[::-1])[::-1], 0.0)
+    reference = max(cell.depth - 1, 0)
+    covariance = _covariance(lengths)[:-1, :-1] * np.outer(weights, weights) + np.diag(noises)
+    spans = [sorted((layer, reference)) for layer in range(len(shapes))]
+    spreads = [covariance[low:high, low:high].sum() for low, high in spans]
+    return logs - logs[reference], np.maximum(np.array(spreads), 0.0)
+
+
+def _weight_gradient(
+    cell: Cell,
+    gains: list[float],
+    lengths: _Lengths,
+    signal: Float64,
+    alike: minibatch.Likeness | None,
+) -> tuple[Float64, Float64]:
+    """Return the mean of ``ln D_l M_(l-1) A_l`` over that of the last hidden layer.
+
+    And what ``M`` adds to the variance of the signal, as if both were independent.
+    """
+    bias = cell.bias_std**2 if cell.use_bias else 0.0
+    with np.errstate(over="ignore", under="ignore"):
+        q = np.exp(lengths.mean)
+        shares = np.maximum(1 - bias * np.exp(-lengths.mean), EPSILON) if bias else np.ones(len(q))
+    entering = lengths.mean + np.log(shares) - np.log(gains)
+    logs = np.full(len(q), np.nan)
+    if alike is not None and cell.loss in ("auto", "cross_entropy", "output_sum"):
+        logs = minibatch.log_agreement(
+            alike, cell.batch_size, cell.activation, q, shares, cell.loss
+        )
+    reference = max(cell.depth - 1, 0)
+    means = signal + entering + logs
+    # ln M = ln (q - bias) + constant: a change of ln q is one of ln M divided by its share of q.
+    covariance = _covariance(lengths) / np.outer(shares, shares)
+    variances = np.diag(covariance)
+    spread = variances + variances[reference] - 2 * covariance[reference]
+    return means - means[reference], np.maximum(spread, 0.0)
+
+
+def _covariance(lengths: _Lengths) -> Float64:
+    """Return the covariance of ``ln q`` between layers: ``Var(y_i) prod slope`` for i <= j."""
+    count = len(lengths.mean)
+    matrix = np.zeros((count, count))
+    for i in range(count):
+        responses = np.cumprod(np.append(1.0, lengths.slope[i:]))
+        matrix[i, i:] = matrix[i:, i] = lengths.variance[i] * responses
+    return matrix
+
+
+def _log_square(activation: str) -> Callable[[float], float]:
+    """Return ``y -> ln E[phi(z)^2]`` for ``z ~ N(0, exp(y))``."""
+    return lambda y: _log_moment(activation, "function", 2, y)
+
+
+def _log_slope_square(activation: str) -> Callable[[float], float]:
+    """Return ``y -> ln E[phi'(z)^2]`` for ``z ~ N(0, exp(y))``."""
+    return lambda y: _log_moment(activation, "derivative", 2, y)
+
+
+def _elasticity(f: Callable[[float], float], y: float, step: float = 1e-3) -> float:
+    """Return the derivative of `f` at `y` by central difference."""
+    return (f(y + step) - f(y - step)) / (2 * step)
+
+
+@lru_cache(maxsize=100_000)
+def _log_moment(activation: str, member: str, power: int, y: float) -> float:
+    """Return ``ln E[f(z)^power]``, f a `member` of the activation, ``z ~ N(0, exp(y))``."""
+    if abs(y) > LOG_RANGE:
+        edge = math.copysign(LOG_RANGE, y)
+        ends = [_log_moment(activation, member, power, edge * share) for share in (1.0, 0.9)]
+        return ends[0] + (ends[0] - ends[1]) * (abs(y) / LOG_RANGE - 1) / 0.1
+    phi = activations.get(activation)
+    f = getattr(phi, member)
+    return math.log(theory.expectation(lambda u: f(u) ** power, math.exp(y), phi.kinks))

@@ -1,0 +1,166 @@
+"""The report: one self-contained file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from gradprop import claims, files, provenance
+from gradprop import studies as prose
+from gradprop.report.chapters import TEMPLATES, Chapter, read_chapter
+from gradprop.report.errors import COMMAND, ReportError
+from gradprop.report.formatting import count, percent, plural, power, sig, span
+from gradprop.report.pictures import figure_files
+from gradprop.report.provenance import effort_table, environment_table, overview_table, totals_of
+from gradprop.report.tables import (
+    Table,
+    alarm_table,
+    claims_tables,
+    csv_uri,
+    final_results,
+    quotes_table,
+    results_table,
+    verdict_table,
+)
+from gradprop.results import manifests, products, tables
+from gradprop.spec import Study
+
+CLAIM_FILES = (".json", "-verdicts.csv", "-alarms.csv")
+
+
+MOST_NAMED_FILES = 3
+
+
+def _require_files(studies: Sequence[Study], reports: Path) -> None:
+    """Raise one error that names what is missing and the command that makes it."""
+    needed = [
+        reports / path
+        for study in studies
+        for name in study.figures
+        for path in figure_files(study, name).values()
+    ]
+    missing = [str(path) for path in needed if not path.exists()]
+    if missing:
+        shown, more = missing[:MOST_NAMED_FILES], len(missing) - MOST_NAMED_FILES
+        names = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+        command = f"{COMMAND} {' '.join(shown)}" if more <= 0 else COMMAND
+        raise ReportError(f"{names}: no such file; to make it: {command}")
+
+
+def write_report(
+    studies: Sequence[Study],
+    results: Path,
+    reports: Path,
+    title: str,
+    name: str = "index.html",
+    command: str = COMMAND,
+) -> None:
+    """Write the report: one self-contained file, atomically.
+
+    Parameters
+    ----------
+    studies
+        The studies, in the order of their chapters.
+    results
+        Folder with the result tables of every study.
+    reports
+        Folder with the figures and the plotted numbers; the report is written into it.
+    title
+        Title of the report.
+    name
+        Name of its file.
+    command
+        What builds it again.
+
+    Raises
+    ------
+    ReportError
+        If a file is missing or a chapter's template can't be used.
+    """
+    _require_files(studies, reports)
+    read = manifests.checksums(p for study in studies for p in _sources(study, results, reports))
+    environment = _environment()
+    chapters = [
+        read_chapter(study, number, results, reports) for number, study in enumerate(studies, 1)
+    ]
+    for chapter in chapters:
+        chapter.render(environment, results)
+    judged = [reports / "claims" / f"{study.name}.json" for study in studies]
+    for study, path in zip(studies, judged, strict=True):
+        manifests.require(products.claims(reports, study), path)
+    verdicts = [verdict for path in judged for verdict in claims.read(path)]
+    summaries = [final_results(chapter.cells) for chapter in chapters]
+    html = environment.get_template("report.html.j2").render(
+        title=title,
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        chapters=chapters,
+        results=[
+            (
+                results_table(chapter.study, chapter.cells, summary),
+                csv_uri(summary),
+                _diagnoses(chapter, reports),
+            )
+            for chapter, summary in zip(chapters, summaries, strict=True)
+        ],
+        totals=totals_of(chapters),
+        overview=overview_table(chapters),
+        verdicts=claims.counts(verdicts),
+        quotes_table=quotes_table(verdicts) if any(v.quote for v in verdicts) else None,
+        claims_tables=claims_tables(verdicts) if verdicts else None,
+        environment_table=environment_table(chapters),
+        effort_table=effort_table(chapters),
+        command=command,
+        target=_example_target(chapters, reports),
+    )
+    files.write_text(reports / name, html)
+    manifests.write(
+        products.report(reports, studies, name, title, command),
+        made=[reports / name],
+        inputs=read,
+        modules=provenance.REPORT_MODULES,
+    )
+
+
+def _sources(study: Study, results: Path, reports: Path) -> list[Path]:
+    """Return the files that the chapter of a study is made from."""
+    claimed = [reports / "claims" / f"{study.name}{end}" for end in CLAIM_FILES]
+    drawn = [
+        reports / path for name in study.figures for path in figure_files(study, name).values()
+    ]
+    folder = results / study.name
+    return [*claimed, *drawn, *tables.paths_of(folder, study), *tables.runs_of(folder, study)]
+
+
+def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:
+    """Return the tables of verdicts and alarms, if any fired, by what their summary says."""
+    found = {}
+    for kind, summary, build in (
+        ("verdicts", "Vanishing, stable, exploding", verdict_table),
+        ("alarms", "Alarms", alarm_table),
+    ):
+        path = reports / "claims" / f"{chapter.study.name}-{kind}.csv"
+        manifests.require(products.claims(reports, chapter.study), path)
+        found[summary] = build(chapter.id, chapter.study, chapter.cells, path)
+    return {summary: table for summary, table in found.items() if table.rows}
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([TEMPLATES, prose.TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {f.__name__: f for f in (sig, power, percent, count, plural, span)}
+    return environment
+
+
+def _example_target(chapters: Sequence[Chapter], reports: Path) -> str | None:
+    """Return a figure's file, to show how one figure is made."""
+    drawn = (figure.links["svg"] for chapter in chapters for figure in chapter.figures.values())
+    example = next(drawn, None)
+    return example and f"{reports.name}/{example}"

@@ -1,0 +1,405 @@
+"""The tables of the report: claims, diagnoses, final results."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from gradprop import claims
+from gradprop.analysis import diagnosis
+from gradprop.claims import Result
+from gradprop.report.formatting import (
+    DASH,
+    Text,
+    column_label,
+    count,
+    percent,
+    plain_text,
+    plural,
+    sig,
+    slugify,
+)
+from gradprop.spec import Cell, Study
+
+LONGEST_OPEN_TABLE = 12
+
+
+# What always names a row of the final results; whatever else tells rows apart is added.
+KEYS = ("dataset", "activation", "depth", "initializer")
+
+
+PARAMETERS = tuple(f.name for f in fields(Cell) if f.name != "seed")
+
+
+# Worth naming in the caption if all cells of a study share them.
+SHARED = ("width", "epochs", "batch_size", "optimizer", "learning_rate")
+
+
+ACCURACIES = ("final_train_accuracy", "final_test_accuracy")
+
+
+LOSSES = ("final_train_loss", "final_test_loss")
+
+
+UNTRAINED = (
+    "The networks of this study were measured at initialization only: the shares of them that "
+    "diverged or underflowed, and the smallest depth at which one did."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report.
+
+    Attributes
+    ----------
+    id, caption
+        Anchor and description.
+    columns
+        For every column its heading and whether it holds numbers.
+    rows
+        The text of every cell.
+    keys
+        How many leading columns name the row.
+    """
+
+    id: str
+    caption: str
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[Sequence[Text]]
+    keys: int = 1
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the table is better folded."""
+        return len(self.rows) > LONGEST_OPEN_TABLE
+
+
+# What became of a sentence, by whether all or some of its cases are supported.
+SENTENCES = {(True, True): "holds", (False, True): "holds in part", (False, False): "does not hold"}
+
+
+def quotes_table(results: Sequence[Result]) -> Table:
+    """Return what became of the sentences that claims quote, in the order of the results."""
+    rows: list[list[Text]] = []
+    for words in dict.fromkeys(result.quote for result in results if result.quote):
+        quoted = [result for result in results if result.quote == words]
+        source = quoted[0].source.split(";")[0]  # others say the same in their own words
+        supported = [result.verdict == claims.SUPPORTED for result in quoted]
+        tested = any(result.verdict != claims.NOT_TESTED for result in quoted)
+        failing = [r for r in quoted if r.verdict == claims.NOT_SUPPORTED]
+        rows.append(
+            [
+                Markup('“{}” <span class="below">{}</span>').format(words, source),
+                SENTENCES[all(supported), any(supported)] if tested else claims.NOT_TESTED,
+                f"{count(sum(supported))} of {count(len(quoted))}",
+                " ".join(dict.fromkeys(result.note for result in failing if result.note)) or DASH,
+            ]
+        )
+    return Table(
+        id="sentences-table",
+        caption=(
+            "Sentence by sentence: how many of the cases that test it are supported, and why where "
+            "some are not. The cases and their numbers are in the next table."
+        ),
+        columns=[
+            ("What it says", False),
+            ("Verdict", False),
+            ("Cases", True),
+            ("Why not in the others", False),
+        ],
+        rows=rows,
+    )
+
+
+def claims_tables(results: Sequence[Result]) -> tuple[Table, Table]:
+    """Return the verdicts on claims, first those that are not supported, then those that are."""
+    columns = ("Verdict", "Claim", "Networks", "Prediction, criterion", "Predicted", "Measured")
+    headings = [(name, name in ("Predicted", "Measured")) for name in columns]
+    failing = [result for result in claims.sort(results) if result.verdict != claims.SUPPORTED]
+    supported = [result for result in results if result.verdict == claims.SUPPORTED]
+    why = (
+        "What is not supported or not tested. “Not supported” means that the interval does not "
+        "meet the criterion that was fixed before: the claim may be wrong, or the networks too few "
+        "or too small to tell."
+    )
+    how = (
+        "Every claim with its source, the number that it predicts, what was measured (mean over "
+        "networks with the interval it is judged by: 90 %, and wider where a claim has several "
+        "cases, after Holm), and the criterion."
+    )
+    return (
+        Table("claims-table", why, headings, _claim_rows(failing)),
+        Table("supported-table", how, headings, _claim_rows(supported)),
+    )
+
+
+def _claim_rows(results: Sequence[Result]) -> list[list[Text]]:
+    """Return one row a piece of evidence; what a claim says stands in its first row only."""
+    rows = [_claim_row(result) for result in results]
+    for row, result, before in zip(rows[1:], results[1:], results[:-1], strict=True):
+        if (result.study, result.id, result.verdict) == (before.study, before.id, before.verdict):
+            row[1] = row[3] = ""
+    return rows
+
+
+def _claim_row(result: Result) -> list[Text]:
+    below = Markup('{} <span class="below">{}</span>')
+    measured: Text = DASH if result.measured is None else sig(result.measured)
+    if result.low is not None and result.high is not None and result.low != result.high:
+        measured = below.format(measured, f"{sig(result.low)} to {sig(result.high)}")
+    where = f"{result.case} ({plural(result.networks, 'network', 'networks')})"
+    return [
+        below.format(result.verdict, result.reason) if result.reason else result.verdict,
+        below.format(" ".join(filter(None, (result.statement, result.note))), result.source),
+        where if result.networks else result.case,
+        below.format(below.format(result.formula, result.unit), result.criterion),
+        DASH if result.predicted is None else sig(result.predicted),
+        measured,
+    ]
+
+
+def final_results(cells: pd.DataFrame) -> pd.DataFrame:
+    """Summarize the seeds of every configuration of a study.
+
+    Parameters
+    ----------
+    cells
+        The ``cells`` table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each configuration, named by the `KEYS` and by what else tells them apart:
+        number of seeds; medians of the final losses and accuracies over the seeds for
+        which they are defined; shares of diverged and underflowed seeds. Texts are in the
+        order in which the grid names them, numbers ascend. If no cell was trained, all depths
+        share a row, with their range and the smallest depth of which a cell is not ok.
+    """
+    trained = cells["epochs"].any()
+    keys = [key for key in distinguishing(cells) if trained or key != "depth"]
+    marked = cells.assign(
+        diverged=cells["status"] == "diverged",
+        underflowed=cells["status"] == "underflowed",
+        bad_depth=cells["depth"].where(cells["status"] != "ok"),
+    )
+    if trained:
+        measured = {name: (name, "median") for name in (*ACCURACIES, *LOSSES)}
+    else:
+        measured = {"depth_min": ("depth", "min"), "depth_max": ("depth", "max")}
+        measured["first_bad_depth"] = ("bad_depth", "min")
+    shares = {name: (name, "mean") for name in ("diverged", "underflowed")}
+    groups = marked.groupby(keys, sort=False)
+    summary = groups.agg(seeds=("seed", "nunique"), **measured, **shares).reset_index()
+    ranks = pd.concat([_ranks(summary[key]) for key in keys], axis=1)
+    return summary.loc[ranks.sort_values(keys).index].reset_index(drop=True)
+
+
+def distinguishing(cells: pd.DataFrame) -> list[str]:
+    """Return the parameters that name a row of the final results.
+
+    A parameter that follows from the others (a width that each data set has its own of) is
+    left out, but for those of the optimizer.
+    """
+    keys = list(KEYS)
+    for name in PARAMETERS:
+        if name in keys or name not in cells or cells[name].nunique() == 1:
+            continue
+        splits = len(cells[[*keys, name]].drop_duplicates()) > len(cells[keys].drop_duplicates())
+        if splits or name in ("optimizer", "learning_rate"):
+            keys.append(name)
+    return keys
+
+
+def _ranks(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return what a column is sorted by: numbers themselves, texts by first appearance."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values
+    return pd.Series(pd.factorize(values)[0], index=values.index, name=values.name)
+
+
+def verdict_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) -> Table:
+    """Return how many networks of a study have which verdict, by initializer and depth.
+
+    Parameters
+    ----------
+    chapter_id
+        Of the study's chapter.
+    study
+        The study.
+    cells
+        Its ``cells`` table.
+    path
+        The file of verdicts that `gradprop.analysis.diagnosis.write` made.
+    """
+    judged = pd.read_csv(path, dtype={"cell": str})
+    numbers = diagnosis.counts(cells, judged, ["initializer", "depth"])
+    numbers = numbers.sort_values("depth", kind="stable")
+    order = list(dict.fromkeys(cells["initializer"]))
+    numbers = numbers.sort_values("initializer", key=lambda c: c.map(order.index), kind="stable")
+    rows: dict[tuple[str, int], list[list[int]]] = {}
+    for initializer, depth, _, *found in numbers.itertuples(index=False, name=None):
+        rows.setdefault((initializer, depth), []).append(found)
+    return Table(
+        id=f"verdicts-{chapter_id}",
+        caption=(
+            "How many networks have which verdict on the back-propagated signal of their hidden "
+            "layers: more than two decades lost (vanishing) or won (exploding) on the way from "
+            "the last hidden layer to the first, exactly zero in some layer without having "
+            "fallen below float32 on the way (dead), or not finite (diverged). Of trained "
+            "networks at the start → at the end."
+        ),
+        columns=[
+            ("Initializer", False),
+            ("Depth", True),
+            *((name.capitalize(), True) for name in diagnosis.VERDICTS),
+        ],
+        rows=[
+            [
+                _named(initializer, study.names),
+                count(depth),
+                *(
+                    " → ".join(map(count, numbers)) if any(numbers) else DASH
+                    for numbers in zip(*probes, strict=True)
+                ),
+            ]
+            for (initializer, depth), probes in rows.items()
+        ],
+        keys=2,
+    )
+
+
+def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) -> Table:
+    """Return how often which alarm fired in a study, by initializer, and when and where first.
+
+    Parameters
+    ----------
+    chapter_id
+        Of the study's chapter.
+    study
+        The study.
+    cells
+        Its ``cells`` table.
+    path
+        The file of alarms that `gradprop.analysis.diagnosis.write` made.
+    """
+    numbers = diagnosis.alarm_counts(cells, pd.read_csv(path, dtype={"cell": str}), "initializer")
+    rows = numbers.itertuples(index=False, name=None)
+    below = Markup('{} <span class="below">{}</span>')
+    return Table(
+        id=f"alarms-{chapter_id}",
+        caption=(
+            "Rules of thumb that networks broke: how many did, and medians over them of the first "
+            "step at which it was seen and of the lowest layer then."
+        ),
+        columns=[
+            ("Alarm", False),
+            ("Initializer", False),
+            *((name, True) for name in ("Networks", "First step", "Layer")),
+        ],
+        rows=[
+            [
+                below.format(column_label(alarm), diagnosis.ALARMS[alarm].meaning),
+                _named(initializer, study.names),
+                f"{count(fired)} of {count(networks)}",
+                sig(step),
+                sig(layer),
+            ]
+            for alarm, initializer, step, layer, fired, networks in rows
+        ],
+        keys=2,
+    )
+
+
+def results_table(study: Study, cells: pd.DataFrame, summary: pd.DataFrame) -> Table:
+    """Return the table of a study's final results, of trained or of untrained networks."""
+    keys = [name for name in summary.columns if name in PARAMETERS]
+    columns = [
+        (column_label(key), pd.api.types.is_any_real_numeric_dtype(summary[key])) for key in keys
+    ]
+    trained = "depth" in keys
+    measured = _trained_columns(summary) if trained else _untrained_columns(summary)
+    columns += [(name, True) for name in measured]
+    rows = zip(
+        *([_named(value, study.names) for value in summary[key]] for key in keys), strict=True
+    )
+    return Table(
+        id=f"results-{slugify(study.name)}",
+        caption=_results_caption(cells) if trained else UNTRAINED,
+        columns=columns,
+        rows=[
+            [*names, *rest]
+            for names, rest in zip(rows, zip(*measured.values(), strict=True), strict=True)
+        ],
+        keys=len(keys),
+    )
+
+
+def _trained_columns(summary: pd.DataFrame) -> dict[str, list[Text]]:
+    """Return heading and texts of the columns of results."""
+    shown = [name for name in ACCURACIES if summary[name].notna().any()]
+    regression = summary[ACCURACIES[0]].isna() & summary[LOSSES[0]].notna()
+    shown += LOSSES if regression.any() else ()
+    finals = {
+        column_label(name): [_final(value, name in ACCURACIES) for value in summary[name]]
+        for name in shown
+    }
+    return {"Seeds": [*map(count, summary["seeds"])], **finals, **_shares(summary)}
+
+
+def _untrained_columns(summary: pd.DataFrame) -> dict[str, list[Text]]:
+    """Return the same for cells that were measured at initialization only."""
+    ranges = zip(summary["depth_min"], summary["depth_max"], strict=True)
+    return {
+        "Depths": [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges],
+        "Seeds": [*map(count, summary["seeds"])],
+        **_shares(summary),
+        "First depth not ok": [
+            DASH if math.isnan(depth) else count(depth) for depth in summary["first_bad_depth"]
+        ],
+    }
+
+
+def _shares(summary: pd.DataFrame) -> dict[str, list[Text]]:
+    return {
+        column_label(name): [*map(percent, summary[name])] for name in ("diverged", "underflowed")
+    }
+
+
+def _named(value: Any, names: Mapping[str, str]) -> Text:
+    """Return a parameter's value; a component with a display name has its label below."""
+    if value not in names:
+        return plain_text(value)
+    return Markup('{} <span class="below">{}</span>').format(names[value], value)
+
+
+def _final(value: float, is_accuracy: bool) -> Text:
+    if math.isnan(value):
+        return DASH
+    return percent(value, 1) if is_accuracy else sig(value)
+
+
+def _results_caption(cells: pd.DataFrame) -> str:
+    settings = [
+        f"{name.replace('_', ' ')} {plain_text(cells[name].iloc[0])}"
+        for name in SHARED
+        if cells[name].nunique() == 1
+    ]
+    common = f" Common to all rows: {', '.join(settings)}." if settings else ""
+    return (
+        "Medians over the seeds whose result is finite, and the shares of all seeds that "
+        f"diverged or underflowed; a dash where no seed has a finite result.{common}"
+    )
+
+
+def csv_uri(summary: pd.DataFrame) -> str:
+    """Return a table as the address of a CSV file that the page itself holds."""
+    content = summary.to_csv(index=False, lineterminator="\n").encode()
+    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,1 @@
+"""The tables on disk, and what was made from what."""

@@ -1,0 +1,271 @@
+"""The result tables: ``<results>/<study>/<table>/<shard>.parquet``.
+
+Finished stacks lie in a store, ``<results>/<study>/stacks/<shard>/``, each with the rows of its
+cells for every table and with what they were computed with. The tables of a shard are put together
+from it: they hold the cells of the grid, and their bytes are a function of these cells alone.
+Stacks of other code or other data count as missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Set
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import feather
+
+from gradprop import files
+from gradprop.errors import GradpropError
+from gradprop.grid.sharding import measured_tables, shards
+from gradprop.probes.measurements import MEASUREMENTS
+from gradprop.results import manifests, products
+from gradprop.results.store import Entry, Store
+from gradprop.spec import Shard, Study
+
+# The tables of every shard. Rows of one cell are sorted by these keys, so that a file is a pure
+# function of its cells.
+TABLES: dict[str, list[str]] = {
+    "cells": ["cell"],
+    "steps": ["cell", "step"],
+    "layers": ["cell", "step", "layer"],
+}
+RUNS = "runs"
+# Cells whose rows are sorted and written at once; a row group of a file.
+PART = 1024
+_NOTE = "stack.json"
+
+
+class IncompleteError(GradpropError):
+    """Cells of the grid have no rows yet."""
+
+
+def keys_of(shard: str) -> dict[str, list[str]]:
+    """Return the tables of a shard, those of its measurements included, and their keys."""
+    return TABLES | {name: MEASUREMENTS[name].all_keys for name in measured_tables(shard)}
+
+
+def path_of(folder: Path, table: str, shard: str) -> Path:
+    """Return the file of a shard in a table of the study whose results are in `folder`."""
+    return folder / table / f"{shard}.parquet"
+
+
+def paths_of(folder: Path, study: Study) -> list[Path]:
+    """Return the tables of a study that figures and claims are made from."""
+    found = shards(study.cells)
+    return [path_of(folder, table, shard) for shard in found for table in keys_of(shard)]
+
+
+def runs_of(folder: Path, study: Study) -> list[Path]:
+    """Return the tables that say what the networks of a study were trained with."""
+    return [path_of(folder, RUNS, shard) for shard in shards(study.cells)]
+
+
+def stacks_folder(folder: Path, shard: str) -> Path:
+    """Return where the finished stacks of a shard lie."""
+    return folder / "stacks" / shard
+
+
+class FinishedStacks:
+    """The stacks of a shard that were trained, by this job and by earlier ones.
+
+    Parameters
+    ----------
+    folder
+        Results of the study.
+    shard
+        Name of the shard.
+    origin
+        Digests of code and data; stacks with others do not count.
+    """
+
+    def __init__(self, folder: Path, shard: str, origin: Mapping[str, str]) -> None:
+        self.folder, self.shard, self.origin = folder, shard, dict(origin)
+        self._store = Store(stacks_folder(folder, shard))
+        for spool in self._store.folder.glob(".spool*"):
+            shutil.rmtree(spool)
+        files.remove_leftovers(self._store.folder)
+        self._notes: dict[Entry, dict[str, Any]] = {}
+        self._others: list[Entry] = []
+        for entry in self._store.entries():
+            note = json.loads(entry.read(_NOTE))
+            if note["origin"] == self.origin:
+                self._notes[entry] = note
+            else:
+                self._others.append(entry)
+
+    @property
+    def cells(self) -> set[str]:
+        """Ids of the cells that need no training."""
+        return {cell for note in self._notes.values() for cell in note["cells"]}
+
+    @property
+    def others(self) -> int:
+        """How many stacks are of other code or other data."""
+        return len(self._others)
+
+    def add(self, rows: Mapping[str, pd.DataFrame], run: Mapping[str, Any]) -> None:
+        """Keep the rows of a stack for every table, and what they were computed with."""
+        ids = rows["cells"]["cell"].tolist()
+        note = {"origin": self.origin, "cells": ids, "run": dict(run)}
+        members = {f"{table}.arrow": _feather(rows[table]) for table in keys_of(self.shard)}
+        entry = self._store.put(ids[0], {_NOTE: json.dumps(note).encode(), **members})
+        self._notes[entry] = note
+
+    def runs(self, cells: Set[str]) -> list[dict[str, Any]]:
+        """Return the runs that the rows of these cells come from, with the cells of each."""
+        return [
+            {**self._notes[entry]["run"], "cells": json.dumps(sorted(ids))}
+            for entry, ids in self._sources(cells).items()
+        ]
+
+    def write(self, cells: Set[str]) -> list[Path]:
+        """Write the tables of these cells, each atomically; return their files."""
+        sources, written = self._sources(cells), []
+        with tempfile.TemporaryDirectory(prefix=".spool", dir=self._store.folder) as spool:
+            for table, keys in keys_of(self.shard).items():
+                path = path_of(self.folder, table, self.shard)
+                sorter = _Sorter(keys, cells, Path(spool, table))
+                for entry, ids in sources.items():
+                    rows = feather.read_feather(pa.BufferReader(entry.read(f"{table}.arrow")))
+                    sorter.add(rows if len(ids) == rows["cell"].nunique() else _only(rows, ids))
+                sorter.write(path)
+                written.append(path)
+        path = path_of(self.folder, RUNS, self.shard)
+        _write(pd.DataFrame(self.runs(cells)), path)
+        return [*written, path]
+
+    def forget_others(self) -> None:
+        """Remove the stacks of other code or other data."""
+        while self._others:
+            self._others.pop().path.unlink()
+
+    def _sources(self, cells: Set[str]) -> dict[Entry, set[str]]:
+        """Return from which stack the rows of which cells are taken; of several the first."""
+        waiting, found = set(cells), {}
+        for entry in sorted(self._notes, key=lambda entry: entry.path.name):
+            if ids := waiting & set(self._notes[entry]["cells"]):
+                found[entry] = ids
+                waiting -= ids
+        if waiting:
+            raise IncompleteError(f"{self._store.folder}: {len(waiting)} cells are missing")
+        return found
+
+
+def _only(rows: pd.DataFrame, cells: Set[str]) -> pd.DataFrame:
+    return rows[rows["cell"].isin(cells)]
+
+
+def _feather(rows: pd.DataFrame) -> bytes:
+    sink = pa.BufferOutputStream()
+    feather.write_feather(rows.reset_index(drop=True), sink, compression="lz4")
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+class _Sorter:
+    """Sorts the rows of one table on disk.
+
+    The sorted cells are divided into parts of `PART`; rows wait in one folder per part, and every
+    part becomes a row group of the file. Its bytes are a function of its cells.
+    """
+
+    def __init__(self, keys: list[str], cells: Iterable[str], spool: Path) -> None:
+        self.keys, self.spool = keys, spool
+        self.first_of_parts = sorted(cells)[::PART]
+        self.pieces = 0
+
+    def add(self, rows: pd.DataFrame) -> None:
+        """Lay rows down in the folders of their parts."""
+        parts = np.searchsorted(self.first_of_parts, rows["cell"].to_numpy(str), side="right")
+        for part, piece in rows.groupby(parts):
+            folder = self.spool / f"{part:06d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{self.pieces:06d}.arrow"
+            piece.reset_index(drop=True).to_feather(path, compression="uncompressed")
+            self.pieces += 1
+
+    def write(self, path: Path) -> None:
+        """Put the sorted parts together."""
+        pieces = sorted(self.spool.glob("*/*.arrow"))
+        schemas = [pa.ipc.open_file(piece).schema.remove_metadata() for piece in pieces]
+        schema = pa.unify_schemas(schemas)
+        with files.replacing(path) as temporary, ExitStack() as stack:
+            writer = None
+            for _, part in itertools.groupby(pieces, key=lambda piece: piece.parent):
+                rows = pd.concat(map(pd.read_feather, part), ignore_index=True)
+                rows = rows.sort_values(self.keys, ignore_index=True).reindex(columns=schema.names)
+                table = pa.Table.from_pandas(rows, schema, preserve_index=False)
+                if writer is None:
+                    first = table.schema
+                    writer = stack.enter_context(
+                        pq.ParquetWriter(temporary, first, compression="zstd")
+                    )
+                writer.write_table(table.replace_schema_metadata(first.metadata))
+
+
+def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
+    """Read a whole table of a study, in the order of its grid.
+
+    Rows of cells that are not in the grid of `study` are left out.
+
+    Parameters
+    ----------
+    folder
+        Results of the study.
+    table
+        ``cells``, ``steps``, ``layers``, ``runs`` or a measurement.
+    study
+        Says which cells belong to the grid.
+
+    Raises
+    ------
+    gradprop.manifests.ManifestError
+        If a file is missing or is not what its job wrote.
+    IncompleteError
+        If cells of the grid are missing.
+    """
+    found = {
+        name: shard
+        for name, shard in shards(study.cells).items()
+        if table == RUNS or table in keys_of(name)
+    }
+    frames = [_read_shard(folder, table, shard) for shard in found.values()]
+    rows = pd.concat(frames, ignore_index=True)
+    if table == RUNS:
+        return rows
+    order = {cell.id: number for number, cell in enumerate(study.cells)}
+    expected = {cell.id for shard in found.values() for cell in shard.cells}
+    missing = len(expected - set(rows["cell"]))
+    if missing:
+        raise IncompleteError(
+            f"{folder / table}: {missing} of {len(expected)} cells of the grid are missing; to "
+            f"train them: {manifests.COMMAND}"
+        )
+    rows = rows[rows["cell"].isin(order.keys())]
+    names = (TABLES.get(table) or MEASUREMENTS[table].all_keys)[1:]
+    keys = [rows[key] for key in names]
+    position = rows["cell"].map(order)
+    ranked = pd.concat([position, *keys], axis=1).sort_values(["cell", *names]).index
+    return rows.loc[ranked].reset_index(drop=True)
+
+
+def _read_shard(folder: Path, table: str, shard: Shard) -> pd.DataFrame:
+    path = path_of(folder, table, shard.name)
+    # Of another grid it will do: rows are told by their cells.
+    manifests.require(manifests.last_of(products.tables(folder, shard)), path)
+    return pd.read_parquet(path)
+
+
+def _write(rows: pd.DataFrame, path: Path) -> None:
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    with files.replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")

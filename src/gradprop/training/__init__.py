@@ -1,0 +1,1 @@
+"""How stacks of networks are trained and recorded."""

@@ -1,0 +1,95 @@
+"""A cell as a plain Keras model: the reference that stacked training must agree with."""
+
+from __future__ import annotations
+
+from gradprop.components import architecture, initializers, optimizers
+from gradprop.components.datasets import Dataset
+from gradprop.spec import Cell
+from gradprop.training.backend import keras
+
+
+class BranchScale(keras.layers.Layer):
+    """Multiply by one trained number that starts at 0 (ReZero, SkipInit)."""
+
+    def build(self, input_shape: object) -> None:
+        """Create the number."""
+        self.scale = self.add_weight(shape=(), initializer="zeros", name="scale")
+
+    def call(self, inputs: object) -> object:
+        """Return the scaled inputs."""
+        return self.scale * inputs
+
+
+def build_model(cell: Cell, dataset: Dataset) -> keras.Model:
+    """Build the multilayer perceptron of a cell, with the cell's kernels and biases.
+
+    Returns
+    -------
+    keras.Model
+        From inputs (batch, features) to logits or predictions (batch, outputs). Layers
+        ``layer_1`` … are Dense, ``normalization_1`` … BatchNormalization or LayerNormalization,
+        ``branch_1`` … what residual branches are multiplied with.
+    """
+    shapes = initializers.layer_shapes(dataset.x_train.shape[1], cell, dataset.outputs)
+    skips = architecture.skips(cell)
+    inputs = hidden = keras.Input((shapes[0][0],))
+    for number, (fan_in, fan_out) in enumerate(shapes, start=1):
+        layer = initializers.Layer(fan_in, fan_out, cell.activation)
+        seed = initializers.kernel_seed(cell, number)
+        z = keras.layers.Dense(
+            fan_out,
+            kernel_initializer=initializers.build(cell.initializer, seed, layer),
+            use_bias=cell.use_bias,
+            name=f"layer_{number}",
+        )(hidden)
+        if number > cell.depth:
+            hidden = z
+            break
+        branch = keras.layers.Activation(cell.activation)(_normalized(cell, number, z))
+        if skips[number - 1]:
+            branch = keras.layers.add([hidden, _scaled_branch(cell, number, branch, sum(skips))])
+        hidden = branch
+    model = keras.Model(inputs, hidden)
+    if initializers.INITIALIZERS[cell.initializer.name].unit_variance:
+        kernels = initializers.draw_kernels([cell], shapes, dataset.x_train)
+        for number, kernel in enumerate(kernels, start=1):
+            model.get_layer(f"layer_{number}").kernel.assign(kernel[0])
+    if cell.use_bias and cell.bias_std:
+        for number, (_, fan_out) in enumerate(shapes, start=1):
+            bias = initializers.draw_bias(cell, number, fan_out)
+            model.get_layer(f"layer_{number}").bias.assign(bias)
+    return model
+
+
+def _normalized(cell: Cell, number: int, z: keras.KerasTensor) -> keras.KerasTensor:
+    classes = {
+        "batch": keras.layers.BatchNormalization,
+        "layer": keras.layers.LayerNormalization,
+    }
+    if cell.normalization.name == "none":
+        return z
+    given = architecture.parameters(cell.normalization, architecture.NORMALIZATIONS)
+    return classes[cell.normalization.name](**given, name=f"normalization_{number}")(z)
+
+
+def _scaled_branch(
+    cell: Cell, number: int, branch: keras.KerasTensor, skips: int
+) -> keras.KerasTensor:
+    if cell.residual == "scaled":
+        return keras.layers.Rescaling(skips**-0.5, name=f"branch_{number}")(branch)
+    if cell.residual == "rezero":
+        return BranchScale(name=f"branch_{number}")(branch)
+    return branch
+
+
+def build_optimizer(cell: Cell) -> keras.Optimizer:
+    """Build the Keras optimizer of a cell, with its clipping."""
+    names = {"norm": "global_clipnorm", "value": "clipvalue"}
+    clipping = {}
+    if cell.clipping.name in names:
+        given = architecture.parameters(cell.clipping, architecture.CLIPPINGS)
+        clipping[names[cell.clipping.name]] = given["threshold"]
+    classes = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
+    return classes[cell.optimizer.name](
+        learning_rate=cell.learning_rate, **clipping, **optimizers.parameters(cell.optimizer)
+    )

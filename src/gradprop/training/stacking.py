@@ -1,0 +1,293 @@
+"""N replicas of one Keras network as one TensorFlow program.
+
+Every variable of the network gets a leading replica axis; a layer is one batched matrix
+product. All operations act on each replica alone, in an order of arithmetic that does not depend
+on how many replicas there are: a replica's bits are the same in any stack. The one reduction
+that would break this, the sum over the minibatch in a bias gradient, is written as a matrix
+product with a row of ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprop.components import architecture, initializers
+from gradprop.components.datasets import Dataset
+from gradprop.components.optimizers import create_clip, create_update
+from gradprop.spec import Stack
+from gradprop.training import normalization
+from gradprop.training.backend import keras, tf
+from gradprop.training.losses import LOSSES, PACKET, Tensor, resolve_loss
+
+
+class LayerTensors(NamedTuple):
+    """What a training step computed in the layers: lists with one entry a layer, 1 … depth + 1."""
+
+    preactivations: list[Tensor]  # (replicas, batch, units), normalized
+    activations: list[Tensor]  # (replicas, batch, units), residual connections included
+    signals: list[Tensor]  # (replicas, batch, units), of the loss averaged over the minibatch
+    gradients: list[Tensor]  # (replicas, fan_in, fan_out), not clipped
+    weights: list[Tensor]  # (replicas, fan_in, fan_out), before the update
+    updates: list[Tensor]  # (replicas, fan_in, fan_out), what was subtracted from the weights
+
+
+class _Forward(NamedTuple):
+    """One pass forward; lists have one entry a layer."""
+
+    sums: list[Tensor]  # W h + b: the pre-activations before normalization
+    preactivations: list[Tensor]
+    activations: list[Tensor]
+    moments: list[normalization.Moments | None]  # of hidden layers with normalization
+
+
+class _Backward(NamedTuple):
+    """One pass forward and backward; lists have one entry a layer."""
+
+    losses: Tensor
+    forward: _Forward
+    signals: list[Tensor]
+    sum_signals: list[Tensor]  # derivatives by `_Forward.sums`
+    gradients: list[Tensor]
+    structure_gradients: list[Tensor]  # derivatives by `StackedNetwork.structure`
+
+
+class Step(NamedTuple):
+    """One training step as TensorFlow tensors."""
+
+    losses: Tensor  # (replicas, batch), of single examples
+    outputs: Tensor  # (replicas, batch, outputs)
+    first_bad_layer: Tensor  # (replicas,); 0 where all losses are finite
+    layers: LayerTensors | None  # of probed steps only: memory that is not kept is reused at once
+
+
+def _first_bad_layer(losses: Tensor, preactivations: list[Tensor]) -> Tensor:
+    """Return the first layer of a replica with a NaN or infinite pre-activation.
+
+    If there is none but a loss is not finite, the loss itself overflowed: the output layer is
+    returned. 0 where all is well.
+    """
+    well = tf.reduce_all(tf.math.is_finite(losses), axis=1)
+
+    def search() -> Tensor:
+        finite = [tf.reduce_all(tf.math.is_finite(z), axis=(1, 2)) for z in preactivations[:-1]]
+        before = tf.math.cumprod(
+            [tf.ones_like(losses[:, 0]), *(tf.cast(f, losses.dtype) for f in finite)]
+        )
+        return tf.where(well, 0, tf.cast(tf.reduce_sum(before, axis=0), tf.int32))
+
+    return tf.cond(tf.reduce_all(well), lambda: tf.zeros_like(losses[:, 0], tf.int32), search)
+
+
+def _in_whole_packets(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Apply an element-wise function to z (replicas, batch, units), padded if need be.
+
+    TensorFlow computes exp, log and erf of whole vector registers with other approximations than
+    of the entries left over at the end of an array. Which entries are left over would depend on
+    the number of replicas if a replica did not fill whole registers.
+    """
+    entries = z.shape[1] * z.shape[2]
+    padding = -entries % PACKET
+    if not padding:
+        return function(z)
+    flat = tf.pad(tf.reshape(z, (-1, entries)), ((0, 0), (0, padding)))
+    return tf.reshape(function(flat)[:, :entries], z.shape)
+
+
+class StackedNetwork:
+    """The replicas of a stack as one program.
+
+    Parameters
+    ----------
+    stack
+        The cells; replica r is ``stack.cells[r]``.
+    dataset
+        Its training set is what minibatches are taken from.
+
+    Attributes
+    ----------
+    kernels
+        One variable a layer, (replicas, fan_in, fan_out).
+    biases
+        One variable a layer, (replicas, 1, fan_out); empty for networks without biases.
+    structure
+        The other trained variables: scales and shifts of normalization, (replicas, 1, fan_out),
+        and the factors of residual branches, (replicas, 1, 1); empty in a plain network.
+    """
+
+    def __init__(self, stack: Stack, dataset: Dataset) -> None:
+        program = stack.program
+        shapes = initializers.layer_shapes(dataset.x_train.shape[1], program, dataset.outputs)
+        self.depth = program.depth
+        self.replicas = len(stack.cells)
+        self.batch_size = program.batch_size
+        self._activation = keras.activations.get(program.activation)
+        self._loss = LOSSES[resolve_loss(program, dataset)]
+        self._inputs = tf.constant(dataset.x_train)
+        self._targets = tf.constant(dataset.y_train)
+        # A matrix product with this row is the sum over a minibatch, in one order of summation.
+        self._ones = tf.ones((self.replicas, 1, self.batch_size))
+        kernels = initializers.draw_kernels(stack.cells, shapes, dataset.x_train)
+        self.kernels = [tf.Variable(kernel) for kernel in kernels]
+        self.biases = [
+            tf.Variable(np.stack([initializers.draw_bias(c, n, out)[None] for c in stack.cells]))
+            for n, (_, out) in enumerate(shapes, start=1)
+            if program.use_bias
+        ]
+        widths = architecture.hidden_widths(program)
+        self._normalizations = normalization.create_layers(
+            program.normalization, self.replicas, widths
+        )
+        self._skips = architecture.skips(program)
+        self._branch_factor = 1 / math.sqrt(sum(self._skips) or 1)
+        self._residual = program.residual
+        self.branch_scales = [
+            tf.Variable(tf.zeros((self.replicas, 1, 1))) if skip else None
+            for skip in self._skips
+            if program.residual == "rezero"
+        ]
+        self.structure = [
+            *(
+                variable
+                for layer in self._normalizations
+                for variable in (layer.scale, layer.shift)
+            ),
+            *(scale for scale in self.branch_scales if scale is not None),
+        ]
+        rates = np.array([cell.learning_rate for cell in stack.cells], dtype=np.float32)
+        self._update = create_update(
+            program.optimizer,
+            self.kernels + self.biases + self.structure,
+            rates[:, None, None],
+        )
+        self._clip = create_clip(program.clipping)
+        self._step: Callable[[Tensor, bool], Step] = self._run_step
+        self._predict: Callable[[Tensor], Tensor] = self._run_outputs
+        self._gradients: Callable[[Tensor], list[Tensor]] = self._run_gradients
+        if program.epochs:  # tracing would not pay for the one step of a start
+            self._step = tf.function(self._run_step, autograph=False)
+            self._predict = tf.function(self._run_outputs, autograph=False)
+            self._gradients = tf.function(self._run_gradients, autograph=False)
+
+    def step(self, examples: NDArray[np.int32], probed: bool = False) -> Step:
+        """Make one step of gradient descent on the training examples (replicas, batch)."""
+        return self._step(tf.constant(examples), probed)
+
+    def gradients(self, examples: NDArray[np.int32]) -> list[Tensor]:
+        """Return dC/dW of every layer on the training examples (replicas, batch), with no step."""
+        return self._gradients(tf.constant(examples))
+
+    def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the outputs of every replica on `inputs` (examples, features).
+
+        Batch normalization uses its running means, as Keras does outside training: at
+        initialization these are 0 and 1, and it changes almost nothing.
+
+        Returns
+        -------
+        ndarray
+            Shape (replicas, examples, outputs).
+        """
+        shared = tf.constant(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
+        return as_numpy([self._predict(shared)])[0]
+
+    def layers(
+        self, inputs: NDArray[np.float32]
+    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+        """Return pre-activations and outputs of all layers on `inputs` (examples, features).
+
+        Returns
+        -------
+        tuple of two lists of ndarray
+            Shape (replicas, examples, units), one entry a layer.
+        """
+        shared = tf.constant(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
+        forward = self._run_forward(shared, training=False)
+        return as_numpy(forward.preactivations), as_numpy(forward.activations)
+
+    def losses(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the loss of every example, (replicas, examples), given its targets."""
+        return self._loss(tf.constant(targets), tf.constant(outputs)).numpy()
+
+    def _run_outputs(self, inputs: Tensor) -> Tensor:
+        return self._run_forward(inputs, training=False).activations[-1]
+
+    def _run_forward(self, inputs: Tensor, training: bool) -> _Forward:
+        forward = _Forward([], [], [], [])
+        hidden = inputs
+        for index, kernel in enumerate(self.kernels):
+            z = tf.matmul(hidden, kernel)
+            if self.biases:
+                z = z + self.biases[index]
+            forward.sums.append(z)
+            if self._normalizations and index < self.depth:
+                z, moments = self._normalizations[index](z, training)
+                forward.moments.append(moments)
+            forward.preactivations.append(z)
+            if index < self.depth:
+                branch = _in_whole_packets(self._activation, z)
+                hidden = self._connect(index, hidden, branch)
+            else:
+                hidden = z
+            forward.activations.append(hidden)
+        return forward
+
+    def _connect(self, index: int, before: Tensor, branch: Tensor) -> Tensor:
+        """Add what the hidden layer computed to what went in, if the layer has a skip."""
+        if not self._skips[index]:
+            return branch
+        if self._residual == "scaled":
+            branch = branch * self._branch_factor
+        elif self._residual == "rezero":
+            row = tf.matmul(self.branch_scales[index], tf.ones_like(branch[:, :1, :]))
+            branch = branch * normalization.spread(row, branch)
+        return before + branch
+
+    def _run_gradients(self, examples: Tensor) -> list[Tensor]:
+        return self._run_backward(examples).gradients
+
+    def _run_backward(self, examples: Tensor) -> _Backward:
+        inputs = tf.gather(self._inputs, examples)
+        targets = tf.gather(self._targets, examples)
+        # Biases are left out: their gradients are made from the signals.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([*self.kernels, *self.structure])
+            forward = self._run_forward(inputs, training=True)
+            losses = self._loss(targets, forward.activations[-1])
+            # The sum over replicas keeps every replica's own mean loss: only its gradient,
+            # 1 / batch for every example, is used.
+            objective = tf.reduce_sum(losses) / self.batch_size
+        sums = forward.sums if self._normalizations else []
+        signals, sum_signals, gradients, structure_gradients = tape.gradient(
+            objective, [forward.preactivations, sums, self.kernels, self.structure]
+        )
+        return _Backward(
+            losses, forward, signals, sum_signals or signals, gradients, structure_gradients
+        )
+
+    def _run_step(self, examples: Tensor, probed: bool) -> Step:
+        losses, forward, signals, sum_signals, gradients, structure = self._run_backward(examples)
+        bad_layer = _first_bad_layer(losses, forward.preactivations)
+        bias_gradients = [tf.matmul(self._ones, signal) for signal in sum_signals if self.biases]
+        weights = [kernel.read_value() for kernel in self.kernels] if probed else []
+        updates = self._update(self._clip(gradients + bias_gradients + structure))
+        for layer, moments in zip(self._normalizations, forward.moments, strict=True):
+            layer.follow(moments)
+        layers = LayerTensors(
+            forward.preactivations,
+            forward.activations,
+            signals,
+            gradients,
+            weights,
+            updates[: len(gradients)],
+        )
+        return Step(losses, forward.activations[-1], bad_layer, layers if probed else None)
+
+
+def as_numpy(tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+    """Return read-only arrays on the memory of eager tensors, without copying."""
+    return [np.asarray(memoryview(tensor)) for tensor in tensors]

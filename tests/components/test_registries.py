@@ -1,0 +1,128 @@
+"""The schema of a study and the registries of the package agree, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+import pytest
+
+from gradprop.components.activations import ACTIVATIONS
+from gradprop.components.architecture import CLIPPINGS, NORMALIZATIONS, RESIDUALS, WIDTHS
+from gradprop.components.datasets import DATASETS
+from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.optimizers import OPTIMIZERS
+from gradprop.figures import KINDS
+from gradprop.grid import config
+from gradprop.grid.axes import axis_values
+from gradprop.probes.measurements import PARAMETERS
+from gradprop.probes.statistics import ALWAYS, PRESETS, STATISTICS
+from gradprop.spec import Cell, Component, Scalar
+from tests.workspace import ROOT
+
+SCHEMA: Any = config.read_yaml(ROOT / "workflow/schemas/study.schema.yaml")
+DEFS: Any = SCHEMA["$defs"]
+TYPES: dict[type, str] = {int: "integer", float: "number", bool: "boolean", str: "string"}
+
+REGISTRIES: dict[str, Mapping[str, Mapping[str, Scalar]]] = {
+    "initializer": {name: entry.parameters for name, entry in INITIALIZERS.items()},
+    "dataset": {name: entry.parameters for name, entry in DATASETS.items()},
+    "one_optimizer": OPTIMIZERS,
+    "measurement": PARAMETERS,
+    "one_widths": {name: entry.parameters for name, entry in WIDTHS.items()},
+    "one_normalization": {name: entry.parameters for name, entry in NORMALIZATIONS.items()},
+    "one_clipping": {name: entry.parameters for name, entry in CLIPPINGS.items()},
+}
+EVERY = pytest.mark.parametrize("definition", REGISTRIES)
+
+
+def resolved(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = value.get("$ref", "").removeprefix("#/$defs/")
+    return {**DEFS[reference], **value} if reference else value
+
+
+def parameters(definition: str) -> dict[str, dict[str, Any]]:
+    """Return for every name in the schema its parameters and their schemas."""
+    found: dict[str, dict[str, Any]] = {}
+    for branch in DEFS[definition]["then"]["allOf"]:
+        assert branch["then"]["additionalProperties"] is False
+        known = {key: resolved(value) for key, value in branch["then"]["properties"].items()}
+        del known["name"]
+        for name in branch["if"]["properties"]["name"]["enum"]:
+            assert name not in found, f"{name} has two branches"
+            found[name] = known
+    return found
+
+
+@EVERY
+def test_names(definition: str) -> None:
+    names = DEFS[f"{definition.removeprefix('one_')}_name"]["enum"]
+    assert names == list(REGISTRIES[definition])
+    assert set(parameters(definition)) == set(names)
+
+
+@EVERY
+def test_parameters_and_their_defaults_and_types(definition: str) -> None:
+    for name, known in parameters(definition).items():
+        registered = REGISTRIES[definition][name]
+        assert {key: value["default"] for key, value in known.items()} == registered, name
+        for key, value in known.items():
+            kind = type(registered[key])
+            assert value.get("type", TYPES[str]) == TYPES[kind], f"{name}.{key}"
+
+
+@EVERY
+def test_the_schema_takes_what_the_registry_has(definition: str) -> None:
+    for name, known in REGISTRIES[definition].items():
+        for value in (name, {"name": name, **known}):
+            document = {"$ref": f"#/$defs/{definition}", "$defs": DEFS}
+            config.validate(value, document, name)
+            assert Component.create(value, REGISTRIES[definition]) == Component(name)
+
+
+def test_activations() -> None:
+    assert DEFS["activation"]["enum"] == list(ACTIVATIONS)
+
+
+def test_residual_connections() -> None:
+    assert DEFS["residual_name"]["enum"] == list(RESIDUALS)
+    assert all(not entry.parameters for entry in RESIDUALS.values())
+
+
+def test_statistics() -> None:
+    assert DEFS["layer_statistic"]["enum"] == list(STATISTICS)
+    assert SCHEMA["properties"]["statistics"]["else"]["enum"] == list(PRESETS)
+    for names in PRESETS.values():  # a subset in the same order, nothing twice
+        assert list(names) == [name for name in STATISTICS if name in names]
+    for name in ALWAYS:
+        assert name in " ".join(SCHEMA["properties"]["statistics"]["description"].split())
+
+
+def test_kinds_of_figures() -> None:
+    assert set(DEFS["figure"]["properties"]["kind"]["enum"]) == set(KINDS)
+
+
+def test_parameters_by_which_figures_are_divided() -> None:
+    names = DEFS["cell_parameter"]["enum"]
+    assert set(names) <= {f.name for f in fields(Cell)}
+    assert list(DEFS["figure"]["properties"]["select"]["properties"]) == names
+
+
+def test_a_cell_has_the_defaults_of_the_schema() -> None:
+    axes = {key: resolved(value) for key, value in DEFS["block"]["properties"].items()}
+    axes |= {key: SCHEMA["properties"][key] for key in ("probes", "statistics")}
+    assert {*axes} - {"seeds"} == {f.name for f in fields(Cell)} - {"seed"}
+    for f in fields(Cell):
+        if f.default is not MISSING:
+            assert axis_values(f.name, axes[f.name]["default"]) == [f.default]
+        elif f.name != "seed":
+            assert "default" not in axes[f.name]
+            assert "Required" in axes[f.name]["description"]
+
+
+def test_shared_keys_are_keys_of_a_block() -> None:
+    block = DEFS["block"]["properties"]
+    assert {k: block[k] for k in SCHEMA["properties"]["training"]["properties"]} == (
+        SCHEMA["properties"]["training"]["properties"]
+    )

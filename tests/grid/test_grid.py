@@ -1,0 +1,323 @@
+"""From a study's file to cells, stacks and shards."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradprop.errors import ConfigError
+from gradprop.grid import definitions, loading, selection, sharding
+from gradprop.grid.axes import axis_values, expand
+from gradprop.probes.statistics import PRESETS
+from gradprop.spec import REPLICA_FIELDS, Cell, Component
+
+BLOCK: dict[str, Any] = {
+    "seeds": 1,
+    "dataset": "digits",
+    "depth": 2,
+    "width": 8,
+    "activation": "tanh",
+    "initializer": "zeros",
+    "learning_rate": 0.1,
+    "batch_size": 16,
+    "epochs": 1,
+}
+
+
+def cells(**axes: Any) -> list[Cell]:
+    return list(expand({**BLOCK, **axes}))
+
+
+def study_cells(blocks: Any, seeds: int = 1, **content: Any) -> tuple[Cell, ...]:
+    document = {"title": "a", "question": "b", "grid": blocks, **content}
+    return loading.build_study("s", document, seeds, "s.yaml").cells
+
+
+# ------------------------------------------------------------------------------------ cells
+
+
+def test_scalars_make_one_cell() -> None:
+    assert cells() == [
+        Cell(
+            dataset=Component("digits"),
+            depth=2,
+            width=8,
+            activation="tanh",
+            initializer=Component("zeros"),
+            learning_rate=0.1,
+            batch_size=16,
+            epochs=1,
+            seed=0,
+        )
+    ]
+
+
+def test_a_grid_is_the_product_of_its_axes() -> None:
+    found = cells(depth=[1, 5], initializer=["zeros", {"name": "normal", "stddev": 1}], seeds=3)
+    wanted = itertools.product([1, 5], ["zeros", "normal(stddev=1.0)"], [0, 1, 2])
+    assert [(c.depth, c.initializer.label, c.seed) for c in found] == list(wanted)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "values"),
+    [
+        ("depth", 3, [3]),
+        ("depth", [3, 1], [3, 1]),
+        ("depth", {"from": 1, "to": 9, "step": 4}, [1, 5, 9]),
+        ("depth", {"from": 1, "to": 8, "step": 4}, [1, 5]),
+        ("depth", {"from": 2, "to": 4}, [2, 3, 4]),
+        ("depth", {"from": 2.0, "to": 4.0, "step": 1.0}, [2, 3, 4]),
+        ("width", {"from": 2, "to": 2}, [2]),
+        ("seeds", 3, [0, 1, 2]),
+        ("seeds", [7, 5], [7, 5]),
+        ("seeds", {"from": 3, "to": 5}, [3, 4, 5]),
+        ("learning_rate", [1, 0.5], [1.0, 0.5]),
+        ("use_bias", False, [False]),
+        ("initializer", {"name": "normal"}, [Component("normal")]),
+        ("optimizer", ["sgd", "adam"], [Component("sgd"), Component("adam")]),
+    ],
+)
+def test_values_of_an_axis(key: str, value: Any, values: list[Any]) -> None:
+    found = axis_values(key, value)
+    assert found == values
+    assert [type(item) for item in found] == [type(item) for item in values]
+
+
+def test_numbers_are_typed_so_that_ids_do_not_depend_on_their_spelling() -> None:
+    one = cells(learning_rate=1, depth=2.0, bias_std=1)
+    two = cells(learning_rate=1.0, depth=2, bias_std=1.0)
+    assert [c.id for c in one] == [c.id for c in two]
+
+
+def test_the_order_of_axes_and_a_default_move_no_id() -> None:
+    axes = {"depth": [1, 2], "width": [4, 8], "seeds": 2}
+    turned = {key: axes.get(key, BLOCK[key]) for key in reversed(BLOCK)}
+    ids = {c.id for c in cells(**axes)}
+    assert {c.id for c in expand(turned)} == ids
+    assert {c.id for c in cells(**axes, optimizer="sgd", loss="auto", probes=10)} == ids
+    assert len(ids) == 8
+
+
+# ---------------------------------------------------------------------------------- studies
+
+
+def test_blocks_share_training_and_may_override_it() -> None:
+    block = {k: v for k, v in BLOCK.items() if k not in ("seeds", "learning_rate", "epochs")}
+    found = study_cells(
+        [block, {**block, "epochs": 5}],
+        seeds=2,
+        training={"learning_rate": 0.5, "epochs": 3, "optimizer": "adam"},
+        probes=4,
+        statistics="cheap",
+    )
+    assert [(c.epochs, c.seed) for c in found] == [(3, 0), (3, 1), (5, 0), (5, 1)]
+    shared = {(c.learning_rate, c.optimizer.label, c.probes, c.statistics) for c in found}
+    assert shared == {(0.5, "adam", 4, "cheap")}
+
+
+def test_a_choice_of_statistics_has_one_identity() -> None:
+    """A list in any order is one choice; a preset written out is that preset."""
+
+    def ids(statistics: Any) -> list[str]:
+        return [cell.id for cell in study_cells(BLOCK, statistics=statistics)]
+
+    default = [cell.id for cell in study_cells(BLOCK)]
+    assert ids("standard") == ids(PRESETS["standard"]) == default
+    assert ids("cheap") == ids(PRESETS["cheap"][::-1]) != default
+    few = ids(["dead_fraction", "gradient_cosine"])
+    assert few == ids(["gradient_cosine", "dead_fraction"])
+    assert len({*few, *ids(["dead_fraction"]), *ids("full"), *default}) == 4 * len(default)
+
+
+def test_a_figure_draws_what_is_recorded() -> None:
+    options = {"kind": "layer_profile", "title": "a", "hue": "depth", "statistic": "dead_fraction"}
+    for statistics, source in (("cheap", "cheap"), (["activation_mean"], "the study's list")):
+        with pytest.raises(ConfigError) as caught:
+            study_cells(BLOCK, figures={"x": options}, statistics=statistics)
+        text = str(caught.value)
+        assert f"figures.x ({source}): statistic: 'dead_fraction' is not allowed; " in text
+    for statistics in ("standard", ["dead_fraction"]):
+        assert study_cells(BLOCK, figures={"x": options}, statistics=statistics)
+
+
+def test_a_band_is_drawn_of_what_is_recorded() -> None:
+    options = {"kind": "layer_curves", "title": "a", "statistic": "activation_mean"}
+    drawn = {"x": {**options, "band": "activation_std"}}
+    assert study_cells(BLOCK, figures=drawn)
+    with pytest.raises(
+        ConfigError, match=r"figures.x \(the study's list\): band: 'activation_std'"
+    ):
+        study_cells(BLOCK, figures=drawn, statistics=["activation_mean"])
+
+
+def test_a_data_set_that_is_too_long_for_names_of_files_is_refused() -> None:
+    teacher = {"name": "whitened_teacher", "strengths": " ".join(90 * ["1"])}
+    with pytest.raises(ConfigError, match=r"grid.dataset: 'whitened_.*\.\.\. names files, and is"):
+        study_cells({**BLOCK, "dataset": teacher})
+
+
+@pytest.mark.parametrize(
+    ("measured", "options", "expected"),
+    [
+        ([], {}, "needs the measurement histograms, made at the start"),
+        ([{"signal": 0.1}], {"at": "end"}, "needs the measurement histograms, made at the end"),
+        ([{}], {}, "give the measurement histograms one range `signal` above 0"),
+        ([{"signal": 0.1}, {"signal": 0.2}], {}, "needs the same bins in all layers and networks"),
+        ([{"signal": 0.1}, {"signal": 0.1, "bins": 7}], {}, "and one number of `bins`"),
+    ],
+)
+def test_a_figure_of_histograms_needs_common_bins(
+    measured: list[dict[str, Any]], options: dict[str, Any], expected: str
+) -> None:
+    blocks = [
+        {"depth": depth, "measurements": [{"name": "histograms", **parameters}]}
+        for depth, parameters in enumerate(measured, start=1)
+    ]
+    drawn = {"kind": "histograms", "title": "x", "statistic": "signal", **options}
+    with pytest.raises(ConfigError, match=re.escape(expected)) as caught:
+        study_cells([{**BLOCK, **block} for block in blocks] or BLOCK, figures={"x": drawn})
+    assert "figures.x: kind histograms needs" in str(caught.value)
+
+
+def test_bins_are_those_of_the_networks_that_a_figure_shows() -> None:
+    ends = [("start", 0.1, 3), ("both", 0.1, 3), ("end", 0.3, 5)]
+    blocks = [
+        {**BLOCK, "depth": depth, "measurements": [
+            {"name": "histograms", "at": at, "signal": signal, "bins": bins}
+        ]}
+        for depth, (at, signal, bins) in enumerate(ends, start=1)
+    ]  # fmt: skip
+    drawn = {"kind": "histograms", "title": "x", "statistic": ["signal"]}
+    study_cells(blocks, figures={"x": drawn})
+    study_cells(blocks, figures={"x": {**drawn, "at": "end", "select": {"depth": [1, 3]}}})
+
+
+def test_a_block_may_have_its_own_seeds() -> None:
+    block = {k: v for k, v in BLOCK.items() if k != "seeds"}
+    found = study_cells([block, {**block, "width": 9, "seeds": [7]}], seeds=2)
+    assert [(c.width, c.seed) for c in found] == [(8, 0), (8, 1), (9, 7)]
+
+
+def test_a_grid_is_a_union_without_repetitions() -> None:
+    found = study_cells([{**BLOCK, "depth": [1, 2]}, {**BLOCK, "depth": [3, 2], "loss": "auto"}])
+    assert [c.depth for c in found] == [1, 2, 3]
+
+
+def test_one_block_is_a_list_of_one() -> None:
+    assert study_cells(BLOCK) == study_cells([BLOCK])
+
+
+def test_more_seeds_keep_the_cells() -> None:
+    block = {k: v for k, v in BLOCK.items() if k != "seeds"}
+    few, many = (study_cells(block, seeds=n) for n in (2, 4))
+    assert many[:2] == few
+    assert len({c.id for c in many}) == 4
+
+
+# -------------------------------------------------------------------------- stacks and shards
+
+CHANGES: dict[str, Any] = {
+    "dataset": Component("circles"),
+    "depth": 3,
+    "width": 9,
+    "activation": "relu",
+    "initializer": Component("he_normal"),
+    "learning_rate": 0.2,
+    "batch_size": 17,
+    "epochs": 2,
+    "seed": 1,
+    "optimizer": Component("adam"),
+    "loss": "output_sum",
+    "use_bias": False,
+    "bias_std": 0.1,
+    "target_loss": 0.1,
+    "probes": 11,
+    "statistics": "cheap",
+    "measurements": "spectra",
+    "widths": Component("alternating"),
+    "normalization": Component("batch"),
+    "residual": "plain",
+    "clipping": Component("norm"),
+}
+
+
+def test_every_parameter_is_tried() -> None:
+    assert set(CHANGES) == {f.name for f in fields(Cell)}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_stacks_share_all_but_the_replica_fields(name: str) -> None:
+    cell = cells()[0]
+    pair = [cell, replace(cell, **{name: CHANGES[name]})]
+    assert len(sharding.stacks(pair)) == (1 if name in REPLICA_FIELDS else 2)
+
+
+def test_stacks_keep_every_cell_once_and_in_order() -> None:
+    every = cells(depth=[1, 2], width=[4, 8], initializer=["zeros", "ones"], seeds=3)
+    stacks = sharding.stacks(every)
+    assert [len(stack.cells) for stack in stacks] == [6] * 4
+    assert sorted(c.id for s in stacks for c in s.cells) == sorted(c.id for c in every)
+    for stack in stacks:
+        assert [every.index(c) for c in stack.cells] == sorted(every.index(c) for c in stack.cells)
+        assert stack.program == stack.cells[0]
+
+
+def test_a_shard_is_a_data_set_a_width_and_a_depth() -> None:
+    data = ["digits", {"name": "circles", "noise": 0.1}]
+    every = cells(dataset=data, depth=[1, 40], activation=["tanh", "relu"], seeds=2)
+    shards = sharding.shards(every)
+    assert set(shards) == {
+        "digits-width8-depth0to32",
+        "digits-width8-depth33to64",
+        "circles_noise_0.1-width8-depth0to32",
+        "circles_noise_0.1-width8-depth33to64",
+    }
+    for name, shard in shards.items():
+        assert shard.name == name
+        assert len(shard.stacks) == 2  # the activation functions
+        assert {sharding.shard_name(c) for c in shard.cells} == {name}
+    assert sorted(c.id for s in shards.values() for c in s.cells) == sorted(c.id for c in every)
+
+
+def test_networks_that_are_not_trained_share_a_shard() -> None:
+    shards = sharding.shards(cells(depth=[1, 2, 3], epochs=0))
+    assert {name: len(shard.cells) for name, shard in shards.items()} == {"digits-width8-start": 3}
+
+
+def test_new_cells_join_existing_shards() -> None:
+    few, many = (
+        sharding.shards(cells(depth=[1, 40])),
+        sharding.shards(cells(depth=[1, 2, 40, 100], seeds=3)),
+    )
+    assert set(few) < set(many)
+    for name, shard in few.items():
+        assert set(shard.cells) < set(many[name].cells)
+
+
+def test_the_deepest_cells_are_all_of_the_largest_depth() -> None:
+    chosen = selection.deepest(cells(seeds=2, depth=[2, 5, 3]))
+    assert [(cell.depth, cell.seed) for cell in chosen] == [(5, 0), (5, 1)]
+    assert selection.deepest([]) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"name": "s", "content": {}, "seeds": 1}', b'{"name": "s", "content": 3, "seeds": 1}'],
+)
+def test_a_file_of_something_else_is_no_study(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "study.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"study.json: not the definition of a study \("):
+        definitions.read_study(tmp_path / "study.json")
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["lsuv(examples=Infinity)", f"normal(stddev={'[' * 99_999})", "normal(stddev)", "zeros\n"],
+)
+def test_a_label_that_is_none_stays_as_it_is(label: str) -> None:
+    assert selection.canonical_label(label) == label

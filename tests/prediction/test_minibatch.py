@@ -1,0 +1,167 @@
+"""How far the gradients of a minibatch agree: closed forms, all pairs, simulated networks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gradprop.components import activations, datasets
+from gradprop.components.datasets import Dataset
+from gradprop.prediction.minibatch import Likeness, _output_agreement, likeness, log_agreement
+from gradprop.prediction.networks import predict
+from tests.prediction.test_networks import make_cell
+
+Float64 = NDArray[np.float64]
+CLASSES = 4
+
+
+def blobs(examples: int, features: int) -> Dataset:
+    """Return classes around random means, of a mean square of about 1."""
+    random = np.random.default_rng(1)
+    labels = np.arange(examples) % CLASSES
+    means = random.normal(size=(CLASSES, features))
+    x = (0.6 * means[labels] + 0.8 * random.normal(size=(examples, features))).astype(np.float32)
+    return Dataset("classification", x, labels.astype(np.int32), x, labels, CLASSES, "")
+
+
+def test_likeness_against_all_pairs() -> None:
+    data = blobs(50, 7)
+    cosines: dict[bool, list[float]] = {True: [], False: []}
+    for a, b in itertools.combinations(range(50), 2):
+        x, y = data.x_train[a].astype(float), data.x_train[b].astype(float)
+        cosine = float(x @ y / math.sqrt((x @ x) * (y @ y)))
+        cosines[bool(data.y_train[a] == data.y_train[b])].append(cosine)
+    found = likeness(data)
+    assert found is not None
+    assert (found.same, found.other) == pytest.approx(
+        (np.mean(cosines[True]), np.mean(cosines[False])), rel=1e-6
+    )
+    assert found.classes == CLASSES
+
+
+def test_a_regression_has_no_classes() -> None:
+    teacher = datasets.create({"name": "linear_teacher", "examples": 40})
+    assert likeness(datasets.generate(teacher)) is None
+
+
+@pytest.mark.parametrize("q", [0.0, 1e-12])
+def test_errors_of_uniform_outputs(q: float) -> None:
+    """With p = 1/K errors of one class are equal, and those of two have the cosine -1/(K - 1)."""
+    assert _output_agreement(q, 0.3, True, CLASSES) == pytest.approx(1.0, abs=1e-5)
+    assert _output_agreement(q, 0.3, False, CLASSES) == pytest.approx(-1 / (CLASSES - 1), abs=1e-5)
+
+
+@pytest.mark.parametrize("c", [0.0, 0.7, 1.0])
+def test_errors_of_normal_outputs_by_simulation(c: float) -> None:
+    random, q, draws = np.random.default_rng(5), 1.7, 40_000
+    common, own, other = random.normal(size=(3, draws, CLASSES))
+    outputs = [np.sqrt(q) * (np.sqrt(c) * common + np.sqrt(1 - c) * z) for z in (own, other)]
+    p = [np.exp(z) / np.exp(z).sum(axis=1, keepdims=True) for z in outputs]
+    for same, labels in ((True, (0, 0)), (False, (0, 1))):
+        a, b = (share - np.eye(CLASSES)[label] for share, label in zip(p, labels, strict=True))
+        expected = (a * b).sum(axis=1).mean() / (a * a).sum(axis=1).mean()
+        assert _output_agreement(q, c, same, CLASSES) == pytest.approx(expected, abs=0.03)
+
+
+def test_agreement_of_linear_networks_in_closed_form() -> None:
+    """Correlations of inputs stay, signals of a sum of outputs agree: A is the same everywhere."""
+    alike, lengths = Likeness(0.5, -0.1, CLASSES), np.full(6, 2.0)
+    found = log_agreement(alike, 8, "linear", lengths, np.ones(6), "output_sum")
+    pairs = 0.5 / CLASSES - 0.1 * (1 - 1 / CLASSES)
+    assert np.exp(found) == pytest.approx((1 + 7 * pairs) / 8)
+    alone = log_agreement(alike, 1, "tanh", lengths, np.ones(6), "auto")
+    assert np.exp(alone) == pytest.approx(1.0)
+
+
+def test_common_biases_make_examples_alike() -> None:
+    alike = Likeness(0.0, 0.0, CLASSES)
+    found = log_agreement(alike, 8, "linear", np.ones(3), np.full(3, 0.25), "output_sum")
+    entering = np.array([0.0, 0.75, 0.25 * 0.75 + 0.75])
+    assert np.exp(found) == pytest.approx((1 + 7 * entering) / 8)
+
+
+def mean_squares(data: Dataset, cell: Any, scale: float, bias_std: float) -> Float64:
+    """Return log10 of mean (dC/dW)^2 by layer, a mean over wide networks in NumPy."""
+    phi, random, found = activations.get(cell.activation), np.random.default_rng(2), []
+    for _ in range(20):
+        rows = random.choice(len(data.x_train), cell.batch_size, replace=False)
+        h, labels = data.x_train[rows].astype(float), data.y_train[rows]
+        sizes = [h.shape[1], *[cell.width] * cell.depth, CLASSES]
+        weights = [
+            random.normal(0, math.sqrt(scale / n), (n, m)) for n, m in itertools.pairwise(sizes)
+        ]
+        entering, outputs = [], []
+        for weight in weights:
+            entering.append(h)
+            outputs.append(h @ weight + random.normal(0, bias_std, weight.shape[1]))
+            h = phi.function(outputs[-1])
+        p = np.exp(outputs[-1]) / np.exp(outputs[-1]).sum(axis=1, keepdims=True)
+        delta = p - np.eye(CLASSES)[labels]
+        squares = []
+        for layer in reversed(range(len(weights))):
+            gradient = entering[layer].T @ delta / cell.batch_size
+            squares.append(np.mean(gradient**2))
+            if layer:
+                delta = (delta @ weights[layer].T) * phi.derivative(outputs[layer - 1])
+        found.append(squares[::-1])
+    return np.asarray(np.log10(np.mean(found, axis=0)))
+
+
+@pytest.mark.parametrize(
+    ("activation", "scale", "bias_std"),
+    [("tanh", 0.6, 0.0), ("tanh", 1.4, 0.3), ("sigmoid", 1.0, 0.0), ("relu", 1.0, 0.1)],
+)
+def test_weight_gradients_of_simulated_networks(
+    activation: str, scale: float, bias_std: float
+) -> None:
+    data = blobs(200, 300)
+    cell = make_cell(
+        {"name": "variance_scaling", "scale": scale},
+        activation=activation, depth=5, width=400, batch_size=24, bias_std=bias_std,
+    )  # fmt: skip
+    measured = mean_squares(data, cell, scale, bias_std) / 2
+    square = float(np.mean(np.square(data.x_train, dtype=np.float64)))
+    law = predict(cell, 300, CLASSES, square, likeness(data))
+    assert law is not None
+    reference = cell.depth - 1
+    np.testing.assert_allclose(law.gradient, measured - measured[reference], atol=0.06)
+
+
+@pytest.mark.parametrize(("scale", "bias_std"), [(0.5, 0.22), (0.8, 0.3), (1.0, 0.0)])
+def test_spread_of_what_enters_a_layer_by_simulation(scale: float, bias_std: float) -> None:
+    """Biases are no part of the mean square M that enters, and make it no less uncertain."""
+    width, depth, networks = 128, 6, 400
+    cell = make_cell(
+        {"name": "variance_scaling", "scale": scale},
+        activation="tanh", depth=depth, width=width, batch_size=24, bias_std=bias_std,
+    )  # fmt: skip
+    law = predict(cell, width, CLASSES, 1.0, likeness(blobs(200, width)))
+    assert law is not None
+    random, logs = np.random.default_rng(0), []
+    for _ in range(networks):
+        h = random.normal(size=width)
+        h, entering = h / np.sqrt(np.mean(h * h)), []
+        for _ in range(depth + 1):
+            entering.append(np.log10(np.mean(h * h)) / 2)
+            weight = random.normal(0, math.sqrt(scale / width), (width, width))
+            h = np.tanh(weight @ h + random.normal(0, bias_std, width))
+        logs.append(np.array(entering) - entering[depth - 1])
+    spread = np.sqrt(np.square(law.gradient_sd) - np.square(law.signal_sd))
+    np.testing.assert_allclose(spread, np.std(logs, axis=0), rtol=0.15, atol=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid"])
+def test_next_to_nothing_but_biases(activation: str) -> None:
+    """Weights so small that float64 does not see their part of a length give finite numbers."""
+    cell = make_cell(
+        {"name": "variance_scaling", "scale": 1e-20},
+        activation=activation, depth=5, width=400, batch_size=24, bias_std=0.3,
+    )  # fmt: skip
+    law = predict(cell, 300, CLASSES, 1.0, likeness(blobs(200, 300)))
+    assert law is not None
+    assert np.isfinite(law.gradient).all() and np.isfinite(law.gradient_sd).all()

@@ -1,0 +1,523 @@
+"""The report as a file: what it says, what it escapes, what it refuses."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from markupsafe import Markup
+
+from gradprop import claims, studies
+from gradprop.errors import GradpropError
+from gradprop.report import chapters, formatting, pictures, tables
+from gradprop.report.errors import ReportError
+from gradprop.report.formatting import count, percent, power, sig
+from gradprop.report.page import write_report
+from gradprop.report.tables import final_results
+from gradprop.results import products
+from gradprop.spec import Study
+from tests.report_example import cells_table, make_study, seal, write_figures, write_tree
+
+VOID = {"meta", "link", "img", "br", "hr", "col", "input", "wbr"}
+HOSTILE = "<script>alert(\"x\")</script> & 'quoted'"
+
+
+class Document(HTMLParser):
+    """Collects what the tests ask for, and insists on balanced tags."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open_tags: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open_tags == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(attrs) == len(dict(attrs)), f"<{tag}> repeats an attribute"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open_tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open_tags.pop() == tag, self.getpos()
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.open_tags):
+            self.rows[-1][-1] += data
+
+    def values(self, tag: str, attribute: str) -> list[str]:
+        found = (attributes.get(attribute) for name, attributes in self.tags if name == tag)
+        return [value for value in found if value is not None]
+
+
+@pytest.fixture(autouse=True)
+def generic_chapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "chapter_template", lambda name: None)
+
+
+def write(root: Path, *studies: Study, title: str = "Gradients") -> str:
+    results, reports = write_tree(root, *studies)
+    write_report(studies, results, reports, title)
+    return (reports / "index.html").read_text(encoding="utf-8")
+
+
+def use_prose(
+    monkeypatch: pytest.MonkeyPatch, root: Path, text: str, numbers: dict[str, float | str]
+) -> None:
+    """Give every study the chapter `text`."""
+    (root / "own.html.j2").write_text(text)
+    monkeypatch.setattr(studies, "TEMPLATES", root)
+    monkeypatch.setattr(studies, "chapter_template", lambda name: "own.html.j2")
+    monkeypatch.setattr(studies, "numbers", lambda study, results: numbers)
+
+
+# ------------------------------------------------------------------------------- formatting
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [
+        (0.0123456, 3, "0.0123"),
+        (1234.5, 3, "1,230"),
+        (9.996, 3, "10.0"),
+        (-0.5, 2, "−0.50"),
+        (999_999, 3, "1.00\xa0×\xa010<sup>6</sup>"),
+        (1.234e-45, 2, "1.2\xa0×\xa010<sup>−45</sup>"),
+        (0, 3, "0"),
+        (float("nan"), 3, "undefined"),
+        (float("-inf"), 3, "−∞"),
+    ],
+)
+def test_significant_digits(value: float, digits: int, expected: str) -> None:
+    assert sig(value, digits) == expected
+
+
+def test_other_formats() -> None:
+    assert power(1.23e-45) == Markup("1.2\xa0×\xa010<sup>−45</sup>")
+    assert power(-123_456, 3) == "−1.23\xa0×\xa010<sup>5</sup>"
+    assert percent(0.9723, 1) == "97.2\u202f%"
+    assert percent(1) == "100\u202f%"
+    assert count(1_234_567.0) == "1,234,567"
+    assert formatting.plural(1, "study", "studies") == "1 study"
+
+
+# ------------------------------------------------------------------------------- the report
+
+
+def test_report_is_well_formed_and_self_contained(tmp_path: Path) -> None:
+    html = write(tmp_path, make_study(), make_study("second"))
+    document = Document(html)
+    names = [tag for tag, _ in document.tags]
+    assert names.count("h1") == names.count("main") == names.count("nav") == 1
+    assert not {"script", "iframe", "object", "embed"} & set(names)
+    loaded = document.values("img", "src") + document.values("link", "href")
+    assert all(address.startswith("data:image/") for address in loaded)
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert not re.search(r"url\(|@import|@font-face", style)
+    assert "'none'" in document.values("meta", "content")[0]
+
+
+def test_headings_descend_one_level_at_a_time(tmp_path: Path) -> None:
+    tags = [tag for tag, _ in Document(write(tmp_path, make_study())).tags]
+    levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
+
+
+def test_links_lead_to_anchors_and_files(tmp_path: Path) -> None:
+    document = Document(write(tmp_path, make_study()))
+    ids = [attributes["id"] for _, attributes in document.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = document.values("a", "href")
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    linked = {link for link in links if link[0] != "#" and not link.startswith("data:")}
+    expected = {
+        f"{folder}/example/{name}.{ending}"
+        for name in ("small", "wide")
+        for folder, ending in [*(("figures", e) for e in ("svg", "png", "pdf")), ("data", "csv")]
+    }
+    assert linked == expected
+    assert all((tmp_path / "reports" / link).is_file() for link in linked)
+
+
+def test_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    study = make_study()
+    first = write(tmp_path, study)
+    write_report([study], tmp_path / "results", tmp_path / "reports", "Gradients")
+    assert (tmp_path / "reports/index.html").read_text(encoding="utf-8") == first
+    assert write(tmp_path / "elsewhere", study) == first
+
+
+def test_every_text_is_escaped(tmp_path: Path) -> None:
+    study = make_study("hostile", HOSTILE, HOSTILE, dataset=HOSTILE)
+    results, reports = write_tree(tmp_path, study)
+    write_figures(study, reports, dict.fromkeys(("title", "caption", "alt"), HOSTILE))
+    write_report([study], results, reports, HOSTILE)
+    document = Document((reports / "index.html").read_text(encoding="utf-8"))
+    assert "script" not in [tag for tag, _ in document.tags]
+    assert document.values("img", "alt") == [HOSTILE] * 2
+    assert [HOSTILE, "tanh", "2", "zeros"] in [row[:4] for row in document.rows]
+    assert any(row[1:] == ["Invented CPU <2 GHz>"] for row in document.rows)
+
+
+def test_summary_counts_cells_by_status(tmp_path: Path) -> None:
+    html = write(tmp_path, make_study(), make_study("other", seeds=5))
+    text = " ".join(re.sub(r"<[^>]*>", "", html).split())
+    assert "32 cells in 2 studies" in text
+    assert "28 ended in order, 4 diverged and 0 underflowed" in text
+    assert "repeated with 3 to 5 seeds." in text
+
+
+# ---------------------------------------------------------------------------------- figures
+
+
+def test_the_smaller_picture_is_embedded(tmp_path: Path) -> None:
+    document = Document(write(tmp_path, make_study()))
+    small, wide = document.values("img", "src")
+    assert small.startswith("data:image/svg+xml,")
+    assert wide.startswith("data:image/png;base64,")
+    assert document.values("img", "width") == ["576", "960"]
+    assert document.values("img", "height") == ["384", "384"]
+    plates = [a["href"] for tag, a in document.tags if a.get("class") == "plate"]
+    assert plates == ["figures/example/small.svg", "figures/example/wide.png"]
+
+
+def test_size_of_an_svg() -> None:
+    assert pictures.svg_size('<svg width="72pt" height="2in">', "x") == (96, 192)
+    assert pictures.svg_size('<svg\n width="10" stroke-width="3" height="5.6px">', "x") == (10, 6)
+    with pytest.raises(ReportError, match=r"x\.svg: the SVG has no width and height"):
+        pictures.svg_size('<svg width="100%" height="1in">', "x.svg")
+
+
+def test_missing_figure_is_named_with_its_command(tmp_path: Path) -> None:
+    study = make_study()
+    results, reports = write_tree(tmp_path, study)
+    missing = reports / "figures/example/wide.svg"
+    missing.unlink()
+    with pytest.raises(ReportError) as error:
+        write_report([study], results, reports, "x")
+    assert str(error.value) == (
+        f"{missing}: no such file; to make it: snakemake --cores 4 {missing}"
+    )
+    assert not (reports / "index.html").exists()
+
+
+def test_missing_results_are_named(tmp_path: Path) -> None:
+    study = make_study()
+    results, reports = write_tree(tmp_path, study)
+    larger = make_study(seeds=4)
+    with pytest.raises(GradpropError, match="4 of 16 cells of the grid are missing"):
+        write_report([larger], results, reports, "x")
+    for path in (results / "example/cells").iterdir():
+        path.unlink()
+    with pytest.raises(GradpropError, match=r"cells/.*: no such file; .* snakemake --cores 4"):
+        write_report([study], results, reports, "x")
+
+
+def test_figure_without_alternative_text_is_refused(tmp_path: Path) -> None:
+    study = make_study()
+    results, reports = write_tree(tmp_path, study)
+    write_figures(study, reports, {"alt": ""})
+    with pytest.raises(ReportError, match=r"small\.json: 'alt' is missing or empty"):
+        write_report([study], results, reports, "x")
+
+
+# ------------------------------------------------------------------------------------ prose
+
+
+def test_own_prose_places_refers_and_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """<p>As {{ ref("small") }} shows, {{ numbers.factor | sig(3) }} becomes
+    {{ numbers.total | power }} ({{ numbers.where }}).</p><h3>What to <em>see</em></h3>
+    {{ figure("wide") }}<h3>What to see</h3>"""
+    use_prose(monkeypatch, tmp_path, text, {"factor": 0.5, "total": 0.5**150, "where": "<b>"})
+    html = write(tmp_path, make_study())
+    document = Document(html)
+    # `small` is not placed: it comes at the end, and the text could refer to it before that.
+    assert '<a href="#figure-example.small">Figure\xa01.2</a> shows, 0.500 becomes' in html
+    assert "7.0\xa0×\xa010<sup>−46</sup> (&lt;b&gt;)" in html
+    assert document.values("img", "alt") == ["Alt wide", "Alt small"]
+    assert document.values("h3", "id") == [
+        "section-example.what-to-see",
+        "section-example.what-to-see-2",
+        "final-study-example",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{{ figure("small") }}{{ figure("small") }}', "figure 'small' is placed twice"),
+        ("{% if %}", r"own\.html\.j2: "),
+    ],
+)
+def test_mistakes_in_prose_are_clear_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    use_prose(monkeypatch, tmp_path, text, {})
+    with pytest.raises(ReportError, match=message):
+        write(tmp_path, make_study())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{{ figure("wide") }}{{ figure("smal") }}', "Did you mean &#39;small&#39;"),
+        ('{{ ref("x") }}', "figure: &#39;x&#39; is not allowed; allowed: small, wide"),
+        ("{{ numbers.absent | sig(3) }}", "no attribute &#39;absent&#39;"),
+    ],
+)
+def test_prose_of_a_study_that_was_changed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    use_prose(monkeypatch, tmp_path, f"<p>Own prose</p>{text}", {})
+    html = write(tmp_path, make_study())
+    assert "Own prose" not in html
+    assert message in html
+    assert Document(html).values("img", "alt") == ["Alt small", "Alt wide"]
+
+
+@pytest.mark.parametrize("error", [KeyError, StopIteration, ValueError])
+def test_prose_whose_numbers_cannot_be_computed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """As where a study has no network any more of which its prose speaks."""
+
+    def numbers(study: Study, results: Path) -> dict[str, float | str]:
+        raise error
+
+    use_prose(monkeypatch, tmp_path, "<p>Own prose</p>", {})
+    monkeypatch.setattr(studies, "numbers", numbers)
+    html = write(tmp_path, make_study())
+    assert "Own prose" not in html
+    assert "It is left out" in html
+
+
+# ----------------------------------------------------------------------------------- tables
+
+
+def test_final_results_against_counting_by_hand() -> None:
+    cells = cells_table(make_study())
+    summary = final_results(cells)
+    assert list(zip(summary["depth"], summary["initializer"], strict=True)) == [
+        (depth, initializer) for depth in (2, 5) for initializer in ("zeros", "normal(stddev=1.0)")
+    ]
+    for row in summary.to_dict("records"):
+        chosen = [
+            cell
+            for cell in cells.to_dict("records")
+            if (cell["depth"], cell["initializer"]) == (row["depth"], row["initializer"])
+        ]
+        fine = sorted(c["final_test_accuracy"] for c in chosen if c["status"] == "ok")
+        middle = fine[1] if len(fine) == 3 else (fine[0] + fine[1]) / 2
+        assert row["seeds"] == 3
+        assert row["final_test_accuracy"] == pytest.approx(middle)
+        assert row["diverged"] == pytest.approx(1 - len(fine) / 3)
+        assert row["underflowed"] == 0
+
+
+def test_what_varies_becomes_a_key() -> None:
+    cells = cells_table(make_study(depths=(2,)))
+    cells["learning_rate"] = [0.1 if seed else 0.01 for seed in cells["seed"]]
+    summary = final_results(cells)
+    assert len(summary) == 4
+    assert sorted(summary["learning_rate"].unique()) == [0.01, 0.1]
+    assert summary["seeds"].tolist() == [1, 2, 1, 2]
+
+
+def test_what_follows_from_other_keys_is_left_out() -> None:
+    cells = cells_table(make_study())
+    cells["width"] = 10 * cells["depth"]
+    assert "width" not in final_results(cells)
+    cells["width"] += cells["seed"]
+    summary = final_results(cells)
+    assert summary["width"].tolist() == [20, 21, 22] * 2 + [50, 51, 52] * 2
+
+
+def test_results_table_shows_what_the_study_has(tmp_path: Path) -> None:
+    shapes = (
+        make_study("classes"),
+        make_study("regression", dataset="linear_teacher"),
+        make_study("deep", depths=tuple(range(1, 8))),
+    )
+    html = write(tmp_path, *shapes)
+    headings = [row for row in Document(html).rows if row[:1] == ["Data set"]]
+    assert [row[5:-2] for row in headings] == [
+        ["Train accuracy", "Test accuracy"],
+        ["Train loss", "Test loss"],
+        ["Train accuracy", "Test accuracy"],
+    ]
+    summary = final_results(cells_table(shapes[0]))
+    keys = ["digits", "tanh", "2", "zeros"]
+    shown = next(row for row in Document(html).rows if row[:4] == keys)
+    expected = f"{100 * summary['final_train_accuracy'][0]:.1f}\u202f%"
+    assert shown[4:6] == ["3", expected]
+    # Only the longest tables are folded, results and verdicts of the last study.
+    assert html.count("<details>") == 2
+    assert "Show all 14 rows" in html
+
+
+def test_depths_of_untrained_networks_share_a_row(tmp_path: Path) -> None:
+    study = make_study("start", epochs=0, depths=tuple(range(1, 8)))
+    cells = cells_table(study)
+    cells["status"] = "ok"
+    cells.loc[(cells["initializer"] != "zeros") & (cells["depth"] > 4), "status"] = "underflowed"
+    summary = final_results(cells)
+    assert summary["initializer"].tolist() == ["zeros", "normal(stddev=1.0)"]
+    assert summary[["depth_min", "depth_max"]].to_numpy().tolist() == [[1, 7], [1, 7]]
+    assert summary["underflowed"].tolist() == [0, pytest.approx(3 / 7)]
+    assert summary["first_bad_depth"].tolist() == [pytest.approx(float("nan"), nan_ok=True), 5]
+
+    rows = Document(write(tmp_path, study)).rows
+    assert ["digits", "tanh", "zeros", "1 to 7", "3", "0\u202f%", "0\u202f%", "–"] in rows
+    third = "33\u202f%"
+    keys = ["digits", "tanh", "normal(stddev=1.0)"]
+    assert [*keys, "1 to 7", "3", third, "0\u202f%", "1"] in rows
+
+
+def test_components_are_called_by_their_display_names(tmp_path: Path) -> None:
+    study = replace(make_study(), names={"zeros": "nothing at all"})
+    rows = Document(write(tmp_path, study)).rows
+    assert {row[3] for row in rows if row[0] == "digits"} == {
+        "nothing at all zeros",
+        "normal(stddev=1.0)",
+    }
+
+
+# ------------------------------------------------------------------------------- provenance
+
+
+def test_it_is_said_which_rows_came_from_where(tmp_path: Path) -> None:
+    study, other = make_study(), make_study("other")
+    rows = {row[0]: row[1:] for row in Document(write(tmp_path, study, other)).rows}
+    assert rows["Code digest"] == [
+        "aaaaaaaaaaaa (22 networks of example, other); bbbbbbbbbbbb (2 networks of example, other)"
+    ]
+    assert rows["Commit"] == ["1234567"]
+    assert rows["Instruction sets"] == ["x86_64 avx2"]
+    assert rows["tensorflow"] == ["2.21.0"]
+    assert rows["An example"][:4] == ["12", "2", "34.5", "812"]
+
+
+# ------------------------------------------------------------------------------------ style
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_contrasts_with_its_background() -> None:
+    style = (chapters.TEMPLATES / "report.css").read_text(encoding="utf-8")
+    themes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    colours = [dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", theme)) for theme in themes]
+    checked = [theme for theme in colours if "paper" in theme]
+    assert len(checked) == 2
+    for theme in checked:
+        for text in ("ink", "muted", "link"):
+            for background in ("paper", "shade"):
+                dark, light = sorted(_luminance(theme[name]) for name in (text, background))
+                assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_verdicts_by_initializer_and_depth(tmp_path: Path) -> None:
+    """One decade a layer is little in two layers and much in five; even after training."""
+    study = replace(make_study(), names={"zeros": HOSTILE})
+    html = write(tmp_path, study, make_study("start", epochs=0))
+    rows = [row for row in Document(html).rows if len(row) == 7 and row[1] in ("2", "5")]
+    trained = {(row[0].removesuffix(" zeros"), row[1]): row[2:] for row in rows[:4]}
+    stable, dash = "3 → 3", formatting.DASH
+    assert trained == {
+        (HOSTILE, "2"): [dash, stable, dash, dash, dash],
+        (HOSTILE, "5"): ["3 → 0", "0 → 3", dash, dash, dash],
+        ("normal(stddev=1.0)", "2"): [dash, stable, dash, dash, dash],
+        ("normal(stddev=1.0)", "5"): ["3 → 0", "0 → 3", dash, dash, dash],
+    }
+    assert [row[2:4] for row in rows[4:]] == [[dash, "3"], ["3", dash]] * 2
+    (tmp_path / "reports/claims/start-verdicts.csv").unlink()
+    with pytest.raises(GradpropError, match=r"start-verdicts.csv: no such file; .*: snakemake"):
+        write_report(
+            [make_study("start", epochs=0)], tmp_path / "results", tmp_path / "reports", "t"
+        )
+
+
+def test_alarms_by_initializer(tmp_path: Path) -> None:
+    """In the order of the rules and of the cells; nothing is shown where none fired."""
+    study = replace(make_study(), names={"zeros": HOSTILE})
+    assert "Rules of thumb" not in write(tmp_path, study)
+    zeros, normal = ([c.id for c in study.cells if c.initializer.name == n] for n in NAMES)
+    fired = [
+        (zeros[0], "variance_ratio", 0, 2), (normal[0], "small_updates", 9, 1),
+        (normal[1], "small_updates", 0, 1), (zeros[1], "variance_ratio", 9, 3),
+    ]  # fmt: skip
+    alarms = pd.DataFrame(fired, columns=["cell", "alarm", "step", "layer"]).assign(value=1.0)
+    judged = sorted((tmp_path / "reports/claims").glob("example*"))
+    alarms.to_csv(tmp_path / "reports/claims/example-alarms.csv", index=False)
+    with pytest.raises(GradpropError, match=r"example-alarms.csv: damaged or edited"):
+        write_report([study], tmp_path / "results", tmp_path / "reports", "t")
+    seal(products.claims(tmp_path / "reports", study), judged)
+    write_report([study], tmp_path / "results", tmp_path / "reports", "t")
+    html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    rows = [row for row in Document(html).rows if len(row) > 2 and row[-3].endswith(" of 6")]
+    assert [row[1:] for row in rows] == [
+        ["normal(stddev=1.0)", "2 of 6", "4.50", "1.00"],
+        [f"{HOSTILE} zeros", "2 of 6", "4.50", "2.50"],
+    ]
+    assert rows[0][0] == "Small updates update-to-weight ratio below 10⁻⁴"
+
+
+NAMES = ("zeros", "normal")
+
+
+def result(verdict: str, quote: str = "", **changes: Any) -> claims.Result:
+    texts = ("study", "id", "case", "statement", "source", "formula", "unit", "criterion", "reason")
+    numbers = dict.fromkeys(("predicted", "measured", "low", "high", "networks"), 1)
+    given: dict[str, Any] = {**dict.fromkeys(texts, ""), **numbers, **changes}
+    return claims.Result(verdict=verdict, quote=quote, **given)
+
+
+def test_claims_that_hold_stand_apart_from_the_others() -> None:
+    good, bad, open_ = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.NOT_TESTED
+    failing, supported = tables.claims_tables([result(good), result(open_), result(bad)])
+    assert [str(row[0]) for row in failing.rows] == [bad, open_]
+    assert [str(row[0]) for row in supported.rows] == [good]
+    assert failing.id != supported.id
+
+
+def test_sentences_hold_in_part_where_some_cases_fail() -> None:
+    good, bad, open_ = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.NOT_TESTED
+    results = [
+        result(good, "always", note="never shown"),
+        result(good, "sometimes", id="a", note="not this"),
+        result(bad, "sometimes", id="b", note="because"),
+        result(bad, "sometimes", id="b", case="d", note="because"),
+        result(bad, "never"),
+        result(open_, "unknown"),
+        result(open_, "nearly"),
+        result(good, "nearly"),
+        result(good),
+    ]
+    table = tables.quotes_table(results)
+    found = [(str(row[0])[1:].split("”")[0], *row[1:]) for row in table.rows]
+    assert found == [
+        ("always", "holds", "1 of 1", formatting.DASH),
+        ("sometimes", "holds in part", "1 of 3", "because"),
+        ("never", "does not hold", "0 of 1", formatting.DASH),
+        ("unknown", "not tested", "0 of 1", formatting.DASH),
+        ("nearly", "holds in part", "1 of 2", formatting.DASH),
+    ]
+    assert tables.quotes_table([result(good)]).rows == []

@@ -1,0 +1,178 @@
+"""Every study, reduced: all figures, claims and prose; and the README's table of papers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gradprop import figures, jobs, studies
+from gradprop.components.datasets import write
+from gradprop.grid import axes, loading, sharding
+from gradprop.report.page import write_report
+from gradprop.report.pictures import figure_files
+from gradprop.results import manifests, products
+from gradprop.results.study_tables import StudyTables
+from gradprop.spec import Study
+from tests.long import long_but
+from tests.workspace import ROOT
+
+pytestmark = pytest.mark.usefixtures("shared_process")
+
+PAPERS: list[str] = yaml.safe_load((ROOT / "config/papers.yaml").read_text())["studies"]
+STUDIES = sorted(path.stem for path in (ROOT / "config/studies").glob("*.yaml"))
+# Those that take seconds.
+SHORT = ("he2015", "orthogonal", "saxe2014")
+DEEPEST = 12  # of the trained networks; deeper ones take long to compile
+WIDEST = 500  # of the networks with many seeds; singular values of wider ones take long
+# Chapters whose prose has numbers of trained networks that are deeper.
+SPEAK_OF_DEEP_NETWORKS = ("initializers",)
+
+
+def load(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((ROOT / f"config/studies/{name}.yaml").read_text())
+    return content
+
+
+def values(axis: Any) -> list[Any]:
+    return axis if isinstance(axis, list) else [axis]
+
+
+def reduced(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the study with fewer seeds, epochs and probes; trained networks shallow."""
+    blocks = []
+    for block in values(content["grid"]):
+        epochs = block.get("epochs", content["training"].get("epochs"))
+        slow = epochs or max(axes.axis_values("width", block["width"])) > WIDEST
+        seeds = min(block.get("seeds", 5), 2 if slow else 8)
+        small = {**block, "seeds": seeds, "epochs": min(epochs, 1)}
+        if small["epochs"]:
+            depths = values(block["depth"])
+            small["depth"] = [d for d in depths if d <= DEEPEST] or [min(depths)]
+        blocks.append(small)
+    shown = {
+        name: with_depths(options, blocks) for name, options in content.get("figures", {}).items()
+    }
+    probes = min(content.get("probes", 10), 2)
+    return {**content, "grid": blocks, "figures": shown, "probes": probes}
+
+
+def with_depths(options: dict[str, Any], blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Let a figure select what is left of the depths of its activations, or the largest depth."""
+    select = options.get("select", {})
+    if "depth" not in select:
+        return options
+    shown = [
+        block
+        for block in blocks
+        if "activation" not in select
+        or set(values(select["activation"])) & set(values(block["activation"]))
+    ]
+    built = {d for block in shown for d in axes.axis_values("depth", block["depth"])}
+    left = [depth for depth in values(select["depth"]) if depth in built] or [max(built)]
+    return {**options, "select": {**select, "depth": left}}
+
+
+def train(study: Study, root: Path) -> None:
+    for component in {cell.dataset for cell in study.cells}:
+        write(component, root / f"{component.slug}.npz")
+    for shard in sharding.shards(study.cells).values():
+        data = root / f"{shard.cells[0].dataset.slug}.npz"
+        jobs.train_shard(shard, root / "results" / study.name, data, threads=1, stack_size=40)
+
+
+@pytest.mark.parametrize("name", long_but(SHORT, STUDIES))
+def test_a_reduced_study_gives_its_chapter(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    study = loading.build_study(name, reduced(load(name)), 2, name)
+    train(study, tmp_path)
+    results, reports = tmp_path / "results", tmp_path / "reports"
+    assert figures.draw_study(study, results / name, reports) == list(study.figures)
+    for figure in study.figures:
+        source = reports / f"figures/{name}/{figure}.svg"
+        for ending in ("pdf", "png"):
+            source.with_suffix(f".{ending}").write_bytes(source.read_bytes())
+    drawn = [reports / path for figure in study.figures for path in
+             figure_files(study, figure).values()]  # fmt: skip
+    manifests.write(products.figures(reports, study), drawn)
+    tables = StudyTables(study, results / name)
+    verdicts = studies.judge(tables)
+    assert {verdict.id for verdict in verdicts} == {claim.id for claim in studies.CLAIMS[name]}
+    studies.judge_study(study, results / name, reports)
+    write_report([study], results, reports, "Studies", "studies.html")
+    page = (reports / "studies.html").read_text(encoding="utf-8")
+    assert ("It is left out" in page) == (name in SPEAK_OF_DEEP_NETWORKS)
+    assert all(f'id="figure-{name}.{figure}"' in page for figure in study.figures)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("mechanism", {"depth": 0}),
+        ("mechanism", {"depth": 3, "initializer": ["identity"]}),
+        ("descent", {"depth": 1}),
+        ("initializers", {"depth": 2, "width": [9, 17]}),
+        ("propagation", {"depth": 1}),
+        ("propagation", {"depth": 10, "initializer": ["glorot_normal"]}),
+        ("trainability", {"depth": 1, "batch_size": [32, 64], "seeds": 1}),
+    ],
+)
+def test_a_changed_study_has_verdicts(tmp_path: Path, name: str, change: dict[str, Any]) -> None:
+    """Whatever the grid: what is lacking is not tested, and no measure stumbles over it."""
+    content = reduced(load(name))
+    blocks = [{**block, **change, "seeds": change.get("seeds", 2)} for block in content["grid"]]
+    study = loading.build_study(name, {**content, "grid": blocks, "figures": {}}, 2, name)
+    train(study, tmp_path)
+    found = studies.judge(StudyTables(study, tmp_path / "results" / name))
+    assert {verdict.id for verdict in found} == {claim.id for claim in studies.CLAIMS[name]}
+    assert [verdict for verdict in found if "cannot be measured" in verdict.reason] == []
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_ids_of_claims_are_unique(name: str) -> None:
+    ids = [claim.id for claim in studies.CLAIMS[name]]
+    assert len(ids) == len(set(ids)) > 0
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_figure_names_the_published_one_that_it_regenerates(name: str) -> None:
+    assert all(options.get("source") for options in load(name)["figures"].values())
+
+
+def table() -> Iterator[str]:
+    """Yield the rows of the README's table, made from the studies."""
+    yield "| figure of the paper | here | claims and numbers |"
+    yield "| --- | --- | --- |"
+    for name in PAPERS:
+        for figure, options in load(name)["figures"].items():
+            place = f"[`{name}`](config/studies/{name}.yaml): `{figure}`"
+            module = f"[`{name}.py`](src/gradprop/studies/{name}.py)"
+            yield f"| {options['source']} | {place} | {module} |"
+
+
+def test_the_table_of_figures_agrees_with_the_studies() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == with_table(text), "run: python -m tests.studies.test_studies"
+
+
+def with_table(text: str) -> str:
+    rows = "\n".join(table())
+    found, count = re.subn(
+        r"(<!-- papers -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{rows}\n{match[2]}",
+        text,
+        flags=re.DOTALL,
+    )
+    assert count == 1
+    return found
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")

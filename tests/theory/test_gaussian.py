@@ -1,0 +1,151 @@
+"""Gaussian integrals against adaptive quadrature and closed forms."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import integrate, special
+
+from gradprop.components.activations import ACTIVATIONS, Activation
+from gradprop.theory import expectation, pair_expectation
+from gradprop.theory import gaussian as module
+
+FloatArray = npt.NDArray[np.float64]
+Function = Callable[[FloatArray], FloatArray]
+
+EVERY = pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
+
+
+def _step(u: FloatArray) -> FloatArray:
+    return np.asarray(np.where(u > 0.0, 1.0, 0.0))
+
+
+def _adaptive(f: Function, variance: float, kinks: tuple[float, ...]) -> float:
+    """Adaptive quadrature in pieces that end where activation functions bend."""
+    std = math.sqrt(variance)
+    cuts = {-12.0, 0.0, 12.0} | {kink / std for kink in kinks}
+    cuts |= {sign * u / std for u in (0.5, 1.5, 4.0, 10.0, 30.0) for sign in (-1, 1)}
+    points = sorted(x for x in cuts if abs(x) <= 12.0)
+
+    def integrand(z: float) -> float:
+        value = float(f(np.asarray(std * z)))
+        return value * math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+
+    return sum(
+        integrate.quad(integrand, a, b, epsabs=1e-14, epsrel=1e-12, limit=400)[0]
+        for a, b in itertools.pairwise(points)
+    )
+
+
+@EVERY
+@pytest.mark.parametrize("variance", [1e-6, 0.2, 3.0, 1e4])
+def test_one_variable_against_adaptive_quadrature(activation: Activation, variance: float) -> None:
+    f, d, dd = activation.function, activation.derivative, activation.second_derivative
+    for integrand in (lambda u: f(u) ** 2, lambda u: d(u) ** 2, lambda u: dd(u) ** 2):
+        exact = _adaptive(integrand, variance, activation.kinks)
+        assert expectation(integrand, variance, activation.kinks) == pytest.approx(
+            exact, rel=1e-11, abs=1e-14
+        )
+
+
+@pytest.mark.parametrize("variance", [1e-300, 1e-8, 1.0, 1e100])
+def test_moments_at_extreme_variances(variance: float) -> None:
+    assert expectation(np.ones_like, variance) == pytest.approx(1.0, rel=1e-14)
+    assert expectation(lambda u: u * u, variance) == pytest.approx(variance, rel=1e-13)
+    scaled = expectation(lambda u: (u / math.sqrt(variance)) ** 4, variance)
+    assert scaled == pytest.approx(3.0, rel=1e-12)
+
+
+def test_variance_zero_is_the_limit() -> None:
+    assert expectation(np.cos, 0.0) == 1.0
+    assert expectation(_step, 0.0, (0.0,)) == 0.5
+    assert pair_expectation(np.cos, _step, 0.0, 2.0, 0.3, (0.0,)) == pytest.approx(0.5)
+    assert pair_expectation(_step, np.cos, 1.0, 0.0, 0.3, (0.0,)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("c", [-1.0, -0.999999, -0.7, 0.0, 0.3, 0.99, 1.0 - 1e-9, 1.0])
+def test_pairs_against_arcsine_and_arccosine_laws(c: float) -> None:
+    qa, qb = 2.0, 0.5
+    angle = math.acos(c)
+    orthant = pair_expectation(_step, _step, qa, qb, c, (0.0,))
+    assert orthant == pytest.approx((math.pi - angle) / (2.0 * math.pi), abs=1e-11)
+    relu = ACTIVATIONS["relu"].function
+    kernel = (math.sqrt((1.0 - c) * (1.0 + c)) + c * (math.pi - angle)) / (2.0 * math.pi)
+    assert pair_expectation(relu, relu, qa, qb, c, (0.0,)) == pytest.approx(kernel, abs=1e-11)
+    erf = pair_expectation(special.erf, special.erf, qa, qb, c)
+    ratio = 2.0 * c * math.sqrt(qa * qb) / math.sqrt((1.0 + 2.0 * qa) * (1.0 + 2.0 * qb))
+    assert erf == pytest.approx(2.0 / math.pi * math.asin(ratio), abs=1e-12)
+
+
+def test_pairs_of_polynomials() -> None:
+    c, qa, qb = 0.4, 1.7, 0.6
+    cubic = pair_expectation(lambda u: u**3, lambda u: u**3, qa, qb, c)
+    assert cubic == pytest.approx((qa * qb) ** 1.5 * (9.0 * c + 6.0 * c**3), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "variance", "c"),
+    [("elu", 1.3, 0.6), ("selu", 0.4, -0.5), ("softsign", 5.0, 0.9), ("gelu", 2.0, 0.8)],
+)
+def test_pairs_against_adaptive_quadrature(name: str, variance: float, c: float) -> None:
+    activation = ACTIVATIONS[name]
+    f, rest, std = activation.function, math.sqrt(1.0 - c * c), math.sqrt(variance)
+
+    def integrand(y: float, x: float) -> float:
+        value = float(f(std * x)) * float(f(std * (c * x + rest * y)))
+        return value * math.exp(-0.5 * (x * x + y * y)) / (2.0 * math.pi)
+
+    total = 0.0
+    for x_low, x_high in ((-9.0, 0.0), (0.0, 9.0)):
+        for side in (-1.0, 1.0):  # the inner range ends at the kink, where c x + rest y = 0
+
+            def edge(x: float) -> float:
+                return float(np.clip(-c * x / rest, -9.0, 9.0))
+
+            low, high = (-9.0, edge) if side < 0.0 else (edge, 9.0)
+            total += integrate.dblquad(
+                integrand, x_low, x_high, low, high, epsabs=1e-10, epsrel=1e-10
+            )[0]
+    value = pair_expectation(f, f, variance, variance, c, activation.kinks)
+    assert value == pytest.approx(total, abs=1e-9)
+
+
+@EVERY
+@pytest.mark.parametrize(("qa", "qb"), [(0.05, 0.05), (1.5, 1.5), (0.3, 20.0)])
+def test_pairs_obey_price_theorem(activation: Activation, qa: float, qb: float) -> None:
+    # d/dc E[f f] = sqrt(qa qb) E[f' f'], from E[f]**2-like at c = 0 to the single integral at 1
+    f, d, kinks = activation.function, activation.derivative, activation.kinks
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    angles = 0.25 * math.pi * (nodes + 1.0)  # c = sin(angle): E[f' f'] is smooth in the angle
+    slopes = [pair_expectation(d, d, qa, qb, float(np.sin(a)), kinks) for a in angles]
+    rise = 0.25 * math.pi * float(weights @ (np.cos(angles) * np.asarray(slopes)))
+    end = expectation(lambda u: f(math.sqrt(qa / qb) * u) * f(u), qb, kinks)
+    start = expectation(f, qa, kinks) * expectation(f, qb, kinks)
+    assert pair_expectation(f, f, qa, qb, 0.0, kinks) == pytest.approx(start, rel=1e-10, abs=1e-13)
+    assert pair_expectation(f, f, qa, qb, 1.0, kinks) == pytest.approx(end, rel=1e-10)
+    assert start + math.sqrt(qa * qb) * rise == pytest.approx(end, rel=2e-9)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "gelu", "swish"])
+@pytest.mark.parametrize("variance", [0.3, 8.0, 64.0])
+def test_both_rules_for_pairs_agree(name: str, variance: float) -> None:
+    std = math.sqrt(variance)
+    for f in (ACTIVATIONS[name].function, ACTIVATIONS[name].derivative):
+        for c in (-0.9, 0.2, 0.999):
+            smooth = module._trapezoid(f, f, std, std, c)
+            nested = module._nested(f, f, std, std, c, ())
+            assert smooth == pytest.approx(nested, rel=1e-10, abs=1e-12)
+
+
+def test_bad_arguments() -> None:
+    for variance in (-1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="variance"):
+            expectation(np.cos, variance)
+    for c in (1.0001, math.nan):
+        with pytest.raises(ValueError, match="correlation"):
+            pair_expectation(np.cos, np.cos, 1.0, 1.0, c)

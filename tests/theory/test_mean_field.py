@@ -1,0 +1,341 @@
+"""Length and correlation maps, depth scales and critical lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import integrate, optimize, special
+
+from gradprop.components.activations import ACTIVATIONS, Activation
+from gradprop.theory import (
+    chi_1,
+    chi_2,
+    correlation_depth_scale,
+    correlation_fixed_point,
+    correlation_map,
+    correlation_map_slope,
+    correlation_trajectory,
+    covariance_map,
+    critical_line,
+    critical_point,
+    length_depth_scale,
+    length_fixed_point,
+    length_map,
+    length_map_slope,
+    length_trajectory,
+    mean_field_state,
+)
+
+EVERY = pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
+CURVED = pytest.mark.parametrize(
+    "activation", [a for a in ACTIVATIONS.values() if not a.homogeneous], ids=lambda a: a.name
+)
+
+ERF = Activation(
+    name="erf",
+    function=lambda z: np.asarray(special.erf(np.asarray(z, dtype=np.float64))),
+    derivative=lambda z: 2.0 / math.sqrt(math.pi) * np.exp(-np.square(z)),
+    second_derivative=lambda z: -4.0 / math.sqrt(math.pi) * np.asarray(z) * np.exp(-np.square(z)),
+    saturation=(-math.inf, math.inf),
+    homogeneous=False,
+    source="closed forms of all its Gaussian integrals are known (Williams 1997)",
+)
+
+# tanh, sigma_b2 = 0.05: sigma_w2, q*, chi_1, c*, xi_q, xi_c, log10(chi_1) / 2
+TANH_TABLE = [
+    (0.5, 0.08758, 0.43199, 1.0, 1.009, 1.191, -0.1823),
+    (0.8, 0.13808, 0.64684, 1.0, 1.514, 2.295, -0.0946),
+    (1.0, 0.19359, 0.75903, 1.0, 1.748, 3.627, -0.0599),
+    (1.4, 0.36488, 0.91103, 1.0, 1.740, 10.73, -0.0202),
+    (1.76, 0.56946, 0.99980, 1.0, 1.522, 4.9e3, 0.0),
+    (2.0, 0.72176, 1.04767, 0.74408, 1.388, 25.2, 0.0101),
+    (2.5, 1.06396, 1.13352, 0.44680, 1.180, 11.80, 0.0272),
+    (3.0, 1.42801, 1.20893, 0.29932, 1.041, 9.051, 0.0412),
+    (4.0, 2.19549, 1.34240, 0.16506, 0.873, 6.980, 0.0639),
+]
+
+
+@pytest.mark.parametrize("row", TANH_TABLE, ids=lambda row: f"sigma_w2={row[0]}")
+def test_tanh_table(row: tuple[float, ...]) -> None:
+    sigma_w2, q, chi, c, xi_q, xi_c, decades = row
+    state = mean_field_state("tanh", sigma_w2, 0.05)
+    assert state.q_star == pytest.approx(q, abs=6e-6)
+    assert state.chi_1 == pytest.approx(chi, abs=6e-6)
+    assert state.c_star == pytest.approx(c, abs=6e-6)
+    assert state.xi_q == pytest.approx(xi_q, abs=6e-4)
+    assert state.xi_c == pytest.approx(xi_c, rel=3e-3)
+    assert state.decades_per_layer == pytest.approx(decades, abs=6e-5)
+    assert state.phase == ("ordered" if chi < 1.0 else "chaotic")
+    assert state.xi_gradient == pytest.approx(-1.0 / math.log(state.chi_1))
+    assert length_depth_scale("tanh", sigma_w2, 0.05) == state.xi_q
+    assert correlation_depth_scale("tanh", sigma_w2, 0.05) == state.xi_c
+    assert correlation_fixed_point("tanh", sigma_w2, 0.05) == state.c_star
+
+
+def test_tanh_critical_line() -> None:
+    bias = [0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0]
+    expected = [1.18919, 1.42421, 1.76095, 1.98607, 2.28515, 2.50513, 2.84317, 3.44321]
+    np.testing.assert_allclose(critical_line("tanh", bias), expected, atol=6e-6)
+    point = critical_point("tanh", 0.05)
+    assert math.sqrt(point.sigma_w2) == pytest.approx(1.32701, abs=6e-6)
+    assert point.q_star == pytest.approx(0.57005, abs=6e-6)
+    assert mean_field_state("tanh", point.sigma_w2, 0.05).phase == "critical"
+    assert mean_field_state("tanh", point.sigma_w2, 0.05).xi_gradient == math.inf
+
+
+def adaptive_moment(f: Callable[[float], float], q: float) -> float:
+    """Return E[f(z)^2] for z ~ N(0, q) by adaptive quadrature."""
+
+    def integrand(u: float) -> float:
+        return f(math.sqrt(q) * u) ** 2 * math.exp(-u * u / 2) / math.sqrt(2 * math.pi)
+
+    return 2 * float(integrate.quad(integrand, 0, 12, epsabs=0, epsrel=1e-13, limit=200)[0])
+
+
+@pytest.mark.parametrize("sigma_b2", [0.001, 0.05, 0.3, 1.0])
+def test_tanh_critical_line_by_adaptive_quadrature_and_bisection(sigma_b2: float) -> None:
+    """Solved anew: at length q, chi_1 = 1 fixes sigma_w^2; q is where the length map stands."""
+
+    def variance(q: float) -> float:
+        return 1 / adaptive_moment(lambda z: 1 / math.cosh(z) ** 2, q)
+
+    def growth(q: float) -> float:
+        return variance(q) * adaptive_moment(math.tanh, q) + sigma_b2 - q
+
+    q = optimize.brentq(growth, 1e-4, 10, xtol=1e-13, rtol=1e-13)
+    point = critical_point("tanh", sigma_b2)
+    assert point.q_star == pytest.approx(q, rel=1e-9)
+    assert point.sigma_w2 == pytest.approx(variance(q), rel=1e-9)
+    assert mean_field_state("tanh", variance(q), sigma_b2).chi_1 == pytest.approx(1, abs=1e-8)
+
+
+def test_sigmoid() -> None:
+    state = mean_field_state("sigmoid", 1.0)
+    assert state.q_star == pytest.approx(0.26469, abs=6e-6)
+    assert state.chi_1 == pytest.approx(0.055721, abs=6e-7)
+    assert math.sqrt(state.chi_1) == pytest.approx(0.23605, abs=6e-6)
+    assert state.decades_per_layer == pytest.approx(-0.6270, abs=6e-5)
+    assert -math.log(state.chi_1) == pytest.approx(2.8874, abs=6e-5)
+    assert mean_field_state("sigmoid", 16.0).chi_1 == pytest.approx(0.399, abs=6e-4)
+    assert critical_point("sigmoid").sigma_w2 > 100.0  # no moderate gain makes it critical
+
+
+def test_half_stable_points_of_gelu_and_swish() -> None:
+    for name, sigma_w2, sigma_b2, q in (
+        ("gelu", 1.98305826, 0.17292238, 3.56155),
+        ("swish", 1.98800468, 0.55514314, 14.32017),
+    ):
+        assert length_map(name, q, sigma_w2, sigma_b2) == pytest.approx(q, rel=2e-7)
+        assert chi_1(name, q, sigma_w2) == pytest.approx(1.0, abs=2e-7)
+        assert length_map_slope(name, q, sigma_w2) == pytest.approx(1.0, abs=2e-7)
+        point = critical_point(name, sigma_b2)
+        assert point.sigma_w2 == pytest.approx(sigma_w2, abs=2e-8)
+        assert point.q_star == pytest.approx(q, rel=1e-5)
+
+
+@pytest.mark.parametrize("q", [1e-4, 0.3, 2.0, 300.0])
+def test_erf_closed_forms(q: float) -> None:
+    sigma_w2, sigma_b2, c = 1.7, 0.2, 0.35
+    scale = 2.0 / math.pi * sigma_w2
+    length = scale * math.asin(2.0 * q / (1.0 + 2.0 * q)) + sigma_b2
+    assert length_map(ERF, q, sigma_w2, sigma_b2) == pytest.approx(length, rel=1e-12)
+    pair = scale * math.asin(2.0 * q * c / (1.0 + 2.0 * q)) + sigma_b2
+    assert covariance_map(ERF, q, q, c, sigma_w2, sigma_b2) == pytest.approx(pair, rel=1e-11)
+    assert correlation_map(ERF, c, q, sigma_w2, sigma_b2) == pytest.approx(pair / length, rel=1e-11)
+    chi = 2.0 * scale / math.sqrt(1.0 + 4.0 * q)
+    assert chi_1(ERF, q, sigma_w2) == pytest.approx(chi, rel=1e-12)
+    # E[phi''**2] = (16 / pi) E[u**2 exp(-2 u**2)]
+    curvature = 16.0 / math.pi * q * (1.0 + 4.0 * q) ** -1.5
+    assert chi_2(ERF, q, sigma_w2) == pytest.approx(sigma_w2 * curvature, rel=1e-11)
+    slope = scale * 2.0 / ((1.0 + 2.0 * q) * math.sqrt(1.0 + 4.0 * q))
+    assert length_map_slope(ERF, q, sigma_w2) == pytest.approx(slope, rel=1e-11)
+    product = 2.0 * scale / math.sqrt((1.0 + 2.0 * q) ** 2 - (2.0 * q * c) ** 2)
+    expected = product * q / length
+    assert correlation_map_slope(ERF, c, q, sigma_w2, sigma_b2) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "leaky_relu"])
+@pytest.mark.parametrize("q", [1e-310, 1e-3, 1.0, 1e200])
+def test_homogeneous_maps_hold_at_any_scale(name: str, q: float) -> None:
+    factor = {"linear": 1.0, "relu": 0.5, "leaky_relu": 0.52}[name]
+    assert length_map(name, q, 1.5) == pytest.approx(1.5 * factor * q, rel=1e-12)
+    assert chi_1(name, q, 1.5) == pytest.approx(1.5 * factor, rel=1e-14)
+    assert length_map_slope(name, q, 1.5) == chi_1(name, q, 1.5)
+
+
+def test_relu_facts() -> None:
+    assert critical_point("relu").sigma_w2 == 2.0
+    assert critical_point("leaky_relu").sigma_w2 == pytest.approx(2.0 / 1.04)
+    with pytest.raises(ValueError, match="critical only without bias"):
+        critical_point("relu", 0.1)
+    assert length_fixed_point("relu", 2.0, q_start=3.0) == 3.0
+    assert length_fixed_point("relu", 2.0, 0.1) == math.inf
+    assert length_fixed_point("relu", 3.0) == math.inf
+    assert length_fixed_point("relu", 1.0, 0.1) == pytest.approx(0.2)
+    assert length_fixed_point("relu", 1.0) == 0.0
+    assert chi_1("relu", math.inf, 3.0) == 1.5
+    for name in ("relu", "leaky_relu", "selu"):
+        assert chi_2(name, 1.0, 1.0) == math.inf
+    assert chi_2("relu", 1.0, 0.0) == 0.0
+    assert chi_2("elu", 1.0, 1.0) < 1.0
+    state = mean_field_state("relu", 2.0)
+    assert (state.c_star, state.phase, state.xi_c) == (1.0, "critical", math.inf)
+
+
+def test_linear_networks_keep_correlations() -> None:
+    assert correlation_map("linear", 0.3, 2.0, 1.7) == pytest.approx(0.3)
+    assert correlation_fixed_point("linear", 1.0, c_start=0.3) == 0.3
+    assert correlation_fixed_point("linear", 0.5, 0.1) == 1.0
+    assert correlation_depth_scale("linear", 0.5, 0.1) == pytest.approx(-1.0 / math.log(0.5))
+
+
+def test_dying_and_exploding_signals() -> None:
+    assert length_fixed_point("tanh", 1.0) == 0.0  # by a power law, which a plain loop never ends
+    assert length_fixed_point("tanh", 0.9) == 0.0
+    assert length_fixed_point("softsign", 1.0) == 0.0
+    assert length_fixed_point("gelu", 2.0) == 0.0
+    assert length_fixed_point("gelu", 2.4, q_start=2.0) == math.inf
+    assert length_fixed_point("elu", 2.0) == math.inf  # q grows like l**2
+    state = mean_field_state("gelu", 2.4, q_start=2.0)
+    assert state.chi_1 == pytest.approx(1.2)
+    assert math.isnan(state.c_star)
+    assert math.isnan(state.xi_c)
+    assert state.xi_q == math.inf
+    assert mean_field_state("tanh", 0.0, 0.1).chi_1 == 0.0
+    assert mean_field_state("tanh", 0.0, 0.1).xi_gradient == 0.0
+    assert mean_field_state("tanh", 0.0, 0.1).decades_per_layer == -math.inf
+    with pytest.raises(ValueError, match="no signal"):
+        mean_field_state("tanh", 0.0, 0.0)
+    with pytest.raises(ValueError, match="no signal"):
+        correlation_map("tanh", 0.5, 1.0, 0.0)
+
+
+@CURVED
+@pytest.mark.parametrize("sigmas", [(0.6, 0.1), (1.3, 0.02), (1.6, 0.3)], ids=str)
+def test_fixed_points_are_where_iteration_ends(
+    activation: Activation, sigmas: tuple[float, float]
+) -> None:
+    q_star = length_fixed_point(activation, *sigmas)
+    path = length_trajectory(activation, 1.0, 1200, *sigmas)
+    if math.isinf(q_star):
+        assert path[-1] > 1e6
+        return
+    assert path[-1] == pytest.approx(q_star, rel=1e-9)
+    assert length_map(activation, q_star, *sigmas) == pytest.approx(q_star, rel=1e-12)
+
+
+@CURVED
+def test_slopes_of_the_maps_match_differences(activation: Activation) -> None:
+    q, c, step, sigmas = 0.8, 0.45, 1e-4, (1.4, 0.1)
+    up, down = (length_map(activation, q + s, *sigmas) for s in (step, -step))
+    numeric = (up - down) / (2.0 * step)
+    assert length_map_slope(activation, q, 1.4) == pytest.approx(numeric, rel=1e-7)
+    up, down = (correlation_map(activation, c + s, q, *sigmas) for s in (step, -step))
+    numeric = (up - down) / (2.0 * step)
+    assert correlation_map_slope(activation, c, q, *sigmas) == pytest.approx(numeric, rel=1e-6)
+
+
+@EVERY
+def test_slope_at_perfect_correlation_is_chi_1(activation: Activation) -> None:
+    q, sigma_w2, sigma_b2 = 0.9, 1.2, 0.15
+    v = length_map(activation, q, sigma_w2, sigma_b2)
+    expected = chi_1(activation, q, sigma_w2) * q / v
+    slope = correlation_map_slope(activation, 1.0, q, sigma_w2, sigma_b2)
+    assert slope == pytest.approx(expected, rel=1e-10)
+    assert correlation_map(activation, 1.0, q, sigma_w2, sigma_b2) == pytest.approx(1.0, rel=1e-12)
+
+
+@EVERY
+def test_limits_at_zero_length(activation: Activation) -> None:
+    if activation.name == "sigmoid":
+        return  # phi(0) is not 0: the length is never 0
+    tiny = 1e-12
+    assert chi_1(activation, 0.0, 1.3) == pytest.approx(chi_1(activation, tiny, 1.3), rel=1e-5)
+    slope = length_map_slope(activation, 0.0, 1.3)
+    assert slope == pytest.approx(length_map_slope(activation, tiny, 1.3), rel=1e-5)
+    c = correlation_map(activation, 0.4, 0.0, 1.3)
+    assert c == pytest.approx(correlation_map(activation, 0.4, tiny, 1.3), rel=1e-5)
+    slope = correlation_map_slope(activation, 0.4, 0.0, 1.3)
+    assert slope == pytest.approx(correlation_map_slope(activation, 0.4, tiny, 1.3), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "sigma_w2", "sigma_b2"),
+    [("tanh", 2.5, 0.05), ("tanh", 1.4, 0.05), ("gelu", 1.5, 0.1), ("relu", 1.5, 0.2)],
+)
+def test_correlation_trajectory_ends_at_the_fixed_point(
+    name: str, sigma_w2: float, sigma_b2: float
+) -> None:
+    expected = correlation_fixed_point(name, sigma_w2, sigma_b2)
+    path = correlation_trajectory(name, 0.1, 250, sigma_w2, sigma_b2, q_a=0.4, q_b=2.0)
+    assert path[0] == 0.1
+    assert path[-1] == pytest.approx(expected, abs=1e-8)
+    # the approach is exponential with the depth scale xi_c
+    excess = np.abs(path - expected)[[45, 55]]
+    rate = math.log(excess[0] / excess[1]) / 10.0
+    scale = correlation_depth_scale(name, sigma_w2, sigma_b2)
+    assert 1.0 / rate == pytest.approx(scale, rel=0.02)
+
+
+def test_chaotic_fixed_points_of_other_activations() -> None:
+    assert correlation_fixed_point("tanh", 2.0) == 0.0  # odd, no bias: exactly uncorrelated
+    c = correlation_fixed_point("selu", 1.0, 0.1)
+    q = length_fixed_point("selu", 1.0, 0.1)
+    assert 0.98 < c < 0.995
+    assert correlation_map("selu", c, q, 1.0, 0.1) == pytest.approx(c, abs=1e-12)
+    assert correlation_map_slope("selu", c, q, 1.0, 0.1) < 1.0
+
+
+def test_correlations_of_vanished_signals_stay_defined() -> None:
+    path = correlation_trajectory("relu", 0.2, 1300, 1.0)
+    assert np.all(np.diff(path) > 0.0)
+    assert 1.0 - path[-1] == pytest.approx(9.0 * math.pi**2 / (2.0 * 1300**2), rel=0.05)
+
+
+def test_infinitely_wide_networks_by_simulation() -> None:
+    rng = np.random.default_rng(7)
+    width, depth, nets, sigma_w2, sigma_b2 = 500, 8, 12, 2.5, 0.05
+    pairs = np.empty((nets, depth, 3))
+    for net in range(nets):
+        z = np.linalg.cholesky(np.array([[0.5, 0.3], [0.3, 2.0]])) @ rng.standard_normal((2, width))
+        # start from exact second moments, so that only the propagation is random
+        z = np.linalg.cholesky(np.array([[0.5, 0.3], [0.3, 2.0]])) @ np.linalg.solve(
+            np.linalg.cholesky(z @ z.T / width), z
+        )
+        for layer in range(depth):
+            moments = z @ z.T / width
+            pairs[net, layer] = moments[0, 0], moments[1, 1], moments[0, 1]
+            weights = rng.standard_normal((width, width)) * math.sqrt(sigma_w2 / width)
+            z = np.tanh(z) @ weights.T + math.sqrt(sigma_b2) * rng.standard_normal(width)
+    q_a = length_trajectory("tanh", 0.5, depth, sigma_w2, sigma_b2)
+    q_b = length_trajectory("tanh", 2.0, depth, sigma_w2, sigma_b2)
+    c = correlation_trajectory("tanh", 0.3, depth, sigma_w2, sigma_b2, 0.5, 2.0)
+    expected = np.stack([q_a, q_b, c * np.sqrt(q_a * q_b)], axis=-1)
+    error = pairs.std(axis=0, ddof=1) / math.sqrt(nets)
+    deviation = np.abs(pairs.mean(axis=0) - expected)
+    assert np.all(deviation[0] < 1e-12)
+    assert np.all(deviation < 5.0 * error + 0.01)  # 0.01: O(1 / width) bias
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="unknown activation"):
+        length_map("mish", 1.0, 1.0)
+    for sigma in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="sigma_w2"):
+            length_map("tanh", 1.0, sigma)
+        with pytest.raises(ValueError, match="sigma_b2"):
+            critical_point("tanh", sigma)
+    for name in ("tanh", "relu"):
+        with pytest.raises(ValueError, match="variance"):
+            length_map(name, -1.0, 1.0)
+        with pytest.raises(ValueError, match="q must"):
+            chi_1(name, -1.0, 1.0)
+        with pytest.raises(ValueError, match="correlation"):
+            correlation_map(name, 1.5, 1.0, 1.0)
+        with pytest.raises(ValueError, match="correlation"):
+            correlation_map_slope(name, 1.5, 1.0, 1.0)
+    with pytest.raises(ValueError, match="depth"):
+        length_trajectory("tanh", 1.0, 0, 1.0)
