@@ -45,7 +45,7 @@ def ramp(depth: int, per_layer: float) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("signal", "decades", "verdict"),
+    ("signal", "decades", "expected"),
     [
         (ramp(50, -0.1), -4.9, "vanishing"),
         (ramp(5, -0.1), -0.4, "stable"),  # the same slope
@@ -67,9 +67,9 @@ def ramp(depth: int, per_layer: float) -> list[float]:
         ([np.nan], 0.0, "diverged"),
     ],
 )
-def test_verdicts_by_hand(signal: list[float], decades: float, verdict: str) -> None:
-    (row,) = diagnosis.verdicts(*study({"a": signal})).to_dict("records")
-    assert row["verdict"] == verdict
+def test_diagnoses_by_hand(signal: list[float], decades: float, expected: str) -> None:
+    (row,) = diagnosis.diagnoses(*study({"a": signal})).to_dict("records")
+    assert row["diagnosis"] == expected
     assert row["decades"] == pytest.approx(decades, nan_ok=True)
 
 
@@ -78,7 +78,7 @@ def test_the_interval_is_over_the_seeds_of_a_group() -> None:
     cells, layers = study({cell: ramp(6, slope) for cell, slope in slopes.items()})
     cells["initializer"] = ["x", "x", "x", "y"]
     cells = cells[["cell", "initializer", *(c for c in cells if c not in ("cell", "initializer"))]]
-    table = diagnosis.verdicts(cells, layers).set_index("cell")
+    table = diagnosis.diagnoses(cells, layers).set_index("cell")
     assert table["slope"].to_dict() == pytest.approx(slopes)
     interval = stats.ttest_1samp([-0.1, -0.2, -0.4], 0).confidence_interval(0.95)
     found = table[["mean_slope", "slope_low", "slope_high"]].to_numpy()
@@ -91,7 +91,7 @@ def test_groups_do_not_depend_on_results() -> None:
     """Columns after the status are measured: two seeds never share them."""
     cells, layers = study({"a": ramp(4, -1), "b": ramp(4, -2)})
     cells["final_test_loss"] = [0.1, np.nan]
-    assert diagnosis.verdicts(cells, layers)["seeds"].tolist() == [2, 2]
+    assert diagnosis.diagnoses(cells, layers)["seeds"].tolist() == [2, 2]
 
 
 def alarm_rows(**columns: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -149,9 +149,9 @@ def test_counts() -> None:
     after = layers.assign(step=5)
     after.loc[after["cell"] == "b", "signal_log10_rms"] = np.nan
     both = pd.concat([layers, after[after["cell"] != "c"]])
-    judged = diagnosis.verdicts(cells, both)
+    judged = diagnosis.diagnoses(cells, both)
     table = diagnosis.counts(cells, judged, ["depth"])
-    assert tuple(table.columns) == ("depth", "probe", *diagnosis.VERDICTS)
+    assert tuple(table.columns) == ("depth", "probe", *diagnosis.DIAGNOSES)
     assert sorted(table.itertuples(index=False, name=None)) == [
         (4, "start", 0, 0, 1, 0, 0),
         (9, "end", 1, 0, 0, 0, 1),
@@ -163,8 +163,8 @@ def test_files(tmp_path: Path) -> None:
     """They can be read again, also where nothing was found."""
     cells, layers = study({"a": ramp(9, -1), "b": [np.nan] * 3})
     diagnosis.write(cells, layers, tmp_path / "s.json")
-    found = pd.read_csv(tmp_path / "s-verdicts.csv")
-    assert found["verdict"].tolist() == ["vanishing", "diverged"]
+    found = pd.read_csv(tmp_path / "s-diagnoses.csv")
+    assert found["diagnosis"].tolist() == ["vanishing", "diverged"]
     assert found["slope"].tolist() == pytest.approx([-1, np.nan], nan_ok=True)
     assert list(pd.read_csv(tmp_path / "s-alarms.csv")) == [
         "cell", "alarm", "step", "layer", "value",

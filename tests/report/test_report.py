@@ -365,7 +365,7 @@ def test_results_table_shows_what_the_study_has(tmp_path: Path) -> None:
     shown = next(row for row in Document(html).rows if row[:4] == keys)
     expected = f"{100 * summary['final_train_accuracy'][0]:.1f}\u202f%"
     assert shown[4:6] == ["3", expected]
-    # Only the longest tables are folded, results and verdicts of the last study.
+    # Only the longest tables are folded, results and diagnoses of the last study.
     assert html.count("<details>") == 2
     assert "Show all 14 rows" in html
 
@@ -434,7 +434,7 @@ def test_text_contrasts_with_its_background() -> None:
                 assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
-def test_verdicts_by_initializer_and_depth(tmp_path: Path) -> None:
+def test_diagnoses_by_initializer_and_depth(tmp_path: Path) -> None:
     """One decade a layer is little in two layers and much in five; even after training."""
     study = replace(make_study(), names={"zeros": HOSTILE})
     html = write(tmp_path, study, make_study("start", epochs=0))
@@ -448,8 +448,8 @@ def test_verdicts_by_initializer_and_depth(tmp_path: Path) -> None:
         ("normal(stddev=1.0)", "5"): ["3 → 0", "0 → 3", dash, dash, dash],
     }
     assert [row[2:4] for row in rows[4:]] == [[dash, "3"], ["3", dash]] * 2
-    (tmp_path / "reports/claims/start-verdicts.csv").unlink()
-    with pytest.raises(GradpropError, match=r"start-verdicts.csv: no such file; .*: snakemake"):
+    (tmp_path / "reports/claims/start-diagnoses.csv").unlink()
+    with pytest.raises(GradpropError, match=r"start-diagnoses.csv: no such file; .*: snakemake"):
         write_report(
             [make_study("start", epochs=0)], tmp_path / "results", tmp_path / "reports", "t"
         )

@@ -45,7 +45,7 @@ for name, study in STUDIES.items():
         output:
             str(products.claims(REPORTS, study)),
             claims=f"reports/claims/{name}.json",
-            verdicts=f"reports/claims/{name}-verdicts.csv",
+            diagnoses=f"reports/claims/{name}-diagnoses.csv",
             alarms=f"reports/claims/{name}-alarms.csv",
         log:
             f"logs/{name}/claims.log",

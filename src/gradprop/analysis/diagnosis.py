@@ -1,6 +1,6 @@
-"""What became of the gradient of every network, in the words of practice: verdicts and alarms.
+"""What became of the gradient of every network, in the words of practice: diagnoses and alarms.
 
-A verdict is about the back-propagated signal dC/dz of the hidden layers at one probe:
+A diagnosis is about the back-propagated signal dC/dz of the hidden layers at one probe:
 
 * ``diverged``: NaN or infinite in some layer;
 * ``dead``: else, exactly zero in all examples and units of some layer, so that this layer and those
@@ -31,9 +31,10 @@ from scipy import stats
 
 from gradprop import files
 from gradprop.analysis import estimates
+from gradprop.analysis.layers import hidden
 from gradprop.components.activations import ACTIVATIONS
 
-VERDICTS = ("vanishing", "stable", "exploding", "dead", "diverged")
+DIAGNOSES = ("vanishing", "stable", "exploding", "dead", "diverged")
 STATISTIC = "signal_log10_rms"
 # As wide as the usual band of the update-to-weight ratio: beyond, no one learning rate keeps the
 # updates of both the first and the last layer within it.
@@ -54,13 +55,7 @@ MOST_UNITS = 0.5
 VARIANCE_DECADES = 2.0
 
 
-def hidden(layers: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a ``layers`` table without the output layer, the last of a cell."""
-    last = layers.groupby("cell", sort=False)["layer"].transform("max")
-    return layers[layers["layer"] < last]
-
-
-def verdicts(cells: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
+def diagnoses(cells: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
     """Judge the back-propagated signal of every cell and probe.
 
     Parameters
@@ -75,7 +70,7 @@ def verdicts(cells: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row a cell and probe: ``cell``, ``step``; ``slope``, the signal's decades per layer
         towards the input (negative: vanishing; NaN with fewer than two finite layers);
-        ``decades``, slope times (depth - 1), 0 with fewer than two hidden layers; ``verdict``;
+        ``decades``, slope times (depth - 1), 0 with fewer than two hidden layers; ``diagnosis``;
         and of the group at this step ``seeds`` (networks with a slope), ``mean_slope``,
         ``slope_low`` and ``slope_high``, its 95 % t-interval over the seeds.
     """
@@ -87,7 +82,7 @@ def verdicts(cells: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
     index = pd.MultiIndex.from_frame(table[["cell", "step"]])
     depth = table["cell"].map(cells.set_index("cell")["depth"])
     table["decades"] = (table["slope"] * (depth - 1)).where(depth > 1, 0.0)
-    table["verdict"] = np.select(
+    table["diagnosis"] = np.select(
         [
             bad.reindex(index, fill_value=False).to_numpy(),
             zero.reindex(index, fill_value=False).to_numpy(),
@@ -100,7 +95,7 @@ def verdicts(cells: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
     groups = table["cell"].map(_groups(cells))
     by_group = table["slope"].groupby([groups, table["step"]], sort=False)
     seeds, mean = by_group.transform("count"), by_group.transform("mean")
-    # The t-interval of `analysis.mean_interval`, for all groups at once.
+    # The t-interval of `estimates.mean_interval`, for all groups at once.
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, (seeds - 1).where(seeds > 1))
     half = quantile * by_group.transform("std") / np.sqrt(seeds)
     return table.assign(seeds=seeds, mean_slope=mean, slope_low=mean - half, slope_high=mean + half)
@@ -244,15 +239,15 @@ def alarms(cells: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("cell", key=lambda c: c.map(order), kind="stable", ignore_index=True)
 
 
-def counts(cells: pd.DataFrame, judged: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Count the cells of every verdict at their first and last probe.
+def counts(cells: pd.DataFrame, found: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Count the cells of every diagnosis at their first and last probe.
 
     Parameters
     ----------
     cells
         The ``cells`` table.
-    judged
-        What `verdicts` returned.
+    found
+        What `diagnoses` returned.
     by
         Parameters that divide the cells.
 
@@ -260,18 +255,18 @@ def counts(cells: pd.DataFrame, judged: pd.DataFrame, by: Sequence[str]) -> pd.D
     -------
     DataFrame
         One row a combination of `by` and ``probe`` (``start``, or ``end`` where a cell has more
-        than one probe), one column a verdict.
+        than one probe), one column for each diagnosis.
     """
-    steps = judged.groupby("cell")["step"]
+    steps = found.groupby("cell")["step"]
     start, end = steps.transform("min"), steps.transform("max")
     parts = [
-        judged[judged["step"] == start].assign(probe="start"),
-        judged[(judged["step"] == end) & (end > start)].assign(probe="end"),
+        found[found["step"] == start].assign(probe="start"),
+        found[(found["step"] == end) & (end > start)].assign(probe="end"),
     ]
     named = pd.concat(parts).merge(cells[["cell", *by]], on="cell")
-    found = {name: named["verdict"] == name for name in VERDICTS}
+    columns = {name: named["diagnosis"] == name for name in DIAGNOSES}
     keys = [named[name] for name in (*by, "probe")]
-    return pd.DataFrame(found).groupby(keys, sort=False).sum().reset_index()
+    return pd.DataFrame(columns).groupby(keys, sort=False).sum().reset_index()
 
 
 def alarm_counts(cells: pd.DataFrame, fired: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -303,9 +298,9 @@ def alarm_counts(cells: pd.DataFrame, fired: pd.DataFrame, by: str) -> pd.DataFr
 
 
 def write(cells: pd.DataFrame, layers: pd.DataFrame, claims: Path) -> list[Path]:
-    """Write the verdicts and alarms of a study beside its file of claims; return their files."""
+    """Write the diagnoses and alarms of a study beside its file of claims; return their files."""
     written = []
-    for name, function in (("verdicts", verdicts), ("alarms", alarms)):
+    for name, function in (("diagnoses", diagnoses), ("alarms", alarms)):
         text = function(cells, layers).to_csv(
             index=False, lineterminator="\n", float_format="%.6g", na_rep="nan"
         )

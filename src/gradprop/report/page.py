@@ -20,15 +20,15 @@ from gradprop.report.tables import (
     alarm_table,
     claims_tables,
     csv_uri,
+    diagnosis_table,
     final_results,
     quotes_table,
     results_table,
-    verdict_table,
 )
 from gradprop.results import manifests, products, tables
 from gradprop.spec import Study
 
-CLAIM_FILES = (".json", "-verdicts.csv", "-alarms.csv")
+CLAIM_FILES = (".json", "-diagnoses.csv", "-alarms.csv")
 
 
 MOST_NAMED_FILES = 3
@@ -135,10 +135,10 @@ def _sources(study: Study, results: Path, reports: Path) -> list[Path]:
 
 
 def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:
-    """Return the tables of verdicts and alarms, if any fired, by what their summary says."""
+    """Return the tables of diagnoses and alarms, if any fired, by what their summary says."""
     found = {}
     for kind, summary, build in (
-        ("verdicts", "Vanishing, stable, exploding", verdict_table),
+        ("diagnoses", "Vanishing, stable, exploding", diagnosis_table),
         ("alarms", "Alarms", alarm_table),
     ):
         path = reports / "claims" / f"{chapter.study.name}-{kind}.csv"

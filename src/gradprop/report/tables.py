@@ -225,8 +225,8 @@ def _ranks(values: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series(pd.factorize(values)[0], index=values.index, name=values.name)
 
 
-def verdict_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) -> Table:
-    """Return how many networks of a study have which verdict, by initializer and depth.
+def diagnosis_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) -> Table:
+    """Return how many networks of a study have which diagnosis, by initializer and depth.
 
     Parameters
     ----------
@@ -237,20 +237,20 @@ def verdict_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path
     cells
         Its ``cells`` table.
     path
-        The file of verdicts that `gradprop.analysis.diagnosis.write` made.
+        The file of diagnoses that `gradprop.analysis.diagnosis.write` made.
     """
-    judged = pd.read_csv(path, dtype={"cell": str})
-    numbers = diagnosis.counts(cells, judged, ["initializer", "depth"])
+    found = pd.read_csv(path, dtype={"cell": str})
+    numbers = diagnosis.counts(cells, found, ["initializer", "depth"])
     numbers = numbers.sort_values("depth", kind="stable")
     order = list(dict.fromkeys(cells["initializer"]))
     numbers = numbers.sort_values("initializer", key=lambda c: c.map(order.index), kind="stable")
     rows: dict[tuple[str, int], list[list[int]]] = {}
-    for initializer, depth, _, *found in numbers.itertuples(index=False, name=None):
-        rows.setdefault((initializer, depth), []).append(found)
+    for initializer, depth, _, *networks in numbers.itertuples(index=False, name=None):
+        rows.setdefault((initializer, depth), []).append(networks)
     return Table(
-        id=f"verdicts-{chapter_id}",
+        id=f"diagnoses-{chapter_id}",
         caption=(
-            "How many networks have which verdict on the back-propagated signal of their hidden "
+            "How many networks have which diagnosis of the back-propagated signal of their hidden "
             "layers: more than two decades lost (vanishing) or won (exploding) on the way from "
             "the last hidden layer to the first, exactly zero in some layer without having "
             "fallen below float32 on the way (dead), or not finite (diverged). Of trained "
@@ -259,7 +259,7 @@ def verdict_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path
         columns=[
             ("Initializer", False),
             ("Depth", True),
-            *((name.capitalize(), True) for name in diagnosis.VERDICTS),
+            *((name.capitalize(), True) for name in diagnosis.DIAGNOSES),
         ],
         rows=[
             [

@@ -145,7 +145,7 @@ def _signal_decades(
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         layers = tables.layers[tables.layers["step"] == 0]
-        slopes = diagnosis.verdicts(tables.cells, layers).set_index("cell")["slope"]
+        slopes = diagnosis.diagnoses(tables.cells, layers).set_index("cell")["slope"]
         for activation, labels in starts.items():
             for label, depth in itertools.product(labels, DEEP):
                 cells = [c.id for c in _digits(tables, activation, (label,)) if c.depth == depth]
