@@ -45,14 +45,14 @@ def train_grid(
         for chunk in stack.chunks(40):
             start = time.process_time()
             train_stack(chunk, dataset, probed)
-            depth = str(chunk.program.depth)
+            depth = str(chunk.first.depth)
             seconds[depth] = seconds.get(depth, 0.0) + time.process_time() - start
     return {"seconds": seconds}
 
 
 def train_stack(stack: Stack, dataset: Dataset, probed: Sequence[int]) -> list[Mapping[str, Any]]:
     """Train a stack; return what its probes measured."""
-    cell = stack.program
+    cell = stack.first
     program = Program(cell, dataset)
     parameters = draw_parameters(stack)
     rates = jnp.array([c.learning_rate for c in stack.cells], dtype=jnp.float32)
@@ -136,7 +136,7 @@ def _losses(outputs: Array, targets: Array) -> Array:
 
 def minibatches(stack: Stack, examples: int) -> Iterator[NDArray[np.int32]]:
     """Yield the examples of one step after another, (replicas, batch), without end."""
-    size = stack.program.batch_size
+    size = stack.first.batch_size
     streams = [np.random.default_rng(cell.seed) for cell in stack.cells]
     while True:
         order = np.stack([stream.permutation(examples) for stream in streams]).astype(np.int32)
@@ -148,7 +148,7 @@ def draw_parameters(stack: Stack) -> list[tuple[Array, Array]]:
     """Draw kernels and zero biases of all layers, with a leading replica axis."""
     streams = [np.random.default_rng(cell.seed) for cell in stack.cells]
     parameters = []
-    for fan_in, fan_out in layer_shapes(work.INPUTS, stack.program, work.OUTPUTS):
+    for fan_in, fan_out in layer_shapes(work.INPUTS, stack.first, work.OUTPUTS):
         kernels = [
             draw_kernel(cell.initializer, fan_in, fan_out, stream)
             for cell, stream in zip(stack.cells, streams, strict=True)

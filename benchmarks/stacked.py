@@ -96,8 +96,8 @@ def efficiency(block: Mapping[str, Any], data: str, repetition: int) -> dict[str
     for stack in sharding.stacks(work.expand(block)):
         for chunk in stack.chunks(STACK_SIZE):
             phases = _train_stack(chunk, dataset)
-            steps = loop.total_steps(chunk.program, len(dataset.x_train))
-            work_done += 1e-9 * steps * len(chunk.cells) * work.step_flop(chunk.program)
+            steps = loop.total_steps(chunk.first, len(dataset.x_train))
+            work_done += 1e-9 * steps * len(chunk.cells) * work.step_flop(chunk.first)
             seconds["train"] += phases["train"]
             seconds["loop"] += phases["loop"] - phases["probe"] - phases["evaluate"]
             rates.append(_sgemm_rate())
@@ -175,7 +175,7 @@ def probe(block: Mapping[str, Any], data: str, repetition: int) -> dict[str, Any
             quantity: _typical(
                 lambda names=names: [  # type: ignore[misc]
                     measure(record, names)
-                    for record in recording.layer_records(tensors, stack.program)
+                    for record in recording.layer_records(tensors, stack.first)
                 ]
             )
             for quantity, names in by_quantity.items()

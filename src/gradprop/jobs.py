@@ -72,7 +72,7 @@ def _train_missing(shard: Shard, folder: Path, data: Path, threads: int, stack_s
     dataset = datasets.read(data)
     origin = {"code": provenance.code_digest(), "data": dataset.checksum}
     cells = {cell.id for cell in shard.cells}
-    finished = tables.FinishedStacks(folder, shard.name, origin)
+    finished = tables.FinishedStacks(folder, shard, origin)
     missing = cells - finished.cells
     limit(threads)
     _say(shard, cells, missing, finished)

@@ -17,6 +17,10 @@ from typing import Any, Self, TypeAlias
 # Raised by hand when the meaning of results changes although no parameter did.
 NUMERICS = 1
 
+LARGEST_INTEGER = 2**63 - 1  # what the columns of tables hold
+LARGEST_NUMBER = 3.4028234663852886e38  # of float32, and its smallest with all digits
+SMALLEST_NUMBER = 1.1754943508222875e-38
+
 Scalar: TypeAlias = bool | int | float | str
 
 _LABEL = re.compile(r"(?P<name>\w+)(?:\((?P<parameters>.*)\))?")
@@ -225,7 +229,7 @@ class Stack:
     cells: tuple[Cell, ...]
 
     @property
-    def program(self) -> Cell:
+    def first(self) -> Cell:
         """The first cell: the place to read what all replicas share."""
         return self.cells[0]
 
@@ -282,12 +286,3 @@ class Study:
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     definition: Mapping[str, Any] = field(default_factory=dict)
-
-
-LARGEST_INTEGER = 2**63 - 1  # what the columns of tables hold
-
-
-LARGEST_NUMBER = 3.4028234663852886e38  # of float32, and its smallest with all digits
-
-
-SMALLEST_NUMBER = 1.1754943508222875e-38

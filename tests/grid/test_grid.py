@@ -264,7 +264,7 @@ def test_stacks_keep_every_cell_once_and_in_order() -> None:
     assert sorted(c.id for s in stacks for c in s.cells) == sorted(c.id for c in every)
     for stack in stacks:
         assert [every.index(c) for c in stack.cells] == sorted(every.index(c) for c in stack.cells)
-        assert stack.program == stack.cells[0]
+        assert stack.first == stack.cells[0]
 
 
 def test_a_shard_is_a_data_set_a_width_and_a_depth() -> None:

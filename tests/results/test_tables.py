@@ -16,12 +16,13 @@ import pytest
 from gradprop.grid.sharding import shard_name
 from gradprop.results import manifests, tables
 from gradprop.results.tables import TABLES, FinishedStacks
-from gradprop.spec import Cell, Study
+from gradprop.spec import Cell, Shard, Stack, Study
 from tests.reference import make_cell
 
 ORIGIN = {"code": "c0", "data": "d0"}
 CELLS = [make_cell(seed=seed) for seed in range(6)]
 SHARD = shard_name(CELLS[0])
+STACKS = (Stack(tuple(CELLS)),)
 Rows = dict[str, pd.DataFrame]
 
 
@@ -50,7 +51,7 @@ RUN = {"job": "a", "processor": "p", "instructions": "i"}
 def finished(
     folder: Path, shard: str = SHARD, origin: Mapping[str, str] = ORIGIN
 ) -> FinishedStacks:
-    return FinishedStacks(folder, shard, origin)
+    return FinishedStacks(folder, Shard(shard, STACKS), origin)
 
 
 def add(

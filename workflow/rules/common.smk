@@ -111,7 +111,7 @@ def figure_data(study, formats):
 
 def shard_data(wildcards):
     """Return the data set that a shard is trained on."""
-    return SHARDS[wildcards.study][wildcards.shard].stacks[0].program.dataset
+    return SHARDS[wildcards.study][wildcards.shard].stacks[0].first.dataset
 
 
 def training_memory(wildcards, attempt):

@@ -10,15 +10,15 @@ import pandas as pd
 from gradprop.grid.selection import select
 from gradprop.prediction.curves import NETWORK
 from gradprop.prediction.mean_field import coordinates
-from gradprop.results.study_tables import Options, StudyTables
+from gradprop.results.study_tables import Options, StudyTables, at_start
 
 
-def at_start(rows: pd.DataFrame, tables: StudyTables, options: Options) -> pd.DataFrame:
+def hidden_at_start(rows: pd.DataFrame, tables: StudyTables, options: Options) -> pd.DataFrame:
     """Return the rows of hidden layers at initialization, with the coordinates of their cells."""
     cells = coordinates(select(tables.study.cells, options.get("select", {})))
     if rows.empty or cells.empty:
         return pd.DataFrame()
-    rows = rows[rows["step"] == 0].merge(cells.dropna(subset=["sigma_w2"]), on="cell")
+    rows = at_start(rows).merge(cells.dropna(subset=["sigma_w2"]), on="cell")
     return rows[(rows["layer"] >= 1) & (rows["layer"] <= rows["depth"])]
 
 
@@ -32,7 +32,7 @@ def measured_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
         ``expansion`` g, ``curvature`` (root of the mean of kappa^2) and ``grassmannian_length``
         (2 pi times the mean of kappa sqrt(g)); means over the circle. NaN where not finite.
     """
-    rows = at_start(tables.curvature, tables, options)
+    rows = hidden_at_start(tables.curvature, tables, options)
     if rows.empty:
         return rows
     logs = {name: rows[f"log10_{name}"] for name in ("mean_square", "expansion", "curvature")}

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradprop.analysis.estimates import Float64
 from gradprop.prediction.finite_width import architecture_name
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
 
 LENGTH = "activation_log10_mean_square"
@@ -33,7 +33,7 @@ def log_lengths(tables: StudyTables, cells: list[Cell]) -> Float64:
     ndarray
         Shape (cells, depth); -inf in a layer whose units are all inactive.
     """
-    rows = tables.layers[tables.layers["step"] == 0]
+    rows = at_start(tables.layers)
     rows = rows[rows["cell"].isin({cell.id for cell in cells})]
     table = rows.pivot(index="cell", columns="layer", values=LENGTH)
     hidden = list(range(1, cells[0].depth + 1))

@@ -18,7 +18,7 @@ LARGEST, SMALLEST = np.log10(float(FLOAT32.max)), np.log10(float(FLOAT32.tiny))
 DRAWN_NETWORKS = 25
 
 
-NEAR = 0.5  # part of the way to a limit of float32, from which on the limit is drawn
+PART_OF_LIMIT = 0.5  # part of the way to a limit of float32, from which on the limit is drawn
 
 
 def gain(label: str) -> float:

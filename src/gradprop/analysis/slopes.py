@@ -10,7 +10,7 @@ import pandas as pd
 from gradprop.analysis import estimates
 from gradprop.grid.selection import select
 from gradprop.prediction.mean_field import coordinates
-from gradprop.results.study_tables import Options, StudyTables
+from gradprop.results.study_tables import Options, StudyTables, at_start
 
 # Left out at the input, where the length still converges, and at the output.
 FIRST_LAYERS, LAST_LAYERS = 8, 2
@@ -35,7 +35,7 @@ def log_slopes(tables: StudyTables, options: Options, statistic: str) -> pd.Data
     """
     cells = coordinates(select(tables.study.cells, options.get("select", {})))
     factor = math.log(10) * (1 if "mean_square" in statistic else 2)
-    rows = tables.layers[tables.layers["step"] == 0].merge(cells[["cell", "depth"]], on="cell")
+    rows = at_start(tables.layers).merge(cells[["cell", "depth"]], on="cell")
     first = np.minimum(FIRST_LAYERS, np.maximum(rows["depth"] // 4, 1))
     rows = rows[(rows["layer"] >= first) & (rows["layer"] <= rows["depth"] - LAST_LAYERS)]
     slopes = {

@@ -13,14 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradprop.analysis.curves import at_start, measured_curves
+from gradprop.analysis.curves import hidden_at_start, measured_curves
 from gradprop.analysis.maps import iteration
 from gradprop.figures import style
 from gradprop.figures.kind import Kind
 from gradprop.prediction.curves import NETWORK, expected_curve
 from gradprop.results.study_tables import Options, StudyTables
 
-NEAR = 0.5  # radians, the offsets of which single layers are compared with theory
+NEAR_OFFSETS = 0.5  # radians, the offsets of which single layers are compared with theory
 QUANTITIES = {
     "curvature": "curvature $\\bar\\kappa$",
     "expansion": "expansion $\\bar g^E$",
@@ -53,7 +53,7 @@ def prepare_circle(tables: StudyTables, options: Options) -> pd.DataFrame:
         all hidden layers, the mean over networks and inputs of the correlation of two of them
         and its standard deviation over networks, with the iterated map in some of them.
     """
-    rows = at_start(tables.trajectories, tables, options)
+    rows = hidden_at_start(tables.trajectories, tables, options)
     if rows.empty:
         return rows
     rows = rows.assign(
@@ -91,7 +91,7 @@ def _iterated(found: pd.DataFrame, length: float) -> pd.Series[float]:
     """
     predicted = pd.Series(math.nan, index=found.index)
     activation, weights, biases, _, depth = found[NETWORK].iloc[0]
-    near = found[(found["offset"] <= NEAR) & found["mean"].notna()]
+    near = found[(found["offset"] <= NEAR_OFFSETS) & found["mean"].notna()]
     for _, rows in near.groupby("offset"):
         start = {"length": length, "correlation": min(rows["mean"].iloc[0], 1.0)}
         means = pd.DataFrame(start, index=rows["layer"])
@@ -178,7 +178,7 @@ def _draw_map(axes: Axes, rows: pd.DataFrame) -> None:
 
 def _draw_lines(axes: Axes, rows: pd.DataFrame, colours: dict[Any, str]) -> None:
     """Draw correlations near the offset 0: dots with one standard deviation, theory as lines."""
-    near = rows[rows["offset"] <= NEAR]
+    near = rows[rows["offset"] <= NEAR_OFFSETS]
     for layer, line in near.groupby("layer"):
         if layer not in colours:
             continue
@@ -191,7 +191,7 @@ def _draw_lines(axes: Axes, rows: pd.DataFrame, colours: dict[Any, str]) -> None
         axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.2, linewidth=0)
         axes.plot(x, mean, ".", color=colour, markersize=3)
         axes.plot(x, predicted, color=colour, linewidth=1.0)
-    axes.set(xlim=(-NEAR, NEAR), ylim=(0, 1.05), ylabel="correlation $c$")
+    axes.set(xlim=(-NEAR_OFFSETS, NEAR_OFFSETS), ylim=(0, 1.05), ylabel="correlation $c$")
     axes.set_xticks([-0.4, -0.2, 0, 0.2, 0.4])
 
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,11 +16,12 @@ from gradprop.analysis.lengths import log_lengths, series
 from gradprop.figures import style
 from gradprop.figures.kind import Kind
 from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, line_handles
-from gradprop.figures.modes import Float64
 from gradprop.grid.selection import select
 from gradprop.prediction.finite_width import length_law, reciprocal_widths
 from gradprop.results.study_tables import Options, StudyTables
 from gradprop.spec import Cell
+
+Float64 = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.90
 WIDTHS = "widths of the hidden layers"  # over a legend of architectures

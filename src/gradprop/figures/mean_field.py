@@ -21,7 +21,7 @@ from gradprop.figures import style
 from gradprop.figures.kind import Kind
 from gradprop.grid.selection import select
 from gradprop.prediction.mean_field import coordinates, state
-from gradprop.results.study_tables import Options, StudyTables
+from gradprop.results.study_tables import Options, StudyTables, at_start
 
 # A correlation this close to its fixed point has come to rest, at the widths of these networks.
 CORRELATION_FLOOR = 0.02
@@ -162,7 +162,7 @@ def prepare_scales(tables: StudyTables, options: Options) -> pd.DataFrame:
 def _correlation_rates(tables: StudyTables, cells: pd.DataFrame) -> pd.Series[float]:
     """Return by how much ln |c - c*| falls per layer, for every row of `cells`."""
     column = "preactivation_correlation"
-    layers = tables.layers[tables.layers["step"] == 0]
+    layers = at_start(tables.layers)
     if column not in layers:
         return pd.Series(math.nan, index=cells.index)
     profiles = {name: rows.set_index("layer")[column] for name, rows in layers.groupby("cell")}
@@ -337,7 +337,7 @@ def prepare_map(tables: StudyTables, options: Options) -> pd.DataFrame:
     if cells.empty:
         return cells
     cells = cells.merge(tables.cells[["cell", "dataset"]].rename(columns={"dataset": "start"}))
-    values = tables.layers[tables.layers["step"] == 0].merge(cells, on="cell")
+    values = at_start(tables.layers).merge(cells, on="cell")
     values = values[values["layer"] <= values["depth"]]
     for name in ("preactivation_log10_mean_square", options["statistic"]):
         power = 10 ** values[name] if "log10" in name else values[name]

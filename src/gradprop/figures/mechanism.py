@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from gradprop.analysis.mechanism import (
     LARGEST,
+    PART_OF_LIMIT,
     SMALLEST,
     layer_spread,
     prepare_gradient,
@@ -20,7 +21,6 @@ from gradprop.analysis.mechanism import (
     prepare_random,
 )
 from gradprop.figures import style
-from gradprop.figures.curves import NEAR
 from gradprop.figures.kind import Kind
 from gradprop.results.study_tables import Options
 
@@ -43,7 +43,7 @@ def _draw_against_depth(axes: Axes, rows: pd.DataFrame) -> None:
     """Draw closed forms as lines and measurements as dots, with the limits of float32 if near."""
     colours = style.palette(rows["c"])
     for edge, text in ((LARGEST, "float32 overflows"), (SMALLEST, "float32 underflows")):
-        if (rows["closed_form"] / edge).max() < NEAR:
+        if (rows["closed_form"] / edge).max() < PART_OF_LIMIT:
             continue
         axes.axhline(edge, color="#808080", linewidth=0.9, linestyle=(0, (2, 2)))
         axes.text(2, edge + 0.8, text, fontsize=8.5, color="#606060")

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -18,9 +19,10 @@ from gradprop.analysis.spectra import LAYER_MATRICES, MATRIX, layer_means, momen
 from gradprop.figures import style
 from gradprop.figures.kind import Kind
 from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, line_handles
-from gradprop.figures.modes import Float64
 from gradprop.prediction.spectra import Law, common_law
 from gradprop.results.study_tables import Options, StudyTables, at_step, groups
+
+Float64 = npt.NDArray[np.float64]
 
 LAYER_DASHES: dict[str, Any] = {"layer_jacobian": "solid", "kernel": (0, (1, 1))}
 CONFIDENCE = 0.90

@@ -347,7 +347,7 @@ def job_need(shard: Shard, stack_size: int) -> Need:
     seconds, disk, memory, cells = SECONDS["job"], FILES, 0.0, 0
     programs = sum(math.ceil(len(stack.cells) / stack_size) for stack in shard.stacks)
     for stack in shard.stacks:
-        program = Program.of(stack.program)
+        program = Program.of(stack.first)
         chunks = math.ceil(len(stack.cells) / stack_size)
         seconds += chunks * _total(program_work(program), SECONDS)
         seconds += len(stack.cells) * _total(cell_work(program), SECONDS)
@@ -401,7 +401,7 @@ class Plan:
     def datasets(self) -> dict[str, Component]:
         """The data sets of all studies, by the names of their files."""
         stacks = (s for shards in self.shards.values() for x in shards.values() for s in x.stacks)
-        return {s.program.dataset.slug: s.program.dataset for s in stacks}
+        return {s.first.dataset.slug: s.first.dataset for s in stacks}
 
 
 def load(

@@ -26,7 +26,7 @@ def shard_name(cell: Cell) -> str:
     Depths share a shard up to 32, from 33 to 64, from 65 to 128 and so on: deep networks, which
     take long, are trained in parallel, and shallow ones do not pay the import of TensorFlow for
     every depth. Networks that are only measured at initialization share one shard. At the end
-    stand the tables of its measurements, if there are any (`measured_tables`).
+    stand the tables of its measurements, if there are any.
     """
     span = "start"
     if cell.epochs:
@@ -36,16 +36,11 @@ def shard_name(cell: Cell) -> str:
     return "-".join([*parts, *measurements.measured(cell.measurements)])
 
 
-def measured_tables(shard: str) -> list[str]:
-    """Return the tables of measurements of a shard, by its name (`shard_name`)."""
-    return shard.split("-")[3:]
-
-
 def shards(cells: Sequence[Cell]) -> dict[str, Shard]:
     """Group cells into shards: one job and one file per table each."""
     groups: dict[str, list[Stack]] = {}
     for stack in stacks(cells):
-        groups.setdefault(shard_name(stack.program), []).append(stack)
+        groups.setdefault(shard_name(stack.first), []).append(stack)
     return {name: Shard(name, tuple(group)) for name, group in groups.items()}
 
 
@@ -53,7 +48,7 @@ def shard_digest(shard: Shard) -> str:
     """Return a digest of the cells of a shard."""
     return digest(
         [
-            [stack.program.id, [[c.column(name) for name in REPLICA_FIELDS] for c in stack.cells]]
+            [stack.first.id, [[c.column(name) for name in REPLICA_FIELDS] for c in stack.cells]]
             for stack in shard.stacks
         ]
     )

@@ -110,6 +110,11 @@ class StudyTables:
         return rows.merge(cells, on="cell", how="inner")
 
 
+def at_start(rows: pd.DataFrame) -> pd.DataFrame:
+    """Keep the probe before the first step of every cell: networks at initialization."""
+    return rows[rows["step"] == 0]
+
+
 def groups(options: Options) -> list[str]:
     """Return the cell parameters by which a figure is divided: rows, columns and hue."""
     return [options[key] for key in ("rows", "columns", "hue") if key in options]

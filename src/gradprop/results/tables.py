@@ -25,8 +25,8 @@ from pyarrow import feather
 
 from gradprop import files
 from gradprop.errors import GradpropError
-from gradprop.grid.sharding import measured_tables, shards
-from gradprop.probes.measurements import MEASUREMENTS
+from gradprop.grid.sharding import shards
+from gradprop.probes.measurements import MEASUREMENTS, measured
 from gradprop.results import manifests, products
 from gradprop.results.store import Entry, Store
 from gradprop.spec import Shard, Study
@@ -48,9 +48,10 @@ class IncompleteError(GradpropError):
     """Cells of the grid have no rows yet."""
 
 
-def keys_of(shard: str) -> dict[str, list[str]]:
+def keys_of(shard: Shard) -> dict[str, list[str]]:
     """Return the tables of a shard, those of its measurements included, and their keys."""
-    return TABLES | {name: MEASUREMENTS[name].all_keys for name in measured_tables(shard)}
+    names = measured(shard.stacks[0].first.measurements)
+    return TABLES | {name: MEASUREMENTS[name].all_keys for name in names}
 
 
 def path_of(folder: Path, table: str, shard: str) -> Path:
@@ -60,8 +61,8 @@ def path_of(folder: Path, table: str, shard: str) -> Path:
 
 def paths_of(folder: Path, study: Study) -> list[Path]:
     """Return the tables of a study that figures and claims are made from."""
-    found = shards(study.cells)
-    return [path_of(folder, table, shard) for shard in found for table in keys_of(shard)]
+    found = shards(study.cells).values()
+    return [path_of(folder, table, shard.name) for shard in found for table in keys_of(shard)]
 
 
 def runs_of(folder: Path, study: Study) -> list[Path]:
@@ -82,14 +83,14 @@ class FinishedStacks:
     folder
         Results of the study.
     shard
-        Name of the shard.
+        The shard.
     origin
         Digests of code and data; stacks with others do not count.
     """
 
-    def __init__(self, folder: Path, shard: str, origin: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, shard: Shard, origin: Mapping[str, str]) -> None:
         self.folder, self.shard, self.origin = folder, shard, dict(origin)
-        self._store = Store(stacks_folder(folder, shard))
+        self._store = Store(stacks_folder(folder, shard.name))
         for spool in self._store.folder.glob(".spool*"):
             shutil.rmtree(spool)
         files.remove_leftovers(self._store.folder)
@@ -132,14 +133,14 @@ class FinishedStacks:
         sources, written = self._sources(cells), []
         with tempfile.TemporaryDirectory(prefix=".spool", dir=self._store.folder) as spool:
             for table, keys in keys_of(self.shard).items():
-                path = path_of(self.folder, table, self.shard)
+                path = path_of(self.folder, table, self.shard.name)
                 sorter = _Sorter(keys, cells, Path(spool, table))
                 for entry, ids in sources.items():
                     rows = feather.read_feather(pa.BufferReader(entry.read(f"{table}.arrow")))
                     sorter.add(rows if len(ids) == rows["cell"].nunique() else _only(rows, ids))
                 sorter.write(path)
                 written.append(path)
-        path = path_of(self.folder, RUNS, self.shard)
+        path = path_of(self.folder, RUNS, self.shard.name)
         _write(pd.DataFrame(self.runs(cells)), path)
         return [*written, path]
 
@@ -236,7 +237,7 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
     found = {
         name: shard
         for name, shard in shards(study.cells).items()
-        if table == RUNS or table in keys_of(name)
+        if table == RUNS or table in keys_of(shard)
     }
     frames = [_read_shard(folder, table, shard) for shard in found.values()]
     rows = pd.concat(frames, ignore_index=True)

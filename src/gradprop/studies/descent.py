@@ -9,7 +9,7 @@ import pandas as pd
 
 from gradprop.analysis import estimates
 from gradprop.claims import Above, Claim, Evidence, Within, exact, from_count, from_seeds
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.studies.sources import DIFFICULT, LONG_TIME, NG_GRADIENTS, TINY_STEPS
 
 STARTS = ("vanishing", "balanced", "exploding")
@@ -45,8 +45,8 @@ def _first_ratios(tables: StudyTables) -> dict[str, float | str]:
     """Median update-to-weight ratio at step 0 of the first hidden layer, digits, depth 20."""
     cells = tables.cells
     chosen = cells[(cells["dataset"] == "digits") & (cells["depth"] == 20)]
-    layers = tables.layers
-    rows = layers[(layers["step"] == 0) & (layers["layer"] == 1)]
+    layers = at_start(tables.layers)
+    rows = layers[layers["layer"] == 1]
     rows = rows.merge(chosen[["cell", "activation", "initializer"]], on="cell")
     rows["start"] = rows["initializer"].str.split(" ").str[0]
     medians = rows.groupby(["start", "activation"], as_index=False)["log10_update_ratio"].median()
@@ -65,7 +65,7 @@ def _starts(tables: StudyTables) -> pd.DataFrame:
     """
     steps = tables.steps
     cells = tables.cells.assign(start=tables.cells["initializer"].str.split(" ").str[0])
-    first = cells["cell"].map(steps[steps["step"] == 0].set_index("cell")["train_loss"])
+    first = cells["cell"].map(at_start(steps).set_index("cell")["train_loss"])
     arrival = cells["steps_to_target"].astype(float)
     kept = (cells["status"] != "diverged") & (cells["final_train_loss"].astype(float) <= first)
     return cells.assign(
@@ -120,7 +120,8 @@ def _first_steps(tables: StudyTables) -> Iterator[Evidence]:
     """
     cells = _starts(tables)
     cells = cells[cells["start"] == "vanishing"].set_index("cell")
-    rows = tables.layers[(tables.layers["step"] == 0) & tables.layers["cell"].isin(cells.index)]
+    rows = at_start(tables.layers)
+    rows = rows[rows["cell"].isin(cells.index)]
     hidden = rows[rows["layer"] <= rows["cell"].map(cells["depth"])]
     sizes = hidden.groupby("cell")["gradient_log10_rms"].mean()
     cells = cells.assign(size=sizes)

@@ -32,7 +32,7 @@ from gradprop.claims import (
 )
 from gradprop.components import architecture
 from gradprop.prediction.finite_width import architecture_name, length_law
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]
@@ -50,7 +50,7 @@ HE, XAVIER, DOUBLE = (
     "variance_scaling",
     "variance_scaling(scale=4.0)",
 )
-EARLY = {"statistic": "test_accuracy", "level": 0.2, "hue": "widths"}
+EARLY_ARRIVAL = {"statistic": "test_accuracy", "level": 0.2, "hue": "widths"}
 
 
 def _starts(tables: StudyTables) -> dict[tuple[str, str, int], list[Cell]]:
@@ -100,7 +100,8 @@ def product_spread(tables: StudyTables) -> pd.Series[float]:
     initialization, where biases are zero.
     """
     trained = {cell.id for cell in tables.study.cells if cell.epochs}
-    rows = tables.layers[tables.layers["cell"].isin(trained) & (tables.layers["step"] == 0)]
+    rows = at_start(tables.layers)
+    rows = rows[rows["cell"].isin(trained)]
     decades = rows.groupby("cell", sort=False)["weight_gradient_log10_product"]
     return 1 - 10.0 ** (decades.min() - decades.max())
 
@@ -215,7 +216,7 @@ def _early(tables: StudyTables) -> tuple[pd.DataFrame, pd.Series[float]]:
 
     The first has a row a seed and a column an architecture and depth, the second a value a column.
     """
-    found = arrivals(tables, {**EARLY, "select": {"initializer": HE}})
+    found = arrivals(tables, {**EARLY_ARRIVAL, "select": {"initializer": HE}})
     keys = ["line", "depth"]
     steps = found.pivot(index="seed", columns=keys, values="steps")
     return steps, found.groupby(keys)["reciprocal_widths"].first().loc[steps.columns]
@@ -462,7 +463,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     }
     equal = [evidence.measured for evidence in _equal_sums(tables)]
     found |= {"least_equal": min(equal), "most_equal": max(equal)}
-    options = {**EARLY, "hue": "initializer"}
+    options = {**EARLY_ARRIVAL, "hue": "initializer"}
     for name, label in (("xavier", XAVIER), ("double", DOUBLE)):
         times = arrivals(tables, {**options, "select": {"initializer": label}})
         last = times.loc[times["depth"] == times["depth"].max(), "steps"]

@@ -12,7 +12,7 @@ from gradprop import theory
 from gradprop.analysis import diagnosis, estimates
 from gradprop.analysis.accuracy import prepare_atlas
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
-from gradprop.results.study_tables import StudyTables, at_step
+from gradprop.results.study_tables import StudyTables, at_start, at_step
 from gradprop.spec import Cell
 from gradprop.studies.sources import (
     EULER,
@@ -144,7 +144,7 @@ def _signal_decades(
     """
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
-        layers = tables.layers[tables.layers["step"] == 0]
+        layers = at_start(tables.layers)
         slopes = diagnosis.diagnoses(tables.cells, layers).set_index("cell")["slope"]
         for activation, labels in starts.items():
             for label, depth in itertools.product(labels, DEEP):
@@ -161,7 +161,7 @@ def _signal_decades(
 
 def _saturation(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the saturated fraction of the hidden layers of two starts, seed by seed."""
-    rows = tables.layers[tables.layers["step"] == 0].set_index("cell")
+    rows = at_start(tables.layers).set_index("cell")
     for activation in ("tanh", "sigmoid"):
         found = {
             (cell.seed, label): rows.loc[cell.id].query("layer <= @cell.depth")

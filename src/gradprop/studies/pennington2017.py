@@ -14,7 +14,7 @@ from gradprop.analysis.arrivals import arrivals, at_best_rate, exponents
 from gradprop.analysis.spectra import MATRIX, moments
 from gradprop.claims import Above, Below, Between, Claim, Evidence, exact, from_seeds
 from gradprop.prediction.spectra import Law, law
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 
 TIMES = {
     "statistic": "train_accuracy",
@@ -45,8 +45,8 @@ class Ensemble(NamedTuple):
 
 
 def _ensembles(tables: StudyTables) -> list[Ensemble]:
-    rows = tables.spectra
-    rows = rows[(rows["matrix"] == MATRIX) & (rows["step"] == 0)]
+    rows = at_start(tables.spectra)
+    rows = rows[rows["matrix"] == MATRIX]
     found = moments(rows)
     members: dict[Law, list[str]] = {}
     for cell in tables.study.cells:

@@ -33,7 +33,7 @@ from gradprop.components.initializers import layer_shapes
 from gradprop.prediction.data import data_sizes, prediction_on_data
 from gradprop.prediction.finite_width import architecture_name
 from gradprop.prediction.networks import weight_variance
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
 from gradprop.studies.sources import (
     GLOROT,
@@ -64,7 +64,8 @@ def _interior(
     Those that see a single example have claims of their own.
     """
     cells = {c.id: c for c in tables.study.cells if c.batch_size > 1 and chosen(c)}
-    rows = tables.layers[(tables.layers["step"] == 0) & tables.layers["cell"].isin(cells)]
+    rows = at_start(tables.layers)
+    rows = rows[rows["cell"].isin(cells)]
     for name, layers in rows.groupby("cell", sort=False):
         cell = cells[str(name)]
         yield cell, layers[layers["layer"].between(first, cell.depth - LAST_LAYERS)]
@@ -186,7 +187,7 @@ def _power_law(tables: StudyTables) -> Iterator[Evidence]:
         yield from_seeds("tanh, glorot_normal", exponents, predicted)
 
 
-def _rival(tables: StudyTables) -> Iterator[Evidence]:
+def _power_law_advantage(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the squared residuals of ln signal over the layer with those over its logarithm."""
     logs = [estimates.power_law_advantage(ln.index, ln) for _, ln in _critical_signals(tables)]
     yield from_seeds("tanh, glorot_normal", logs)
@@ -219,7 +220,7 @@ def minibatch_gradients(tables: StudyTables) -> pd.DataFrame:
         decades ``measured``, the mean over seeds, and ``predicted``.
     """
     cells = [cell for cell in tables.study.cells if cell.batch_size > 1]
-    start = tables.layers[tables.layers["step"] == 0].set_index(["cell", "layer"])
+    start = at_start(tables.layers).set_index(["cell", "layer"])
     found = []
     for group in _groups(cells, lambda c: (c.activation, c.initializer.label, c.use_bias)):
         law, depth = prediction_on_data(replace(group[0], seed=0)), group[0].depth
@@ -277,7 +278,7 @@ def _by_layer(tables: StudyTables, cells: list[Cell], column: str) -> pd.DataFra
     The columns are the hidden layers; `column` is log10 of a mean square or its root.
     """
     factor = math.log(10) * (1 if "mean_square" in column else 2)
-    rows = tables.layers[tables.layers["step"] == 0].set_index(["cell", "layer"])[column]
+    rows = at_start(tables.layers).set_index(["cell", "layer"])[column]
     table = rows.loc[[cell.id for cell in cells]].unstack()
     hidden = list(range(1, cells[0].depth + 1))
     return factor * table[hidden].loc[[cell.id for cell in cells]]
@@ -406,7 +407,7 @@ def _variance_ratio(pair: NDArray[Any]) -> float:
 
 def _scale(tables: StudyTables) -> Iterator[Evidence]:
     """Yield log10 of mean z^2 in the first and the last hidden layer; inputs have mean square 1."""
-    start = tables.layers[tables.layers["step"] == 0].set_index(["cell", "layer"])[LENGTH]
+    start = at_start(tables.layers).set_index(["cell", "layer"])[LENGTH]
     for activation, label in (("tanh", "glorot_normal"), ("relu", "variance_scaling(scale=2.0)")):
         cells = [
             cell
@@ -500,7 +501,7 @@ CLAIMS = [
         ),
         unit="",
         criterion=Above(0.0),
-        measure=_rival,
+        measure=_power_law_advantage,
         note=(
             "Both lines have two parameters: with the number of layers as a factor this is the "
             "difference of their AIC."

@@ -26,7 +26,7 @@ from gradprop.claims import (
     from_layers,
     from_seeds,
 )
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]
@@ -125,8 +125,7 @@ def _zero_branches(tables: StudyTables) -> Iterator[Evidence]:
 def _profiles(tables: StudyTables, statistic: str, **wanted: Any) -> Float64:
     """Return a statistic at initialization, shape (networks, layers)."""
     options = _start(**wanted)
-    rows = tables.join(tables.layers, options, ["seed"])
-    rows = rows[rows["step"] == 0]
+    rows = at_start(tables.join(tables.layers, options, ["seed"]))
     return rows.pivot(index="seed", columns="layer", values=statistic).to_numpy(np.float64)
 
 
@@ -289,7 +288,7 @@ def _help(tables: StudyTables) -> Iterator[Evidence]:
         yield from_seeds(remedy, accuracies[remedy] - accuracies["Xavier"])
 
 
-def _fate(remedy: str, diverged: bool) -> Callable[[StudyTables], Iterator[Evidence]]:
+def _share_diverged(remedy: str, diverged: bool) -> Callable[[StudyTables], Iterator[Evidence]]:
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         cells = trained(tables)
         cells = cells[(cells["remedy"] == remedy) & (cells["depth"] == cells["depth"].max())]
@@ -455,7 +454,7 @@ CLAIMS = (
         formula="fraction of seeds whose networks diverge at every rate",
         unit="of seeds",
         criterion=Above(0.5),
-        measure=_fate("exploding", diverged=True),
+        measure=_share_diverged("exploding", diverged=True),
     ),
     Claim(
         id="clipping-stops-divergence",
@@ -464,7 +463,7 @@ CLAIMS = (
         formula="fraction of seeds whose networks diverge at no rate",
         unit="of seeds",
         criterion=Above(0.5),
-        measure=_fate("exploding, clipped", diverged=False),
+        measure=_share_diverged("exploding, clipped", diverged=False),
     ),
     Claim(
         id="clipping-keeps-vanishing",

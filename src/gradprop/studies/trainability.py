@@ -9,7 +9,7 @@ import pandas as pd
 
 from gradprop.analysis import estimates
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.studies.initializers import CAREFUL, TINY
 from gradprop.studies.sources import (
     GLOROT,
@@ -206,16 +206,16 @@ def _wait_grows(tables: StudyTables) -> Iterator[Evidence]:
 
 def _stuck(tables: StudyTables) -> Iterator[Evidence]:
     """Count the seeds whose deep networks from tiny weights all end near their initial loss."""
-    first = tables.steps[tables.steps["step"] == 0].set_index("cell")["train_loss"]
+    first = at_start(tables.steps).set_index("cell")["train_loss"]
     for optimizer in ("sgd", "adam"):
         cells = _trained(tables, optimizer)
         cells = cells[(cells["start"] == TINY) & (cells["depth"] == DEPTH)]
         for activation, rows in cells.groupby("activation", sort=False):
-            stuck = rows["loss"] > LEFT * rows["cell"].map(first)
+            stuck = rows["loss"] > STUCK * rows["cell"].map(first)
             yield from_count(f"{activation}, {optimizer}, depth {DEPTH}", stuck, rows["seed"])
 
 
-def _alike(tables: StudyTables) -> Iterator[Evidence]:
+def _spread_over_units(tables: StudyTables) -> Iterator[Evidence]:
     """Yield the largest spread over the units of a hidden layer, for constant starts.
 
     In a minibatch of one example, the standard deviation of activations is over units alone.
@@ -276,7 +276,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
 
 
 WAITING_DEPTHS = (5, 10, 20)
-LEFT = 0.9  # of the initial loss: a network that ends below has left it
+STUCK = 0.9  # of the initial loss: a network that ends below has left it
 DEEP_AND_NARROW = (
     "Where it does not hold: relu networks of depth 50 and width 64 are so deep for their width "
     "that they learn little from He's start, too, within the steps that they have."
@@ -406,7 +406,7 @@ CLAIMS = [
             "at any learning rate of the grid."
         ),
         source=NG_SYMMETRY,
-        formula=f"fraction of seeds whose networks all end above {LEFT:g} of the initial loss",
+        formula=f"fraction of seeds whose networks all end above {STUCK:g} of the initial loss",
         unit="of seeds",
         criterion=Above(0.5),
         measure=_stuck,
@@ -463,7 +463,7 @@ CLAIMS = [
         formula="spread over units / root mean square of activations = 0, at all probes",
         unit="",
         criterion=Within(EQUAL),
-        measure=_alike,
+        measure=_spread_over_units,
         quote=SYMMETRIC,
     ),
     Claim(

@@ -65,7 +65,7 @@ def minibatches(stack: Stack, examples: int) -> Iterator[NDArray[np.int32]]:
     Every cell has its own random permutation of the training set for every epoch, from a stream
     that depends on nothing but its seed.
     """
-    size = stack.program.batch_size
+    size = stack.first.batch_size
     streams = [np.random.default_rng(stream_seed("batches", c.seed)) for c in stack.cells]
     while True:
         order = np.stack([stream.permutation(examples) for stream in streams]).astype(np.int32)
@@ -88,7 +88,7 @@ def train_stack(
     if len(stack.cells) == 1:
         twice = Stack(stack.cells * 2)
         return train_stack(twice, dataset, stopwatch, progress).of_distinct_cells()
-    program = stack.program
+    program = stack.first
     examples = len(dataset.x_train)
     steps = total_steps(program, examples)
     probes = set(probe_steps(steps, program.probes))
@@ -120,7 +120,7 @@ def train_stack(
 
 def step_work(stack: Stack) -> float:
     """Return a measure of the work of one step of a stack: its hidden weights."""
-    return len(stack.cells) * (stack.program.depth + 1) * stack.program.width**2
+    return len(stack.cells) * (stack.first.depth + 1) * stack.first.width**2
 
 
 def train(
@@ -128,7 +128,7 @@ def train(
 ) -> Iterator[StackResult]:
     """Train stacks of one data set, one after another, with progress on standard error."""
     examples = len(dataset.x_train)
-    work = sum(step_work(s) * (total_steps(s.program, examples) + 1) for s in stacks)
+    work = sum(step_work(s) * (total_steps(s.first, examples) + 1) for s in stacks)
     progress = Progress(label, sum(len(stack.cells) for stack in stacks), work)
     progress.say(f"training {progress.cells} cells in {len(stacks)} stacks")
     for stack in stacks:

@@ -109,7 +109,7 @@ def other_minibatches(stack: Stack, examples: int, step: int) -> NDArray[np.int3
     ndarray of int
         Shape (`MINIBATCHES`, replicas, batch).
     """
-    size = stack.program.batch_size
+    size = stack.first.batch_size
     streams = [np.random.default_rng(stream_seed("probe", c.seed, step)) for c in stack.cells]
     draws = [
         [stream.choice(examples, size, replace=False) for stream in streams]
@@ -145,7 +145,7 @@ class Recorder:
     ) -> None:
         self.stack, self.network, self.dataset = stack, network, dataset
         self.measurer = Measurer(stack.cells, network, dataset, last=steps)
-        self.names = recorded(stack.program.statistics)
+        self.names = recorded(stack.first.statistics)
         needed = {STATISTICS[name].needs for name in self.names}
         self.compares_minibatches = "minibatches" in needed
         self.start = [k.numpy().copy() for k in network.kernels] if "start" in needed else []
@@ -198,7 +198,7 @@ class Recorder:
 
     def probe(self, number: int, tensors: LayerTensors) -> None:
         """Record the statistics of step `number`."""
-        records = layer_records(tensors, self.stack.program, self.start, self.other_gradients)
+        records = layer_records(tensors, self.stack.first, self.start, self.other_gradients)
         layers = []
         for layer, record in enumerate(records, start=1):
             layers.append(measure(record, self.names))
@@ -246,7 +246,7 @@ class Recorder:
     def cell_table(self) -> pd.DataFrame:
         """Return one row a cell."""
         cells = self.stack.cells
-        trained = self.stack.program.epochs > 0
+        trained = self.stack.first.epochs > 0
         diverged = (self.bad_step >= 0) | (trained & ~np.isfinite(self.final_train[0]))
         backward = np.stack([rows["signal_log10_rms"] for rows in self.layer_rows])[:, ::-1]
         lengths = np.stack([r["preactivation_log10_mean_square"] for r in self.layer_rows])
@@ -276,7 +276,7 @@ class Recorder:
 
     def layer_table(self) -> pd.DataFrame:
         """Return one row a cell, probe and layer."""
-        return _tidy(self.layer_rows, self.probed, self.stack, layers=self.stack.program.depth + 1)
+        return _tidy(self.layer_rows, self.probed, self.stack, layers=self.stack.first.depth + 1)
 
     def result(self) -> StackResult:
         """Return the rows of all tables."""

@@ -120,7 +120,7 @@ class StackedNetwork:
     """
 
     def __init__(self, stack: Stack, dataset: Dataset) -> None:
-        program = stack.program
+        program = stack.first
         shapes = initializers.layer_shapes(dataset.x_train.shape[1], program, dataset.outputs)
         self.depth = program.depth
         self.replicas = len(stack.cells)
