@@ -22,6 +22,7 @@ LARGEST_NUMBER = 3.4028234663852886e38  # of float32, and its smallest with all 
 SMALLEST_NUMBER = 1.1754943508222875e-38
 
 Scalar: TypeAlias = bool | int | float | str
+Names: TypeAlias = Mapping[str, Mapping[str, str]]
 
 _LABEL = re.compile(r"(?P<name>\w+)(?:\((?P<parameters>.*)\))?")
 
@@ -274,7 +275,7 @@ class Study:
     figures
         For every figure its options.
     names
-        What the report calls components: from label to display name.
+        What figures and report call components: by axis from label to display name.
     definition
         The plain data that the study was built from (`gradprop.grid.loading.build_study`).
     """
@@ -284,5 +285,5 @@ class Study:
     question: str
     cells: tuple[Cell, ...]
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Names = field(default_factory=dict)
     definition: Mapping[str, Any] = field(default_factory=dict)

@@ -575,10 +575,25 @@ def test_mistakes_in_a_study_name_its_file(folder: Path, old: str, new: str, exp
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ("{zeroes: Z}", "names.zeroes: 'zeroes' is not allowed; allowed: digits, zeros, sgd"),
-        ("{zeroes: Z}", "Did you mean 'zeros'?"),
-        ("{zeros: '$\\frac{$'}", "names.zeros: '$\\\\frac{$' has a formula that can't be drawn:"),
-        ("{zeros: 'a $ b'}", "names.zeros: 'a $ b' has a formula without end"),
+        (
+            "{initializer: {zeroes: Z}}",
+            "names.initializer.zeroes: 'zeroes' is not allowed; allowed: zeros",
+        ),
+        ("{initializer: {zeroes: Z}}", "Did you mean 'zeros'?"),
+        (
+            "{initialiser: {zeros: Z}}",
+            "names.initialiser: unknown key; allowed: dataset, initializer",
+        ),
+        ("{zeros: Z}", "names.zeros: unknown key; allowed: dataset, initializer"),
+        ("{optimizer: {zeros: Z}}", "names.optimizer.zeros: 'zeros' is not allowed; allowed: sgd"),
+        (
+            "{initializer: {zeros: '$\\frac{$'}}",
+            "names.initializer.zeros: '$\\\\frac{$' has a formula that can't be drawn:",
+        ),
+        (
+            "{initializer: {zeros: 'a $ b'}}",
+            "names.initializer.zeros: 'a $ b' has a formula without end",
+        ),
     ],
 )
 def test_names_are_labels_of_the_study_and_can_be_drawn(
@@ -588,7 +603,7 @@ def test_names_are_labels_of_the_study_and_can_be_drawn(
     with pytest.raises(ConfigError) as caught:
         load(folder, studies=["one"])
     assert expected in str(caught.value)
-    fine = "{zeros: 'W = {0, 1}, $\\sigma_w^2$ for \\$5'}"
+    fine = "{initializer: {zeros: 'W = {0, 1}, $\\sigma_w^2$ for \\$5'}}"
     (folder / "one.yaml").write_text(f"{STUDY}names: {fine}\n", encoding="utf-8")
     assert load(folder, studies=["one"]) == 5
 

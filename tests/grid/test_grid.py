@@ -320,4 +320,32 @@ def test_a_file_of_something_else_is_no_study(tmp_path: Path, content: bytes) ->
     ["lsuv(examples=Infinity)", f"normal(stddev={'[' * 99_999})", "normal(stddev)", "zeros\n"],
 )
 def test_a_label_that_is_none_stays_as_it_is(label: str) -> None:
-    assert selection.canonical_label(label) == label
+    assert selection.canonical_label("initializer", label) == label
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("He", ["he_normal", "variance_scaling(scale=2.0)"]),  # both are called so
+        (["He", "zeros"], ["he_normal", "variance_scaling(scale=2.0)", "zeros"]),
+        ("variance_scaling(scale=2)", ["variance_scaling(scale=2.0)"]),
+        ("zeros", ["zeros"]),  # and no other's name, but a label
+    ],
+)
+def test_a_figure_selects_by_label_or_display_name(wanted: Any, expected: list[str]) -> None:
+    he = {"name": "variance_scaling", "scale": 2.0}
+    block = {**BLOCK, "initializer": ["he_normal", he, "zeros", "he_uniform"]}
+    names = {
+        "initializer": {"he_normal": "He", "variance_scaling(scale=2)": "He", "he_uniform": "zeros"}
+    }
+    figure = {"kind": "atlas", "title": "A", "statistic": "final_train_loss"}
+    content = {
+        "title": "T",
+        "question": "Q?",
+        "grid": block,
+        "names": names,
+        "figures": {"a": {**figure, "select": {"initializer": wanted}}},
+    }
+    study = loading.build_study("s", content, 1, "s.yaml")
+    chosen = selection.select(study.cells, study.figures["a"]["select"])
+    assert list(dict.fromkeys(cell.initializer.label for cell in chosen)) == expected

@@ -389,7 +389,7 @@ def test_depths_of_untrained_networks_share_a_row(tmp_path: Path) -> None:
 
 
 def test_components_are_called_by_their_display_names(tmp_path: Path) -> None:
-    study = replace(make_study(), names={"zeros": "nothing at all"})
+    study = replace(make_study(), names={"initializer": {"zeros": "nothing at all"}})
     rows = Document(write(tmp_path, study)).rows
     assert {row[3] for row in rows if row[0] == "digits"} == {
         "nothing at all zeros",
@@ -436,7 +436,7 @@ def test_text_contrasts_with_its_background() -> None:
 
 def test_diagnoses_by_initializer_and_depth(tmp_path: Path) -> None:
     """One decade a layer is little in two layers and much in five; even after training."""
-    study = replace(make_study(), names={"zeros": HOSTILE})
+    study = replace(make_study(), names={"initializer": {"zeros": HOSTILE}})
     html = write(tmp_path, study, make_study("start", epochs=0))
     rows = [row for row in Document(html).rows if len(row) == 7 and row[1] in ("2", "5")]
     trained = {(row[0].removesuffix(" zeros"), row[1]): row[2:] for row in rows[:4]}
@@ -457,7 +457,7 @@ def test_diagnoses_by_initializer_and_depth(tmp_path: Path) -> None:
 
 def test_alarms_by_initializer(tmp_path: Path) -> None:
     """In the order of the rules and of the cells; nothing is shown where none fired."""
-    study = replace(make_study(), names={"zeros": HOSTILE})
+    study = replace(make_study(), names={"initializer": {"zeros": HOSTILE}})
     assert "Rules of thumb" not in write(tmp_path, study)
     zeros, normal = ([c.id for c in study.cells if c.initializer.name == n] for n in NAMES)
     fired = [

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradprop import errors
-from gradprop.grid.axes import COMPONENT_TYPES
 from gradprop.grid.selection import canonical_label, select, wanted_values
 from gradprop.probes import measurements, statistics
 from gradprop.probes.statistics import PRESETS, STATISTICS
-from gradprop.spec import Cell, Component
+from gradprop.spec import Cell, Component, Names
 
 # Figures of the mechanism compare with these networks.
 NEEDED_INITIALIZERS = {
@@ -21,15 +20,16 @@ NEEDED_INITIALIZERS = {
 }
 
 
-def check_names(names: Mapping[str, str], cells: Sequence[Cell], source: str) -> None:
+def check_names(names: Names, cells: Sequence[Cell], source: str) -> None:
     """Raise a `ConfigError` for a label that no cell has, or a name that can't be drawn."""
-    known = dict.fromkeys(str(cell.column(key)) for cell in cells for key in COMPONENT_TYPES)
-    for label, name in names.items():
-        where = errors.place(source, "names", label)
-        if canonical_label(label) not in known:
-            raise errors.ConfigError(f"{where}: {errors.not_allowed(label, list(known))}")
-        if problem := _formula_problem(name):
-            raise errors.ConfigError(f"{where}: {errors.show(name)} {problem}")
+    for axis, named in names.items():
+        known = dict.fromkeys(str(cell.column(axis)) for cell in cells)
+        for label, name in named.items():
+            where = errors.place(source, "names", axis, label)
+            if canonical_label(axis, label) not in known:
+                raise errors.ConfigError(f"{where}: {errors.not_allowed(label, list(known))}")
+            if problem := _formula_problem(name):
+                raise errors.ConfigError(f"{where}: {errors.show(name)} {problem}")
 
 
 def _formula_problem(text: str) -> str | None:

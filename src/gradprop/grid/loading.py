@@ -13,7 +13,7 @@ from gradprop.components import architecture, datasets
 from gradprop.grid import config
 from gradprop.grid.axes import axis_values, expand, written_values
 from gradprop.grid.figure_checks import check_figure, check_names
-from gradprop.grid.selection import canonical_label
+from gradprop.grid.selection import canonical_names, with_labels
 from gradprop.grid.sharding import shard_name
 from gradprop.probes import measurements, statistics
 from gradprop.spec import Cell, Component, Study
@@ -126,15 +126,20 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
     if len(blocks) > 1:  # one alone repeats nothing
         cells = list(dict.fromkeys(cells))
     recorded = statistics.canonical(content.get("statistics", "standard"))
-    for figure, options in content.get("figures", {}).items():
+    names = canonical_names(content.get("names", {}))
+    figures = {
+        figure: with_labels(options, names, cells)
+        for figure, options in content.get("figures", {}).items()
+    }
+    for figure, options in figures.items():
         check_figure(options, recorded, cells, errors.place(source, "figures", figure))
     return Study(
         name=name,
         title=content["title"],
         question=content["question"],
         cells=tuple(cells),
-        figures=content.get("figures", {}),
-        names={canonical_label(key): value for key, value in content.get("names", {}).items()},
+        figures=figures,
+        names=names,
         definition={"name": name, "content": content, "seeds": seeds},
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradprop.grid.axes import COMPONENT_TYPES
-from gradprop.spec import Cell, Component, Scalar
+from gradprop.spec import Cell, Component, Names, Scalar
 
 
 def select(cells: Sequence[Cell], wanted: Mapping[str, Any]) -> list[Cell]:
@@ -34,18 +34,39 @@ def deepest(cells: Sequence[Cell]) -> list[Cell]:
 def wanted_values(key: str, value: Any) -> dict[Scalar, Scalar]:
     """Return the values of a parameter that a figure selects, and how they are written there."""
     values = value if isinstance(value, list) else [value]
-    return {canonical_label(v) if key in COMPONENT_TYPES else v: v for v in values}
+    return {canonical_label(key, v) if key in COMPONENT_TYPES else v: v for v in values}
 
 
-def canonical_label(label: str) -> str:
+def canonical_label(axis: str, label: str) -> str:
     """Return a component's label without parameters at their default: normal(stddev=0.01)."""
     try:
-        component = Component.parse(label)
-    except ValueError:
+        return COMPONENT_TYPES[axis](Component.parse(label).document()).label
+    except (KeyError, ValueError, OverflowError):
         return label
-    for create in COMPONENT_TYPES.values():
-        try:
-            return create(component.document()).label
-        except (KeyError, ValueError, OverflowError):
-            continue
-    return label
+
+
+def canonical_names(names: Names) -> Names:
+    """Return a study's display names, by axis, with their labels in canonical form."""
+    return {
+        axis: {canonical_label(axis, label): name for label, name in named.items()}
+        for axis, named in names.items()
+    }
+
+
+def with_labels(
+    options: Mapping[str, Any], names: Names, cells: Sequence[Cell]
+) -> Mapping[str, Any]:
+    """Return a figure's options with labels for the display names that its `select` has.
+
+    One name may stand for several labels; what is a label of a cell stays one.
+    """
+    wanted = dict(options.get("select", {}))
+    for axis in wanted.keys() & names.keys():
+        value, known = wanted[axis], {cell.column(axis) for cell in cells}
+        chosen: list[Any] = []
+        for item in value if isinstance(value, list) else [value]:
+            labels = [label for label, name in names[axis].items() if name == item]
+            is_label = canonical_label(axis, item) in known
+            chosen += [item] if is_label or not labels else labels
+        wanted[axis] = chosen
+    return {**options, "select": wanted} if wanted else options

@@ -263,7 +263,7 @@ def diagnosis_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Pa
         ],
         rows=[
             [
-                _named(initializer, study.names),
+                _named(initializer, study.names.get("initializer", {})),
                 count(depth),
                 *(
                     " → ".join(map(count, numbers)) if any(numbers) else DASH
@@ -307,7 +307,7 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) 
         rows=[
             [
                 below.format(column_label(alarm), diagnosis.ALARMS[alarm].meaning),
-                _named(initializer, study.names),
+                _named(initializer, study.names.get("initializer", {})),
                 f"{count(fired)} of {count(networks)}",
                 sig(step),
                 sig(layer),
@@ -328,7 +328,8 @@ def results_table(study: Study, cells: pd.DataFrame, summary: pd.DataFrame) -> T
     measured = _trained_columns(summary) if trained else _untrained_columns(summary)
     columns += [(name, True) for name in measured]
     rows = zip(
-        *([_named(value, study.names) for value in summary[key]] for key in keys), strict=True
+        *([_named(value, study.names.get(key, {})) for value in summary[key]] for key in keys),
+        strict=True,
     )
     return Table(
         id=f"results-{slugify(study.name)}",

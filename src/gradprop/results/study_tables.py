@@ -46,7 +46,7 @@ class StudyTables:
         """Table ``cells``, with the study's names for components."""
         cells = tables.read(self._results, "cells", self.study)
         for column in COMPONENTS:
-            cells[column] = cells[column].replace(dict(self.study.names))
+            cells[column] = cells[column].replace(dict(self.study.names.get(column, {})))
         return cells
 
     @cached_property
