@@ -1,13 +1,32 @@
-"""Final accuracy of every configuration, and where training fails."""
+"""What training came to: final losses and accuracies, and where training fails."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from gradprop.results.study_tables import Options, StudyTables, groups
 
 # A network counts as untrainable if it does not beat the most frequent class by this much.
 UNTRAINABLE_MARGIN = 0.05
+
+
+def training_outcomes(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return trained cells with columns ``loss`` and ``accuracy``, the final ones in training.
+
+    A network that diverged has the worst of both, an infinite loss and an accuracy of 0: a mean or
+    a median that left it out would speak of the survivors alone.
+
+    Parameters
+    ----------
+    cells
+        Rows of the ``cells`` table.
+    """
+    diverged = cells["status"] == "diverged"
+    return cells.assign(
+        loss=cells["final_train_loss"].astype(float).mask(diverged, np.inf),
+        accuracy=cells["final_train_accuracy"].astype(float).mask(diverged, 0.0),
+    )
 
 
 def prepare_atlas(tables: StudyTables, options: Options) -> pd.DataFrame:

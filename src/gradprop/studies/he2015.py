@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
 from gradprop import theory
 from gradprop.analysis import estimates
+from gradprop.analysis.accuracy import training_outcomes
 from gradprop.analysis.slopes import log_growth, log_slopes
 from gradprop.claims import Above, Below, Claim, Evidence, Within, from_seeds, from_test
 from gradprop.prediction.mean_field import sigma_w2
@@ -60,10 +60,7 @@ def best_networks(tables: StudyTables, optimizer: str, activation: str = "relu")
         start=tables.cells["cell"].map(starts), rule=tables.cells["cell"].map(optimizers)
     )
     trained = (cells["epochs"] > 0) & (cells["activation"] == activation)
-    cells = cells[trained & (cells["rule"] == optimizer)].copy()
-    lost = cells["status"] == "diverged"
-    cells["loss"] = cells["final_train_loss"].astype(float).mask(lost, np.inf)
-    cells["accuracy"] = cells["final_train_accuracy"].astype(float).mask(lost, 0.0)
+    cells = training_outcomes(cells[trained & (cells["rule"] == optimizer)])
     return estimates.at_smallest_loss(cells, ["depth", "start"])
 
 

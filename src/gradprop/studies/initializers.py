@@ -10,7 +10,7 @@ import pandas as pd
 
 from gradprop import theory
 from gradprop.analysis import diagnosis, estimates
-from gradprop.analysis.accuracy import prepare_atlas
+from gradprop.analysis.accuracy import prepare_atlas, training_outcomes
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start, at_step
 from gradprop.spec import Cell
@@ -114,14 +114,14 @@ def _final_accuracies(
 ) -> pd.Series[float]:
     """Return the final training accuracies on digits by seed; diverged networks count as 0."""
     names = {cell.id: cell for cell in tables.study.cells}
-    cells = tables.cells.set_index("cell")
+    cells = training_outcomes(tables.cells).set_index("cell")
     chosen = [
-        (cell.seed, cells.loc[cell_id, "final_train_accuracy"])
+        (cell.seed, cells.loc[cell_id, "accuracy"])
         for cell_id, cell in names.items()
         if (cell.dataset.name, cell.activation, cell.initializer.label, cell.depth)
         == ("digits", activation, label, depth)
     ]
-    return pd.Series(dict(chosen), dtype=float).fillna(0.0)
+    return pd.Series(dict(chosen), dtype=float)
 
 
 def _digits(tables: StudyTables, activation: str, starts: tuple[str, ...]) -> list[Cell]:

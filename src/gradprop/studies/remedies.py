@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gradprop import theory
 from gradprop.analysis import estimates
+from gradprop.analysis.accuracy import training_outcomes
 from gradprop.analysis.slopes import log_slopes
 from gradprop.claims import (
     Above,
@@ -238,14 +239,8 @@ def _remedy(cell: Cell) -> str | None:
 def trained(tables: StudyTables) -> pd.DataFrame:
     """Return the trained networks with the column ``remedy`` and, if diverged, accuracy 0."""
     remedies = {cell.id: _remedy(cell) for cell in tables.study.cells if cell.epochs}
-    cells = tables.cells[tables.cells["cell"].isin(remedies)]
-    lost = cells["status"] == "diverged"
-    return cells.assign(
-        remedy=cells["cell"].map(remedies),
-        diverged=lost,
-        loss=cells["final_train_loss"].astype(float).mask(lost, np.inf).fillna(np.inf),
-        accuracy=cells["final_train_accuracy"].astype(float).mask(lost, 0.0).fillna(0.0),
-    )
+    cells = training_outcomes(tables.cells[tables.cells["cell"].isin(remedies)])
+    return cells.assign(remedy=cells["cell"].map(remedies), diverged=cells["status"] == "diverged")
 
 
 def best_accuracies(tables: StudyTables) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from gradprop import theory
 from gradprop.analysis import estimates
+from gradprop.analysis.accuracy import training_outcomes
 from gradprop.analysis.slopes import LAST_LAYERS, log_growth
 from gradprop.claims import Above, Between, Claim, Evidence, Within, from_bootstrap, from_seeds
 from gradprop.prediction.mean_field import coordinates, sigma_b2, state
@@ -140,13 +141,12 @@ def reached_depths(tables: StudyTables) -> pd.DataFrame:
     """
     trained = [c for c in tables.study.cells if c.epochs]
     cells = coordinates(trained).merge(
-        tables.cells[["cell", "status", "final_train_accuracy"]], on="cell"
+        tables.cells[["cell", "status", "final_train_loss", "final_train_accuracy"]], on="cell"
     )
     low, high = BUDGET_LIMITED
     cells = cells[(cells["sigma_w2"] <= low) | (cells["sigma_w2"] >= high)]
-    accuracy = cells["final_train_accuracy"].where(cells["status"] != "diverged", 0.0)
     rows = []
-    groups = cells.assign(accuracy=accuracy).groupby(["activation", "sigma_w2", "sigma_b2", "seed"])
+    groups = training_outcomes(cells).groupby(["activation", "sigma_w2", "sigma_b2", "seed"])
     for key, group in groups:
         found = state(*key[:3])
         depth = _crossing(group.sort_values("depth"))
@@ -300,7 +300,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     critical = theory.critical_point("tanh", _trained_bias(tables))
     by_phase = ratio.map(math.log).groupby(reached["phase"]).mean().map(math.exp)
     deepest = trained[trained["depth"] == trained["depth"].max()]
-    accuracies = deepest["final_train_accuracy"].astype(float).fillna(0.0)
+    accuracies = training_outcomes(deepest)["accuracy"]
     return {
         "ordered_ratio": float(by_phase.get("ordered", math.nan)),
         "chaotic_ratio": float(by_phase.get("chaotic", math.nan)),

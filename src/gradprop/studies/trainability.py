@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradprop.analysis import estimates
+from gradprop.analysis.accuracy import training_outcomes
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.studies.initializers import CAREFUL, TINY
@@ -73,12 +74,10 @@ def at_the_edge(tables: StudyTables, optimizer: str) -> str:
 def _trained(tables: StudyTables, optimizer: str) -> pd.DataFrame:
     """Return the networks that an optimizer trained on minibatches, at all rates."""
     components = {c.id: (c.initializer.label, c.optimizer.name) for c in tables.study.cells}
-    cells = tables.cells
+    cells = training_outcomes(tables.cells)
     steps = cells["steps_to_target"].astype(float)
     cells = cells.assign(
         start=[components[name][0] for name in cells["cell"]],
-        loss=cells["final_train_loss"].astype(float).fillna(np.inf),
-        accuracy=cells["final_train_accuracy"].astype(float).fillna(0.0),
         steps=steps,
         least_steps=steps.fillna(cells["cell"].map(tables.steps.groupby("cell")["step"].max())),
     )
