@@ -618,7 +618,8 @@ def test_histograms_hold_the_values_of_all_networks_of_a_panel(tmp_path: Path) -
     np.testing.assert_allclose(lines["share"].sum() + lines["outside"].first(), 1)
     assert lines["outside"].first().min() >= 0
     cells = results.cells.set_index("cell")["depth"]
-    counts = results.histograms.assign(depth=results.histograms["cell"].map(cells))
+    histograms = results.measurement("histograms")
+    counts = histograms.assign(depth=histograms["cell"].map(cells))
     place = (counts["depth"] == 3) & (counts["quantity"] == "signal") & (counts["layer"] == 2)
     counts = counts[place & (counts["step"] == 0)]
     values = 3 * 8 * 5  # networks, examples, units
@@ -670,7 +671,7 @@ def test_mean_singular_values_of_square_layers_and_their_theory(tmp_path: Path) 
     jacobian = uniform["matrix"] == "layer_jacobian"
     np.testing.assert_allclose(uniform.loc[~jacobian, "predicted"], 8 / (3 * np.pi))
     assert (uniform.loc[jacobian, "predicted"] < 0.82).all()
-    found = tables_.spectra.merge(tables_.cells[["cell", "depth", "initializer"]])
+    found = tables_.measurement("spectra").merge(tables_.cells[["cell", "depth", "initializer"]])
     found = found[(found["depth"] == 3) & (found["initializer"] == "glorot_uniform")]
     found = found[(found["matrix"] == "layer_jacobian") & (found["layer"] == 2)]
     means = (10.0 ** found["log10_singular_value"]).groupby(found["cell"]).mean()

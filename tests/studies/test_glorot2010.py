@@ -85,9 +85,9 @@ def tables_of(values: Values, names: Mapping[str, str], gain: float = 1.0) -> An
                 rows = pd.DataFrame({"log10_singular_value": np.log10(gain * singular)})
                 parts.append(rows.assign(cell=cell.id, step=0, matrix=matrix, layer=layer))
     return SimpleNamespace(
+        measurement={"spectra": pd.concat(parts, ignore_index=True)}.__getitem__,
         study=SimpleNamespace(name="glorot2010", cells=tuple(cells)),
         cells=pd.DataFrame([{"cell": cell.id, "width": cell.width} for cell in cells]),
-        spectra=pd.concat(parts, ignore_index=True),
     )
 
 

@@ -241,7 +241,9 @@ def test_a_panel_shows_one_data_set(tmp_path: Path) -> None:
         return rows
 
     mixed: Any = SimpleNamespace(
-        study=study, decision=pd.DataFrame({"cell": ids, **place}), join=join
+        study=study,
+        measurement={"decision": pd.DataFrame({"cell": ids, **place})}.__getitem__,
+        join=join,
     )
     with pytest.raises(StudyError, match="shows one data set"):
         KINDS["decision_boundary"].prepare(mixed, {})

@@ -130,8 +130,8 @@ def tables_of(values: Values, exponents: dict[tuple[str, str], float] = EXPONENT
         return rows.assign(**more)
 
     return SimpleNamespace(
+        measurement={"spectra": pd.concat(parts, ignore_index=True)}.__getitem__,
         study=study,
-        spectra=pd.concat(parts, ignore_index=True),
         steps=steps,
         cells=pd.DataFrame([{"cell": cell.id, **cell.columns()} for cell in cells]),
         join=join,
@@ -181,7 +181,7 @@ def test_networks_off_criticality_are_told(values: Values) -> None:
 
 def test_moments_are_those_of_numpy(values: Values) -> None:
     pair = ("relu", "gaussian")
-    found = spectra.moments(tables_of({pair: values[pair]}).spectra)
+    found = spectra.moments(tables_of({pair: values[pair]}).measurement("spectra"))
     squares = values[pair] ** 2
     np.testing.assert_allclose(found["mean_square"], squares.mean(axis=1))
     expected = squares.var(axis=1) / squares.mean(axis=1) ** 2

@@ -118,8 +118,10 @@ def simulate() -> Any:
     return SimpleNamespace(
         study=SimpleNamespace(name="poole2016", cells=tuple(cells), names={}),
         layers=pd.concat(layers, ignore_index=True),
-        curvature=pd.concat(curvature, ignore_index=True),
-        trajectories=pd.concat(trajectories, ignore_index=True),
+        measurement={
+            "curvature": pd.concat(curvature, ignore_index=True),
+            "trajectories": pd.concat(trajectories, ignore_index=True),
+        }.__getitem__,
     )
 
 
@@ -152,10 +154,11 @@ def test_curves_of_networks_simulated_independently(tables: Any) -> None:
 
 def test_what_should_fail_fails(tables: Any) -> None:
     """Images that grow by 3 % more a layer, and bend by 30 % more."""
-    wrong = tables.curvature.copy()
+    wrong = tables.measurement("curvature").copy()
     wrong["log10_expansion"] += 2 * np.log10(1.03) * wrong["layer"]
     wrong["log10_curvature"] += np.log10(1.3) * (wrong["layer"] > 1)
-    found = judged(SimpleNamespace(**{**vars(tables), "curvature": wrong}))
+    measured = {"curvature": wrong, "trajectories": tables.measurement("trajectories")}
+    found = judged(SimpleNamespace(**{**vars(tables), "measurement": measured.__getitem__}))
     for case in CASES:
         for name in ("circle-length", "grassmannian-length", "curvature"):
             assert found[name, case].verdict == claims.NOT_SUPPORTED, (name, case)

@@ -81,11 +81,13 @@ def made_up(speed: float = 1.0, exponent: float = 0.0, gaussian: float = 1.0) ->
         rows = {"index": np.arange(1, 11), "log10_singular_value": values}
         spectra.append(pd.DataFrame(rows).assign(cell=cell.id, example=0, resolved=True))
     return SimpleNamespace(
+        measurement={
+            "modes": pd.concat(learned, ignore_index=True),
+            "spectra": pd.concat(spectra, ignore_index=True),
+        }.__getitem__,
         study=SimpleNamespace(name="saxe2014", cells=tuple(cells), names={}),
         cells=pd.DataFrame([{"cell": cell.id, **cell.columns()} for cell in cells]),
-        modes=pd.concat(learned, ignore_index=True),
         steps=pd.concat(steps, ignore_index=True),
-        spectra=pd.concat(spectra, ignore_index=True),
     )
 
 

@@ -32,7 +32,7 @@ def measured_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
         ``expansion`` g, ``curvature`` (root of the mean of kappa^2) and ``grassmannian_length``
         (2 pi times the mean of kappa sqrt(g)); means over the circle. NaN where not finite.
     """
-    rows = hidden_at_start(tables.curvature, tables, options)
+    rows = hidden_at_start(tables.measurement("curvature"), tables, options)
     if rows.empty:
         return rows
     logs = {name: rows[f"log10_{name}"] for name in ("mean_square", "expansion", "curvature")}

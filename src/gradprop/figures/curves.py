@@ -53,7 +53,7 @@ def prepare_circle(tables: StudyTables, options: Options) -> pd.DataFrame:
         all hidden layers, the mean over networks and inputs of the correlation of two of them
         and its standard deviation over networks, with the iterated map in some of them.
     """
-    rows = hidden_at_start(tables.trajectories, tables, options)
+    rows = hidden_at_start(tables.measurement("trajectories"), tables, options)
     if rows.empty:
         return rows
     rows = rows.assign(

@@ -34,11 +34,11 @@ def prepare_boundary(tables: StudyTables, options: Options) -> pd.DataFrame:
         ``label`` (the class that most networks decide for, the smaller one in a tie; or the
         point's own class) and ``share`` (of the networks that decide so; NaN for points).
     """
-    if tables.decision.empty:
+    if tables.measurement("decision").empty:
         return pd.DataFrame()
     keys = groups(options)
     wanted = list(dict.fromkeys([*keys, "dataset"]))
-    rows = at_step(tables.join(tables.decision, options, wanted), options)
+    rows = at_step(tables.join(tables.measurement("decision"), options, wanted), options)
     components = {cell.id: cell.dataset for cell in tables.study.cells}
     parts = []
     for key, panel in _panels(rows, keys):

@@ -37,9 +37,9 @@ def prepare_histograms(tables: StudyTables, options: Options) -> pd.DataFrame:
         ``outside`` (the fraction of values in no bin, those that are not finite included) and
         ``networks``.
     """
-    if tables.histograms.empty:
-        return tables.histograms
-    rows = hidden(tables.join(tables.histograms, options))
+    if tables.measurement("histograms").empty:
+        return tables.measurement("histograms")
+    rows = hidden(tables.join(tables.measurement("histograms"), options))
     rows = rows[rows["quantity"].isin(statistics(options)) & _at(rows, tables, options)]
     order = rows["quantity"].map(statistics(options).index)
     rows = rows.loc[order.sort_values(kind="stable").index]

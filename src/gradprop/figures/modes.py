@@ -26,9 +26,9 @@ def prepare_modes(tables: StudyTables, options: Options) -> pd.DataFrame:
 
     Time is in the units of theory, the reciprocal of the learning rate.
     """
-    if tables.modes.empty:
-        return tables.modes
-    rows = tables.join(tables.modes, options)
+    if tables.measurement("modes").empty:
+        return tables.measurement("modes")
+    rows = tables.join(tables.measurement("modes"), options)
     if rows.empty:
         return rows
     cells = {cell.id: cell for cell in tables.study.cells}

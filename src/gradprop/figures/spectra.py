@@ -32,9 +32,9 @@ BINS, MARGIN, LAW_POINTS = 50, 1.2, 240
 
 def _jacobians(tables: StudyTables, options: Options, columns: list[str]) -> pd.DataFrame:
     """Return the singular values of the selected cells of two or more hidden layers."""
-    if tables.spectra.empty:
+    if tables.measurement("spectra").empty:
         return pd.DataFrame()
-    rows = tables.spectra[tables.spectra["matrix"] == MATRIX]
+    rows = tables.measurement("spectra")[tables.measurement("spectra")["matrix"] == MATRIX]
     deep = {cell.id for cell in tables.study.cells if cell.depth > 1}
     return at_step(tables.join(rows[rows["cell"].isin(deep)], options, columns), options)
 
@@ -261,9 +261,9 @@ def describe_spectral_variance(rows: pd.DataFrame, options: Options) -> str:
 
 def prepare_layer_singular_values(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Median and quartiles over networks of the mean singular value of every square layer."""
-    if tables.spectra.empty:
-        return tables.spectra
-    rows = at_step(tables.join(tables.spectra, options, []), options)
+    if tables.measurement("spectra").empty:
+        return tables.measurement("spectra")
+    rows = at_step(tables.join(tables.measurement("spectra"), options, []), options)
     cells = {cell.id: cell for cell in tables.study.cells}
     means = layer_means(rows, [cells[name] for name in rows["cell"].unique()])
     means = tables.join(means, options)

@@ -40,6 +40,7 @@ class StudyTables:
 
     def __init__(self, study: Study, results: Path) -> None:
         self.study, self._results = study, results
+        self._measurements: dict[str, pd.DataFrame] = {}
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -59,40 +60,13 @@ class StudyTables:
         """Table ``layers``."""
         return tables.read(self._results, "layers", self.study)
 
-    @cached_property
-    def spectra(self) -> pd.DataFrame:
-        """Table ``spectra``; empty if the study does not measure it."""
-        return self._measurement("spectra")
-
-    @cached_property
-    def decision(self) -> pd.DataFrame:
-        """Table ``decision``; empty if the study does not measure it."""
-        return self._measurement("decision")
-
-    @cached_property
-    def trajectories(self) -> pd.DataFrame:
-        """Table ``trajectories``; empty if the study does not measure it."""
-        return self._measurement("trajectories")
-
-    @cached_property
-    def curvature(self) -> pd.DataFrame:
-        """Table ``curvature``; empty if the study does not measure it."""
-        return self._measurement("curvature")
-
-    @cached_property
-    def histograms(self) -> pd.DataFrame:
-        """Table ``histograms``; empty if the study does not measure it."""
-        return self._measurement("histograms")
-
-    @cached_property
-    def modes(self) -> pd.DataFrame:
-        """Table ``modes``; empty if the study does not measure it."""
-        return self._measurement("modes")
-
-    def _measurement(self, name: str) -> pd.DataFrame:
-        if not any(name in measured(cell.measurements) for cell in self.study.cells):
-            return pd.DataFrame()
-        return tables.read(self._results, name, self.study)
+    def measurement(self, name: str) -> pd.DataFrame:
+        """Return the table of a measurement; empty if the study does not make it."""
+        if name not in self._measurements:
+            made = any(name in measured(cell.measurements) for cell in self.study.cells)
+            read = tables.read(self._results, name, self.study) if made else pd.DataFrame()
+            self._measurements[name] = read
+        return self._measurements[name]
 
     def select(self, options: Options) -> pd.DataFrame:
         """Return the rows of ``cells`` that the option ``select`` keeps."""

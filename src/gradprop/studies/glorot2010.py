@@ -79,7 +79,7 @@ def _layer_means(tables: StudyTables, matrix: str, start: str) -> pd.DataFrame:
 
     Columns ``width``, ``mean`` and ``predicted``.
     """
-    rows = tables.spectra[tables.spectra["matrix"] == matrix]
+    rows = tables.measurement("spectra")[tables.measurement("spectra")["matrix"] == matrix]
     measured = set(rows["cell"])
     chosen = select(tables.study.cells, {"initializer": start})
     cells = [cell for cell in chosen if cell.id in measured]

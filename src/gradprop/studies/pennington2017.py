@@ -45,7 +45,7 @@ class Ensemble(NamedTuple):
 
 
 def _ensembles(tables: StudyTables) -> list[Ensemble]:
-    rows = at_start(tables.spectra)
+    rows = at_start(tables.measurement("spectra"))
     rows = rows[rows["matrix"] == MATRIX]
     found = moments(rows)
     members: dict[Law, list[str]] = {}
@@ -70,7 +70,7 @@ def _smallest(tables: StudyTables, layers: int) -> float:
         for cell in tables.study.cells
         if (cell.activation, cell.initializer.name, cell.depth) == (*ISOMETRIC, layers + 1)
     }
-    rows = tables.spectra[tables.spectra["cell"].isin(chosen)]
+    rows = tables.measurement("spectra")[tables.measurement("spectra")["cell"].isin(chosen)]
     return float((10 ** rows.groupby("cell")["log10_singular_value"].min()).mean())
 
 

@@ -255,10 +255,12 @@ def _polygon_numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute up to which layer the polygon through the drawn points is as long as the image."""
     keys = ["sigma_w2", "layer"]
     cells = coordinates([cell for cell in tables.study.cells if cell.width == WIDE])
-    hidden = cells.merge(tables.trajectories, on="cell").query("1 <= layer <= depth")
+    hidden = cells.merge(tables.measurement("trajectories"), on="cell").query("1 <= layer <= depth")
     edges = hidden.assign(value=10 ** hidden["log10_next_distance"]).groupby(keys)["value"].mean()
     points = int(hidden["input"].max()) + 1
-    exact_curves = cells.merge(tables.curvature, on="cell").query("1 <= layer <= depth")
+    exact_curves = cells.merge(tables.measurement("curvature"), on="cell").query(
+        "1 <= layer <= depth"
+    )
     speeds = np.sqrt(WIDE * 10 ** exact_curves["log10_expansion"])
     lengths = 2 * math.pi * exact_curves.assign(value=speeds).groupby(keys)["value"].mean()
     share = (points * edges / lengths).unstack()

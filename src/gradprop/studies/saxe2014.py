@@ -35,7 +35,9 @@ def trajectories(
     """
     for cell in tables.study.cells:
         if (cell.initializer.name, cell.activation, cell.depth) == (initializer, "linear", 1):
-            rows = tables.modes[tables.modes["cell"] == cell.id].sort_values("step")
+            rows = tables.measurement("modes")[
+                tables.measurement("modes")["cell"] == cell.id
+            ].sort_values("step")
             for _, mode in rows.groupby("index"):
                 times = time_unit(cell) * mode["step"].to_numpy(np.float64)
                 s = float(mode["strength"].iloc[0])
@@ -222,14 +224,14 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     found["slope"], found["gaussian_slope"] = (
         float(_slopes(tables, name).mean()) for name in (ORTHOGONAL, GAUSSIAN)
     )
-    moments = spectra.moments(tables.spectra)
+    moments = spectra.moments(tables.measurement("spectra"))
     layers = {cell.id: cell.depth - 1 for cell in tables.study.cells}
     starts = {cell.id: cell.initializer.name for cell in tables.study.cells}
     gaussian = moments[moments.index.map(starts) == GAUSSIAN]
     deepest = gaussian.index.map(layers).max()
     found["matrices"] = int(deepest)
     chosen = gaussian.index[gaussian.index.map(layers) == deepest]
-    rows = tables.spectra[tables.spectra["cell"].isin(chosen)]
+    rows = tables.measurement("spectra")[tables.measurement("spectra")["cell"].isin(chosen)]
     found["below"] = float((rows["log10_singular_value"] < -2).mean())
     found["largest"] = float(10 ** rows.loc[rows["index"] == 1, "log10_singular_value"].median())
     return found
