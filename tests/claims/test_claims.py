@@ -616,16 +616,16 @@ def test_a_start_is_called_stable_by_its_signal() -> None:
     }
 
 
-def test_every_sentence_of_the_lecture_is_a_claim() -> None:
-    """Its sentences are the constants of `sources` after those that name a source."""
+def test_every_passage_of_the_lecture_is_a_claim() -> None:
+    """Its passages are the constants of `sources` after those that name a source."""
     named = {value for name, value in vars(sources).items() if name.isupper()}
-    quoted = {claim.quote: claim for items in studies.CLAIMS.values() for claim in items}
-    quoted.pop("")
-    assert quoted.keys() <= named
-    assert all(claim.source.startswith(sources.NG[:2]) for claim in quoted.values())
+    tested = {claim.passage: claim for items in studies.CLAIMS.values() for claim in items}
+    tested.pop("")
+    assert tested.keys() <= named
+    assert all(claim.source.startswith(sources.NG[:2]) for claim in tested.values())
     first = list(vars(sources)).index("SLOPES")
-    sentences = {v for n, v in list(vars(sources).items())[first:] if n.isupper()}
-    assert sentences == set(quoted)
+    passages = {v for n, v in list(vars(sources).items())[first:] if n.isupper()}
+    assert passages == set(tested)
 
 
 def test_slopes_of_a_table_by_hand() -> None:

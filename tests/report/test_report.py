@@ -483,11 +483,11 @@ def test_alarms_by_initializer(tmp_path: Path) -> None:
 NAMES = ("zeros", "normal")
 
 
-def result(verdict: str, quote: str = "", **changes: Any) -> claims.Result:
+def result(verdict: str, passage: str = "", **changes: Any) -> claims.Result:
     texts = ("study", "id", "case", "statement", "source", "formula", "unit", "criterion", "reason")
     numbers = dict.fromkeys(("predicted", "measured", "low", "high", "networks"), 1)
     given: dict[str, Any] = {**dict.fromkeys(texts, ""), **numbers, **changes}
-    return claims.Result(verdict=verdict, quote=quote, **given)
+    return claims.Result(verdict=verdict, passage=passage, **given)
 
 
 def test_claims_that_hold_stand_apart_from_the_others() -> None:
@@ -498,7 +498,7 @@ def test_claims_that_hold_stand_apart_from_the_others() -> None:
     assert failing.id != supported.id
 
 
-def test_sentences_hold_in_part_where_some_cases_fail() -> None:
+def test_passages_hold_in_part_where_some_cases_fail() -> None:
     good, bad, open_ = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.NOT_TESTED
     results = [
         result(good, "always", note="never shown"),
@@ -511,8 +511,8 @@ def test_sentences_hold_in_part_where_some_cases_fail() -> None:
         result(good, "nearly"),
         result(good),
     ]
-    table = tables.quotes_table(results)
-    found = [(str(row[0])[1:].split("”")[0], *row[1:]) for row in table.rows]
+    table = tables.passages_table(results)
+    found = [(str(row[0]).split(" <")[0], *row[1:]) for row in table.rows]
     assert found == [
         ("always", "holds", "1 of 1", formatting.DASH),
         ("sometimes", "holds in part", "1 of 3", "because"),
@@ -520,4 +520,4 @@ def test_sentences_hold_in_part_where_some_cases_fail() -> None:
         ("unknown", "not tested", "0 of 1", formatting.DASH),
         ("nearly", "holds in part", "1 of 2", formatting.DASH),
     ]
-    assert tables.quotes_table([result(good)]).rows == []
+    assert tables.passages_table([result(good)]).rows == []

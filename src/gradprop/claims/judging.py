@@ -35,8 +35,8 @@ class Claim:
         From the study's tables to the evidence.
     note
         Where the claim holds only in part, why; or how its criterion came about.
-    quote
-        The first source's own words, where it is tested sentence by sentence.
+    passage
+        What the first source says there, in our words, where it is tested passage by passage.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Claim:
     criterion: Criterion
     measure: Callable[[StudyTables], Iterable[Evidence]]
     note: str = ""
-    quote: str = ""
+    passage: str = ""
 
 
 def judge(claim: Claim, tables: StudyTables) -> list[Result]:
@@ -110,7 +110,7 @@ def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
         reason=evidence.reason,
         confidence=evidence.confidence,
         note=claim.note,
-        quote=claim.quote,
+        passage=claim.passage,
         **numbers,
     )
 

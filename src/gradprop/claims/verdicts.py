@@ -43,7 +43,7 @@ class Result:
     reason: str
     confidence: float = CONFIDENCE
     note: str = ""
-    quote: str = ""
+    passage: str = ""
 
     @property
     def key(self) -> str:

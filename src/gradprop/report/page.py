@@ -22,7 +22,7 @@ from gradprop.report.tables import (
     csv_uri,
     diagnosis_table,
     final_results,
-    quotes_table,
+    passages_table,
     results_table,
 )
 from gradprop.results import manifests, products, tables
@@ -108,7 +108,7 @@ def write_report(
         totals=totals_of(chapters),
         overview=overview_table(chapters),
         verdicts=claims.counts(verdicts),
-        quotes_table=quotes_table(verdicts) if any(v.quote for v in verdicts) else None,
+        passages_table=passages_table(verdicts) if any(v.passage for v in verdicts) else None,
         claims_tables=claims_tables(verdicts) if verdicts else None,
         environment_table=environment_table(chapters),
         effort_table=effort_table(chapters),

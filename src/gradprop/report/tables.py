@@ -82,32 +82,32 @@ class Table:
         return len(self.rows) > LONGEST_OPEN_TABLE
 
 
-# What became of a sentence, by whether all or some of its cases are supported.
-SENTENCES = {(True, True): "holds", (False, True): "holds in part", (False, False): "does not hold"}
+# What became of a passage, by whether all or some of its cases are supported.
+PASSAGES = {(True, True): "holds", (False, True): "holds in part", (False, False): "does not hold"}
 
 
-def quotes_table(results: Sequence[Result]) -> Table:
-    """Return what became of the sentences that claims quote, in the order of the results."""
+def passages_table(results: Sequence[Result]) -> Table:
+    """Return what became of the passages that claims test, in the order of the results."""
     rows: list[list[Text]] = []
-    for words in dict.fromkeys(result.quote for result in results if result.quote):
-        quoted = [result for result in results if result.quote == words]
-        source = quoted[0].source.split(";")[0]  # others say the same in their own words
-        supported = [result.verdict == claims.SUPPORTED for result in quoted]
-        tested = any(result.verdict != claims.NOT_TESTED for result in quoted)
-        failing = [r for r in quoted if r.verdict == claims.NOT_SUPPORTED]
+    for passage in dict.fromkeys(result.passage for result in results if result.passage):
+        tests = [result for result in results if result.passage == passage]
+        source = tests[0].source.split(";")[0]  # others say the same
+        supported = [result.verdict == claims.SUPPORTED for result in tests]
+        tested = any(result.verdict != claims.NOT_TESTED for result in tests)
+        failing = [r for r in tests if r.verdict == claims.NOT_SUPPORTED]
         rows.append(
             [
-                Markup('“{}” <span class="below">{}</span>').format(words, source),
-                SENTENCES[all(supported), any(supported)] if tested else claims.NOT_TESTED,
-                f"{count(sum(supported))} of {count(len(quoted))}",
+                Markup('{} <span class="below">{}</span>').format(passage, source),
+                PASSAGES[all(supported), any(supported)] if tested else claims.NOT_TESTED,
+                f"{count(sum(supported))} of {count(len(tests))}",
                 " ".join(dict.fromkeys(result.note for result in failing if result.note)) or DASH,
             ]
         )
     return Table(
-        id="sentences-table",
+        id="passages-table",
         caption=(
-            "Sentence by sentence: how many of the cases that test it are supported, and why where "
-            "some are not. The cases and their numbers are in the next table."
+            "Passage by passage, in our words: how many of the cases that test it are supported, "
+            "and why where some are not. The cases and their numbers are in the next table."
         ),
         columns=[
             ("What it says", False),

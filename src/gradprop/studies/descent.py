@@ -152,7 +152,7 @@ CLAIMS = [
             f"{ONE_RATE} Where it does not hold: tanh is bounded, so that the outputs of its "
             "networks cannot explode, and their loss stays finite."
         ),
-        quote=DIFFICULT,
+        passage=DIFFICULT,
     ),
     Claim(
         id="balanced-does-not",
@@ -175,7 +175,7 @@ CLAIMS = [
         unit="decades per layer",
         criterion=Within(relative=0.1),
         measure=_first_steps,
-        quote=TINY_STEPS,
+        passage=TINY_STEPS,
     ),
     Claim(
         id="vanishing-is-slow",
@@ -193,7 +193,7 @@ CLAIMS = [
             "that never does counts with all the steps of its training, so that the ratio is at "
             "least the one given: of the vanishing starts, only shallow ones get there."
         ),
-        quote=LONG_TIME,
+        passage=LONG_TIME,
     ),
     Claim(
         id="vanishing-never-arrives",
@@ -204,6 +204,6 @@ CLAIMS = [
         criterion=Above(0.5),
         measure=_share("vanishing", "late"),
         note=ONE_RATE,
-        quote=LONG_TIME,
+        passage=LONG_TIME,
     ),
 ]

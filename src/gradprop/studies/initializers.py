@@ -208,7 +208,7 @@ CLAIMS = [
         unit="",
         criterion=Within(0.0),
         measure=_symmetry,
-        quote=SYMMETRIC,
+        passage=SYMMETRIC,
     ),
     Claim(
         id="fixed-scales-lose-the-signal",
@@ -226,7 +226,7 @@ CLAIMS = [
             "Where it does not hold: a sigmoid is so flat that weights of standard deviation 1, "
             "large for the other two, come near what its signal needs at this width."
         ),
-        quote=SLOPES,
+        passage=SLOPES,
     ),
     Claim(
         id="careful-starts-are-stable",
@@ -245,7 +245,7 @@ CLAIMS = [
             "It holds in part: for tanh and relu. The slope of a sigmoid is at most ¼, and no "
             "moderate variance of the weights makes up for it."
         ),
-        quote=REASONABLY_DEEP,
+        passage=REASONABLY_DEEP,
     ),
     Claim(
         id="large-weights-saturate",
@@ -255,7 +255,7 @@ CLAIMS = [
         unit="of units and examples",
         criterion=Above(0.25),
         measure=_saturation,
-        quote=TOO_LARGE,
+        passage=TOO_LARGE,
     ),
     Claim(
         id="early-layers-move-least",

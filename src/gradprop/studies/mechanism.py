@@ -205,7 +205,7 @@ CLAIMS = [
         unit="decades per layer",
         criterion=Within(relative=1e-5),
         measure=_power(prepare_output, "output"),
-        quote=POWERS,
+        passage=POWERS,
     ),
     Claim(
         id="a-little-is-enough",
@@ -223,7 +223,7 @@ CLAIMS = [
             "weights the mean square grows by c² a layer, but the logarithm of a typical length "
             "grows by less; in networks of two units it shrinks at c = 1.1."
         ),
-        quote=A_LITTLE,
+        passage=A_LITTLE,
     ),
     Claim(
         id="gradient-power",
@@ -236,7 +236,7 @@ CLAIMS = [
         unit="decades per layer",
         criterion=Within(relative=1e-5),
         measure=_power(prepare_gradient, "gradient"),
-        quote=SIMILAR_ARGUMENT,
+        passage=SIMILAR_ARGUMENT,
     ),
     Claim(
         id="gradient-equal-over-layers",

@@ -117,7 +117,7 @@ CLAIMS = (
         unit="",
         criterion=Within(1e-5),
         measure=_power,
-        quote=POWERS,
+        passage=POWERS,
     ),
     Claim(
         id="zeros-accuracy",

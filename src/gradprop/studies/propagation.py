@@ -630,7 +630,7 @@ CLAIMS = [
             "It holds in part: for one layer, and through many relu layers. Tanh shortens every "
             "signal a little; from variance 1/n its mean square falls as 1/(2l)."
         ),
-        quote=SIMILAR_SCALE,
+        passage=SIMILAR_SCALE,
     ),
     Claim(
         id="relu-weight-gradient-flat",

@@ -1,8 +1,7 @@
 """Where the claims come from.
 
 Of what was not checked against the printed text, the result is attributed and not a figure or an
-equation's number. The lecture's sentences stand as its transcripts have them, without what is said
-twice or in passing (…).
+equation's number. What a source says is told in our own words.
 """
 
 NG = "Ng, Deep Learning Specialization, course 2, week 1"
@@ -28,75 +27,49 @@ EULER = (
 )
 GOODFELLOW = "Goodfellow, Bengio and Courville 2016, Deep Learning, section 8.4"
 
-# ------------------------------------------------------------- what the lecture says, in its order
+# --------------------------------------------- what the lecture says, in its order and our words
 
 SLOPES = (
-    "when you're training a very deep network your derivatives or your slopes can sometimes get "
-    "either very, very big or very, very small, maybe even exponentially small"
+    "The derivatives of a very deep network can become very large or very small, and small "
+    "exponentially."
 )
 POWERS = (
-    "it grows like 1.5 to the number of layers … Now, conversely, if we replace this with 0.5 … "
-    "the activation values will decrease exponentially"
+    "Weights of 1.5 times the identity let the output grow like 1.5 to the power of the number "
+    "of layers, and with 0.5 the activations decay exponentially."
 )
 A_LITTLE = (
-    "if they're all just a little bit bigger than one or just a little bit bigger than the "
-    "identity matrix, then with a very deep network the activations can explode. And if W is just "
-    "a little bit less than identity … the activations will decrease exponentially"
+    "A little above the identity is enough for the activations of a very deep network to "
+    "explode, and a little below it for them to decay exponentially."
 )
 SIMILAR_ARGUMENT = (
-    "a similar argument can be used to show that the derivatives or the gradients … will also "
-    "increase exponentially or decrease exponentially as a function of the number of layers"
+    "The same reasoning applies to gradients: they grow or decay exponentially in the number of "
+    "layers."
 )
-DIFFICULT = (
-    "if your activations or gradients increase or decrease exponentially as a function of L, then "
-    "these values could get really big or really small. And this makes training difficult"
-)
-TINY_STEPS = (
-    "especially if your gradients are exponentially smaller than L, then gradient descent will "
-    "take tiny little steps"
-)
-LONG_TIME = "It will take a long time for gradient descent to learn anything"
+DIFFICULT = "Activations or gradients that change exponentially with depth make training difficult."
+TINY_STEPS = "Where gradients are exponentially small, gradient descent moves by tiny amounts."
+LONG_TIME = "Descent then needs very long before it has learned anything."
 PARTIAL_SOLUTION = (
-    "there's a partial solution that doesn't completely solve this problem but it helps a lot "
-    "which is careful choice of how you initialize the weights"
+    "Initial weights that are chosen with care do not remove the problem, and help a great deal."
 )
 SIMILAR_SCALE = (
-    "set the variance of W to be equal to 1 over n … if the input features of activations are "
-    "roughly mean 0 and … variance 1 then this would cause z to also take on a similar scale"
+    "From inputs of mean 0 and variance 1, weights of variance 1/n make pre-activations of a "
+    "similar scale."
 )
-TWO_OVER_N = (
-    "if you're using a ReLu activation function that, rather than 1 over n it turns out that … 2 "
-    "over n works a little bit better"
-)
-TANH_ONE = (
-    "if you are using a TanH activation function then … instead of using the constant 2, it's "
-    "better use the constant 1"
-)
+TWO_OVER_N = "For ReLU, a variance of 2/n does somewhat better than 1/n."
+TANH_ONE = "For tanh, the constant 1 serves better than 2."
 REASONABLY_DEEP = (
-    "so you can train a reasonably deep network without the weights or the gradients exploding or "
-    "vanishing too much"
+    "Such weights allow fairly deep networks to be trained, because neither weights nor "
+    "gradients explode or vanish too much."
 )
-MORE_QUICKLY = (
-    "this is another trick that will help you make your neural networks trained much more quickly"
-)
+MORE_QUICKLY = "They also let networks train considerably faster."
 SYMMETRIC = (
-    "no matter how long you train your neural network, both hidden units are still computing "
-    "exactly the same function"
+    "Units that begin alike go on to compute one and the same function, however long the "
+    "training lasts."
 )
 TOO_LARGE = (
-    "if w is too large, you're more likely to end up even at the very start of training, with "
-    "very large values of z. Which causes your tanh or your sigmoid activation function to be "
-    "saturated, thus slowing down learning"
+    "Weights that are too large saturate tanh or sigmoid units from the very beginning, which "
+    "slows learning down."
 )
-LESS_OF_AN_ISSUE = (
-    "If you don't have any sigmoid or tanh activation functions throughout your neural network, "
-    "this is less of an issue"
-)
-WORK_OKAY = (
-    "a relatively shallow neural network, without too many hidden layers. Set it to 0.01 will "
-    "probably work okay"
-)
-OTHER_CONSTANT = (
-    "when you're training a very very deep neural network, then you might want to pick a "
-    "different constant than 0.01"
-)
+LESS_OF_AN_ISSUE = "Without tanh or sigmoid units anywhere in the network this matters less."
+WORK_OKAY = "In a network with few hidden layers, a size of 0.01 will mostly do."
+OTHER_CONSTANT = "For a very deep network, a constant other than 0.01 may be the better choice."

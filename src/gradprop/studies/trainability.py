@@ -298,7 +298,7 @@ CLAIMS = [
         criterion=Above(0.25),
         measure=_gaps("sgd", CARE | DEEP_CARE),
         note=DEEP_AND_NARROW,
-        quote=PARTIAL_SOLUTION,
+        passage=PARTIAL_SOLUTION,
     ),
     Claim(
         id="adam-needs-care",
@@ -308,7 +308,7 @@ CLAIMS = [
         unit="accuracy",
         criterion=Above(0.25),
         measure=_gaps("adam", CARE | DEEP_CARE),
-        quote=PARTIAL_SOLUTION,
+        passage=PARTIAL_SOLUTION,
     ),
     Claim(
         id="sgd-he-over-xavier",
@@ -319,7 +319,7 @@ CLAIMS = [
         criterion=Above(0.05),
         measure=_gaps("sgd", HE_AND_XAVIER),
         note=DEEP_AND_NARROW,
-        quote=TWO_OVER_N,
+        passage=TWO_OVER_N,
     ),
     Claim(
         id="sigmoid-stalls",
@@ -344,7 +344,7 @@ CLAIMS = [
             "20 layers the second is the smaller change, and steps are larger. With one hidden "
             "layer, or with Adam, the two cannot be told apart."
         ),
-        quote=TANH_ONE,
+        passage=TANH_ONE,
     ),
     Claim(
         id="sgd-care-is-faster",
@@ -358,7 +358,7 @@ CLAIMS = [
         criterion=Above(1.0),
         measure=_care_is_faster,
         note=AT_LEAST,
-        quote=MORE_QUICKLY,
+        passage=MORE_QUICKLY,
     ),
     Claim(
         id="adam-he-like-xavier",
@@ -385,7 +385,7 @@ CLAIMS = [
         criterion=Above(0.0),
         measure=_waits,
         note=AT_LEAST,
-        quote=LONG_TIME,
+        passage=LONG_TIME,
     ),
     Claim(
         id="sgd-wait-grows-with-depth",
@@ -396,7 +396,7 @@ CLAIMS = [
         criterion=Above(0.0),
         measure=_wait_grows,
         note="A lower bound for the same reason.",
-        quote=LONG_TIME,
+        passage=LONG_TIME,
     ),
     Claim(
         id="tiny-weights-never-leave",
@@ -409,7 +409,7 @@ CLAIMS = [
         unit="of seeds",
         criterion=Above(0.5),
         measure=_stuck,
-        quote=OTHER_CONSTANT,
+        passage=OTHER_CONSTANT,
     ),
     Claim(
         id="small-weights-suit-shallow-networks",
@@ -426,7 +426,7 @@ CLAIMS = [
             "An earlier form, of networks with two hidden layers at one learning rate (0.03), was "
             "not supported: their first gradients are smaller by another factor of 0.01 √n."
         ),
-        quote=WORK_OKAY,
+        passage=WORK_OKAY,
     ),
     Claim(
         id="large-weights-slow-learning",
@@ -437,7 +437,7 @@ CLAIMS = [
         criterion=Above(0.0),
         measure=_large_waits,
         note=AT_LEAST,
-        quote=TOO_LARGE,
+        passage=TOO_LARGE,
     ),
     Claim(
         id="large-weights-cost-relu-less",
@@ -451,7 +451,7 @@ CLAIMS = [
             "Where it does not hold: relu units do not saturate, but nothing bounds the signals of "
             "deep relu networks, whose outputs, losses and steps are far too large from the start."
         ),
-        quote=LESS_OF_AN_ISSUE,
+        passage=LESS_OF_AN_ISSUE,
     ),
     Claim(
         id="constant-start-keeps-symmetry",
@@ -463,7 +463,7 @@ CLAIMS = [
         unit="",
         criterion=Within(EQUAL),
         measure=_spread_over_units,
-        quote=SYMMETRIC,
+        passage=SYMMETRIC,
     ),
     Claim(
         id="constant-start-learns-all-the-same",
