@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from gradprop import __version__, errors, files, spec
 from gradprop.errors import GradpropError
@@ -83,82 +83,36 @@ def _output(text: str) -> Path:
     return path
 
 
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = _Parser(prog="gradprop", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
+    for add in (
+        _add_define,
+        _add_plan,
+        _add_data,
+        _add_train,
+        _add_figures,
+        _add_claims,
+        _add_verify,
+        _add_report,
+    ):
+        add(commands)
+    return parser.parse_args(arguments)
 
-    define = commands.add_parser("define", help="write a study's definition")
-    define.add_argument("study", type=_path, help="config/studies/<study>.yaml")
-    define.add_argument("output", type=_output, help="results/<study>/study.json or grid.json")
-    define.add_argument(
+
+def _add_define(commands: _Commands) -> None:
+    parser = commands.add_parser("define", help="write a study's definition")
+    parser.add_argument("study", type=_path, help="config/studies/<study>.yaml")
+    parser.add_argument("output", type=_output, help="results/<study>/study.json or grid.json")
+    parser.add_argument(
         "--seeds", type=_count(2**63 - 1), default=5, help="of a grid without its own; default: 5"
     )
-    define.set_defaults(run=write_definition)
-
-    plan = commands.add_parser("plan", help="say what a configuration needs; make nothing")
-    plan.add_argument(
-        "--configfile", type=Path, nargs="+", default=[], help="overrides config.yaml"
-    )
-    plan.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overrides both")
-    plan.add_argument("--directory", type=Path, default=Path(), help="default: this one")
-    plan.set_defaults(run=print_plan)
-
-    data = commands.add_parser("data", help="make a data set")
-    data.add_argument("dataset", help="its label: digits, circles(noise=0.1) ...")
-    data.add_argument("output", type=_output, help="results/data/<dataset>.npz")
-    data.set_defaults(run=write_data)
-
-    train = commands.add_parser("train", help="train the missing cells of a shard")
-    train.add_argument("grid", type=_path, help="results/<study>/grid.json or study.json")
-    train.add_argument("shard", help="its name: <dataset>-width<n>-depth<n>to<n>")
-    train.add_argument("data", type=_path, help="results/data/<dataset>.npz")
-    train.add_argument("--threads", type=_count(1024), default=1, help="default: 1")
-    train.add_argument(
-        "--stack-size",
-        type=_count(spec.LARGEST_INTEGER),
-        default=40,
-        help="most cells a stack; default: 40",
-    )
-    train.set_defaults(run=train_cells)
-
-    figures = commands.add_parser("figures", help="draw the figures of a study that changed")
-    figures.add_argument("study", type=_path, help="results/<study>/study.json")
-    figures.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
-    figures.add_argument("--processes", type=_count(1024), default=1, help="that draw; default: 1")
-    figures.set_defaults(run=draw_figures)
-
-    claims = commands.add_parser("claims", help="judge a study's claims and networks")
-    claims.add_argument("study", type=_path, help="results/<study>/study.json")
-    claims.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
-    claims.set_defaults(run=judge_claims)
-
-    verify = commands.add_parser("verify", help="compare verdicts with those listed as supported")
-    verify.add_argument("claims", type=_path, nargs="+", help="reports/claims/<study>.json")
-    verify.add_argument(
-        "--listed", type=_output, required=True, help="reports/reference/claims.json"
-    )
-    verify.add_argument("--update", action="store_true", help="list these verdicts from now on")
-    verify.set_defaults(run=verify_claims)
-
-    report = commands.add_parser("report", help="write the HTML report")
-    report.add_argument(
-        "studies", type=_path, nargs="+", help="results/<study>/study.json, in order"
-    )
-    report.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
-    report.add_argument(
-        "--name", type=_file_name, default="index.html", help="its file; default: index.html"
-    )
-    report.add_argument("--title", type=_text, default="gradprop", help="its heading")
-    report.add_argument(
-        "--command",
-        type=_text,
-        default="snakemake --cores 4",
-        help="that builds it, for its last section",
-    )
-    report.set_defaults(run=write_html)
-    return parser.parse_args(arguments)
+    parser.set_defaults(run=write_definition)
 
 
 def write_definition(options: argparse.Namespace) -> None:
@@ -168,12 +122,31 @@ def write_definition(options: argparse.Namespace) -> None:
     definitions.write_definition(options.study, options.seeds, options.output)
 
 
+def _add_plan(commands: _Commands) -> None:
+    parser = commands.add_parser("plan", help="say what a configuration needs; make nothing")
+    parser.add_argument(
+        "--configfile", type=Path, nargs="+", default=[], help="overrides config.yaml"
+    )
+    parser.add_argument(
+        "--config", nargs="+", default=[], metavar="KEY=VALUE", help="overrides both"
+    )
+    parser.add_argument("--directory", type=Path, default=Path(), help="default: this one")
+    parser.set_defaults(run=print_plan)
+
+
 def print_plan(options: argparse.Namespace) -> None:
     """Print what every study needs."""
     from gradprop.grid import plan
 
     document, source = plan.read(options.configfile, options.config, options.directory)
     print(plan.table(plan.load(document, source, directory=options.directory)))
+
+
+def _add_data(commands: _Commands) -> None:
+    parser = commands.add_parser("data", help="make a data set")
+    parser.add_argument("dataset", help="its label: digits, circles(noise=0.1) ...")
+    parser.add_argument("output", type=_output, help="results/data/<dataset>.npz")
+    parser.set_defaults(run=write_data)
 
 
 def write_data(options: argparse.Namespace) -> None:
@@ -202,6 +175,21 @@ def write_data(options: argparse.Namespace) -> None:
     )
 
 
+def _add_train(commands: _Commands) -> None:
+    parser = commands.add_parser("train", help="train the missing cells of a shard")
+    parser.add_argument("grid", type=_path, help="results/<study>/grid.json or study.json")
+    parser.add_argument("shard", help="its name: <dataset>-width<n>-depth<n>to<n>")
+    parser.add_argument("data", type=_path, help="results/data/<dataset>.npz")
+    parser.add_argument("--threads", type=_count(1024), default=1, help="default: 1")
+    parser.add_argument(
+        "--stack-size",
+        type=_count(spec.LARGEST_INTEGER),
+        default=40,
+        help="most cells a stack; default: 40",
+    )
+    parser.set_defaults(run=train_cells)
+
+
 def train_cells(options: argparse.Namespace) -> None:
     """Train what a shard lacks."""
     from gradprop import jobs
@@ -216,6 +204,14 @@ def train_cells(options: argparse.Namespace) -> None:
         jobs.train_shard(shard, folder, options.data, options.threads, options.stack_size)
 
 
+def _add_figures(commands: _Commands) -> None:
+    parser = commands.add_parser("figures", help="draw the figures of a study that changed")
+    parser.add_argument("study", type=_path, help="results/<study>/study.json")
+    parser.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
+    parser.add_argument("--processes", type=_count(1024), default=1, help="that draw; default: 1")
+    parser.set_defaults(run=draw_figures)
+
+
 def draw_figures(options: argparse.Namespace) -> None:
     """Draw figures and write the plotted numbers."""
     from gradprop import figures
@@ -223,6 +219,13 @@ def draw_figures(options: argparse.Namespace) -> None:
 
     study = definitions.read_study(options.study)
     figures.draw_study(study, options.study.parent, options.reports, options.processes)
+
+
+def _add_claims(commands: _Commands) -> None:
+    parser = commands.add_parser("claims", help="judge a study's claims and networks")
+    parser.add_argument("study", type=_path, help="results/<study>/study.json")
+    parser.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
+    parser.set_defaults(run=judge_claims)
 
 
 def judge_claims(options: argparse.Namespace) -> None:
@@ -233,6 +236,16 @@ def judge_claims(options: argparse.Namespace) -> None:
     studies.judge_study(
         definitions.read_study(options.study), options.study.parent, options.reports
     )
+
+
+def _add_verify(commands: _Commands) -> None:
+    parser = commands.add_parser("verify", help="compare verdicts with those listed as supported")
+    parser.add_argument("claims", type=_path, nargs="+", help="reports/claims/<study>.json")
+    parser.add_argument(
+        "--listed", type=_output, required=True, help="reports/reference/claims.json"
+    )
+    parser.add_argument("--update", action="store_true", help="list these verdicts from now on")
+    parser.set_defaults(run=verify_claims)
 
 
 def verify_claims(options: argparse.Namespace) -> None:
@@ -253,6 +266,25 @@ def verify_claims(options: argparse.Namespace) -> None:
         files.write_text(options.listed, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     elif broken := claims.broken(results, listed, studies):
         raise claims.ClaimError("\n  ".join(["no longer supported:", *broken]))
+
+
+def _add_report(commands: _Commands) -> None:
+    parser = commands.add_parser("report", help="write the HTML report")
+    parser.add_argument(
+        "studies", type=_path, nargs="+", help="results/<study>/study.json, in order"
+    )
+    parser.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
+    parser.add_argument(
+        "--name", type=_file_name, default="index.html", help="its file; default: index.html"
+    )
+    parser.add_argument("--title", type=_text, default="gradprop", help="its heading")
+    parser.add_argument(
+        "--command",
+        type=_text,
+        default="snakemake --cores 4",
+        help="that builds it, for its last section",
+    )
+    parser.set_defaults(run=write_html)
 
 
 def write_html(options: argparse.Namespace) -> None:
