@@ -7,13 +7,13 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from gradprop.errors import ConfigError
+from gradprop.grid.config import read_mapping
 from gradprop.training import environment
 
 min_version("9.10")
 
 if problem := environment.memory_limit():
     sys.exit(f"gradprop: {problem}")
-from gradprop.grid.config import read_mapping  # which imports NumPy: after the check
 
 # The configuration of the working directory, or else the one beside this file.
 HERE = Path("config/config.yaml")

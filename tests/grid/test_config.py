@@ -608,6 +608,28 @@ def test_names_are_labels_of_the_study_and_can_be_drawn(
     assert load(folder, studies=["one"]) == 5
 
 
+@pytest.mark.parametrize(
+    ("names", "wrong"),
+    [
+        ("{zeros: he_normal}", True),
+        ("{zeros: he_normal, he_normal: zeros}", True),
+        ("{zeros: he_normal, he_normal: He}", True),
+        ("{zeros: he_normal, he_normal: he_normal}", False),  # drawn as one, as said
+        ("{zeros: zeros}", False),
+    ],
+)
+def test_no_network_is_drawn_under_the_label_of_another(
+    folder: Path, names: str, wrong: bool
+) -> None:
+    text = STUDY.replace("initializer: zeros", "initializer: [zeros, he_normal]")
+    (folder / "one.yaml").write_text(f"{text}names: {{initializer: {names}}}\n", encoding="utf-8")
+    if not wrong:
+        load(folder, studies=["one"])
+        return
+    with pytest.raises(ConfigError, match="'he_normal' is the label of other networks"):
+        load(folder, studies=["one"])
+
+
 def test_a_mistake_is_told_with_the_part_of_the_configuration_that_it_stands_in(
     folder: Path,
 ) -> None:

@@ -29,8 +29,6 @@ from gradprop.spec import LARGEST_INTEGER, LARGEST_NUMBER, SMALLEST_NUMBER
 MOST_ERRORS = 5
 # Of a file: enough for any study, and little enough that reading it takes seconds and no memory.
 MOST_BYTES, MOST_LEVELS, MOST_NODES = 200_000, 50, 200_000
-
-
 _TYPES = {
     "array": "a list",
     "boolean": "true or false",

@@ -51,7 +51,7 @@ def write_definition(source: Path, seeds: int, path: Path) -> None:
 
     Raises
     ------
-    gradprop.config.ConfigError
+    gradprop.errors.ConfigError
         If the file has another definition than the name says.
     """
     definition = {"name": source.stem, "content": config.read_mapping(source), "seeds": seeds}
@@ -82,7 +82,7 @@ def read_study(path: Path) -> Study:
 
     Raises
     ------
-    gradprop.config.ConfigError
+    gradprop.errors.ConfigError
         If the file holds something else, or something else than the digest in its name says.
     gradprop.files.FileError
         If it cannot be read.

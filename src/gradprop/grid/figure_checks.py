@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradprop import errors
-from gradprop.grid.selection import canonical_label, select, wanted_values
+from gradprop.grid.selection import canonical_label, canonical_names, select, wanted_values
 from gradprop.probes import measurements, statistics
 from gradprop.probes.statistics import PRESETS, STATISTICS
 from gradprop.spec import Cell, Component, Names
@@ -24,11 +24,16 @@ def check_names(names: Names, cells: Sequence[Cell], source: str) -> None:
     """Raise a `ConfigError` for a label that no cell has, or a name that can't be drawn."""
     for axis, named in names.items():
         known = dict.fromkeys(str(cell.column(axis)) for cell in cells)
+        by_label = canonical_names({axis: named})[axis]
         for label, name in named.items():
             where = errors.place(source, "names", axis, label)
             if canonical_label(axis, label) not in known:
                 raise errors.ConfigError(f"{where}: {errors.not_allowed(label, list(known))}")
-            if problem := _formula_problem(name):
+            other = canonical_label(axis, name)
+            if other in known and by_label.get(other) != name != label:
+                problem = "is the label of other networks in this grid"
+                raise errors.ConfigError(f"{where}: {errors.show(name)} {problem}")
+            if problem := _formula_problem(name) or "":
                 raise errors.ConfigError(f"{where}: {errors.show(name)} {problem}")
 
 
@@ -50,14 +55,15 @@ def _formula_problem(text: str) -> str | None:
 
 
 def check_figure(
-    options: Mapping[str, Any], chosen: str, cells: Sequence[Cell], where: str
+    options: Mapping[str, Any], chosen: str, cells: Sequence[Cell], names: Names, where: str
 ) -> None:
     """Raise a `ConfigError` for a figure that this grid can't give."""
     for key, value in options.get("select", {}).items():
         known = dict.fromkeys(cell.column(key) for cell in cells)
         for item, written in wanted_values(key, value).items():
             if item not in known:
-                raise errors.unknown(f"select.{key}", str(written), list(map(str, known)), where)
+                allowed = dict.fromkeys([*map(str, known), *names.get(key, {}).values()])
+                raise errors.unknown(f"select.{key}", str(written), list(allowed), where)
     if not select(cells, options.get("select", {})):
         raise errors.ConfigError(
             f"{where}.select: no cell has all of {errors.show(options['select'])}"

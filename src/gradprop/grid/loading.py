@@ -19,12 +19,8 @@ from gradprop.probes import measurements, statistics
 from gradprop.spec import Cell, Component, Study
 
 LONGEST_NAME = 200  # of a shard; file systems allow 255 bytes, endings included
-
-
 # What every grid block has to set, by itself or through the study's `training`.
 REQUIRED = tuple(f.name for f in fields(Cell) if f.default is MISSING and f.name != "seed")
-
-
 # Axes that cells may differ in and all be right or all be wrong (`_check_cells`).
 _UNCHECKED = ("seeds", "learning_rate", "bias_std", "target_loss")
 
@@ -59,7 +55,7 @@ def load_studies(
 
     Raises
     ------
-    gradprop.config.ConfigError
+    gradprop.errors.ConfigError
         If anything is wrong; nothing has been written then.
     """
     config_schema = config.read_yaml(schemas / "config.schema.yaml")
@@ -113,7 +109,7 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
 
     Raises
     ------
-    gradprop.config.ConfigError
+    gradprop.errors.ConfigError
         If a block of the grid lacks a parameter or has an axis without values.
     """
     cells: list[Cell] = []
@@ -132,7 +128,7 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
         for figure, options in content.get("figures", {}).items()
     }
     for figure, options in figures.items():
-        check_figure(options, recorded, cells, errors.place(source, "figures", figure))
+        check_figure(options, recorded, cells, names, errors.place(source, "figures", figure))
     return Study(
         name=name,
         title=content["title"],

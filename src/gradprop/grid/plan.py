@@ -428,7 +428,7 @@ def load(
 
     Raises
     ------
-    gradprop.config.ConfigError
+    gradprop.errors.ConfigError
         If anything is wrong or more than a limit.
     """
     schemas = project / "workflow/schemas"

@@ -65,8 +65,10 @@ def with_labels(
         value, known = wanted[axis], {cell.column(axis) for cell in cells}
         chosen: list[Any] = []
         for item in value if isinstance(value, list) else [value]:
-            labels = [label for label, name in names[axis].items() if name == item]
+            called = [
+                label for label, name in names[axis].items() if name == item and label in known
+            ]
             is_label = canonical_label(axis, item) in known
-            chosen += [item] if is_label or not labels else labels
+            chosen += [item] if is_label or not called else called
         wanted[axis] = chosen
     return {**options, "select": wanted} if wanted else options
