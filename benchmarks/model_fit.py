@@ -15,7 +15,8 @@ from benchmarks import work
 from gradprop.components import datasets
 from gradprop.components.datasets import Dataset
 from gradprop.spec import Cell
-from gradprop.training import keras_reference, loop
+from gradprop.training import loop
+from tests import keras_reference
 
 Tensor = Any
 

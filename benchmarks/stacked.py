@@ -44,6 +44,7 @@ def train_grid(block: Mapping[str, Any], data: str, repetition: int) -> dict[str
         by phase.
     """
     start = time.process_time()
+    from gradprop.training import loop  # noqa: F401  (what the first shard would import)
 
     seconds = {"import": time.process_time() - start}
     with tempfile.TemporaryDirectory() as folder:
@@ -227,6 +228,7 @@ def scale(content: Mapping[str, Any], seeds: int, data: str, repetition: int) ->
         digest(sorted(cell.id for cell in shard.cells))
     seconds = {"plan": time.process_time() - start}
     start = time.process_time()
+    from gradprop.training import loop  # noqa: F401
 
     seconds["import"] = time.process_time() - start
     with tempfile.TemporaryDirectory() as name:

@@ -305,6 +305,13 @@ def test_modules_of_figures_claims_and_report(modules: tuple[str, ...]) -> None:
     assert reached - set(provenance.NUMERIC_MODULES) - NEUTRAL == listed - NEUTRAL
 
 
+def test_an_edit_of_prose_judges_nothing_again() -> None:
+    chapters = set(provenance.PACKAGE.rglob("*.html.j2"))
+    assert len(chapters) > 15
+    assert not chapters & set(map(Path, provenance.module_paths(provenance.CLAIM_MODULES)))
+    assert chapters <= set(map(Path, provenance.module_paths(provenance.REPORT_MODULES)))
+
+
 def copy_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     copy = tmp_path / "package"
     shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))

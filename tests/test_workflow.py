@@ -22,8 +22,8 @@ from gradprop import claims, provenance
 from gradprop.components import datasets
 from gradprop.results import tables
 from gradprop.spec import Cell, Stack, digest
-from gradprop.training import keras_reference
 from gradprop.training.loop import minibatches
+from tests import keras_reference
 from tests.browser import check_report
 from tests.reference import run_step
 from tests.workspace import ROOT, TINY, Workspace, small

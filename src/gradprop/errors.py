@@ -13,21 +13,11 @@ class GradpropError(Exception):
 
 
 MOST_LISTED = 60
-
-
 MOST_ALIKE = 100
-
-
 # How much of what it was given a line repeats: a file's name, one key or name, a value.
 _LONGEST_SOURCE = 100
-
-
 _LONGEST_KEY = 40
-
-
 LONGEST_VALUE = 60
-
-
 # What neither YAML nor XML can hold: most control characters, half a surrogate pair.
 UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"

@@ -19,9 +19,9 @@ from gradprop.components.initializers import layer_shapes
 from gradprop.prediction import networks
 from gradprop.probes import measurements
 from gradprop.spec import Cell, Stack
-from gradprop.training import keras_reference
 from gradprop.training.normalization import BatchNormalization
 from gradprop.training.stacking import StackedNetwork
+from tests import keras_reference
 from tests.reference import ROUNDING, make_cell
 from tests.training.test_stacking import ADAM, MOMENTUM, SGD, KerasNetwork, Spied, batches, one
 

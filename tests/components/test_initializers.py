@@ -149,7 +149,7 @@ def test_pytorch_default_is_the_standard_heuristic() -> None:
 
 @RANDOM
 def test_layers_never_share_a_kernel(name: str, blobs: Dataset) -> None:
-    from gradprop.training import keras_reference
+    from tests import keras_reference
 
     cell = make_cell(initializer=name, depth=6, activation="linear")
     drawn = [draw_kernel(cell, layer, (7, 7)) for layer in range(1, 8)]

@@ -21,9 +21,10 @@ from gradprop.probes.measurements import MEASUREMENTS, MeasurementError, canonic
 from gradprop.probes.trajectories import circle, cosine, curvature, curve, principal_components
 from gradprop.results import tables
 from gradprop.spec import Cell, Stack, Study
-from gradprop.training import keras_reference, loop, stacking
+from gradprop.training import loop, stacking
 from gradprop.training.recording import StackResult
 from gradprop.training.stopwatch import Stopwatch
+from tests import keras_reference
 from tests.reference import make_cell, run_step
 from tests.workspace import ROOT
 

@@ -18,11 +18,12 @@ from gradprop.components.datasets import Dataset
 from gradprop.components.initializers import draw_kernel, layer_shapes
 from gradprop.probes.statistics import MINIBATCHES, canonical
 from gradprop.spec import Cell, Stack
-from gradprop.training import keras_reference, loop
+from gradprop.training import loop
 from gradprop.training.loop import ScheduleError, minibatches, probe_steps, total_steps
 from gradprop.training.recording import Recorder, StackResult, other_minibatches, underflowed
 from gradprop.training.stacking import StackedNetwork, Step, _first_bad_layer
 from gradprop.training.stopwatch import Stopwatch
+from tests import keras_reference
 from tests.reference import make_cell, run_step
 
 import keras  # isort: skip

@@ -15,8 +15,9 @@ from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.datasets import Dataset
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.spec import Cell, Stack
-from gradprop.training import keras_reference, losses
+from gradprop.training import losses
 from gradprop.training.stacking import StackedNetwork
+from tests import keras_reference
 from tests.reference import ROUNDING, Bounded, Optimizer, make_cell, run_step
 
 import keras  # isort: skip

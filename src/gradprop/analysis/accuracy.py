@@ -14,8 +14,9 @@ UNTRAINABLE_MARGIN = 0.05
 def training_outcomes(cells: pd.DataFrame) -> pd.DataFrame:
     """Return trained cells with columns ``loss`` and ``accuracy``, the final ones in training.
 
-    A network that diverged has the worst of both, an infinite loss and an accuracy of 0: a mean or
-    a median that left it out would speak of the survivors alone.
+    A network without a finite result, because it diverged or because its outputs overflow, has the
+    worst of both, an infinite loss and an accuracy of 0: a mean or a median that left it out would
+    speak of the survivors alone.
 
     Parameters
     ----------
@@ -24,8 +25,8 @@ def training_outcomes(cells: pd.DataFrame) -> pd.DataFrame:
     """
     diverged = cells["status"] == "diverged"
     return cells.assign(
-        loss=cells["final_train_loss"].astype(float).mask(diverged, np.inf),
-        accuracy=cells["final_train_accuracy"].astype(float).mask(diverged, 0.0),
+        loss=cells["final_train_loss"].astype(float).mask(diverged).fillna(np.inf),
+        accuracy=cells["final_train_accuracy"].astype(float).mask(diverged).fillna(0.0),
     )
 
 

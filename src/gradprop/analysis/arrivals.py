@@ -1,4 +1,4 @@
-"""When networks reach their target loss, and how that depends on depth."""
+"""When a column of the steps first exceeds a level, and how that depends on depth."""
 
 from __future__ import annotations
 

@@ -13,11 +13,7 @@ FLOAT32 = np.finfo(np.float32)
 
 
 LARGEST, SMALLEST = np.log10(float(FLOAT32.max)), np.log10(float(FLOAT32.tiny))
-
-
 DRAWN_NETWORKS = 25
-
-
 PART_OF_LIMIT = 0.5  # part of the way to a limit of float32, from which on the limit is drawn
 
 

@@ -12,9 +12,7 @@ from gradprop.prediction.spectra import expected_layer_means
 from gradprop.spec import Cell
 
 MATRIX = "hidden_jacobian"
-
-
-# Of one layer: what they are called, and how they are drawn.
+# Matrices of one layer, and what they are called.
 LAYER_MATRICES = {"layer_jacobian": "W diag(φ'(z))", "kernel": "W alone"}
 
 

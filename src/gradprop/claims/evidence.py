@@ -16,8 +16,6 @@ from gradprop.analysis import estimates
 
 # Two-sided; each of its bounds is one of a one-sided test at the level of 5 %.
 CONFIDENCE = 0.90
-
-
 NO_NETWORKS = "the study has no such networks"
 
 

@@ -13,8 +13,6 @@ from gradprop.claims.evidence import CONFIDENCE
 from gradprop.errors import GradpropError
 
 SUPPORTED, NOT_SUPPORTED, NOT_TESTED = "supported", "not supported", "not tested"
-
-
 VERDICTS = (NOT_SUPPORTED, NOT_TESTED, SUPPORTED)  # the failing ones first
 
 

@@ -63,7 +63,7 @@ KINDS: dict[str, Kind] = {
 FORMATS = ("svg", "pdf", "png")
 UNCHANGED = "unchanged"
 # Modules outside this package that figures take curves and captions from.
-DRAWN_WITH = ("analysis", "figures/__init__", "prediction", "theory")
+DRAWN_WITH = ("analysis", "figures/__init__", "prediction", "results/study_tables", "theory")
 NOTHING = "No network of this study has what this figure shows."
 
 

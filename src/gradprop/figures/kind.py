@@ -1,4 +1,4 @@
-"""The tables of a study as figures need them: selected, named and joined."""
+"""A kind of figure: what it prepares, draws and describes."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from gradprop.results.study_tables import Options, StudyTables, at_step, groups
 
 Float64 = npt.NDArray[np.float64]
 
+# How the matrices of one layer are drawn.
 LAYER_DASHES: dict[str, Any] = {"layer_jacobian": "solid", "kernel": (0, (1, 1))}
 CONFIDENCE = 0.90
 # Of a panel's histograms: bins, and their end over the largest value; points of the law's curve.

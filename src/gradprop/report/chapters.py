@@ -23,11 +23,7 @@ from gradprop.results import tables
 from gradprop.spec import Study
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-
 GENERIC_CHAPTER = "chapter.html.j2"
-
-
 PROSE_LEFT_OUT = (
     "The text of this chapter was written for the study as it is shipped. It is left out, because "
     "the study was changed."
@@ -35,8 +31,6 @@ PROSE_LEFT_OUT = (
 
 
 STATUSES = ("ok", "diverged", "underflowed")
-
-
 # Stands for a figure's number until the figure's place in the chapter is known.
 _NUMBER = re.compile("\0(.+?)\0")
 

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 from markupsafe import Markup
 
 DASH = "–"
-
-
 LABELS = {
     "dataset": "Data set",
     "final_train_accuracy": "Train accuracy",

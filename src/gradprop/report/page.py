@@ -29,8 +29,6 @@ from gradprop.results import manifests, products, tables
 from gradprop.spec import Study
 
 CLAIM_FILES = (".json", "-diagnoses.csv", "-alarms.csv")
-
-
 MOST_NAMED_FILES = 3
 
 

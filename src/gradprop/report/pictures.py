@@ -16,11 +16,7 @@ from gradprop.results import manifests, products
 from gradprop.spec import Study
 
 _UNITS = {"": 1.0, "px": 1.0, "pt": 4 / 3, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4}
-
-
 _LENGTH = r'\s{}="([\d.]+)([a-z]*)"'
-
-
 # What may stand unescaped in a data URI; quotation marks, #, %, <, > and line ends may not.
 _SAFE = " !$&'()*+,-./:;=?@[]^_`{|}~"
 

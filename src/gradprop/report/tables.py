@@ -29,25 +29,13 @@ from gradprop.report.formatting import (
 from gradprop.spec import Cell, Study
 
 LONGEST_OPEN_TABLE = 12
-
-
 # What always names a row of the final results; whatever else tells rows apart is added.
 KEYS = ("dataset", "activation", "depth", "initializer")
-
-
 PARAMETERS = tuple(f.name for f in fields(Cell) if f.name != "seed")
-
-
 # Worth naming in the caption if all cells of a study share them.
 SHARED = ("width", "epochs", "batch_size", "optimizer", "learning_rate")
-
-
 ACCURACIES = ("final_train_accuracy", "final_test_accuracy")
-
-
 LOSSES = ("final_train_loss", "final_test_loss")
-
-
 UNTRAINED = (
     "The networks of this study were measured at initialization only: the shares of them that "
     "diverged or underflowed, and the smallest depth at which one did."

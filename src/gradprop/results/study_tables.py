@@ -24,7 +24,7 @@ COMPONENTS = [f.name for f in fields(Cell) if f.type == "Component"]
 
 
 class StudyError(GradpropError):
-    """A figure can't be drawn from this study; the message says what it needs."""
+    """A study lacks what a figure or a claim compares with; the message says what it needs."""
 
 
 class StudyTables:

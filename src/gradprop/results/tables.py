@@ -229,7 +229,7 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
 
     Raises
     ------
-    gradprop.manifests.ManifestError
+    gradprop.results.manifests.ManifestError
         If a file is missing or is not what its job wrote.
     IncompleteError
         If cells of the grid are missing.

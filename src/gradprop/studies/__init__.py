@@ -33,7 +33,7 @@ from gradprop.studies import (
     trainability,
 )
 
-TEMPLATES = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "chapters"
 
 Numbers = dict[str, float | str]
 

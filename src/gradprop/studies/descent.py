@@ -167,7 +167,7 @@ CLAIMS = [
     Claim(
         id="tiny-steps",
         statement=(
-            "Where weights are half the balanced scale, descent takes “tiny steps”: the first "
+            "Where weights are half the balanced scale, descent moves by tiny amounts: the first "
             "gradient is halved by every layer that the network is deeper."
         ),
         source=NG_GRADIENTS,
@@ -181,7 +181,7 @@ CLAIMS = [
         id="vanishing-is-slow",
         statement=(
             "Vanishing starts take more steps to the target loss than balanced ones: training "
-            "takes “a long time”."
+            "takes very long."
         ),
         source=NG_GRADIENTS,
         formula="log2(steps of the vanishing start / steps of the balanced start)",

@@ -228,7 +228,7 @@ CLAIMS = [
     Claim(
         id="gradient-power",
         statement=(
-            "A “similar argument” holds for its gradients: with respect to every layer's weights "
+            "The same reasoning holds for its gradients: with respect to every layer's weights "
             "they carry cᴸ⁻¹."
         ),
         source=NG_GRADIENTS,

@@ -377,7 +377,7 @@ CLAIMS = [
         id="sgd-xavier-waits",
         statement=(
             "Where signals vanish, descent takes longer to the target loss, each start at its "
-            "best learning rate: “tiny steps” are not made good by a larger rate."
+            "best learning rate: small steps are not made good by a larger rate."
         ),
         source=NG_GRADIENTS,
         formula="log2 (steps from Xavier's start / steps from He's), relu, SGD",
