@@ -683,6 +683,7 @@ def race(steps: dict[tuple[str, int, float], Any]) -> Any:
                 | {"steps_to_target": taken * 2**seed if arrived else None}
                 | {"final_train_loss": 1 / taken if arrived else math.nan if taken else 2.0}
                 | {"final_train_accuracy": 0.5}
+                | {"status": "ok" if arrived or taken is None else "diverged"}
             )
     table = pd.DataFrame(rows)
     study = SimpleNamespace(name="trainability", cells=tuple(cells), names={})
