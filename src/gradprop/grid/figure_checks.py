@@ -29,11 +29,10 @@ def check_names(names: Names, cells: Sequence[Cell], source: str) -> None:
             where = errors.place(source, "names", axis, label)
             if canonical_label(axis, label) not in known:
                 raise errors.ConfigError(f"{where}: {errors.not_allowed(label, list(known))}")
-            other = canonical_label(axis, name)
+            other, problem = canonical_label(axis, name), _formula_problem(name)
             if other in known and by_label.get(other) != name != label:
                 problem = "is the label of other networks in this grid"
-                raise errors.ConfigError(f"{where}: {errors.show(name)} {problem}")
-            if problem := _formula_problem(name) or "":
+            if problem:
                 raise errors.ConfigError(f"{where}: {errors.show(name)} {problem}")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from gradprop.errors import GradpropError
 
-COMMAND = "snakemake --cores 4"
-
 
 class ReportError(GradpropError):
     """The report can't be written; the message says what is missing and how to make it."""

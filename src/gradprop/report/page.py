@@ -11,7 +11,7 @@ from markupsafe import Markup
 from gradprop import claims, files, provenance
 from gradprop import studies as prose
 from gradprop.report.chapters import TEMPLATES, Chapter, read_chapter
-from gradprop.report.errors import COMMAND, ReportError
+from gradprop.report.errors import ReportError
 from gradprop.report.formatting import count, percent, plural, power, sig, span
 from gradprop.report.pictures import figure_files
 from gradprop.report.provenance import effort_table, environment_table, overview_table, totals_of
@@ -26,6 +26,7 @@ from gradprop.report.tables import (
     results_table,
 )
 from gradprop.results import manifests, products, tables
+from gradprop.results.manifests import COMMAND
 from gradprop.spec import Study
 
 CLAIM_FILES = (".json", "-diagnoses.csv", "-alarms.csv")

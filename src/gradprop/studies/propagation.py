@@ -32,6 +32,7 @@ from gradprop.components.architecture import hidden_widths
 from gradprop.components.initializers import layer_shapes
 from gradprop.prediction.data import data_sizes, prediction_on_data
 from gradprop.prediction.finite_width import architecture_name
+from gradprop.prediction.mean_field import sigma_w2
 from gradprop.prediction.networks import weight_variance
 from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
@@ -91,19 +92,19 @@ def _ln_slopes(
 
 def _sigma_w2(cell: Cell) -> float:
     """Return the variance of a hidden layer's weights times its fan-in."""
-    variance = weight_variance(cell.initializer, (cell.width, cell.width), cell.activation)
-    if variance is None:
+    found = sigma_w2(cell)
+    if math.isnan(found):
         raise KeyError(f"{cell.initializer.label} is not random")
-    return variance * cell.width
+    return found
 
 
 def _chi(cell: Cell) -> float:
     """Return chi_1 at the fixed point of the length, or at any length where it has none."""
-    sigma_w2, sigma_b2 = _sigma_w2(cell), float(np.float32(cell.bias_std)) ** 2
+    weights, biases = _sigma_w2(cell), float(np.float32(cell.bias_std)) ** 2
     if cell.activation == "relu":
-        return theory.chi_1("relu", 1.0, sigma_w2)
-    q = theory.length_fixed_point(cell.activation, sigma_w2, sigma_b2)
-    return theory.chi_1(cell.activation, q, sigma_w2)
+        return theory.chi_1("relu", 1.0, weights)
+    q = theory.length_fixed_point(cell.activation, weights, biases)
+    return theory.chi_1(cell.activation, q, weights)
 
 
 def _slopes_over_layers(
@@ -216,7 +217,7 @@ def minibatch_gradients(tables: StudyTables) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a kind of network that sees minibatches: ``activation``, ``use_bias``, and in
+        One row per kind of network that sees minibatches: ``activation``, ``use_bias``, and in
         decades ``measured``, the mean over seeds, and ``predicted``.
     """
     cells = [cell for cell in tables.study.cells if cell.batch_size > 1]
@@ -273,7 +274,7 @@ def _is_gaussian(cell: Cell) -> bool:
 
 
 def _by_layer(tables: StudyTables, cells: list[Cell], column: str) -> pd.DataFrame:
-    """Return the natural logarithm of a mean square at initialization, one row a network.
+    """Return the natural logarithm of a mean square at initialization, one row per network.
 
     The columns are the hidden layers; `column` is log10 of a mean square or its root.
     """
@@ -290,7 +291,7 @@ def _growth_of_single_examples(
     """Yield, by initializer, what ln mean z^2 of one example gains from layer to layer.
 
     In a relu network the gains of different layers are independent, and for Gaussian weights
-    their law is exact at every width. One row a network, depth - 1 columns.
+    their law is exact at every width. One row per network, depth - 1 columns.
     """
     for cells in _single_examples(tables):
         if _is_gaussian(cells[0]) or not gaussian:
