@@ -68,7 +68,7 @@ def diagnoses(cells: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a cell and probe: ``cell``, ``step``; ``slope``, the signal's decades per layer
+        One row per cell and probe: ``cell``, ``step``; ``slope``, the signal's decades per layer
         towards the input (negative: vanishing; NaN with fewer than two finite layers);
         ``decades``, slope times (depth - 1), 0 with fewer than two hidden layers; ``diagnosis``;
         and of the group at this step ``seeds`` (networks with a slope), ``mean_slope``,
@@ -217,7 +217,7 @@ def alarms(cells: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a cell and alarm that fired: ``cell``, ``alarm``, ``step`` of the first probe at
+        One row per cell and alarm that fired: ``cell``, ``alarm``, ``step`` of the first probe at
         which it did, the lowest ``layer`` that did then, and the ``value`` there: log10 of the
         update-to-weight ratio, a fraction, or decades of variance.
     """
@@ -254,7 +254,7 @@ def counts(cells: pd.DataFrame, found: pd.DataFrame, by: Sequence[str]) -> pd.Da
     Returns
     -------
     DataFrame
-        One row a combination of `by` and ``probe`` (``start``, or ``end`` where a cell has more
+        One row per combination of `by` and ``probe`` (``start``, or ``end`` where a cell has more
         than one probe), one column for each diagnosis.
     """
     steps = found.groupby("cell")["step"]
@@ -284,7 +284,7 @@ def alarm_counts(cells: pd.DataFrame, fired: pd.DataFrame, by: str) -> pd.DataFr
     Returns
     -------
     DataFrame
-        One row an alarm and value of `by` where it fired at all, in the order of `ALARMS` and of
+        One row per alarm and value of `by` where it fired at all, in the order of `ALARMS` and of
         the cells: ``alarm``, `by`, ``fired`` (cells), ``networks`` (all cells of this value), and
         medians over the cells in which it fired of ``step`` and ``layer``.
     """

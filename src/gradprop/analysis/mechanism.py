@@ -34,7 +34,7 @@ def scaled_identities(tables: StudyTables) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a network and layer: ``c``, ``matrices`` (L), ``layer``, and log10 of three
+        One row per network and layer: ``c``, ``matrices`` (L), ``layer``, and log10 of three
         ratios: ``output`` (RMS of the layer's output over that of the input; closed form
         ``c^layer``) and ``gradient`` (RMS of dC/dW over that of the network with c = 1;
         closed form ``c^(L-1)``).

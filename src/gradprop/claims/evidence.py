@@ -83,7 +83,7 @@ def from_seeds(case: str, values: npt.ArrayLike, predicted: float = math.nan) ->
     case
         Which networks.
     values
-        One number a seed: seeds are the unit of replication, layers and steps are not.
+        One number per seed: seeds are the unit of replication, layers and steps are not.
     predicted
         What theory says.
     """
@@ -152,7 +152,7 @@ def from_variance(case: str, values: npt.ArrayLike, expected: float) -> Evidence
     case
         Which networks.
     values
-        One number a network.
+        One number per network.
     expected
         The variance by theory.
     """
@@ -217,7 +217,7 @@ def from_distribution(case: str, values: npt.ArrayLike, cdf: Callable[[Any], Any
     case
         Which networks.
     values
-        One number a network.
+        One number per network.
     cdf
         The expected distribution function.
     """

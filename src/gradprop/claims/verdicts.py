@@ -50,7 +50,7 @@ class Result:
 
 
 def write(results: Sequence[Result], path: Path) -> None:
-    """Write verdicts as JSON, a row a line."""
+    """Write verdicts as JSON, a row per line."""
     rows = ",\n".join(json.dumps(vars(result), ensure_ascii=False) for result in results)
     files.write_text(path, f"[\n{rows}\n]\n")
 

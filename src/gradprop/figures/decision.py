@@ -30,7 +30,7 @@ def prepare_boundary(tables: StudyTables, options: Options) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a place: the panel's parameters, ``mark`` (region or point), ``x1``, ``x2``,
+        One row per place: the panel's parameters, ``mark`` (region or point), ``x1``, ``x2``,
         ``label`` (the class that most networks decide for, the smaller one in a tie; or the
         point's own class) and ``share`` (of the networks that decide so; NaN for points).
     """

@@ -32,7 +32,7 @@ def prepare_histograms(tables: StudyTables, options: Options) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a bin: the panel's parameters, ``quantity``, ``layer``, ``low`` and ``high`` (the
+        One row per bin: the panel's parameters, ``quantity``, ``layer``, ``low`` and ``high`` (the
         ends of the bin), ``density`` (the fraction of all values that it holds over its width),
         ``outside`` (the fraction of values in no bin, those that are not finite included) and
         ``networks``.

@@ -351,7 +351,7 @@ def prepare_slopes(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw points with intervals: slope to the right, one line a hue value."""
+    """Draw points with intervals: slope to the right, one line per hue value."""
     hue: str = options["hue"]
     order = list(dict.fromkeys(rows[hue]))
     rows = rows.assign(panel=rows["statistic"].map(style.label))

@@ -31,7 +31,7 @@ def state(activation: str, weights: float, biases: float) -> theory.MeanField:
 
 
 def coordinates(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Return a row a cell with the coordinates of mean-field theory and its parameters."""
+    """Return a row per cell with the coordinates of mean-field theory and its parameters."""
     return pd.DataFrame(
         [
             {

@@ -283,7 +283,7 @@ class Statistic:
     Attributes
     ----------
     compute
-        From a layer's record to one number a replica.
+        From a layer's record to one number per replica.
     definition
         Formula, with its unit where it has one.
     source
@@ -702,7 +702,7 @@ def measure(record: LayerRecord, names: Sequence[str]) -> dict[str, NDArray[Any]
     Returns
     -------
     dict
-        For every name one value a replica: float64 for logarithms (their relative error matters
+        For every name one value per replica: float64 for logarithms (their relative error matters
         at 1e-5), float32 for the others.
     """
     with np.errstate(all="ignore"):  # NaN and infinity are data here

@@ -130,7 +130,7 @@ def claims_tables(results: Sequence[Result]) -> tuple[Table, Table]:
 
 
 def _claim_rows(results: Sequence[Result]) -> list[list[Text]]:
-    """Return one row a piece of evidence; what a claim says stands in its first row only."""
+    """Return one row per piece of evidence; what a claim says stands in its first row only."""
     rows = [_claim_row(result) for result in results]
     for row, result, before in zip(rows[1:], results[1:], results[:-1], strict=True):
         if (result.study, result.id, result.verdict) == (before.study, before.id, before.verdict):

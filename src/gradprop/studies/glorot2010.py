@@ -75,7 +75,7 @@ def _weight_gradient_ratio(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _layer_means(tables: StudyTables, matrix: str, start: str) -> pd.DataFrame:
-    """Return the mean over square layers of their mean singular values, a row a network.
+    """Return the mean over square layers of their mean singular values, a row per network.
 
     Columns ``width``, ``mean`` and ``predicted``.
     """
@@ -119,7 +119,7 @@ def _sigmoid_rates(statistic: str) -> Claim:
 
 
 def _plateau_epochs(tables: StudyTables) -> pd.DataFrame:
-    """Return epochs until half of the training set is right: a row a seed, a column a depth."""
+    """Return epochs until half of the training set is right: a row per seed, a column per depth."""
     wanted = {"activation": "sigmoid", "learning_rate": PLATEAU_RATE, "initializer": STANDARD}
     rows = []
     for cell in (c for c in select(tables.study.cells, wanted) if c.epochs):
@@ -192,7 +192,7 @@ def _sigmoid_stalls(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def gradient_ratios(tables: StudyTables, start: str) -> pd.Series[float]:
-    """Return how far the weight gradients of layers differ in training, a number a tanh network.
+    """Return how far the weight gradients of layers differ in training, a number per tanh network.
 
     The largest over the smallest std of dC/dW of the hidden layers 2 to 5, the geometric mean over
     the probes after the start.

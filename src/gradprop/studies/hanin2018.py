@@ -115,7 +115,7 @@ def _homogeneity(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _drifts(tables: StudyTables, names: tuple[str, ...]) -> Iterator[tuple[Cell, Float64]]:
-    """Yield an example and what ln M gains a layer in networks of one width, a value a network.
+    """Yield an example and what ln M gains a layer in networks of one width, a value per network.
 
     From the first to the last hidden layer: the first has another fan-in. Networks that are dead
     have no logarithm, and the exact drift is that of the others.
@@ -214,7 +214,8 @@ def _spread_fit(tables: StudyTables) -> Iterator[Evidence]:
 def _early(tables: StudyTables) -> tuple[pd.DataFrame, pd.Series[float]]:
     """Return steps until a fifth is right, and sums of reciprocal widths.
 
-    The first has a row a seed and a column an architecture and depth, the second a value a column.
+    The first has a row per seed and a column per architecture and depth, the second a value per
+    column.
     """
     found = arrivals(tables, {**EARLY_ARRIVAL, "select": {"initializer": HE}})
     keys = ["line", "depth"]

@@ -65,7 +65,7 @@ def best_networks(tables: StudyTables, optimizer: str, activation: str = "relu")
 
 
 def best_accuracies(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:
-    """Return the final training accuracies of `best_networks`: a row a seed, by depth and start."""
+    """Return final training accuracies of `best_networks`: a row per seed, by depth and start."""
     cells = best_networks(tables, optimizer, activation)
     return cells.pivot(index="seed", columns=["depth", "start"], values="accuracy")
 

@@ -178,7 +178,7 @@ def _saturation(tables: StudyTables) -> Iterator[Evidence]:
 def _update_gains(tables: StudyTables, activation: str, start: str) -> pd.DataFrame:
     """Fit the slope over hidden layers, from input to output, of log10 (update over weight).
 
-    One row a seed, one column a probe.
+    One row per seed, one column per probe.
     """
     cells = {c.id: c.seed for c in _digits(tables, activation, (start,)) if c.depth == DEEP[0]}
     rows = tables.layers[tables.layers["cell"].isin(cells)]

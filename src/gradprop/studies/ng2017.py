@@ -25,7 +25,7 @@ PARTS = ("train", "test")
 
 
 def finals(tables: StudyTables, result: str) -> pd.DataFrame:
-    """Return a column of the table of cells, a row a seed and a column a start.
+    """Return a column of the table of cells, a row per seed and a column per start.
 
     Of a diverged network the accuracy counts as 0 and the loss as infinite.
     """

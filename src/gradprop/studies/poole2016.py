@@ -27,7 +27,7 @@ NAMES = ("low", "middle", "high")  # of the weight deviations, in the prose
 def _correlations(
     tables: StudyTables, activation: str, inputs: str = INDEPENDENT
 ) -> Iterator[tuple[float, float, pd.DataFrame, pd.Series]]:
-    """Yield both variances, correlations (a row a layer, a column a network) and the iteration.
+    """Yield both variances, correlations (a row per layer, a column per network) and the iteration.
 
     Shallower networks come first.
     """
@@ -84,7 +84,7 @@ def _relu(tables: StudyTables) -> Iterator[Evidence]:
 def _curves(
     tables: StudyTables, width: int = WIDTH
 ) -> Iterator[tuple[str, float, pd.DataFrame, theory.CurveTrajectory]]:
-    """Yield the case, ln chi_1, the curves in a row a network and layer, and the iteration."""
+    """Yield the case, ln chi_1, the curves in a row per network and layer, and the iteration."""
     curves = measured_curves(tables, {"select": {"width": width}})
     for _, rows in curves.groupby("sigma_w2"):
         weights, biases = (float(rows[name].iloc[0]) for name in ("sigma_w2", "sigma_b2"))

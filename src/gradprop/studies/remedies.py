@@ -50,7 +50,7 @@ def _start(**wanted: Any) -> dict[str, Any]:
 
 
 def _slopes(tables: StudyTables, statistic: str, **wanted: Any) -> Float64:
-    """Return the growth of the logarithm of a mean square per layer forward, a value a network."""
+    """Return the growth of ln of a mean square per layer forward, a value per network."""
     return log_slopes(tables, _start(**wanted), statistic)["slope"].to_numpy(np.float64)
 
 
@@ -244,7 +244,7 @@ def trained(tables: StudyTables) -> pd.DataFrame:
 
 
 def best_accuracies(tables: StudyTables) -> pd.DataFrame:
-    """Return final training accuracies, a row a seed, at the best learning rate of each remedy.
+    """Return final training accuracies, a row per seed, at the best learning rate of each remedy.
 
     By the rule of `estimates.at_smallest_loss`.
 

@@ -89,7 +89,7 @@ def fitted_start(strengths: Float64, halves: Float64) -> float:
 def random_half_times(tables: StudyTables) -> pd.DataFrame:
     """Return half times from random starts over those of theory with one fitted u_0 a network.
 
-    A row a network, a column a strength.
+    A row per network, a column per strength.
     """
     rows: dict[str, dict[float, float]] = {}
     for cell, s, times, learned in trajectories(tables, RANDOM):

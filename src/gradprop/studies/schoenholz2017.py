@@ -46,7 +46,7 @@ def _signal_rate(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _regression(tables: StudyTables) -> pd.DataFrame:
-    """Fit measured against predicted rates: one line a seed."""
+    """Fit measured against predicted rates: one line per seed."""
     fits = []
     for _, rows in _rates(tables).groupby("seed"):
         line = stats.linregress(rows["expected"], rows["growth"])
@@ -86,7 +86,7 @@ def _phases(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _critical_signals(tables: StudyTables) -> pd.DataFrame:
-    """Return mean (dC/dz)^2 without biases, a row a layer of the interior, a column a network."""
+    """Return mean (dC/dz)^2 without biases: a row per layer inside, a column per network."""
     cells = coordinates([c for c in tables.study.cells if not c.use_bias])
     rows = tables.layers[tables.layers["cell"].isin(cells["cell"])]
     last = int(cells["depth"].iloc[0]) - LAST_LAYERS
@@ -135,7 +135,7 @@ def reached_depths(tables: StudyTables) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a weight variance and seed: ``depth`` (NaN if it lies outside of the grid), theory's
+        A row per weight variance and seed: ``depth`` (NaN if it lies outside of the grid), theory's
         ``xi_c``, and ``phase``. Weight variances near the edge of chaos (`BUDGET_LIMITED`) are
         left out.
     """

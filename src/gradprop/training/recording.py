@@ -244,7 +244,7 @@ class Recorder:
         return np.where(np.isfinite(outputs).all(axis=(1, 2)), right, np.nan)
 
     def cell_table(self) -> pd.DataFrame:
-        """Return one row a cell."""
+        """Return one row per cell."""
         cells = self.stack.cells
         trained = self.stack.first.epochs > 0
         diverged = (self.bad_step >= 0) | (trained & ~np.isfinite(self.final_train[0]))
@@ -271,11 +271,11 @@ class Recorder:
         return float(np.bincount(self.dataset.y_train).max() / len(self.dataset.y_train))
 
     def step_table(self) -> pd.DataFrame:
-        """Return one row a cell and probe."""
+        """Return one row per cell and probe."""
         return _tidy(self.step_rows, self.probed, self.stack, layers=None)
 
     def layer_table(self) -> pd.DataFrame:
-        """Return one row a cell, probe and layer."""
+        """Return one row per cell, probe and layer."""
         return _tidy(self.layer_rows, self.probed, self.stack, layers=self.stack.first.depth + 1)
 
     def result(self) -> StackResult:
