@@ -64,8 +64,8 @@ def scale_workflow(content: Mapping[str, Any], seeds: int, repetition: int) -> d
     """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config"
-        (config / "studies").mkdir(parents=True)
-        (config / "studies/many.yaml").write_text(yaml.safe_dump(dict(content)))
+        (config / "studies/many").mkdir(parents=True)
+        (config / "studies/many/study.yaml").write_text(yaml.safe_dump(dict(content)))
         (config / "config.yaml").write_text(yaml.safe_dump({"studies": ["many"], "seeds": seeds}))
         command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all"]
         command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", folder]

@@ -15,7 +15,7 @@ from gradprop.probes.statistics import LayerRecord, Sample, measure, recorded
 from gradprop.spec import Cell
 
 ROOT = Path(__file__).parents[1]
-STUDY = ROOT / "config/studies/initializers.yaml"
+STUDY = ROOT / "config/studies/initializers/study.yaml"
 INPUTS, OUTPUTS, EXAMPLES = 64, 10, 1437  # digits: pixels, classes, training examples
 
 Arrays = Sequence[NDArray[np.float32]]

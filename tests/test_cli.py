@@ -49,14 +49,16 @@ LISTED = str(ROOT / "reports/reference/claims.json")
 
 def write_source(folder: Path) -> str:
     """Write the study's file; return its name."""
-    path = folder / "small.yaml"
+    path = folder / SOURCE
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(CONTENT))
     return str(path)
 
 
+SOURCE = "config/studies/small/study.yaml"
 STUDY, DATA = "results/small/study.json", "results/data/circles.npz"
 STEPS = {
-    STUDY: ["define", "small.yaml", STUDY, "--seeds", "1"],
+    STUDY: ["define", SOURCE, STUDY, "--seeds", "1"],
     DATA: ["data", "circles(examples=40)", DATA],
     "results/small/stacks/": ["train", STUDY, SHARD, DATA],
     "reports/figures/small/loss.svg": ["figures", STUDY],
@@ -189,7 +191,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     [
         (["define", "nosuch.yaml", "out.json"], "nosuch.yaml: no such file"),
         (["define", "list.json", "out.json"], "list.json: [] is not a mapping (key: value)"),
-        (["define", "small.yaml", "out.0123456789ab.json"], "small.yaml: changed since"),
+        (["define", SOURCE, "out.0123456789ab.json"], "study.yaml: changed since"),
         (["data", "nosuch", "out.npz"], "'nosuch' is not allowed; allowed: digits"),
         (["data", "circles(", "out.npz"], "not a component's label"),
         (["data", "circles(nois=0.1)", "out.npz"], "Did you mean 'noise'?"),

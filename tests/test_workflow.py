@@ -409,9 +409,13 @@ def test_a_broken_configuration_is_named(tmp_path: Path, text: str, expected: st
 @pytest.mark.parametrize(
     ("key", "value", "parts"),
     [
-        ("activation", "tnah", ["tiny.yaml", "grid.activation", "'tnah'", "tanh", "Did you mean"]),
-        ("depth", "three", ["tiny.yaml", "grid.depth", "'three'"]),
-        ("dpeth", 3, ["tiny.yaml", "grid.dpeth", "Did you mean 'depth'"]),
+        (
+            "activation",
+            "tnah",
+            ["tiny/study", "grid.activation", "'tnah'", "tanh", "Did you mean"],
+        ),
+        ("depth", "three", ["tiny/study", "grid.depth", "'three'"]),
+        ("dpeth", 3, ["tiny/study", "grid.dpeth", "Did you mean 'depth'"]),
     ],
 )
 def test_a_wrong_study_gets_one_clear_message(

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from gradprop.grid import definitions
+from gradprop.grid import definitions, folders
 from gradprop.spec import Study
 
 ROOT = Path(__file__).parent.parent
@@ -114,7 +114,12 @@ class Workspace:
     def write_study(self, content: dict[str, Any] | str, name: str = "tiny") -> None:
         """Write a study's file; text as it is."""
         text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
-        (self.folder / f"config/studies/{name}.yaml").write_text(text)
+        self.study_file(name).parent.mkdir(parents=True, exist_ok=True)
+        self.study_file(name).write_text(text)
+
+    def study_file(self, name: str = "tiny") -> Path:
+        """Return the YAML file of a study."""
+        return self.folder / folders.STUDIES / name / folders.STUDY
 
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
         """Return the command line that runs Snakemake in this directory, and its environment."""
@@ -144,7 +149,7 @@ class Workspace:
     def study(self, name: str = "tiny") -> Study:
         """Return a study as its training jobs saw it."""
         (path,) = (self.folder / "results" / name).glob("grid.*.json")
-        return definitions.read_study(path)
+        return definitions.read_study(path, self.study_file(name).parent)
 
     def ids(self, study: str = "tiny") -> list[str]:
         """Return the ids of a study's cells, sorted."""

@@ -107,7 +107,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _add_define(commands: _Commands) -> None:
     parser = commands.add_parser("define", help="write a study's definition")
-    parser.add_argument("study", type=_path, help="config/studies/<study>.yaml")
+    parser.add_argument("study", type=_path, help="config/studies/<study>/study.yaml")
     parser.add_argument("output", type=_output, help="results/<study>/study.json or grid.json")
     parser.add_argument(
         "--seeds", type=_count(2**63 - 1), default=5, help="of a grid without its own; default: 5"
@@ -120,6 +120,17 @@ def write_definition(options: argparse.Namespace) -> None:
     from gradprop.grid import definitions
 
     definitions.write_definition(options.study, options.seeds, options.output)
+
+
+def _add_folder(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    found = "default: found by name, in config/studies here and then in the project's"
+    parser.add_argument(
+        "--folders" if several else "--folder",
+        dest="folder",
+        type=_path,
+        nargs="+" if several else None,
+        help=f"config/studies/<study>{', one for each' if several else ''}; {found}",
+    )
 
 
 def _add_plan(commands: _Commands) -> None:
@@ -187,6 +198,7 @@ def _add_train(commands: _Commands) -> None:
         default=40,
         help="most cells a stack; default: 40",
     )
+    _add_folder(parser)
     parser.set_defaults(run=train_cells)
 
 
@@ -195,7 +207,7 @@ def train_cells(options: argparse.Namespace) -> None:
     from gradprop import jobs
     from gradprop.grid import definitions, sharding
 
-    shards = sharding.shards(definitions.read_study(options.grid).cells)
+    shards = sharding.shards(definitions.read_study(options.grid, options.folder).cells)
     if options.shard not in shards:
         raise errors.unknown("shard", options.shard, list(shards), str(options.grid))
     shard = shards[options.shard]
@@ -209,6 +221,7 @@ def _add_figures(commands: _Commands) -> None:
     parser.add_argument("study", type=_path, help="results/<study>/study.json")
     parser.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
     parser.add_argument("--processes", type=_count(1024), default=1, help="that draw; default: 1")
+    _add_folder(parser)
     parser.set_defaults(run=draw_figures)
 
 
@@ -217,7 +230,7 @@ def draw_figures(options: argparse.Namespace) -> None:
     from gradprop import figures
     from gradprop.grid import definitions
 
-    study = definitions.read_study(options.study)
+    study = definitions.read_study(options.study, options.folder)
     figures.draw_study(study, options.study.parent, options.reports, options.processes)
 
 
@@ -225,6 +238,7 @@ def _add_claims(commands: _Commands) -> None:
     parser = commands.add_parser("claims", help="judge a study's claims and networks")
     parser.add_argument("study", type=_path, help="results/<study>/study.json")
     parser.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
+    _add_folder(parser)
     parser.set_defaults(run=judge_claims)
 
 
@@ -233,9 +247,8 @@ def judge_claims(options: argparse.Namespace) -> None:
     from gradprop import studies
     from gradprop.grid import definitions
 
-    studies.judge_study(
-        definitions.read_study(options.study), options.study.parent, options.reports
-    )
+    study = definitions.read_study(options.study, options.folder)
+    studies.judge_study(study, options.study.parent, options.reports)
 
 
 def _add_verify(commands: _Commands) -> None:
@@ -284,6 +297,7 @@ def _add_report(commands: _Commands) -> None:
         default="snakemake --cores 4",
         help="that builds it, for its last section",
     )
+    _add_folder(parser, several=True)
     parser.set_defaults(run=write_html)
 
 
@@ -292,7 +306,10 @@ def write_html(options: argparse.Namespace) -> None:
     from gradprop.grid import definitions
     from gradprop.report import page
 
-    studies = [definitions.read_study(path) for path in options.studies]
+    folders = options.folder or [None] * len(options.studies)
+    if len(folders) != len(options.studies):
+        raise GradpropError(f"--folders: {len(folders)} for {len(options.studies)} studies")
+    studies = [*map(definitions.read_study, options.studies, folders)]
     results = options.studies[0].parent.parent
     page.write_report(
         studies, results, options.reports, options.title, options.name, options.command

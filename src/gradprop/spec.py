@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 # Raised by hand when the meaning of results changes although no parameter did.
@@ -267,7 +268,7 @@ class Study:
     Attributes
     ----------
     name
-        Name of the YAML file without its ending.
+        Name of its folder.
     title, question
         Heading and opening sentence of the chapter.
     cells
@@ -278,6 +279,8 @@ class Study:
         What figures and report call components: by axis from label to display name.
     definition
         The plain data that the study was built from (`gradprop.grid.loading.build_study`).
+    folder
+        Where its file and all that it brings along lie (`gradprop.grid.folders`).
     """
 
     name: str
@@ -287,3 +290,4 @@ class Study:
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     names: Names = field(default_factory=dict)
     definition: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = field(default=None, compare=False)

@@ -19,7 +19,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from gradprop import claims, cli, studies
+from config.studies.descent import claims as descent_claims
+from config.studies.initializers import claims as initializer_claims
+from config.studies.mechanism import claims as mechanism
+from config.studies.ng2017 import claims as ng2017_claims
+from config.studies.propagation import claims as propagation
+from config.studies.trainability import claims as trainability
+from gradprop import claims, cli
 from gradprop.claims import (
     Above,
     Below,
@@ -36,10 +42,20 @@ from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.datasets import Dataset
 from gradprop.results import manifests, products
 from gradprop.spec import Cell, Component, Stack
-from gradprop.studies import mechanism, propagation, sources, trainability
+from gradprop.studies import sources
 from gradprop.training import loop
 from gradprop.training.stopwatch import Stopwatch
 from tests.reference import make_cell
+
+# The claims of the studies that these tests are about.
+EVERY = [
+    *initializer_claims.CLAIMS,
+    *mechanism.CLAIMS,
+    *propagation.CLAIMS,
+    *trainability.CLAIMS,
+    *descent_claims.CLAIMS,
+    *ng2017_claims.CLAIMS,
+]
 
 
 def evidence(low: float, high: float, predicted: float = math.nan) -> Evidence:
@@ -311,12 +327,6 @@ def test_files_that_cannot_be_verified_are_named(
     assert message in capsys.readouterr().err
 
 
-def test_ids_are_unique() -> None:
-    for name, items in studies.CLAIMS.items():
-        ids = [claim.id for claim in items]
-        assert len(set(ids)) == len(ids), name
-
-
 @pytest.mark.parametrize("activation", ["linear", "relu", "leaky_relu"])
 def test_homogeneity_holds_for_other_random_numbers(activation: str) -> None:
     assert mechanism.homogeneity_spread(activation, seed=1) < 1e-9
@@ -384,7 +394,7 @@ def relu_cells(initializer: Any, count: int = 60, **parameters: Any) -> list[Cel
 
 
 def verdicts(claim_id: str, tables: Any) -> dict[str, str]:
-    (claim,) = [c for items in studies.CLAIMS.values() for c in items if c.id == claim_id]
+    (claim,) = [one for one in EVERY if one.id == claim_id]
     return {row.case: row.verdict for row in claims.judge(claim, tables)}
 
 
@@ -573,7 +583,7 @@ def test_movement_of_early_layers_by_hand() -> None:
     found = verdicts("early-layers-move-least", table)
     assert {case.split(",")[0] for case, v in found.items() if v == claims.SUPPORTED} == {"sigmoid"}
     assert list(found.values()).count(claims.SUPPORTED) == 2
-    evidence = list(studies.initializers._movement(table))
+    evidence = list(initializer_claims._movement(table))
     assert evidence[0].predicted == pytest.approx(0.627, abs=1e-3)
     assert evidence[0].measured == pytest.approx(0.51)
 
@@ -619,7 +629,7 @@ def test_a_start_is_called_stable_by_its_signal() -> None:
 def test_every_passage_of_the_lecture_is_a_claim() -> None:
     """Its passages are the constants of `sources` after those that name a source."""
     named = {value for name, value in vars(sources).items() if name.isupper()}
-    tested = {claim.passage: claim for items in studies.CLAIMS.values() for claim in items}
+    tested = {claim.passage: claim for claim in EVERY}
     tested.pop("")
     assert tested.keys() <= named
     assert all(claim.source.startswith(sources.NG[:2]) for claim in tested.values())

@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from gradprop.errors import ConfigError
-from gradprop.grid import config, loading, plan, sharding
+from gradprop.grid import config, folders, loading, plan, sharding
 from gradprop.spec import Study, canonical_json
 from tests.workspace import ROOT, Workspace
 
@@ -181,7 +182,8 @@ def load(settings_text: str, study_text: str) -> Study | None:
     """Load a configuration as the Snakefile does; check what is said if it is refused."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for file, text in (("config.yaml", settings_text), ("one.yaml", study_text)):
+        (folder / "one").mkdir()
+        for file, text in (("config.yaml", settings_text), ("one/study.yaml", study_text)):
             (folder / file).write_text(text, encoding="utf-8", errors="surrogatepass")
         try:
             document = config.read_mapping(folder / "config.yaml")
@@ -253,11 +255,12 @@ def thousands() -> tuple[int, dict[str, Study]]:
 def workspace_of(studies: Iterable[str], folder: Path) -> Workspace:
     """Return a workspace with studies of these texts, called s0, s1 and so on."""
     workspace = Workspace(folder)
-    (folder / "config/studies/tiny.yaml").unlink()
+    shutil.rmtree(folder / "config/studies/tiny")
     for number, text in enumerate(studies):
-        path = folder / f"config/studies/s{number}.yaml"
+        path = folder / f"config/studies/s{number}/study.yaml"
+        path.parent.mkdir()
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
-    names = sorted(path.stem for path in (folder / "config/studies").iterdir())
+    names = folders.names([folder / "config/studies"])
     settings_ = {"studies": names, "limits": {"hours": 1e6, "memory": 1000}}
     (folder / "config/config.yaml").write_text(yaml.safe_dump(settings_))
     return workspace

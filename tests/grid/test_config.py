@@ -502,7 +502,8 @@ def test_merged_and_repeated_keys_in_different_mappings_are_fine(tmp_path: Path)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "one.yaml").write_text(STUDY, encoding="utf-8")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/study.yaml").write_text(STUDY, encoding="utf-8")
     return tmp_path
 
 
@@ -565,7 +566,7 @@ def test_an_unknown_study_is_told_with_those_that_exist(folder: Path) -> None:
     ],
 )
 def test_mistakes_in_a_study_name_its_file(folder: Path, old: str, new: str, expected: str) -> None:
-    path = folder / "one.yaml"
+    path = folder / "one/study.yaml"
     path.write_text(STUDY.replace(old, new), encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         load(folder, studies=["one"])
@@ -599,12 +600,12 @@ def test_mistakes_in_a_study_name_its_file(folder: Path, old: str, new: str, exp
 def test_names_are_labels_of_the_study_and_can_be_drawn(
     folder: Path, names: str, expected: str
 ) -> None:
-    (folder / "one.yaml").write_text(f"{STUDY}names: {names}\n", encoding="utf-8")
+    (folder / "one/study.yaml").write_text(f"{STUDY}names: {names}\n", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         load(folder, studies=["one"])
     assert expected in str(caught.value)
     fine = "{initializer: {zeros: 'W = {0, 1}, $\\sigma_w^2$ for \\$5'}}"
-    (folder / "one.yaml").write_text(f"{STUDY}names: {fine}\n", encoding="utf-8")
+    (folder / "one/study.yaml").write_text(f"{STUDY}names: {fine}\n", encoding="utf-8")
     assert load(folder, studies=["one"]) == 5
 
 
@@ -622,7 +623,9 @@ def test_no_network_is_drawn_under_the_label_of_another(
     folder: Path, names: str, wrong: bool
 ) -> None:
     text = STUDY.replace("initializer: zeros", "initializer: [zeros, he_normal]")
-    (folder / "one.yaml").write_text(f"{text}names: {{initializer: {names}}}\n", encoding="utf-8")
+    (folder / "one/study.yaml").write_text(
+        f"{text}names: {{initializer: {names}}}\n", encoding="utf-8"
+    )
     if not wrong:
         load(folder, studies=["one"])
         return
@@ -648,7 +651,8 @@ def test_a_mistake_is_told_with_the_part_of_the_configuration_that_it_stands_in(
 
 
 def test_a_broken_link_is_not_a_study_that_is_missing(folder: Path) -> None:
-    (folder / "two.yaml").symlink_to("two.yaml")
+    (folder / "two").mkdir()
+    (folder / "two/study.yaml").symlink_to("study.yaml")
     with pytest.raises(ConfigError, match="Too many levels of symbolic links"):
         load(folder, studies=["two"])
 

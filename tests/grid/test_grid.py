@@ -312,7 +312,7 @@ def test_the_deepest_cells_are_all_of_the_largest_depth() -> None:
 def test_a_file_of_something_else_is_no_study(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "study.json").write_bytes(content)
     with pytest.raises(ConfigError, match=r"study.json: not the definition of a study \("):
-        definitions.read_study(tmp_path / "study.json")
+        definitions.read_study(tmp_path / "study.json", tmp_path)
 
 
 @pytest.mark.parametrize(

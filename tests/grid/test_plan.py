@@ -34,14 +34,15 @@ BLOCK: dict[str, Any] = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A working directory without studies."""
-    (tmp_path / "config/studies").mkdir(parents=True)
+    for name in ("one", "two", "one_more"):
+        (tmp_path / "config/studies" / name).mkdir(parents=True)
     return tmp_path
 
 
 def write(folder: Path, study: Any, **document: Any) -> None:
     """Write a configuration of one study."""
     content = {"title": "a", "question": "b", **study}
-    (folder / "config/studies/one.yaml").write_text(yaml.safe_dump(content))
+    (folder / "config/studies/one/study.yaml").write_text(yaml.safe_dump(content))
     (folder / "config/config.yaml").write_text(yaml.safe_dump({"studies": ["one"], **document}))
 
 
@@ -162,7 +163,7 @@ def test_no_data_set_is_made_to_see_whether_it_can_be(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
-        ({"cells": 2}, "one.yaml: grid: 3 cells; allowed: 2 (limits.cells in "),
+        ({"cells": 2}, "one/study.yaml: grid: 3 cells; allowed: 2 (limits.cells in "),
         ({"memory": 0.5}, "memory for the job digits-width8-depth0to32; allowed: 0.5 (limits.mem"),
         ({"hours": 0.001}, "of it for 'one'; allowed: 0.001 (limits.hours in "),
     ],
@@ -183,8 +184,8 @@ def test_more_than_a_limit_is_refused_with_the_key_to_change(
 
 def test_cells_are_counted_over_studies(folder: Path) -> None:
     write(folder, {"grid": BLOCK}, limits={"cells": 5})
-    path = folder / "config/studies/two.yaml"
-    path.write_text((folder / "config/studies/one.yaml").read_text())
+    path = folder / "config/studies/two/study.yaml"
+    path.write_text((folder / "config/studies/one/study.yaml").read_text())
     with pytest.raises(ConfigError) as caught:
         plan.load({"studies": ["one", "two"], "limits": {"cells": 5}}, "c.yaml", directory=folder)
     expected = "grid: 3 cells, 6 with the studies before; allowed: 5 (limits.cells in c.yaml)"
@@ -399,8 +400,8 @@ def test_the_command_prints_a_table(folder: Path, capsys: pytest.CaptureFixture[
     write(folder, {"grid": {**BLOCK, "depth": [2, 50]}})
     other = folder / "other.yaml"
     other.write_text("studies: [one, one_more]\nseeds: 2\n")
-    path = folder / "config/studies/one_more.yaml"
-    path.write_text((folder / "config/studies/one.yaml").read_text().replace("seeds: 3", ""))
+    path = folder / "config/studies/one_more/study.yaml"
+    path.write_text((folder / "config/studies/one/study.yaml").read_text().replace("seeds: 3", ""))
     arguments = ["--directory", str(folder), "--configfile", str(other), "--config", "seeds=7"]
     assert main(["plan", *arguments]) == 0
     head, *rows = capsys.readouterr().out.splitlines()

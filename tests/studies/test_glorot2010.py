@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
+from config.studies.glorot2010 import claims as glorot2010
 from gradprop import claims
 from gradprop.components import datasets
-from gradprop.studies import glorot2010
 from tests.reference import make_cell
 
 # Of uniform weights between -limit and limit, from n inputs to m units.

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from config.studies.hanin2018 import claims as hanin2018
 from gradprop import claims, theory
 from gradprop.analysis import lengths
 from gradprop.analysis.arrivals import arrivals, at_best_rate, first_step
 from gradprop.components import architecture
 from gradprop.figures import KINDS
 from gradprop.prediction import finite_width
-from gradprop.studies import hanin2018
 from tests.reference import make_cell
 
 HE = {"name": "variance_scaling", "scale": 2.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from gradprop.studies import he2015
+from config.studies.he2015 import claims as he2015
 
 
 def test_of_every_start_the_deepest_networks_count() -> None:

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from config.studies.ng2017 import assignment
+from config.studies.ng2017 import claims as ng2017
 from gradprop import claims
 from gradprop.components import datasets
 from gradprop.figures import KINDS, StudyError, StudyTables
 from gradprop.results import tables
-from gradprop.studies import assignment, ng2017
 from tests.figures.test_figures import make_study
 from tests.reference import make_cell
 

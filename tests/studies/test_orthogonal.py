@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from config.studies.orthogonal import claims as orthogonal
 from gradprop import claims
 from gradprop.analysis import estimates
-from gradprop.studies import orthogonal
 from tests.reference import make_cell
 
 DEPTH, WIDTH, NETWORKS = 50, 64, 250

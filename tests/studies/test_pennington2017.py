@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from config.studies.pennington2017 import claims as pennington2017
 from gradprop import claims
 from gradprop.analysis import spectra
 from gradprop.figures import KINDS
 from gradprop.spec import Cell
-from gradprop.studies import pennington2017
 from tests.reference import make_cell
 
 LAYERS, WIDTH, NETWORKS = 4, 64, 150

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from config.studies.poole2016 import claims as poole2016
 from gradprop import claims, theory
-from gradprop.studies import poole2016
 from tests.reference import make_cell
 
 DEPTH, BIAS_STD, NETWORKS = 20, 0.3, 16

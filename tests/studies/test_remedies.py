@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from config.studies.remedies import claims as remedies
 from gradprop import claims, theory
-from gradprop.studies import remedies
 from tests.reference import make_cell
 
 

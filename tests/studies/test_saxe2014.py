@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from config.studies.saxe2014 import claims as saxe2014
 from gradprop import claims, theory
 from gradprop.analysis import modes
 from gradprop.components import datasets
 from gradprop.figures import KINDS
-from gradprop.studies import saxe2014
 from tests.reference import make_cell
 
 TEACHER = {"name": "whitened_teacher", "symmetric": True}

@@ -8,6 +8,7 @@ for name, study in STUDIES.items():
         input:
             study=definition(name, "study"),
             tables=study_tables(name),
+            own=own_files(name, folders.FIGURES),
         output:
             str(products.figures(REPORTS, study)),
             [
@@ -31,10 +32,12 @@ for name, study in STUDIES.items():
         resources:
             mem_mb=analysis_memory(name),
             runtime=analysis_time(name),
+        params:
+            folder=str(study.folder),
         message:
             f"Study {name}: figures"
         shell:
-            "gradprop figures {input.study:q} --processes {threads} 2>&1 | tee {log:q}"
+            "gradprop figures {input.study:q} --processes {threads} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
     rule:
         name:
@@ -42,6 +45,7 @@ for name, study in STUDIES.items():
         input:
             study=definition(name, "study"),
             tables=study_tables(name),
+            own=own_files(name, folders.CLAIMS),
         output:
             str(products.claims(REPORTS, study)),
             claims=f"reports/claims/{name}.json",
@@ -56,10 +60,12 @@ for name, study in STUDIES.items():
         resources:
             mem_mb=analysis_memory(name),
             runtime=analysis_time(name),
+        params:
+            folder=str(study.folder),
         message:
             f"Study {name}: claims"
         shell:
-            "gradprop claims {input.study:q} 2>&1 | tee {log:q}"
+            "gradprop claims {input.study:q} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
     # `snakemake --cores 4 study_<study>`: results, figures and claims of one study, without the report.
     rule:

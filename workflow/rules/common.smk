@@ -9,7 +9,7 @@ from snakemake.utils import update_config
 
 from gradprop import files, provenance
 from gradprop.errors import ConfigError, GradpropError
-from gradprop.grid import definitions, plan
+from gradprop.grid import definitions, folders, plan
 from gradprop.grid.config import whole_numbers, with_numbers
 from gradprop.results import manifests, products
 
@@ -32,9 +32,6 @@ for folder in {workflow.basedir, str(provenance.PACKAGE)}:
         )
 
 
-FOLDERS = [Path("config/studies"), Path(workflow.basedir) / "config/studies"]
-
-
 def load_plan():
     schema = read_mapping(Path(workflow.basedir) / "workflow/schemas/config.schema.yaml")
     said = with_numbers(workflow.config_settings.config, schema)
@@ -50,10 +47,6 @@ RESULTS, REPORTS = Path("results"), Path("reports")
 PLAN = load_plan()
 STUDIES = PLAN.studies
 config.update(whole_numbers(config))  # `stack_size: 3.0` goes to the command line
-STUDY_FILES = {
-    name: str(next(p for folder in FOLDERS if (p := folder / f"{name}.yaml").exists()))
-    for name in STUDIES
-}
 SEEDS = config.get("seeds", 5)
 SHARDS = PLAN.shards
 DATASETS = PLAN.datasets
@@ -75,6 +68,15 @@ wildcard_constraints:
 def definition(study, part):
     """Return the file that holds a study's definition, or the part that its cells depend on."""
     return str(definitions.definition_path(RESULTS / study, STUDIES[study], part))
+
+
+def own_files(study, *wanted):
+    """Return what a step depends on of a study's own files.
+
+    They are `ancient`: the manifest of what was made says whether what they hold was changed.
+    """
+    found = folders.own_files(STUDIES[study].folder, *wanted)
+    return ancient([str(path) for path in found if path.exists()])
 
 
 def literal(text):

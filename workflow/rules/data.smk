@@ -3,7 +3,7 @@
 # digest says whether what it holds was changed.
 rule definition:
     input:
-        ancient(lambda wildcards: STUDY_FILES[wildcards.study]),
+        ancient(lambda wildcards: str(STUDIES[wildcards.study].folder / folders.STUDY)),
     output:
         "results/{study}/{part}.{digest}.json",
     log:

@@ -4,6 +4,7 @@ rule report:
         tables=[path for name in STUDIES for path in study_tables(name)],
         figures=[str(products.figures(REPORTS, study)) for study in STUDIES.values()],
         claims=[str(products.claims(REPORTS, study)) for study in STUDIES.values()],
+        own=[own_files(name, *folders.OF_CHAPTER) for name in STUDIES],
     output:
         str(REPORT_MANIFEST),
         report(REPORT, caption="../report/index.rst", category="Report"),
@@ -16,8 +17,9 @@ rule report:
         name=Path(REPORT).name,
         title=TITLE,
         command=COMMAND,
+        folders=[str(study.folder) for study in STUDIES.values()],
     message:
         f"Report {REPORT}"
     shell:
         "gradprop report {input.studies:q} --name {params.name:q} --title {params.title:q}"
-        " --command {params.command:q} 2>&1 | tee {log:q}"
+        " --command {params.command:q} --folders {params.folders:q} 2>&1 | tee {log:q}"

@@ -20,8 +20,9 @@ rule train:
     params:
         data=lambda wildcards: f"results/data/{shard_data(wildcards).slug}.npz",
         stack_size=config.get("stack_size", 40),
+        folder=lambda wildcards: str(STUDIES[wildcards.study].folder),
     message:
         "Study {wildcards.study}: training {wildcards.shard}"
     shell:
         "gradprop train {input.grid:q} {wildcards.shard:q} {params.data:q}"
-        " --threads {threads} --stack-size {params.stack_size} 2>&1 | tee {log:q}"
+        " --threads {threads} --stack-size {params.stack_size} --folder {params.folder:q} 2>&1 | tee {log:q}"

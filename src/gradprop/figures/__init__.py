@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gradprop import files, provenance
+from gradprop.errors import ConfigError
 from gradprop.figures import (
     curves,
     decision,
@@ -38,6 +39,7 @@ from gradprop.figures import (
     training,
 )
 from gradprop.figures.kind import Kind
+from gradprop.grid import folders
 from gradprop.results import manifests, products, tables
 from gradprop.results.store import Store
 from gradprop.results.study_tables import StudyError, StudyTables
@@ -89,7 +91,8 @@ def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -
     list of str
         The figures whose files were written.
     """
-    read, store = manifests.checksums(tables.paths_of(results, study)), results / "drawings"
+    sources = [*tables.paths_of(results, study), *folders.own_files(study.folder, folders.FIGURES)]
+    read, store = manifests.checksums(sources), results / "drawings"
     with files.one_at_a_time(store, f"drawing the figures of {study.name}"):
         written = _draw_all(study, results, reports, processes)
     manifests.write(
@@ -112,6 +115,22 @@ def _draw_all(study: Study, results: Path, reports: Path, processes: int) -> lis
     except BrokenProcessPool:
         problem = "a process that drew figures was killed; perhaps there was too little memory"
         raise StudyError(f"study {study.name!r}: {problem}") from None
+
+
+def kinds_of(study: Study) -> dict[str, Kind]:
+    """Return all kinds of figures that a study can have: those of the package and its own.
+
+    Raises
+    ------
+    gradprop.errors.ConfigError
+        If an own kind is none, or has the name of one of the package.
+    """
+    own = folders.own_kinds(study.folder)
+    for name, kind in own.items():
+        if name in KINDS or not isinstance(kind, Kind):
+            problem = "is a kind of the package" if name in KINDS else "is not a Kind"
+            raise ConfigError(f"{study.folder}/{folders.FIGURES}: KINDS: {name!r} {problem}")
+    return {**KINDS, **own}
 
 
 def paths_of(reports: Path, study: str, figure: str) -> dict[str, Path]:
@@ -149,7 +168,7 @@ def draw_figure(
     store
         Where drawings are kept; older ones of this figure are removed from it.
     """
-    kind = KINDS[options["kind"]]
+    kind = kinds_of(found.study)[options["kind"]]
     rows = kind.prepare(found, options)
     numbers = rows.to_csv(index=False, lineterminator="\n")
     paths = paths_of(reports, found.study.name, name)
@@ -198,15 +217,18 @@ def _key(kind: Kind, options: Mapping[str, Any], numbers: str) -> str:
 
 
 def _drawing_code(module: str) -> list[str]:
-    """Return the source of a module of this package and of those of the package it imports."""
+    """Return the source of a module, and of those beside it and in this room that it imports."""
     sources: dict[str, str] = {}
+    rooms = (f"{__name__}.", module.rpartition(".")[0] + ".")
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in sources or not name.startswith(f"{__name__}.") or name not in sys.modules:
+        if name in sources or not name.startswith(rooms) or name not in sys.modules:
             continue
         sources[name] = inspect.getsource(sys.modules[name])
         for node in ast.walk(ast.parse(sources[name])):
             if isinstance(node, ast.ImportFrom):
-                waiting += [f"{node.module}", *(f"{node.module}.{n.name}" for n in node.names)]
+                beside = [name.rpartition(".")[0]] if node.level else []  # from . import helper
+                source = ".".join([*beside, *filter(None, [node.module])])
+                waiting += [source, *(f"{source}.{n.name}" for n in node.names)]
     return [sources[name] for name in sorted(sources)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from gradprop import errors, files
 from gradprop.errors import GradpropError
-from gradprop.grid import config
+from gradprop.grid import config, folders
 from gradprop.grid.loading import build_study
 from gradprop.spec import Study, digest
 
@@ -54,7 +54,11 @@ def write_definition(source: Path, seeds: int, path: Path) -> None:
     gradprop.errors.ConfigError
         If the file has another definition than the name says.
     """
-    definition = {"name": source.stem, "content": config.read_mapping(source), "seeds": seeds}
+    definition = {
+        "name": source.absolute().parent.name,
+        "content": config.read_mapping(source),
+        "seeds": seeds,
+    }
     part, *stated = path.name.split(".")[:-1]
     if part == "grid":
         definition = cell_definition(definition)
@@ -77,8 +81,15 @@ def discard_damaged(path: Path) -> str:
     return ""
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path, folder: Path | None = None) -> Study:
     """Read a study back from the JSON file that holds its `Study.definition`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    folder
+        Where the study lies; without it the study is looked for by its name.
 
     Raises
     ------
@@ -89,7 +100,8 @@ def read_study(path: Path) -> Study:
     """
     definition = read_definition(path)
     try:
-        return build_study(**definition, source=str(path))
+        folder = folder or folders.find(definition["name"], folders.roots(), str(path))
+        return build_study(**definition, source=str(path), folder=folder)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         problem = f"{type(error).__name__}: {errors.cut(str(error))}"
         raise errors.ConfigError(f"{path}: not the definition of a study ({problem})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -10,7 +11,7 @@ from typing import Any
 
 from gradprop import errors
 from gradprop.components import architecture, datasets
-from gradprop.grid import config
+from gradprop.grid import config, folders
 from gradprop.grid.axes import axis_values, expand, written_values
 from gradprop.grid.figure_checks import check_figure, check_names
 from gradprop.grid.selection import canonical_names, with_labels
@@ -28,7 +29,7 @@ _UNCHECKED = ("seeds", "learning_rate", "bias_std", "target_loss")
 def load_studies(
     document: Mapping[str, Any],
     source: str,
-    study_folders: Sequence[Path],
+    roots: Sequence[Path],
     schemas: Path,
     parts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Study]:
@@ -40,8 +41,8 @@ def load_studies(
         Content of ``config.yaml``, overrides included.
     source
         Name of that file, for messages.
-    study_folders
-        Where ``<study>.yaml`` is looked for, in order.
+    roots
+        Where the folders of studies are looked for, in order.
     schemas
         Folder of the JSON Schemas.
     parts
@@ -65,25 +66,33 @@ def load_studies(
     config.validate(document, config_schema, source)
     seeds = document.get("seeds", config_schema["properties"]["seeds"]["default"])
     schema = config.read_yaml(schemas / "study.schema.yaml")
-    files = {p.stem: p for folder in reversed(study_folders) for p in folder.glob("*.yaml")}
     most = read_limits(document, schemas)["cells"]
     studies, total = {}, 0
     for name in document["studies"]:
-        if name not in files:
-            raise errors.unknown("studies", name, sorted(files), source)
-        content = config.read_yaml(files[name])
-        config.validate(content, schema, str(files[name]))
+        folder = folders.find(name, roots, source)
+        path = folder / folders.STUDY
+        content = config.read_yaml(path)
+        config.validate(content, _with_kinds(schema, list(folders.own_kinds(folder))), str(path))
         cells = count_cells(content, seeds)
         total += cells
         if total > most:
             before = f", {total:,} with the studies before" if total > cells else ""
             raise errors.ConfigError(
-                f"{files[name]}: grid: {cells:,} cells{before}; allowed: {most:,} (limits.cells in "
+                f"{path}: grid: {cells:,} cells{before}; allowed: {most:,} (limits.cells in "
                 f"{source})"
             )
-        studies[name] = build_study(name, content, seeds, source=str(files[name]))
-        check_names(content.get("names", {}), studies[name].cells, str(files[name]))
+        studies[name] = build_study(name, content, seeds, source=str(path), folder=folder)
+        check_names(content.get("names", {}), studies[name].cells, str(path))
     return studies
+
+
+def _with_kinds(schema: Mapping[str, Any], own: Sequence[str]) -> Mapping[str, Any]:
+    """Return the schema of a study that brings kinds of figures along."""
+    if not own:
+        return schema
+    extended = copy.deepcopy(dict(schema))
+    extended["$defs"]["figure"]["properties"]["kind"]["enum"] += own
+    return extended
 
 
 def read_limits(document: Mapping[str, Any], schemas: Path) -> dict[str, float]:
@@ -93,7 +102,9 @@ def read_limits(document: Mapping[str, Any], schemas: Path) -> dict[str, float]:
     return {**defaults, **document.get("limits", {})}
 
 
-def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) -> Study:
+def build_study(
+    name: str, content: Mapping[str, Any], seeds: int, source: str, folder: Path | None = None
+) -> Study:
     """Expand a validated study file.
 
     Parameters
@@ -106,6 +117,8 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
         Number of seeds of a grid block that does not set its own.
     source
         Name of the study's file, for messages.
+    folder
+        Where the study lies, if it is one of the disk.
 
     Raises
     ------
@@ -137,6 +150,7 @@ def build_study(name: str, content: Mapping[str, Any], seeds: int, source: str) 
         figures=figures,
         names=names,
         definition={"name": name, "content": content, "seeds": seeds},
+        folder=folder,
     )
 
 

@@ -32,19 +32,17 @@ from typing import Any
 
 import yaml
 
-from gradprop import errors, provenance
+from gradprop import errors
 from gradprop.components import architecture, datasets
-from gradprop.grid import config, loading, sharding
+from gradprop.grid import config, folders, loading, sharding
+from gradprop.grid.folders import PROJECT
 from gradprop.probes.measurements import measured, probe_steps, total_steps
 from gradprop.probes.statistics import PRESETS, recorded
 from gradprop.spec import Cell, Component, Shard, Study
 
 Amounts = dict[str, float]
 
-# Where configuration, schemas and delivered studies lie if not in the working directory.
-PROJECT = provenance.PACKAGE.parents[1]
 CONFIG = Path("config/config.yaml")
-STUDIES = Path("config/studies")
 GIB = 2.0**30
 WATCHING = 600e6  # bytes of the processes of Snakemake around a job on a cluster
 
@@ -434,7 +432,7 @@ def load(
     schemas = project / "workflow/schemas"
     with sign_of_life("gradprop: reading the studies and estimating what they need"):
         studies = loading.load_studies(
-            document, source, [directory / STUDIES, project / STUDIES], schemas, parts
+            document, source, folders.roots(directory, project), schemas, parts
         )
         limits = loading.read_limits(document, schemas)
         shards = {name: sharding.shards(study.cells) for name, study in studies.items()}

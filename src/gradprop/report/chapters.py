@@ -90,7 +90,7 @@ class Chapter:
         Prose speaks of the study as it is shipped. If the study was changed so that a number or
         a figure in it is gone, the generic chapter takes its place and says so.
         """
-        own = prose.chapter_template(self.study.name)
+        own = prose.chapter_template(self.study)
         try:
             text = self._fill(environment, own or GENERIC_CHAPTER, results)
         except StudyChangedError as error:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from gradprop import claims, files, provenance
 from gradprop import studies as prose
+from gradprop.grid import folders
 from gradprop.report.chapters import TEMPLATES, Chapter, read_chapter
 from gradprop.report.errors import ReportError
 from gradprop.report.formatting import count, percent, plural, power, sig, span
@@ -130,7 +131,8 @@ def _sources(study: Study, results: Path, reports: Path) -> list[Path]:
         reports / path for name in study.figures for path in figure_files(study, name).values()
     ]
     folder = results / study.name
-    return [*claimed, *drawn, *tables.paths_of(folder, study), *tables.runs_of(folder, study)]
+    read = [*tables.paths_of(folder, study), *tables.runs_of(folder, study)]
+    return [*claimed, *drawn, *read, *folders.own_files(study.folder, *folders.OF_CHAPTER)]
 
 
 def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:

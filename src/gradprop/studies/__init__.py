@@ -1,77 +1,57 @@
-"""The studies' chapters: for each a module with the numbers in its prose and its claims.
+"""What lies in a study's folder besides its YAML: claims, the numbers of its prose, its chapter.
 
-A study without a module here still gets a chapter: its question, its figures with their
-captions, and its final results.
+All of it is optional. A study without claims has none, and one without prose still gets a chapter:
+its question, its figures with their captions, and its final results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
-from gradprop import claims, provenance
+from gradprop import claims, errors, provenance
 from gradprop.analysis import diagnosis
 from gradprop.claims import Claim, Result
+from gradprop.errors import ConfigError
+from gradprop.grid import folders
 from gradprop.results import manifests, products, tables
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
-from gradprop.studies import (
-    descent,
-    glorot2010,
-    hanin2018,
-    he2015,
-    initializers,
-    mechanism,
-    ng2017,
-    orthogonal,
-    pennington2017,
-    poole2016,
-    propagation,
-    remedies,
-    saxe2014,
-    schoenholz2017,
-    trainability,
-)
 
 TEMPLATES = Path(__file__).parent / "chapters"
 
 Numbers = dict[str, float | str]
 
-CHAPTERS: dict[str, Callable[[StudyTables], Numbers]] = {
-    "mechanism": mechanism.numbers,
-    "descent": descent.numbers,
-    "initializers": initializers.numbers,
-    "propagation": propagation.numbers,
-    "trainability": trainability.numbers,
-    "glorot2010": glorot2010.numbers,
-    "orthogonal": orthogonal.numbers,
-    "he2015": he2015.numbers,
-    "poole2016": poole2016.numbers,
-    "schoenholz2017": schoenholz2017.numbers,
-    "pennington2017": pennington2017.numbers,
-    "ng2017": ng2017.numbers,
-    "hanin2018": hanin2018.numbers,
-    "saxe2014": saxe2014.numbers,
-    "remedies": remedies.numbers,
-}
 
-CLAIMS: dict[str, Sequence[Claim]] = {
-    "mechanism": mechanism.CLAIMS,
-    "descent": descent.CLAIMS,
-    "initializers": initializers.CLAIMS,
-    "propagation": propagation.CLAIMS,
-    "trainability": trainability.CLAIMS,
-    "glorot2010": glorot2010.CLAIMS,
-    "orthogonal": orthogonal.CLAIMS,
-    "he2015": he2015.CLAIMS,
-    "poole2016": poole2016.CLAIMS,
-    "schoenholz2017": schoenholz2017.CLAIMS,
-    "pennington2017": pennington2017.CLAIMS,
-    "ng2017": ng2017.CLAIMS,
-    "hanin2018": hanin2018.CLAIMS,
-    "saxe2014": saxe2014.CLAIMS,
-    "remedies": remedies.CLAIMS,
-}
+def own_code(study: Study) -> ModuleType | None:
+    """Return the module ``claims.py`` of a study, None if it has none.
+
+    Raises
+    ------
+    gradprop.errors.ConfigError
+        If it cannot be imported, or holds neither ``CLAIMS`` nor ``numbers``.
+    """
+    path = study.folder and study.folder / folders.CLAIMS
+    if not path or not path.exists():
+        return None
+    module = folders.load(path)
+    if not {"CLAIMS", "numbers"} & vars(module).keys():
+        raise ConfigError(f"{path}: holds neither CLAIMS, a list of Claim, nor numbers(tables)")
+    return module
+
+
+def claims_of(study: Study) -> Sequence[Claim]:
+    """Return the claims about a study."""
+    found = getattr(own_code(study), "CLAIMS", ())
+    where = f"{study.folder}/{folders.CLAIMS}: CLAIMS"
+    if not isinstance(found, (list, tuple)) or not all(isinstance(one, Claim) for one in found):
+        raise ConfigError(f"{where}: {errors.show(found)} is not allowed; allowed: a list of Claim")
+    ids = Counter(claim.id for claim in found)
+    if twice := [name for name, number in ids.items() if number > 1]:
+        raise ConfigError(f"{where}: two claims have the id {twice[0]!r}")
+    return found
 
 
 def judge_study(study: Study, results: Path, reports: Path) -> None:
@@ -86,7 +66,9 @@ def judge_study(study: Study, results: Path, reports: Path) -> None:
     reports
         Folder that gets ``claims/``.
     """
-    read = manifests.checksums(tables.paths_of(results, study))
+    read = manifests.checksums(
+        [*tables.paths_of(results, study), *folders.own_files(study.folder, folders.CLAIMS)]
+    )
     found, path = StudyTables(study, results), reports / "claims" / f"{study.name}.json"
     claims.write(judge(found), path)
     written = diagnosis.write(found.cells, found.layers, path)
@@ -100,13 +82,13 @@ def judge_study(study: Study, results: Path, reports: Path) -> None:
 
 def judge(found: StudyTables) -> list[Result]:
     """Judge the claims of a study by its result tables."""
-    chosen = CLAIMS.get(found.study.name, [])
-    return [row for claim in chosen for row in claims.judge(claim, found)]
+    return [row for claim in claims_of(found.study) for row in claims.judge(claim, found)]
 
 
-def chapter_template(name: str) -> str | None:
+def chapter_template(study: Study) -> str | None:
     """Return the template of a study's prose in `TEMPLATES`, or None if it has none of its own."""
-    return f"{name}.html.j2" if name in CHAPTERS else None
+    name = f"{study.name}.html.j2"
+    return name if own_code(study) and (TEMPLATES / name).exists() else None
 
 
 def numbers(study: Study, results: Path) -> Numbers:
@@ -119,4 +101,6 @@ def numbers(study: Study, results: Path) -> Numbers:
     results
         Folder of its tables.
     """
-    return CHAPTERS[study.name](StudyTables(study, results)) if study.name in CHAPTERS else {}
+    compute = getattr(own_code(study), "numbers", None)
+    found: Numbers = compute(StudyTables(study, results)) if compute else {}
+    return found

@@ -11,7 +11,6 @@ from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start
-from gradprop.studies.initializers import CAREFUL, TINY
 from gradprop.studies.sources import (
     GLOROT,
     GLOROT_SIGMOID,
@@ -33,6 +32,9 @@ from gradprop.studies.sources import (
     WORK_OKAY,
 )
 
+# The start that theory recommends for an activation.
+CAREFUL = {"tanh": "glorot_normal", "relu": "he_normal"}
+TINY = "normal"  # of standard deviation 0.01
 EXPLODING, LARGE = "variance_scaling(scale=9.0)", "normal(stddev=1.0)"
 HE_START, XAVIER = "he_normal", "glorot_normal"
 DEPTH = 20  # of the comparison of all starts

@@ -14,8 +14,9 @@ from scipy import stats
 from gradprop.analysis.mechanism import prepare_output
 from gradprop.claims import CONFIDENCE, Above, Claim, Evidence, Within, exact, untested
 from gradprop.results.study_tables import StudyTables
-from gradprop.studies import assignment
 from gradprop.studies.sources import NG, NG_GRADIENTS, POWERS
+
+from . import assignment
 
 ZEROS, LARGE, HE = STARTS = ("zeros", "normal", "variance_scaling")
 SOLVED = 0.9  # test accuracy of a network that has found the circle
