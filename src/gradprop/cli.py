@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -94,6 +95,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     for add in (
         _add_define,
         _add_plan,
+        _add_new_study,
         _add_data,
         _add_train,
         _add_figures,
@@ -151,6 +153,24 @@ def print_plan(options: argparse.Namespace) -> None:
 
     document, source = plan.read(options.configfile, options.config, options.directory)
     print(plan.table(plan.load(document, source, directory=options.directory)))
+
+
+def _add_new_study(commands: _Commands) -> None:
+    parser = commands.add_parser("new-study", help="write a small study to begin with")
+    parser.add_argument("name", type=_file_name, help="of the study: lower-case letters, digits, _")
+    parser.set_defaults(run=write_study)
+
+
+def write_study(options: argparse.Namespace) -> None:
+    """Write a study's folder and say how to run it."""
+    from gradprop import studies
+    from gradprop.grid import folders
+
+    folder = studies.create(options.name)
+    here = Path("Snakefile").exists()
+    snakefile = "" if here else f"-s {shlex.quote(str(folders.PROJECT / 'Snakefile'))} "
+    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(f"To run it: snakemake {snakefile}--cores 4 --config 'studies=[{options.name}]'")
 
 
 def _add_data(commands: _Commands) -> None:

@@ -6,6 +6,8 @@ its question, its figures with their captions, and its final results.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +17,40 @@ from gradprop import claims, errors, provenance
 from gradprop.analysis import diagnosis
 from gradprop.claims import Claim, Result
 from gradprop.errors import ConfigError
-from gradprop.grid import folders
+from gradprop.grid import config, folders
 from gradprop.results import manifests, products, tables
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
 
 TEMPLATES = Path(__file__).parent / "chapters"
+SKELETON = Path(__file__).parent / "skeleton"
 
 Numbers = dict[str, float | str]
+
+
+def create(name: str, directory: Path = Path()) -> Path:
+    """Write the folder of a small study, to begin one's own with.
+
+    Parameters
+    ----------
+    name
+        The study's.
+    directory
+        The working directory, whose ``config/studies`` gets the folder.
+
+    Raises
+    ------
+    gradprop.errors.ConfigError
+        If there is a study of this name, or it can be none.
+    """
+    schema = config.read_yaml(folders.PROJECT / "workflow/schemas/config.schema.yaml")
+    config.validate(name, schema["properties"]["studies"]["items"], "new-study")
+    for parent in folders.roots(directory):
+        if os.path.lexists(parent / name):
+            raise ConfigError(f"{parent / name}: exists; choose another name")
+    folder = folders.roots(directory)[0] / name
+    shutil.copytree(SKELETON, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
 def own_code(study: Study) -> ModuleType | None:

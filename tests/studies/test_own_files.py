@@ -1,0 +1,90 @@
+"""What a study brings along: claims and kinds of figures that are none are told in one line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gradprop import cli, figures, studies
+from gradprop.errors import ConfigError
+from gradprop.grid import folders
+from gradprop.spec import Study
+from tests.workspace import ROOT
+
+CLAIM = (
+    "Claim(id='a', statement='', source='', formula='', unit='', criterion=Above(0), measure=list)"
+)
+IMPORT = "from gradprop.claims import Above, Claim\n"
+
+
+def study(folder: Path, **modules: str) -> Study:
+    """Return a study without networks whose folder has these modules."""
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text)
+    return Study("own", "Own", "?", (), folder=folder)
+
+
+def test_a_study_without_claims_has_none(tmp_path: Path) -> None:
+    assert studies.claims_of(study(tmp_path)) == ()
+    assert studies.claims_of(study(tmp_path, claims="def numbers(tables): return {}")) == ()
+    assert studies.claims_of(Study("made", "in", "memory", ())) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("claims = []", "claims.py: holds neither CLAIMS, a list of Claim, nor numbers(tables)"),
+        ("CLAIMS = 3", "claims.py: CLAIMS: 3 is not allowed; allowed: a list of Claim"),
+        ("CLAIMS = ['x']", "claims.py: CLAIMS: ['x'] is not allowed; allowed: a list of Claim"),
+        (f"{IMPORT}CLAIMS = 2 * [{CLAIM}]", "claims.py: CLAIMS: two claims have the id 'a'"),
+    ],
+)
+def test_claims_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        studies.claims_of(study(tmp_path, claims=text))
+    assert str(caught.value) == f"{tmp_path}/{message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("KINDS = {'mine': 3}", "figures.py: KINDS: 'mine' is not a Kind"),
+        ("KINDS = {'slope': 3}", "figures.py: KINDS: 'slope' is a kind of the package"),
+    ],
+)
+def test_kinds_of_figures_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        figures.kinds_of(study(tmp_path, figures=text))
+    assert str(caught.value) == f"{tmp_path}/{message}"
+
+
+def test_a_new_study_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["new-study", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "snakemake -s" in said
+    assert "--config 'studies=[mine]'" in said
+    files = {path.name for path in (tmp_path / "config/studies/mine").iterdir()}
+    assert {folders.STUDY, folders.CLAIMS, folders.CHAPTER} == files
+    for name, problem in (
+        ("mine", "config/studies/mine: exists; choose another name"),
+        ("descent", f"{ROOT}/config/studies/descent: exists; choose another name"),
+        ("Mine", "new-study: 'Mine' is not allowed; allowed: lower-case letters"),
+        ("data", "new-study: 'data' is not allowed"),
+    ):
+        assert cli.main(["new-study", name]) == 1
+        assert capsys.readouterr().err.startswith(f"gradprop: {problem}")
+    assert [path.name for path in (tmp_path / "config/studies").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", folders.names([ROOT / folders.STUDIES]))
+def test_the_files_of_the_shipped_studies_draw_nothing(name: str) -> None:
+    """Verdicts hang on no picture: a changed colour judges nothing again."""
+    for path in (ROOT / folders.STUDIES / name).glob("*.py"):
+        assert not re.search(
+            r"gradprop\.figures|import figures|matplotlib|seaborn", path.read_text()
+        )
