@@ -150,7 +150,9 @@ def test_everything_has_a_source() -> None:
         assert [name for name, entry in registry.items() if not entry.source] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "config/README.md", "config/papers.yaml"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/papers.md", "config/README.md", "config/papers.yaml"]
+)
 def test_commands_name_one_configuration(name: str) -> None:
     """Snakemake takes all words after --configfile for files, a target too."""
     text = (MANUAL.parents[1] / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every study, reduced: all figures, claims and prose; and the README's table of papers."""
+"""Every study, reduced: all figures, claims and prose; and the table of the papers' figures."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.workspace import ROOT
 
 pytestmark = pytest.mark.usefixtures("shared_process")
 
+PAPERS_PAGE = ROOT / "docs/papers.md"
 PAPERS: list[str] = yaml.safe_load((ROOT / "config/papers.yaml").read_text())["studies"]
 STUDIES = folders.names([ROOT / folders.STUDIES])
 # Those that take seconds.
@@ -154,18 +155,18 @@ def test_every_figure_names_the_published_one_that_it_regenerates(name: str) -> 
 
 
 def table() -> Iterator[str]:
-    """Yield the rows of the README's table, made from the studies."""
+    """Yield the rows of the table of figures, made from the studies."""
     yield "| figure of the paper | here | claims and numbers |"
     yield "| --- | --- | --- |"
     for name in PAPERS:
         for figure, options in load(name)["figures"].items():
-            place = f"[`{name}`](config/studies/{name}/study.yaml): `{figure}`"
-            module = f"[`claims.py`](config/studies/{name}/claims.py)"
+            place = f"[`{name}`](../config/studies/{name}/study.yaml): `{figure}`"
+            module = f"[`claims.py`](../config/studies/{name}/claims.py)"
             yield f"| {options['source']} | {place} | {module} |"
 
 
 def test_the_table_of_figures_agrees_with_the_studies() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = PAPERS_PAGE.read_text(encoding="utf-8")
     assert text == with_table(text), "run: python -m tests.studies.test_studies"
 
 
@@ -182,5 +183,4 @@ def with_table(text: str) -> str:
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    PAPERS_PAGE.write_text(with_table(PAPERS_PAGE.read_text("utf-8")), encoding="utf-8")
