@@ -20,7 +20,7 @@ import pytest
 
 from gradprop import jobs, provenance
 from gradprop.components import datasets
-from gradprop.grid import sharding
+from gradprop.grid import folders, sharding
 from gradprop.results import tables
 from gradprop.results.tables import TABLES, FinishedStacks
 from gradprop.spec import Cell, Shard, Stack
@@ -306,10 +306,15 @@ def test_modules_of_figures_claims_and_report(modules: tuple[str, ...]) -> None:
 
 
 def test_an_edit_of_prose_judges_nothing_again() -> None:
-    chapters = set(provenance.PACKAGE.rglob("*.html.j2"))
-    assert len(chapters) > 15
-    assert not chapters & set(map(Path, provenance.module_paths(provenance.CLAIM_MODULES)))
-    assert chapters <= set(map(Path, provenance.module_paths(provenance.REPORT_MODULES)))
+    chapters = set(folders.roots()[1].glob(f"*/{folders.CHAPTER}"))
+    assert len(chapters) == 15
+    for chapter in chapters:
+        assert chapter not in folders.own_files(chapter.parent, folders.CLAIMS)
+        assert chapter in folders.own_files(chapter.parent, *folders.OF_CHAPTER)
+    templates = set(provenance.PACKAGE.rglob("*.html.j2"))
+    assert len(templates) > 1
+    assert not templates & set(map(Path, provenance.module_paths(provenance.CLAIM_MODULES)))
+    assert templates <= set(map(Path, provenance.module_paths(provenance.REPORT_MODULES)))
 
 
 def copy_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

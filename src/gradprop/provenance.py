@@ -24,7 +24,7 @@ NUMERIC_MODULES = ("components", "files", "probes", "spec", "training")
 ANALYSIS_MODULES = ("analysis", "grid", "prediction", "results", "theory")
 FIGURE_MODULES = (*ANALYSIS_MODULES, "figures")
 CLAIM_MODULES = (*ANALYSIS_MODULES, "claims", "studies")
-REPORT_MODULES = (*CLAIM_MODULES, "provenance", "report", "report/templates", "studies/chapters")
+REPORT_MODULES = (*CLAIM_MODULES, "provenance", "report", "report/templates")
 DATASET_MODULES = ("components/datasets", "files", "spec")
 
 # Instruction sets for which libraries have code of their own.

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from markupsafe import Markup
 
-from gradprop import claims, studies
+from gradprop import claims
 from gradprop.errors import GradpropError
 from gradprop.report import chapters, formatting, pictures, tables
 from gradprop.report.errors import ReportError
@@ -62,25 +62,17 @@ class Document(HTMLParser):
         return [value for value in found if value is not None]
 
 
-@pytest.fixture(autouse=True)
-def generic_chapters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "chapter_template", lambda name: None)
-
-
 def write(root: Path, *studies: Study, title: str = "Gradients") -> str:
     results, reports = write_tree(root, *studies)
     write_report(studies, results, reports, title)
     return (reports / "index.html").read_text(encoding="utf-8")
 
 
-def use_prose(
-    monkeypatch: pytest.MonkeyPatch, root: Path, text: str, numbers: dict[str, float | str]
-) -> None:
-    """Give every study the chapter `text`."""
-    (root / "own.html.j2").write_text(text)
-    monkeypatch.setattr(studies, "TEMPLATES", root)
-    monkeypatch.setattr(studies, "chapter_template", lambda name: "own.html.j2")
-    monkeypatch.setattr(studies, "numbers", lambda study, results: numbers)
+def with_prose(folder: Path, text: str, numbers: str = "{}") -> Study:
+    """Return a study with the chapter `text`, whose numbers are the value of an expression."""
+    (folder / "chapter.md.j2").write_text(text)
+    (folder / "claims.py").write_text(f"def numbers(tables):\n    return {numbers}\n")
+    return replace(make_study(), folder=folder)
 
 
 # ------------------------------------------------------------------------------- formatting
@@ -237,14 +229,14 @@ def test_figure_without_alternative_text_is_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------ prose
 
 
-def test_own_prose_places_refers_and_formats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = """<p>As {{ ref("small") }} shows, {{ numbers.factor | sig(3) }} becomes
-    {{ numbers.total | power }} ({{ numbers.where }}).</p><h3>What to <em>see</em></h3>
-    {{ figure("wide") }}<h3>What to see</h3>"""
-    use_prose(monkeypatch, tmp_path, text, {"factor": 0.5, "total": 0.5**150, "where": "<b>"})
-    html = write(tmp_path, make_study())
+def test_own_prose_places_refers_and_formats(tmp_path: Path) -> None:
+    text = """As {{ ref("small") }} shows, {{ numbers.factor | sig(3) }} becomes
+{{ numbers.total | power }} ({{ numbers.where }}).
+## What to *see*
+{{ figure("wide") }}
+## What to see"""
+    numbers = """{"factor": 0.5, "total": 0.5**150, "where": "<b>"}"""
+    html = write(tmp_path, with_prose(tmp_path, text, numbers))
     document = Document(html)
     # `small` is not placed: it comes at the end, and the text could refer to it before that.
     assert '<a href="#figure-example.small">Figure\xa01.2</a> shows, 0.500 becomes' in html
@@ -261,15 +253,12 @@ def test_own_prose_places_refers_and_formats(
     ("text", "message"),
     [
         ('{{ figure("small") }}{{ figure("small") }}', "figure 'small' is placed twice"),
-        ("{% if %}", r"own\.html\.j2: "),
+        ("{% if %}", r"chapter\.md\.j2: line 1: "),
     ],
 )
-def test_mistakes_in_prose_are_clear_errors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
-) -> None:
-    use_prose(monkeypatch, tmp_path, text, {})
+def test_mistakes_in_prose_are_clear_errors(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ReportError, match=message):
-        write(tmp_path, make_study())
+        write(tmp_path, with_prose(tmp_path, text))
 
 
 @pytest.mark.parametrize(
@@ -281,27 +270,18 @@ def test_mistakes_in_prose_are_clear_errors(
     ],
 )
 def test_prose_of_a_study_that_was_changed_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
-    use_prose(monkeypatch, tmp_path, f"<p>Own prose</p>{text}", {})
-    html = write(tmp_path, make_study())
+    html = write(tmp_path, with_prose(tmp_path, f"Own prose\n\n{text}"))
     assert "Own prose" not in html
     assert message in html
     assert Document(html).values("img", "alt") == ["Alt small", "Alt wide"]
 
 
-@pytest.mark.parametrize("error", [KeyError, StopIteration, ValueError])
-def test_prose_whose_numbers_cannot_be_computed_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
-) -> None:
+@pytest.mark.parametrize("numbers", ["{}['absent']", "next(iter([]))", "float('x')"])
+def test_prose_whose_numbers_cannot_be_computed_is_left_out(tmp_path: Path, numbers: str) -> None:
     """As where a study has no network any more of which its prose speaks."""
-
-    def numbers(study: Study, results: Path) -> dict[str, float | str]:
-        raise error
-
-    use_prose(monkeypatch, tmp_path, "<p>Own prose</p>", {})
-    monkeypatch.setattr(studies, "numbers", numbers)
-    html = write(tmp_path, make_study())
+    html = write(tmp_path, with_prose(tmp_path, "Own prose", numbers))
     assert "Own prose" not in html
     assert "It is left out" in html
 

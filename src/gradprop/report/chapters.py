@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from gradprop import errors
-from gradprop import studies as prose
+from gradprop import errors, studies
 from gradprop.errors import GradpropError
+from gradprop.grid import folders
+from gradprop.report import prose
 from gradprop.report.errors import ReportError, StudyChangedError
 from gradprop.report.formatting import slugify
 from gradprop.report.pictures import Figure, read_figure
@@ -23,7 +24,6 @@ from gradprop.results import tables
 from gradprop.spec import Study
 
 TEMPLATES = Path(__file__).parent / "templates"
-GENERIC_CHAPTER = "chapter.html.j2"
 PROSE_LEFT_OUT = (
     "The text of this chapter was written for the study as it is shipped. It is left out, because "
     "the study was changed."
@@ -85,70 +85,62 @@ class Chapter:
         return f"{self.number}.{self.placed.index(name) + 1}"
 
     def render(self, environment: jinja2.Environment, results: Path) -> None:
-        """Fill the body: the study's own prose if it has any, the generic chapter if not.
+        """Fill the body: the study's own prose if it has any, and the figures it does not place.
 
         Prose speaks of the study as it is shipped. If the study was changed so that a number or
-        a figure in it is gone, the generic chapter takes its place and says so.
+        a figure in it is gone, the prose is left out, and the chapter says so.
         """
-        own = prose.chapter_template(self.study)
+        place, refer = _helpers(self, environment)
         try:
-            text = self._fill(environment, own or GENERIC_CHAPTER, results)
+            text = self._prose(results, figure=place, ref=refer)
         except StudyChangedError as error:
             self.placed.clear()
-            note = Markup('<p class="note">{} ({})</p>').format(PROSE_LEFT_OUT, error)
-            text = str(note) + self._fill(environment, GENERIC_CHAPTER, results)
-        place = _helpers(self, environment, GENERIC_CHAPTER)[0]
+            text = str(Markup('<p class="note">{} ({})</p>').format(PROSE_LEFT_OUT, error))
         text += "".join(place(name) for name in self.available if name not in self.placed)
         text = _NUMBER.sub(lambda match: self.figure_number(match[1]), text)
         self.body = _with_anchors(text, self.study)
 
-    def _fill(self, environment: jinja2.Environment, source: str, results: Path) -> str:
-        """Render one template, with the numbers of the study's prose unless it is generic."""
-        numbers = {}
-        if source != GENERIC_CHAPTER:
-            try:
-                numbers = prose.numbers(self.study, results / self.study.name)
-            except (GradpropError, LookupError, StopIteration, TypeError, ValueError) as error:
-                raise StudyChangedError(f"its numbers: {error}") from error
-        place, refer = _helpers(self, environment, source)
+    def _prose(self, results: Path, **functions: Callable[[str], Markup]) -> str:
+        """Return the study's own text as HTML, with its numbers; nothing if it has none."""
+        path = self.study.folder and self.study.folder / folders.CHAPTER
+        if not path or not path.exists():
+            return ""
         try:
-            return environment.get_template(source).render(
-                study=self.study, numbers=Numbers(**numbers), figure=place, ref=refer
-            )
-        except jinja2.TemplateNotFound as error:
-            raise ReportError(f"{error}: no such template of a chapter") from None
-        except jinja2.UndefinedError as error:
-            raise StudyChangedError(f"{source}: {error.message}") from error
-        except jinja2.TemplateError as error:
-            raise ReportError(f"{source}: {error.message}") from error
+            numbers = studies.numbers(self.study, results / self.study.name)
+        except (GradpropError, LookupError, StopIteration, TypeError, ValueError) as error:
+            raise StudyChangedError(f"its numbers: {error}") from error
+        return prose.render(path, {"study": self.study, "numbers": Numbers(**numbers)}, functions)
 
 
 class Numbers(SimpleNamespace):
     """The computed numbers of a chapter's prose."""
 
 
-def _helpers(chapter: Chapter, environment: jinja2.Environment, source: str) -> tuple[Any, Any]:
-    """Return what a chapter's template can call: ``figure(name)`` and ``ref(name)``."""
+def _helpers(
+    chapter: Chapter, environment: jinja2.Environment
+) -> tuple[Callable[[str], Markup], Callable[[str], Markup]]:
+    """Return what a chapter's text can call: ``figure(name)`` and ``ref(name)``."""
 
     def find(name: str) -> Figure:
         if name not in chapter.available:
-            allowed = [*chapter.available]
-            raise StudyChangedError(str(errors.unknown("figure", name, allowed, source)))
+            problem = errors.not_allowed(name, [*chapter.available])
+            raise StudyChangedError(f"figure: {problem}")
         return chapter.available[name]
 
-    def place(name: str) -> Markup:
+    def figure(name: str) -> Markup:
         found = find(name)
         if name in chapter.placed:
-            raise ReportError(f"{source}: figure {name!r} is placed twice")
+            raise ReportError(f"figure {name!r} is placed twice")
         chapter.placed.append(name)
         number = chapter.figure_number(name)
-        return Markup(environment.get_template("figure.html.j2").render(it=found, number=number))
+        template = environment.get_template("figure.html.j2")
+        return prose.Block(template.render(it=found, number=number))
 
-    def refer(name: str) -> Markup:
+    def ref(name: str) -> Markup:
         link = '<a href="#{}">Figure\N{NO-BREAK SPACE}{}</a>'
         return Markup(link).format(find(name).id, f"\0{name}\0")
 
-    return place, refer
+    return figure, ref
 
 
 def _with_anchors(text: str, study: Study) -> Markup:

@@ -91,3 +91,7 @@ def column_label(column: str) -> str:
 def slugify(text: str) -> str:
     """Return text as a part of an anchor."""
     return re.sub(r"[^\w-]+", "-", text.lower()).strip("-")
+
+
+# What templates can write numbers with.
+FILTERS = (sig, power, percent, count, plural, span)

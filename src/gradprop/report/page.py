@@ -9,11 +9,10 @@ import jinja2
 from markupsafe import Markup
 
 from gradprop import claims, files, provenance
-from gradprop import studies as prose
 from gradprop.grid import folders
 from gradprop.report.chapters import TEMPLATES, Chapter, read_chapter
 from gradprop.report.errors import ReportError
-from gradprop.report.formatting import count, percent, plural, power, sig, span
+from gradprop.report.formatting import FILTERS
 from gradprop.report.pictures import figure_files
 from gradprop.report.provenance import effort_table, environment_table, overview_table, totals_of
 from gradprop.report.tables import (
@@ -150,13 +149,13 @@ def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([TEMPLATES, prose.TEMPLATES]),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {f.__name__: f for f in (sig, power, percent, count, plural, span)}
+    environment.filters |= {f.__name__: f for f in FILTERS}
     return environment
 
 

@@ -22,7 +22,6 @@ from gradprop.results import manifests, products, tables
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
 
-TEMPLATES = Path(__file__).parent / "chapters"
 SKELETON = Path(__file__).parent / "skeleton"
 
 Numbers = dict[str, float | str]
@@ -111,12 +110,6 @@ def judge_study(study: Study, results: Path, reports: Path) -> None:
 def judge(found: StudyTables) -> list[Result]:
     """Judge the claims of a study by its result tables."""
     return [row for claim in claims_of(found.study) for row in claims.judge(claim, found)]
-
-
-def chapter_template(study: Study) -> str | None:
-    """Return the template of a study's prose in `TEMPLATES`, or None if it has none of its own."""
-    name = f"{study.name}.html.j2"
-    return name if own_code(study) and (TEMPLATES / name).exists() else None
 
 
 def numbers(study: Study, results: Path) -> Numbers:
