@@ -6,7 +6,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
-.PHONY: all setup plan test test-all test-slurm test-pythons benchmark lock clean distclean help FORCE
+.PHONY: all setup plan docs test test-all test-slurm test-pythons benchmark lock clean distclean help FORCE
 
 # PATH can't hold a colon, Snakemake takes braces in a path for a wildcard, and the programs that pip
 # writes into an environment name its folder in the double quotes of a shell.
@@ -99,6 +99,10 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml
 ## plan       what a run would need: networks, jobs, CPU time, memory, disk
 plan: setup
 	@$(RUN) $(BIN)/gradprop plan
+
+## docs       the manual's tables and the schemas for editors, from the registries
+docs: setup
+	$(BIN)/python -m gradprop.manual
 
 ## test       set up, then every check: lint, format, types, order of the rooms, workflow format, tests
 test: setup

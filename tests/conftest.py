@@ -34,14 +34,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def blobs() -> Dataset:
     """Return a classification set: 120 examples to train on, 7 features, 3 classes."""
     mixture = {"name": "gaussian_mixture", "examples": 150, "classes": 3, "dimension": 7}
-    return datasets.generate(datasets.create({**mixture, "separation": 1.0}))
+    return datasets.generate(datasets.DATASETS.create({**mixture, "separation": 1.0}))
 
 
 @pytest.fixture(scope="session")
 def teacher() -> Dataset:
     """Return a regression set: 120 examples to train on, 7 features, 5 targets."""
     teacher = {"name": "linear_teacher", "examples": 150, "dimension": 7, "outputs": 5}
-    return datasets.generate(datasets.create(teacher))
+    return datasets.generate(datasets.DATASETS.create(teacher))
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from gradprop.components import architecture, initializers, optimizers
+from gradprop.components import architecture, initializers
+from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import Dataset
+from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.spec import Cell
 from gradprop.training.backend import keras
 
@@ -68,7 +70,7 @@ def _normalized(cell: Cell, number: int, z: keras.KerasTensor) -> keras.KerasTen
     }
     if cell.normalization.name == "none":
         return z
-    given = architecture.parameters(cell.normalization, architecture.NORMALIZATIONS)
+    given = architecture.NORMALIZATIONS.parameters_of(cell.normalization)
     return classes[cell.normalization.name](**given, name=f"normalization_{number}")(z)
 
 
@@ -87,9 +89,8 @@ def build_optimizer(cell: Cell) -> keras.Optimizer:
     names = {"norm": "global_clipnorm", "value": "clipvalue"}
     clipping = {}
     if cell.clipping.name in names:
-        given = architecture.parameters(cell.clipping, architecture.CLIPPINGS)
+        given = CLIPPINGS.parameters_of(cell.clipping)
         clipping[names[cell.clipping.name]] = given["threshold"]
     classes = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
-    return classes[cell.optimizer.name](
-        learning_rate=cell.learning_rate, **clipping, **optimizers.parameters(cell.optimizer)
-    )
+    given = OPTIMIZERS.parameters_of(cell.optimizer)
+    return classes[cell.optimizer.name](learning_rate=cell.learning_rate, **clipping, **given)

@@ -157,7 +157,7 @@ class Optimizer:
 
     def __init__(self, cell: Cell) -> None:
         self.name, self.rate = cell.optimizer.name, cell.learning_rate
-        self.parameters = optimizers.parameters(cell.optimizer)
+        self.parameters = optimizers.OPTIMIZERS.parameters_of(cell.optimizer)
         self.steps = 0
         self.first: list[Float64] = []
         self.first_terms: list[Float64] = []

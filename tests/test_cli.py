@@ -197,7 +197,10 @@ def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["data", "circles(nois=0.1)", "out.npz"], "Did you mean 'noise'?"),
         (["data", "circles(examples=abc)", "out.npz"], "circles: examples: 'abc' is"),
         (["data", "circles(examples=2.5)", "out.npz"], "circles: examples: 2.5 is"),
-        (["data", "circles(noise=-1.0)", "out.npz"], "circles(noise=-1.0): The 'noise' parameter"),
+        (
+            ["data", "circles(noise=-1.0)", "out.npz"],
+            "circles: noise: -1.0 is less than the minimum of 0",
+        ),
         (["claims", "none.json"], "none.json: no such file"),
         (["claims", "list.json"], "list.json: not an object"),
         (["claims", "empty.json"], "empty.json: not the definition of a study"),

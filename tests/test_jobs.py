@@ -51,7 +51,7 @@ def make_shard(cells: Sequence[Cell]) -> Shard:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     path = tmp_path / "data.npz"
-    datasets.write(datasets.create(DATA), path)
+    datasets.write(datasets.DATASETS.create(DATA), path)
     return path
 
 
@@ -170,7 +170,7 @@ def test_a_lost_table_is_put_together_again(train: Train, tmp_path: Path, table:
 def test_other_data_is_other_work(train: Train, data: Path) -> None:
     train(CELLS[:2])
     data.unlink()
-    datasets.write(datasets.create({**DATA, "noise": 2.0}), data)
+    datasets.write(datasets.DATASETS.create({**DATA, "noise": 2.0}), data)
     assert train(CELLS[:2]) == 2
 
 
@@ -409,7 +409,7 @@ def test_a_job_keeps_to_its_threads(
     for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
         monkeypatch.delenv(name)
     data = tmp_path / "data.npz"
-    datasets.write(datasets.create({"name": "gaussian_mixture", "dimension": 64}), data)
+    datasets.write(datasets.DATASETS.create({"name": "gaussian_mixture", "dimension": 64}), data)
     measured = [{"name": "spectra", "at": "both"}, "trajectories"]
     program: dict[str, Any] = {"depth": 4, "width": 128, "batch_size": 64, "epochs": 12}
     start: dict[str, Any] = {"initializer": "lsuv", "measurements": measured}

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from gradprop import spec
-from gradprop.components import datasets, initializers, optimizers
+from gradprop.components.datasets import DATASETS
+from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.spec import Cell, Component, Stack, canonical_json
 
 CELL = Cell(
@@ -34,9 +36,9 @@ def test_ids_are_what_they_were() -> None:
     """If this fails, all results that exist are lost: undo the change, or raise `NUMERICS`."""
     other = replace(
         CELL,
-        optimizer=optimizers.create({"name": "sgd", "momentum": 0.9}),
-        initializer=initializers.create("glorot_uniform"),
-        dataset=datasets.create({"name": "gaussian_mixture", "classes": 3}),
+        optimizer=OPTIMIZERS.create({"name": "sgd", "momentum": 0.9}),
+        initializer=INITIALIZERS.create("glorot_uniform"),
+        dataset=DATASETS.create({"name": "gaussian_mixture", "classes": 3}),
         use_bias=False,
         seed=7,
     )
@@ -70,21 +72,21 @@ def test_canonical_json_knows_no_order() -> None:
 
 
 def test_the_order_of_parameters_is_no_matter() -> None:
-    one = initializers.create({"name": "variance_scaling", "scale": 2.0, "mode": "fan_out"})
-    two = initializers.create({"mode": "fan_out", "scale": 2.0, "name": "variance_scaling"})
+    one = INITIALIZERS.create({"name": "variance_scaling", "scale": 2.0, "mode": "fan_out"})
+    two = INITIALIZERS.create({"mode": "fan_out", "scale": 2.0, "name": "variance_scaling"})
     assert replace(CELL, initializer=one).id == replace(CELL, initializer=two).id
 
 
 def test_whole_numbers_and_floats_are_the_same_parameter() -> None:
-    one, two = (initializers.create({"name": "normal", "stddev": s}) for s in (1, 1.0))
+    one, two = (INITIALIZERS.create({"name": "normal", "stddev": s}) for s in (1, 1.0))
     assert one == two
     assert replace(CELL, initializer=one).id == replace(CELL, initializer=two).id
     assert replace(CELL, bias_std=0).id == CELL.id
 
 
 def test_a_parameter_at_its_default_is_left_out() -> None:
-    assert initializers.create({"name": "normal", "stddev": 0.01}) == Component("normal")
-    assert replace(CELL, optimizer=optimizers.create({"name": "sgd", "momentum": 0})).id == CELL.id
+    assert INITIALIZERS.create({"name": "normal", "stddev": 0.01}) == Component("normal")
+    assert replace(CELL, optimizer=OPTIMIZERS.create({"name": "sgd", "momentum": 0})).id == CELL.id
 
 
 def test_a_new_parameter_at_its_default_moves_no_id() -> None:
@@ -134,15 +136,21 @@ def test_the_numerics_version_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("component", "label"),
     [
-        (initializers.create("zeros"), "zeros"),
-        (initializers.create({"name": "normal", "stddev": 1}), "normal(stddev=1.0)"),
-        (initializers.create({"name": "normal", "stddev": 1e-7}), "normal(stddev=1e-07)"),
-        (initializers.create({"name": "constant", "value": -2}), "constant(value=-2.0)"),
+        (INITIALIZERS.create("zeros"), "zeros"),
+        (INITIALIZERS.create({"name": "normal", "stddev": 1}), "normal(stddev=1.0)"),
         (
-            initializers.create({"name": "variance_scaling", "scale": 2, "mode": "fan_avg"}),
+            INITIALIZERS.create({"name": "normal", "stddev": 1e-7}),
+            "normal(stddev=1e-07)",
+        ),
+        (
+            INITIALIZERS.create({"name": "constant", "value": -2}),
+            "constant(value=-2.0)",
+        ),
+        (
+            INITIALIZERS.create({"name": "variance_scaling", "scale": 2, "mode": "fan_avg"}),
             "variance_scaling(mode=fan_avg, scale=2.0)",
         ),
-        (datasets.create({"name": "spirals", "classes": 3.0}), "spirals(classes=3)"),
+        (DATASETS.create({"name": "spirals", "classes": 3.0}), "spirals(classes=3)"),
         (Component("x", (("flag", True), ("other", False))), "x(flag=True, other=False)"),
     ],
 )
@@ -164,20 +172,20 @@ def test_what_is_no_label(text: str) -> None:
 
 
 def test_a_document_makes_the_component_again() -> None:
-    component = initializers.create({"name": "variance_scaling", "scale": 2})
+    component = INITIALIZERS.create({"name": "variance_scaling", "scale": 2})
     assert component.document() == {"name": "variance_scaling", "scale": 2.0}
-    assert initializers.create(component.document()) == component
+    assert INITIALIZERS.create(component.document()) == component
 
 
 def test_unknown_names_and_parameters_are_errors() -> None:
     with pytest.raises(KeyError, match="nromal"):
-        initializers.create("nromal")
+        INITIALIZERS.create("nromal")
     with pytest.raises(KeyError, match="std"):
-        initializers.create({"name": "normal", "std": 1.0})
+        INITIALIZERS.create({"name": "normal", "std": 1.0})
 
 
 def test_a_slug_is_a_file_name() -> None:
-    component = datasets.create({"name": "circles", "noise": 0.1, "factor": 0.5})
+    component = DATASETS.create({"name": "circles", "noise": 0.1, "factor": 0.5})
     assert component.slug == "circles_factor_0.5_noise_0.1"
 
 

@@ -183,22 +183,18 @@ def _add_data(commands: _Commands) -> None:
 def write_data(options: argparse.Namespace) -> None:
     """Generate a data set."""
     from gradprop import jobs
-    from gradprop.components import datasets
+    from gradprop.components.datasets import DATASETS
+    from gradprop.grid import schema
 
     try:
         component = Component.parse(options.dataset)
-        known = datasets.DATASETS
-        if component.name not in known:
-            raise errors.unknown("dataset", component.name, list(known), "data")
-        types = {bool: "boolean", int: "integer", float: "number", str: "string"}
-        defaults = known[component.name].parameters.items()
-        properties = {name: {"type": types[type(default)]} for name, default in defaults}
-        schema = {"additionalProperties": False, "properties": properties}
-        config.validate(dict(component.parameters), schema, f"data: {component.name}")
-        dataset = jobs.make_dataset(component, options.output)
-    except ValueError as error:  # of a generator, about a value that no schema has seen
-        label = errors.cut(options.dataset)
-        raise GradpropError(f"data: {label}: {errors.cut(str(error), 200)}") from error
+    except ValueError as error:
+        raise GradpropError(f"data: {errors.cut(options.dataset)}: {error}") from error
+    if component.name not in DATASETS:
+        raise errors.unknown("dataset", component.name, list(DATASETS), "data")
+    allowed = schema.parameters_schema(DATASETS[component.name])
+    config.validate(dict(component.parameters), allowed, f"data: {component.name}")
+    dataset = jobs.make_dataset(component, options.output)
     print(
         f"{options.dataset}: {len(dataset.x_train)} training and {len(dataset.x_test)} test "
         f"examples, sha256 {dataset.checksum[:12]}",

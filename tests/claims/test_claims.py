@@ -400,7 +400,7 @@ def verdicts(claim_id: str, tables: Any) -> dict[str, str]:
 
 def relabelled(cells: list[Cell], tables: Any, initializer: Any) -> Any:
     """Return the tables with networks that claim to have been drawn by another initializer."""
-    component = initializers.create(initializer)
+    component = initializers.INITIALIZERS.create(initializer)
     named = {cell.id: replace(cell, initializer=component) for cell in cells}
     layers = tables.layers.assign(cell=[named[c].id for c in tables.layers["cell"]])
     study = SimpleNamespace(name="propagation", cells=tuple(named.values()), names={})

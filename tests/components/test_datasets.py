@@ -17,7 +17,6 @@ from gradprop.components.datasets import (
     DATASETS,
     ChangedDataError,
     Dataset,
-    create,
     generate,
     read,
     write,
@@ -115,13 +114,13 @@ OTHER: dict[str, Mapping[str, Any]] = {
 
 
 def make(name: str, **parameters: Any) -> Dataset:
-    return generate(create({**SMALL[name], **parameters}))
+    return generate(DATASETS.create({**SMALL[name], **parameters}))
 
 
 def raw(**parameters: Any) -> datasets.Arrays:
     """Return what a generator makes before split and standardization."""
     entry = DATASETS[parameters.pop("name")]
-    return entry.make(**{**entry.parameters, **parameters})
+    return entry.make(**{**entry.defaults, **parameters})
 
 
 @EVERY
@@ -248,7 +247,7 @@ def test_linear_teacher_noise() -> None:
 @EVERY
 def test_written_and_read_again(name: str, tmp_path: Path) -> None:
     path = tmp_path / "new" / "data.npz"
-    written = write(create(SMALL[name]), path)
+    written = write(DATASETS.create(SMALL[name]), path)
     found = read(path)
     for f in fields(Dataset):
         np.testing.assert_array_equal(getattr(found, f.name), getattr(written, f.name))
@@ -258,15 +257,15 @@ def test_written_and_read_again(name: str, tmp_path: Path) -> None:
 
 def test_writing_again_changes_no_byte(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
-    write(create(SMALL["circles"]), path)
+    write(DATASETS.create(SMALL["circles"]), path)
     before = path.read_bytes()
-    write(create(SMALL["circles"]), path)
+    write(DATASETS.create(SMALL["circles"]), path)
     assert path.read_bytes() == before
 
 
 def test_a_wrong_checksum_is_loud(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
-    write(create(SMALL["circles"]), path)
+    write(DATASETS.create(SMALL["circles"]), path)
     with np.load(path) as stored:
         arrays = dict(stored)
     arrays["x_test"][0, 0] += 1
@@ -279,7 +278,7 @@ def test_a_wrong_checksum_is_loud(tmp_path: Path) -> None:
 def changed_circles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write circles, then let their generator make other arrays; return the file."""
     path = tmp_path / "circles.npz"
-    write(create("circles"), path)
+    write(DATASETS.create("circles"), path)
     entry = DATASETS["circles"]
 
     def make(**parameters: Any) -> datasets.Arrays:
@@ -293,14 +292,14 @@ def changed_circles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_changed_generator_is_loud(changed_circles: Path) -> None:
     before = changed_circles.read_bytes()
     with pytest.raises(ChangedDataError, match=r"'circles' makes other arrays .* NUMERICS"):
-        write(create("circles"), changed_circles)
+        write(DATASETS.create("circles"), changed_circles)
     assert changed_circles.read_bytes() == before
 
 
 def test_a_change_that_is_meant(changed_circles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = read(changed_circles).checksum
     monkeypatch.setattr(datasets, "NUMERICS", spec.NUMERICS + 1)
-    assert write(create("circles"), changed_circles).checksum != before
+    assert write(DATASETS.create("circles"), changed_circles).checksum != before
     assert read(changed_circles).checksum != before
 
 
@@ -308,7 +307,7 @@ def test_an_interrupted_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "data.npz"
-    write(create(SMALL["circles"]), path)
+    write(DATASETS.create(SMALL["circles"]), path)
     before = path.read_bytes()
 
     def interrupted(stream: Any, **arrays: Any) -> None:
@@ -317,7 +316,7 @@ def test_an_interrupted_write_leaves_the_old_file(
 
     monkeypatch.setattr(np, "savez", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write(create(SMALL["circles"]), path)
+        write(DATASETS.create(SMALL["circles"]), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["data.npz"]
 
@@ -335,12 +334,12 @@ def test_circles_of_the_assignment() -> None:
 
 def test_a_symmetric_teacher_has_the_strengths_as_eigenvalues() -> None:
     options = {"dimension": 5, "outputs": 5, "strengths": "3 2 1", "symmetric": True}
-    dataset = datasets.generate(datasets.create({"name": "whitened_teacher", **options}))
+    dataset = datasets.generate(datasets.DATASETS.create({"name": "whitened_teacher", **options}))
     x, y = (part.astype(np.float64) for part in (dataset.x_train, dataset.y_train))
     teacher = y.T @ x / len(x)
     np.testing.assert_allclose(teacher, teacher.T, atol=1e-6)
     np.testing.assert_allclose(np.linalg.eigvalsh(teacher), [0, 0, 1, 2, 3], atol=1e-5)
-    wrong = datasets.create({"name": "whitened_teacher", **options, "outputs": 4})
+    wrong = datasets.DATASETS.create({"name": "whitened_teacher", **options, "outputs": 4})
     with pytest.raises(GradpropError, match="as many outputs as dimensions"):
         datasets.generate(wrong)
 
@@ -408,7 +407,7 @@ def test_geometries_that_do_not_fit(name: str, parameters: Any, expected: str) -
 def test_sizes_are_known_before_a_data_set_is_made(
     name: str, parameters: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    component = create({"name": name, **parameters[name]})
+    component = DATASETS.create({"name": name, **parameters[name]})
     made = generate(component)
     classes = made.outputs if made.task == "classification" else 0
     training, features = made.x_train.shape
@@ -422,7 +421,7 @@ def test_too_few_examples_are_told_before_scikit_learn_meets_them(
 ) -> None:
     """`conflict` says the same as a stratified split, which is then never tried."""
     mixture = {"name": "gaussian_mixture", "classes": 3, "dimension": 2}
-    component = create({**mixture, "examples": examples, "test_fraction": test_fraction})
+    component = DATASETS.create({**mixture, "examples": examples, "test_fraction": test_fraction})
     labels = np.arange(examples) % 3
     try:
         train_test_split(labels, stratify=labels, test_size=test_fraction)
@@ -442,7 +441,7 @@ def test_a_file_of_something_else_is_named_and_made_again(tmp_path: Path, conten
     with pytest.raises(datasets.ChangedDataError, match=r"digits.npz: damaged or edited"):
         read(path)
     assert path.read_bytes() == content
-    assert write(create("digits"), path).checksum == read(path).checksum
+    assert write(DATASETS.create("digits"), path).checksum == read(path).checksum
 
 
 def test_an_array_of_something_else_is_named(tmp_path: Path) -> None:

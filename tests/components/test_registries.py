@@ -9,30 +9,32 @@ from typing import Any
 import pytest
 
 from gradprop.components.activations import ACTIVATIONS
-from gradprop.components.architecture import CLIPPINGS, NORMALIZATIONS, RESIDUALS, WIDTHS
+from gradprop.components.architecture import NORMALIZATIONS, RESIDUALS, WIDTHS
+from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.components.optimizers import OPTIMIZERS
+from gradprop.components.registry import Registry
 from gradprop.figures import KINDS
 from gradprop.grid import config
 from gradprop.grid.axes import axis_values
-from gradprop.probes.measurements import PARAMETERS
+from gradprop.grid.schema import study_schema
+from gradprop.probes.measurements import MEASUREMENTS
 from gradprop.probes.statistics import ALWAYS, PRESETS, STATISTICS
-from gradprop.spec import Cell, Component, Scalar
-from tests.workspace import ROOT
+from gradprop.spec import Cell, Component
 
-SCHEMA: Any = config.read_yaml(ROOT / "workflow/schemas/study.schema.yaml")
+SCHEMA: Any = study_schema()
 DEFS: Any = SCHEMA["$defs"]
 TYPES: dict[type, str] = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
-REGISTRIES: dict[str, Mapping[str, Mapping[str, Scalar]]] = {
-    "initializer": {name: entry.parameters for name, entry in INITIALIZERS.items()},
-    "dataset": {name: entry.parameters for name, entry in DATASETS.items()},
+REGISTRIES: dict[str, Registry[Any]] = {
+    "initializer": INITIALIZERS,
+    "dataset": DATASETS,
     "one_optimizer": OPTIMIZERS,
-    "measurement": PARAMETERS,
-    "one_widths": {name: entry.parameters for name, entry in WIDTHS.items()},
-    "one_normalization": {name: entry.parameters for name, entry in NORMALIZATIONS.items()},
-    "one_clipping": {name: entry.parameters for name, entry in CLIPPINGS.items()},
+    "measurement": MEASUREMENTS,
+    "one_widths": WIDTHS,
+    "one_normalization": NORMALIZATIONS,
+    "one_clipping": CLIPPINGS,
 }
 EVERY = pytest.mark.parametrize("definition", REGISTRIES)
 
@@ -65,7 +67,7 @@ def test_names(definition: str) -> None:
 @EVERY
 def test_parameters_and_their_defaults_and_types(definition: str) -> None:
     for name, known in parameters(definition).items():
-        registered = REGISTRIES[definition][name]
+        registered = REGISTRIES[definition][name].defaults
         assert {key: value["default"] for key, value in known.items()} == registered, name
         for key, value in known.items():
             kind = type(registered[key])
@@ -74,11 +76,11 @@ def test_parameters_and_their_defaults_and_types(definition: str) -> None:
 
 @EVERY
 def test_the_schema_takes_what_the_registry_has(definition: str) -> None:
-    for name, known in REGISTRIES[definition].items():
-        for value in (name, {"name": name, **known}):
+    for name, entry in REGISTRIES[definition].items():
+        for value in (name, {"name": name, **entry.defaults}):
             document = {"$ref": f"#/$defs/{definition}", "$defs": DEFS}
             config.validate(value, document, name)
-            assert Component.create(value, REGISTRIES[definition]) == Component(name)
+            assert REGISTRIES[definition].create(value) == Component(name)
 
 
 def test_activations() -> None:
@@ -92,7 +94,7 @@ def test_residual_connections() -> None:
 
 def test_statistics() -> None:
     assert DEFS["layer_statistic"]["enum"] == list(STATISTICS)
-    assert SCHEMA["properties"]["statistics"]["else"]["enum"] == list(PRESETS)
+    assert resolved(SCHEMA["properties"]["statistics"]["else"])["enum"] == list(PRESETS)
     for names in PRESETS.values():  # a subset in the same order, nothing twice
         assert list(names) == [name for name in STATISTICS if name in names]
     for name in ALWAYS:

@@ -18,13 +18,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from gradprop.errors import ConfigError
-from gradprop.grid import config, folders, loading, plan, sharding
+from gradprop.grid import config, folders, loading, plan, schema, sharding
 from gradprop.spec import Study, canonical_json
 from tests.workspace import ROOT, Workspace
 
-SCHEMAS = ROOT / "workflow/schemas"
-STUDY_SCHEMA: Any = config.read_yaml(SCHEMAS / "study.schema.yaml")
-CONFIG_SCHEMA: Any = config.read_yaml(SCHEMAS / "config.schema.yaml")
+STUDY_SCHEMA: Any = schema.study_schema()
+CONFIG_SCHEMA: Any = schema.config_schema()
 LONGEST_LINE = 2000  # the names of all statistics are 900 characters
 MOST_REPEATED = 200
 MOST_MEMORY = 1 << 20  # kibibytes
@@ -73,19 +72,6 @@ BASE: dict[str, Any] = {
                          "hue": "initializer"}},
     "names": {"initializer": {"normal(stddev=0.3)": "Normal, $\\sigma$ = 0.3"}},
 }  # fmt: skip
-
-
-@pytest.fixture
-def schemas_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read the schemas once, which takes longest of all."""
-    read_schemas_once(monkeypatch)
-
-
-def read_schemas_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {SCHEMAS / f"{name}.schema.yaml": schema
-             for name, schema in (("study", STUDY_SCHEMA), ("config", CONFIG_SCHEMA))}  # fmt: skip
-    read = config.read_yaml
-    monkeypatch.setattr(config, "read_yaml", lambda path: known.get(path) or read(path))
 
 
 def valid(draw: st.DrawFn, schema: Any) -> Any:
@@ -188,7 +174,7 @@ def load(settings_text: str, study_text: str) -> Study | None:
         try:
             document = config.read_mapping(folder / "config.yaml")
             parts = {"config.yaml": document}
-            studies = loading.load_studies(document, "config.yaml", [folder], SCHEMAS, parts)
+            studies = loading.load_studies(document, "config.yaml", [folder], parts)
         except ConfigError as error:
             for line in str(error).splitlines():
                 assert len(line) <= LONGEST_LINE
@@ -239,7 +225,7 @@ def run(examples: int) -> tuple[int, dict[str, Study]]:
     return refused, loaded
 
 
-def test_a_few_hundred_configurations(schemas_once: None) -> None:
+def test_a_few_hundred_configurations() -> None:
     refused, loaded = run(300)
     assert min(len(loaded), refused) > 20
 
@@ -247,9 +233,7 @@ def test_a_few_hundred_configurations(schemas_once: None) -> None:
 @pytest.fixture(scope="module")
 def thousands() -> tuple[int, dict[str, Study]]:
     """Return what became of 3,000 configurations."""
-    with pytest.MonkeyPatch.context() as patch:
-        read_schemas_once(patch)
-        return run(3000)
+    return run(3000)
 
 
 def workspace_of(studies: Iterable[str], folder: Path) -> Workspace:
@@ -296,11 +280,11 @@ def test_a_hundred_of_thousands_give_a_report(
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=map(str, range(len(HOSTILE))))
-def test_every_hostile_value_as_every_setting(value: Any, schemas_once: None) -> None:
+def test_every_hostile_value_as_every_setting(value: Any) -> None:
     """The values of a document that no file has been, as an option of Snakemake might give them."""
     for key in CONFIG_SCHEMA["properties"]:
         document = {"studies": ["mechanism"], key: value}
         try:
-            loading.load_studies(document, "--config", [ROOT / "config/studies"], SCHEMAS)
+            loading.load_studies(document, "--config", [ROOT / "config/studies"])
         except ConfigError as error:
             assert max(map(len, str(error).splitlines())) <= LONGEST_LINE

@@ -17,23 +17,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from gradprop import figures, files, jobs, provenance, theory
 from gradprop.components.datasets import write
 from gradprop.figures import KINDS, StudyError, StudyTables, draw_figure, draw_study
 from gradprop.figures.layers import with_residuals
 from gradprop.grid import loading, sharding
+from gradprop.grid.schema import study_schema
 from gradprop.prediction.networks import predict
 from gradprop.results import tables
 from gradprop.results.store import Store
 from gradprop.spec import Study
 from tests.long import long_but
-from tests.workspace import ROOT
 
 pytestmark = pytest.mark.usefixtures("shared_process")
 
-SCHEMA = ROOT / "workflow/schemas/study.schema.yaml"
 
 GROUPS: dict[str, Any] = {"rows": "activation", "columns": "depth", "hue": "initializer"}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -134,8 +132,7 @@ def make_study(folder: Path, grid_block: Mapping[str, Any], **changes: Any) -> S
 
 
 def test_kinds_are_those_of_the_schema() -> None:
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    assert set(schema["$defs"]["figure"]["properties"]["kind"]["enum"]) == set(KINDS)
+    assert set(study_schema()["$defs"]["figure"]["properties"]["kind"]["enum"]) == set(KINDS)
     assert set(KINDS) == {*OPTIONS, *MECHANISM}
 
 

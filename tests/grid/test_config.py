@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ import pytest
 import yaml
 
 from gradprop.errors import ConfigError
-from gradprop.grid import command_line, config, loading
+from gradprop.grid import command_line, config, loading, schema
 from gradprop.probes.statistics import PRESETS, STATISTICS
 from tests.workspace import ROOT
 
-SCHEMAS = ROOT / "workflow/schemas"
-NAMES = ("config", "study")
+SCHEMAS = {"config": schema.config_schema(), "study": schema.study_schema()}
+NAMES = tuple(SCHEMAS)
 
 STUDY = """
 title: A study
@@ -35,16 +34,10 @@ grid:
 """
 
 
-@cache
-def schema(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = config.read_yaml(SCHEMAS / f"{name}.schema.yaml")
-    return content
-
-
 def message(name: str, text: str) -> str:
     """Return what the user sees when `text` stands in the file <name>.yaml."""
     with pytest.raises(ConfigError) as caught:
-        config.validate(yaml.safe_load(text), schema(name), f"{name}.yaml")
+        config.validate(yaml.safe_load(text), SCHEMAS[name], f"{name}.yaml")
     return str(caught.value)
 
 
@@ -53,8 +46,8 @@ def message(name: str, text: str) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_schemas_are_valid(name: str) -> None:
-    assert schema(name)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    jsonschema.Draft202012Validator.check_schema(schema(name))
+    assert SCHEMAS[name]["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
 
 
 def objects(node: Any) -> Iterator[Mapping[str, Any]]:
@@ -71,7 +64,7 @@ def objects(node: Any) -> Iterator[Mapping[str, Any]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_key_is_documented(name: str) -> None:
-    document = schema(name)
+    document = SCHEMAS[name]
     keys = 0
     for node in objects(document):
         if node.get("additionalProperties") is not False:
@@ -88,14 +81,14 @@ def test_every_key_is_documented(name: str) -> None:
 
 def test_no_object_takes_unknown_keys() -> None:
     for name in NAMES:
-        for node in objects(schema(name)):
+        for node in objects(SCHEMAS[name]):
             if node.get("type") == "object":
                 assert node["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_defaults_are_valid(name: str) -> None:
-    document = schema(name)
+    document = SCHEMAS[name]
     keys = [item for node in objects(document) for item in node["properties"].items()]
     keys += [(key, value) for key, value in document.get("$defs", {}).items()]
     defaults = [(key, value) for key, value in keys if value.get("default") is not None]
@@ -106,9 +99,7 @@ def test_defaults_are_valid(name: str) -> None:
 
 def test_the_configuration_that_is_delivered_is_valid() -> None:
     path = ROOT / "config/config.yaml"
-    studies = loading.load_studies(
-        config.read_yaml(path), str(path), [ROOT / "config/studies"], SCHEMAS
-    )
+    studies = loading.load_studies(config.read_yaml(path), str(path), [ROOT / "config/studies"])
     assert all(study.cells for study in studies.values())
 
 
@@ -312,7 +303,7 @@ def test_mistakes_in_the_statistics(value: str, expected: str) -> None:
 @pytest.mark.parametrize("value", [*PRESETS, list(STATISTICS)[-1:], list(STATISTICS)])
 def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
     content = {**yaml.safe_load(STUDY), "statistics": value}
-    config.validate(content, schema("study"), "study.yaml")
+    config.validate(content, SCHEMAS["study"], "study.yaml")
 
 
 @pytest.mark.parametrize(
@@ -364,7 +355,7 @@ def test_a_list_statistic_is_for_the_kinds_that_draw_several() -> None:
     options = "{title: a, hue: depth, statistic: [signal_log10_rms, gradient_log10_rms], kind: "
     for kind in ("layer_profile", "slope"):
         content = yaml.safe_load(f"{STUDY}\nfigures: {{x: {options} {kind}}}}}")
-        config.validate(content, schema("study"), "study.yaml")
+        config.validate(content, SCHEMAS["study"], "study.yaml")
     assert "is not allowed" in message(
         "study", f"{STUDY}\nfigures: {{x: {options} layer_heatmap}}}}"
     )
@@ -509,7 +500,7 @@ def folder(tmp_path: Path) -> Path:
 
 def load(folder: Path, **document: Any) -> int:
     """Return the number of cells of the first study."""
-    studies = loading.load_studies(document, "config.yaml", [folder], SCHEMAS)
+    studies = loading.load_studies(document, "config.yaml", [folder])
     return len(next(iter(studies.values())).cells)
 
 
@@ -646,7 +637,7 @@ def test_a_mistake_is_told_with_the_part_of_the_configuration_that_it_stands_in(
         parts: dict[str, dict[str, Any]] = {"config.yaml": own, **wrong}
         merged = {key: value for part in parts.values() for key, value in part.items()}
         with pytest.raises(ConfigError) as caught:
-            loading.load_studies(merged, "config.yaml", [folder], SCHEMAS, parts)
+            loading.load_studies(merged, "config.yaml", [folder], parts)
         assert str(caught.value).startswith(line)
 
 
@@ -698,10 +689,9 @@ def test_the_profile_that_snakemake_reads_first_checks_its_command_line() -> Non
 
 def test_text_is_a_number_where_one_belongs() -> None:
     """As in what Snakemake makes of `--config 'limits={cells: 5, hours: 1e-3}' seeds=2`."""
-    schema = config.read_yaml(SCHEMAS / "config.schema.yaml")
     limits = {"cells": "5", "memory": "a lot", "hours": "1e-3", "other": "5"}
     document = {"seeds": 2, "limits": limits, "report": {"title": "5"}, "studies": ["5"]}
-    assert config.with_numbers(document, schema) == {
+    assert config.with_numbers(document, schema.config_schema()) == {
         **document,
         "limits": {"cells": 5, "memory": "a lot", "hours": 0.001, "other": "5"},
     }

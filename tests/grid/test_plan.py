@@ -151,8 +151,8 @@ def test_no_data_set_is_made_to_see_whether_it_can_be(monkeypatch: pytest.Monkey
         made = replace(generator, make=lambda **_: pytest.fail("made"))
         monkeypatch.setitem(datasets.DATASETS, name, made)
         datasets.conflict.cache_clear()
-        assert datasets.conflict(datasets.create(name)) is None
-    crowd = datasets.create({"name": "equicorrelated", "examples": 10**7})
+        assert datasets.conflict(datasets.DATASETS.create(name)) is None
+    crowd = datasets.DATASETS.create({"name": "equicorrelated", "examples": 10**7})
     assert "10000001 orthogonal directions do not fit into 64" in str(datasets.conflict(crowd))
     datasets.conflict.cache_clear()
 

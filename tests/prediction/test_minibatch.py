@@ -45,7 +45,7 @@ def test_likeness_against_all_pairs() -> None:
 
 
 def test_a_regression_has_no_classes() -> None:
-    teacher = datasets.create({"name": "linear_teacher", "examples": 40})
+    teacher = datasets.DATASETS.create({"name": "linear_teacher", "examples": 40})
     assert likeness(datasets.generate(teacher)) is None
 
 

@@ -14,7 +14,7 @@ from gradprop import errors, jobs
 from gradprop.components import datasets
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.datasets import Dataset
-from gradprop.grid import config, loading, sharding
+from gradprop.grid import config, loading, schema, sharding
 from gradprop.probes import histograms, spectra
 from gradprop.probes.histograms import count
 from gradprop.probes.measurements import MEASUREMENTS, MeasurementError, canonical, measured
@@ -26,9 +26,8 @@ from gradprop.training.recording import StackResult
 from gradprop.training.stopwatch import Stopwatch
 from tests import keras_reference
 from tests.reference import make_cell, run_step
-from tests.workspace import ROOT
 
-SCHEMA: Any = config.read_yaml(ROOT / "workflow/schemas/study.schema.yaml")
+SCHEMA: Any = schema.study_schema()
 
 
 def train(cell: Cell, dataset: Dataset) -> StackResult:
@@ -119,7 +118,7 @@ def test_blocks_replace_what_the_study_measures() -> None:
 def test_tables_are_written_read_and_found(tmp_path: Path, shared_process: None) -> None:
     """A job writes the tables that its cells ask for, and trains nothing twice."""
     path = tmp_path / "data.npz"
-    datasets.write(datasets.create("circles"), path)
+    datasets.write(datasets.DATASETS.create("circles"), path)
     text = canonical([{"name": "decision", "points": 5}, "spectra"])
     cells = [make_cell(dataset="circles", measurements=text, seed=seed) for seed in range(3)]
     (shard,) = sharding.shards([*cells]).values()
@@ -291,7 +290,7 @@ def test_every_matrix_has_rows_in_shallow_networks(depth: int, blobs: Dataset) -
 
 
 def test_decision_of_a_network() -> None:
-    dataset = datasets.generate(datasets.create("circles"))
+    dataset = datasets.generate(datasets.DATASETS.create("circles"))
     text = canonical([{"name": "decision", "at": "start", "points": 4, "margin": 0.5}])
     cell = make_cell(dataset="circles", measurements=text, epochs=0)
     rows = train(cell, dataset).tables["decision"]
@@ -308,7 +307,7 @@ def test_decision_of_a_network() -> None:
 
 def test_decision_after_training_is_that_of_the_final_network() -> None:
     """The accuracy on the grid of a separable problem follows the data."""
-    dataset = datasets.generate(datasets.create({"name": "circles", "noise": 0.0}))
+    dataset = datasets.generate(datasets.DATASETS.create({"name": "circles", "noise": 0.0}))
     cell = make_cell(dataset="circles", measurements="decision", epochs=2, learning_rate=0.5)
     after = train(cell, dataset).tables["decision"]
     same = replace(cell, measurements=canonical([{"name": "decision", "at": "probes"}]))

@@ -37,7 +37,7 @@ Values = dict[str, list[tuple[int, int, int, Spectra]]]  # width, depth, seed, b
 
 def network(width: int, depth: int, start: str, random: np.random.Generator) -> Spectra:
     """Return the singular values of weights and Jacobians of a tanh network at one digit."""
-    h = datasets.generate(datasets.create("digits")).x_train[0].astype(np.float64)
+    h = datasets.generate(datasets.DATASETS.create("digits")).x_train[0].astype(np.float64)
     found = {}
     for layer in range(1, depth + 1):
         limit = LIMITS[start](len(h), width)

@@ -172,7 +172,9 @@ def test_steps_of_the_assignment_against_finite_differences() -> None:
 
 def test_the_training_set_is_balanced() -> None:
     """Zeros stay at ln 2 exactly only if both classes are equally frequent."""
-    component = datasets.create({"name": "circles", "examples": 400, "test_fraction": 0.25})
+    component = datasets.DATASETS.create(
+        {"name": "circles", "examples": 400, "test_fraction": 0.25}
+    )
     dataset = datasets.generate(component)
     assert np.bincount(dataset.y_train).tolist() == [150, 150]
     assert np.bincount(dataset.y_test).tolist() == [50, 50]

@@ -41,7 +41,7 @@ def descend(task: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarr
 
 def made_up(speed: float = 1.0, exponent: float = 0.0, gaussian: float = 1.0) -> Any:
     """Return tables of descent in NumPy, `speed` times as fast, and of times to learn."""
-    data = datasets.generate(datasets.create(TEACHER))
+    data = datasets.generate(datasets.DATASETS.create(TEACHER))
     x, y = (part.astype(np.float64) for part in (data.x_train, data.y_train))
     task = y.T @ x / len(x)
     strengths = np.linalg.svd(task, compute_uv=False)[:5]

@@ -36,6 +36,7 @@ CURVED = pytest.mark.parametrize(
 
 ERF = Activation(
     name="erf",
+    definition="erf z",
     function=lambda z: np.asarray(special.erf(np.asarray(z, dtype=np.float64))),
     derivative=lambda z: 2.0 / math.sqrt(math.pi) * np.exp(-np.square(z)),
     second_derivative=lambda z: -4.0 / math.sqrt(math.pi) * np.asarray(z) * np.exp(-np.square(z)),

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from gradprop import provenance
-from gradprop.components import architecture, datasets, initializers, optimizers
+from gradprop.components import datasets, initializers, optimizers
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.datasets import Dataset
 from gradprop.components.initializers import INITIALIZERS
@@ -62,7 +62,7 @@ def forty_cells(activation: str, **changes: Any) -> list[Cell]:
     names = [
         name
         for name in [*INITIALIZERS, {"name": "normal", "stddev": 1.0}]
-        if architecture.conflict(make_cell(initializer=name, **program)) is None
+        if initializers.conflict(make_cell(initializer=name, **program)) is None
     ]
     return [
         make_cell(
@@ -159,7 +159,7 @@ def test_a_structured_cell_does_not_depend_on_its_stack(
 def test_constants_of_any_size(teacher: Dataset) -> None:
     """TensorFlow's graph optimizer rewrites constants below 100 kB only, in another order."""
     wide = {"name": "linear_teacher", "examples": 150, "dimension": 7, "outputs": 15}
-    dataset = datasets.generate(datasets.create(wide))
+    dataset = datasets.generate(datasets.DATASETS.create(wide))
     cells = forty_cells("tanh", dataset=wide, batch_size=63, width=5, depth=1)
     assert 40 * 63 * 15 * 4 > 100 * 1024 > 3 * 63 * 15 * 4
     check_same(rows(train(cells[:3], dataset)), rows(train(cells, dataset)))
@@ -196,7 +196,7 @@ def test_measurements_do_not_depend_on_the_stack_and_disturb_nothing(
 ) -> None:
     """Every table, in stacks of 1, 3, 5 and 7, in any order, with replicas that are not finite."""
     plane = {"name": "gaussian_mixture", "examples": 150, "classes": 3, "dimension": 2}
-    dataset = datasets.generate(datasets.create(plane))
+    dataset = datasets.generate(datasets.DATASETS.create(plane))
     program: dict[str, Any] = {"dataset": plane, "width": 37, "depth": 3, "epochs": epochs}
     cells = forty_cells(activation, **{**program, "measurements": MEASURED})[:6]
     bad = replace(cells[2], initializer=make_cell(initializer=HUGE).initializer)
@@ -220,7 +220,7 @@ def test_measurements_do_not_depend_on_the_stack_and_disturb_nothing(
 def digests() -> dict[str, str]:
     """Train a few programs, large ones among them; return a hash of the rows of each."""
     mixture = {"name": "gaussian_mixture", "examples": 150, "classes": 3, "dimension": 7}
-    dataset = datasets.generate(datasets.create(mixture))
+    dataset = datasets.generate(datasets.DATASETS.create(mixture))
     found = {}
     for name, replicas, changes in (
         ("tanh", 7, {"width": 129, "batch_size": 61}),
@@ -301,7 +301,7 @@ def first_failure(cell: Cell, dataset: Dataset) -> tuple[int, int]:
     kernels = [initializers.draw_kernel(cell, n, s) for n, s in enumerate(shapes, start=1)]
     biases = [np.zeros(out, np.float32) for _, out in shapes]
     velocities = [np.zeros_like(value) for value in [*kernels, *biases]]
-    momentum = optimizers.parameters(cell.optimizer).get("momentum", 0.0)
+    momentum = optimizers.OPTIMIZERS.parameters_of(cell.optimizer).get("momentum", 0.0)
     loss = losses.resolve_loss(cell, dataset)
     batches = loop.minibatches(Stack((cell,)), len(dataset.x_train))
     for step, (examples,) in enumerate(batches):

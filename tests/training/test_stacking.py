@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gradprop.components import architecture
+from gradprop.components import initializers
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.datasets import Dataset
 from gradprop.components.initializers import INITIALIZERS
@@ -46,7 +46,7 @@ def all_initializers(rate: float = 0.05, **changes: Any) -> list[Cell]:
         )
         for number, name in enumerate(INITIALIZERS)
     ]
-    return [cell for cell in cells if architecture.conflict(cell) is None]
+    return [cell for cell in cells if initializers.conflict(cell) is None]
 
 
 def batches(dataset: Dataset, cells: Sequence[Cell]) -> Iterator[NDArray[np.int32]]:

@@ -11,6 +11,7 @@ from gradprop import files, provenance
 from gradprop.errors import ConfigError, GradpropError
 from gradprop.grid import definitions, folders, plan
 from gradprop.grid.config import whole_numbers, with_numbers
+from gradprop.grid.schema import config_schema
 from gradprop.results import manifests, products
 
 # Steps run the `gradprop` of the Python that runs Snakemake, by its path: not every folder can be
@@ -33,8 +34,7 @@ for folder in {workflow.basedir, str(provenance.PACKAGE)}:
 
 
 def load_plan():
-    schema = read_mapping(Path(workflow.basedir) / "workflow/schemas/config.schema.yaml")
-    said = with_numbers(workflow.config_settings.config, schema)
+    said = with_numbers(workflow.config_settings.config, config_schema())
     update_config(config, said)
     parts = {**PARTS, "--config": said}
     try:

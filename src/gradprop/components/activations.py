@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from gradprop.components.registry import Entry, Registry
+
 __all__ = [
     "ACTIVATIONS",
     "LEAKY_RELU_SLOPE",
@@ -50,8 +52,8 @@ _GELU_SATURATION: Final = -3.0216626340984045
 _SWISH_SATURATION: Final = -6.1429157001956165
 
 
-@dataclass(frozen=True)
-class Activation:
+@dataclass(frozen=True, kw_only=True)
+class Activation(Entry):
     """An activation function ``phi`` and what theory and statistics need to know about it.
 
     Attributes
@@ -68,8 +70,6 @@ class Activation:
         Infinite where the function does not saturate on that side.
     homogeneous : bool
         Whether ``phi(a z) = a phi(z)`` for every ``a > 0``.
-    source : str
-        Where the function comes from.
     kinks : tuple of float
         Points at which ``phi``, ``phi'`` or ``phi''`` jumps. Quadrature has to split there. Where
         ``phi'`` jumps, the distributional second derivative has a point mass that
@@ -83,7 +83,6 @@ class Activation:
     second_derivative: Elementwise
     saturation: tuple[float, float]
     homogeneous: bool
-    source: str
     kinks: tuple[float, ...] = ()
 
 
@@ -285,6 +284,7 @@ _EXPONENTIAL_SATURATION: Final = math.log(SATURATION_LEVEL)
 _ALL: Final = (
     Activation(
         name="linear",
+        definition="`z`",
         function=_linear,
         derivative=_ones,
         second_derivative=_zeros,
@@ -294,6 +294,7 @@ _ALL: Final = (
     ),
     Activation(
         name="tanh",
+        definition="`tanh z`",
         function=_tanh,
         derivative=_tanh_1,
         second_derivative=_tanh_2,
@@ -303,6 +304,7 @@ _ALL: Final = (
     ),
     Activation(
         name="sigmoid",
+        definition="`1 / (1 + exp(-z))`",
         function=_sigmoid,
         derivative=_sigmoid_1,
         second_derivative=_sigmoid_2,
@@ -312,6 +314,7 @@ _ALL: Final = (
     ),
     Activation(
         name="softsign",
+        definition="`z / (1 + |z|)`",
         function=_softsign,
         derivative=_softsign_1,
         second_derivative=_softsign_2,
@@ -322,6 +325,7 @@ _ALL: Final = (
     ),
     Activation(
         name="relu",
+        definition="`max(z, 0)`",
         function=_relu,
         derivative=_relu_1,
         second_derivative=_zeros,
@@ -332,6 +336,7 @@ _ALL: Final = (
     ),
     Activation(
         name="leaky_relu",
+        definition=f"`z` for `z > 0`, else `{LEAKY_RELU_SLOPE} * z`",
         function=_leaky_relu,
         derivative=_leaky_relu_1,
         second_derivative=_zeros,
@@ -342,6 +347,7 @@ _ALL: Final = (
     ),
     Activation(
         name="elu",
+        definition="`z` for `z >= 0`, else `exp(z) - 1`",
         function=_elu,
         derivative=_elu_1,
         second_derivative=_elu_2,
@@ -352,6 +358,7 @@ _ALL: Final = (
     ),
     Activation(
         name="selu",
+        definition="`scale * z` for `z >= 0`, else `scale * alpha * (exp(z) - 1)`",
         function=_selu,
         derivative=_selu_1,
         second_derivative=_selu_2,
@@ -362,6 +369,8 @@ _ALL: Final = (
     ),
     Activation(
         name="gelu",
+        definition="`z Phi(z)` with the exact normal distribution function, not the tanh "
+        "approximation",
         function=_gelu,
         derivative=_gelu_1,
         second_derivative=_gelu_2,
@@ -371,6 +380,7 @@ _ALL: Final = (
     ),
     Activation(
         name="swish",
+        definition="`z s(z)` with the logistic sigmoid `s`",
         function=_swish,
         derivative=_swish_1,
         second_derivative=_swish_2,
@@ -381,7 +391,7 @@ _ALL: Final = (
 )
 
 #: The activation functions of the project by name.
-ACTIVATIONS: Final[dict[str, Activation]] = {activation.name: activation for activation in _ALL}
+ACTIVATIONS: Final = Registry({activation.name: activation for activation in _ALL})
 
 
 def get(activation: Activation | str) -> Activation:

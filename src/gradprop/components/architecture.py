@@ -1,46 +1,36 @@
 """What a network is besides its depth, width and activation: registries of structural choices.
 
-Width profiles, normalization, residual connections and the clipping of gradients. Each has a
-default that leaves the plain multilayer perceptron as it is.
+Width profiles, normalization and residual connections. Each has a default that leaves the plain
+multilayer perceptron as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from gradprop.spec import Cell, Component, Scalar
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One structural choice.
-
-    Attributes
-    ----------
-    definition, source
-        What it does, and where it comes from.
-    parameters
-        The parameters and their defaults.
-    """
-
-    definition: str
-    source: str
-    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+from gradprop.components.registry import LARGEST_SIZE, Entry, Parameter, Registry
+from gradprop.spec import Cell
 
 
-@dataclass(frozen=True)
-class Profile(Choice):
+@dataclass(frozen=True, kw_only=True)
+class Profile(Entry):
     """How units are spread over the hidden layers.
 
     Attributes
     ----------
     units
         From width, depth and parameters to the units of hidden layers 1 … depth.
+    label
+        What figures call such an architecture, with `width` and the parameters in braces.
     """
 
-    units: Callable[..., list[int]] = lambda width, depth: [width] * depth
+    units: Callable[..., list[int]]
+    label: str
+
+
+def _constant(width: int, depth: int) -> list[int]:
+    return [width] * depth
 
 
 def _alternating(width: int, depth: int, other: int) -> list[int]:
@@ -61,100 +51,112 @@ def _listed(width: int, depth: int, units: str) -> list[int]:
     return [int(number) for number in units.split()]
 
 
-WIDTHS: dict[str, Profile] = {
-    "constant": Profile("every hidden layer has `width` units", "the usual choice"),
-    "alternating": Profile(
-        "`width` units in layers 1, 3, 5, ..., `other` in layers 2, 4, 6, ...",
-        "Hanin and Rolnick 2018, figure 2",
-        {"other": 10},
-        _alternating,
-    ),
-    "halves": Profile(
-        "`width` units in the first half of the layers (the middle one included), `other` in the "
-        "second",
-        "Hanin and Rolnick 2018, figure 2",
-        {"other": 10},
-        _halves,
-    ),
-    "linear": Profile(
-        "from `width` units in layer 1 to `last` in layer depth on a straight line, rounded: "
-        "tapering or growing",
-        "pyramidal networks",
-        {"last": 10},
-        _linear,
-    ),
-    "listed": Profile(
-        'the units of every hidden layer, as in "30 10 20": as many as depth, the first is `width`',
-        "any other profile",
-        {"units": "10"},
-        _listed,
-    ),
-}
-
-NORMALIZATIONS: dict[str, Choice] = {
-    "none": Choice("z = W h + b", "the plain network"),
-    "batch": Choice(
-        "z = gamma (u - mean u) / sqrt(var u + epsilon) + beta, u = W h + b, mean and variance of "
-        "a unit over the minibatch; on test and training sets after steps those of running means: "
-        "running <- momentum running + (1 - momentum) minibatch, from 0 and 1",
-        "Ioffe and Szegedy 2015; keras.layers.BatchNormalization",
-        {"epsilon": 1e-3, "momentum": 0.99},
-    ),
-    "layer": Choice(
-        "the same with mean and variance of an example over the units of the layer",
-        "Ba et al. 2016; keras.layers.LayerNormalization",
-        {"epsilon": 1e-3},
-    ),
-}
-
-RESIDUALS: dict[str, Choice] = {
-    "none": Choice("h_l = phi(z_l)", "the plain network"),
-    "plain": Choice("h_l = h_(l-1) + phi(z_l)", "He et al. 2016; Yang and Schoenholz 2017"),
-    "scaled": Choice(
-        "h_l = h_(l-1) + phi(z_l) / sqrt(L), L the number of such layers",
-        "Hanin and Rolnick 2018; De and Smith 2020",
-    ),
-    "rezero": Choice(
-        "h_l = h_(l-1) + alpha_l phi(z_l), alpha_l one trained number that starts at 0",
-        "ReZero (Bachlechner et al. 2021); SkipInit (De and Smith 2020)",
-    ),
-}
-
-CLIPPINGS: dict[str, Choice] = {
-    "none": Choice("g", "plain gradient descent"),
-    "norm": Choice(
-        "g min(1, threshold / norm(g)), norm over all trained variables of the network",
-        "Pascanu et al. 2013; global_clipnorm of Keras",
-        {"threshold": 1.0},
-    ),
-    "value": Choice(
-        "every entry of g cut to [-threshold, threshold]",
-        "Mikolov 2012; clipvalue of Keras",
-        {"threshold": 1.0},
-    ),
-}
+def _units(description: str) -> Parameter:
+    return Parameter(10, description, minimum=1, maximum=LARGEST_SIZE)
 
 
-def _creator(registry: Mapping[str, Choice]) -> Callable[[str | Mapping[str, Any]], Component]:
-    defaults = {name: entry.parameters for name, entry in registry.items()}
-    return lambda value: Component.create(value, defaults)
+WIDTHS = Registry(
+    {
+        "constant": Profile(
+            definition="every hidden layer has `width` units",
+            source="the usual choice",
+            units=_constant,
+            label="{width}",
+        ),
+        "alternating": Profile(
+            definition="`width` units in layers 1, 3, 5, ..., `other` in layers 2, 4, 6, ...",
+            source="Hanin and Rolnick 2018, figure 2",
+            units=_alternating,
+            label="{width}, {other} alternating",
+            parameters={"other": _units("Units of layers 2, 4, 6, ...")},
+        ),
+        "halves": Profile(
+            definition="`width` units in the first half of the layers (the middle one included), "
+            "`other` in the second",
+            source="Hanin and Rolnick 2018, figure 2",
+            units=_halves,
+            label="{width}, then {other}",
+            parameters={"other": _units("Units of the layers in the second half.")},
+        ),
+        "linear": Profile(
+            definition="from `width` units in layer 1 to `last` in layer depth on a straight line, "
+            "rounded: tapering or growing",
+            source="pyramidal networks",
+            units=_linear,
+            label="{width} to {last}",
+            parameters={"last": _units("Units of the last hidden layer.")},
+        ),
+        "listed": Profile(
+            definition='the units of every hidden layer, as in "30 10 20": as many as depth, the '
+            "first is `width`",
+            source="any other profile",
+            units=_listed,
+            label="{units}",
+            parameters={
+                "units": Parameter(
+                    "10",
+                    'the units of all hidden layers as text, "30 10 20", each from 1 to 99999: as '
+                    "many as depth, the first is width",
+                    pattern="^[1-9][0-9]{0,4}( [1-9][0-9]{0,4})*$",
+                )
+            },
+        ),
+    }
+)
 
 
-# Normalize a choice as it stands in a study's YAML.
-create_widths = _creator(WIDTHS)
-create_normalization = _creator(NORMALIZATIONS)
-create_clipping = _creator(CLIPPINGS)
+def _epsilon() -> Parameter:
+    return Parameter(1e-3, "Added to the variance.", above=0)
 
 
-def parameters(component: Component, registry: Mapping[str, Choice]) -> dict[str, Any]:
-    """Return all parameters of a choice, defaults included."""
-    return {**registry[component.name].parameters, **dict(component.parameters)}
+NORMALIZATIONS = Registry(
+    {
+        "none": Entry(definition="z = W h + b", source="the plain network"),
+        "batch": Entry(
+            definition="z = gamma (u - mean u) / sqrt(var u + epsilon) + beta, u = W h + b, mean "
+            "and variance of a unit over the minibatch; on test and training sets after steps "
+            "those of running means: running <- momentum running + (1 - momentum) minibatch, from "
+            "0 and 1",
+            source="Ioffe and Szegedy 2015; keras.layers.BatchNormalization",
+            parameters={
+                "epsilon": _epsilon(),
+                "momentum": Parameter(
+                    0.99, "Share of the running means that a step keeps.", minimum=0, maximum=1
+                ),
+            },
+        ),
+        "layer": Entry(
+            definition="the same with mean and variance of an example over the units of the layer",
+            source="Ba et al. 2016; keras.layers.LayerNormalization",
+            parameters={"epsilon": _epsilon()},
+        ),
+    }
+)
+
+RESIDUALS = Registry(
+    {
+        "none": Entry(definition="h_l = phi(z_l)", source="the plain network"),
+        "plain": Entry(
+            definition="h_l = h_(l-1) + phi(z_l)",
+            source="He et al. 2016; Yang and Schoenholz 2017",
+        ),
+        "scaled": Entry(
+            definition="h_l = h_(l-1) + phi(z_l) / sqrt(L), L the number of such layers",
+            source="Hanin and Rolnick 2018; De and Smith 2020",
+        ),
+        "rezero": Entry(
+            definition="h_l = h_(l-1) + alpha_l phi(z_l), alpha_l one trained number that starts "
+            "at 0",
+            source="ReZero (Bachlechner et al. 2021); SkipInit (De and Smith 2020)",
+        ),
+    }
+)
 
 
 def hidden_widths(cell: Cell) -> list[int]:
     """Return the units of hidden layers 1 … depth."""
     profile = WIDTHS[cell.widths.name]
-    return profile.units(cell.width, cell.depth, **parameters(cell.widths, WIDTHS))
+    return profile.units(cell.width, cell.depth, **WIDTHS.parameters_of(cell.widths))
 
 
 def skips(cell: Cell) -> list[bool]:
@@ -183,16 +185,4 @@ def conflict(cell: Cell) -> str | None:
             return f"widths: the first listed layer has {units[0]} units, but width is {cell.width}"
     if cell.normalization.name == "batch" and cell.batch_size < 2:
         return "normalization: batch needs a batch_size of at least 2"
-    if cell.initializer.name == "lsuv" and not is_plain(cell):
-        return "initializer: lsuv is for networks without normalization and residual connections"
-    covered = {
-        "sussillo_abbott": ("linear", "relu"),
-        "lyapunov": ("linear", "relu", "leaky_relu"),
-    }.get(cell.initializer.name)
-    if covered and cell.activation not in covered:
-        names = ", ".join(covered)
-        return (
-            f"initializer: {cell.initializer.name} has no gain for the activation "
-            f"{cell.activation!r}; it has for {names}"
-        )
     return None

@@ -22,8 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop import files
+from gradprop.components.registry import (
+    LARGEST_COUNT,
+    LARGEST_SEED,
+    LARGEST_SIZE,
+    Entry,
+    Parameter,
+    Registry,
+)
 from gradprop.errors import GradpropError
-from gradprop.spec import NUMERICS, Component, Scalar
+from gradprop.spec import NUMERICS, Component
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
@@ -32,22 +40,16 @@ class ChangedDataError(GradpropError):
     """A generator gives other arrays than those that results were computed from."""
 
 
-@dataclass(frozen=True)
-class Generator:
+@dataclass(frozen=True, kw_only=True)
+class Generator(Entry):
     """How a data set is made.
 
     Attributes
     ----------
     task
         ``classification`` (integer labels) or ``regression`` (float32 targets).
-    description
-        One line for the manual.
-    source
-        Where it comes from.
     make
         From parameters to inputs (examples, features) and targets (examples, ...).
-    parameters
-        The parameters and their defaults.
     exact
         Whether the inputs keep the scale that `make` gives them, and its first examples are
         the training set.
@@ -58,10 +60,7 @@ class Generator:
     """
 
     task: str
-    description: str
-    source: str
     make: Callable[..., Arrays]
-    parameters: Mapping[str, Scalar]
     exact: bool = False
     misfit: Callable[..., str | None] = lambda **_: None
     fixed: Mapping[str, int] = field(default_factory=dict)
@@ -252,107 +251,202 @@ def _test_examples(examples: int, test_fraction: float) -> int:
     return math.ceil(examples * test_fraction)
 
 
-_SPLIT = {"test_fraction": 0.2, "seed": 0}
+def _examples(
+    default: int,
+    minimum: int = 10,
+    description: str = "Number of examples, training and test together.",
+) -> Parameter:
+    return Parameter(default, description, minimum=minimum, maximum=LARGEST_COUNT)
 
-DATASETS: dict[str, Generator] = {
-    "digits": Generator(
-        "classification",
-        "1,797 handwritten digits of 8x8 pixels in 10 classes",
-        "scikit-learn's load_digits (UCI optical recognition of handwritten digits, test part)",
-        _digits,
-        _SPLIT,
-        fixed={"examples": 1797, "dimension": 64, "classes": 10},
+
+def _size(default: int, description: str, minimum: int = 1) -> Parameter:
+    return Parameter(default, description, minimum=minimum, maximum=LARGEST_SIZE)
+
+
+def _classes(default: int, description: str = "Number of classes.") -> Parameter:
+    return Parameter(default, description, minimum=2, maximum=10_000)
+
+
+def _q() -> Parameter:
+    return Parameter(1.0, "Mean square of the entries of an input.", above=0)
+
+
+def _noise(default: float, of: str) -> Parameter:
+    return Parameter(default, f"Standard deviation of the noise of {of}.", minimum=0)
+
+
+_SPLIT = {
+    "test_fraction": Parameter(
+        0.2, "Share of the examples that is set aside for the test set.", above=0, below=1
     ),
-    "gaussian_mixture": Generator(
-        "classification",
-        "one Gaussian cloud a class around a random centre",
-        "centres N(0, separation^2 I), points N(centre, noise^2 I)",
-        _gaussian_mixture,
-        {
-            "examples": 1800,
-            "classes": 10,
-            "dimension": 64,
-            "separation": 0.5,
-            "noise": 1.0,
-            **_SPLIT,
-        },
-    ),
-    "circles": Generator(
-        "classification",
-        "two concentric circles in the plane",
-        "scikit-learn's make_circles",
-        _circles,
-        {"examples": 400, "factor": 0.8, "noise": 0.05, "standardize": True, **_SPLIT},
-        fixed={"dimension": 2, "classes": 2},
-    ),
-    "spirals": Generator(
-        "classification",
-        "interleaved spiral arms in the plane, one a class",
-        "radius sqrt(u), angle 2 pi (turns radius + class / classes)",
-        _spirals,
-        {"examples": 1000, "classes": 2, "turns": 1.5, "noise": 0.02, **_SPLIT},
-        fixed={"dimension": 2},
-    ),
-    "linear_teacher": Generator(
-        "regression",
-        "a random linear map, for deep linear networks",
-        "y = A x + noise, A_ij ~ N(0, 1/dimension) (student and teacher of Saxe et al. 2014)",
-        _linear_teacher,
-        {"examples": 1000, "dimension": 16, "outputs": 16, "noise": 0.0, **_SPLIT},
-    ),
-    "whitened_teacher": Generator(
-        "regression",
-        "a linear map of given singular values, training inputs with identity correlation",
-        "y = V diag(strengths) U^T x with random orthonormal U, V (V = U if symmetric); "
-        "mean x = 0, mean x x^T = I on the training set, test inputs N(0, I) (Saxe et al. 2014)",
-        _whitened_teacher,
-        {
-            "examples": 100,
-            "dimension": 16,
-            "outputs": 16,
-            "strengths": "3 2 1.5 1 0.6",
-            "symmetric": False,
-            **_SPLIT,
-        },
-        exact=True,
-        misfit=_whitened_misfit,
-    ),
-    "sphere": Generator(
-        "regression",
-        "random directions of one exact length, for signal propagation; the targets are the inputs",
-        "x uniform on the sphere of norm^2 = dimension q",
-        _sphere,
-        {"examples": 100, "dimension": 64, "q": 1.0, **_SPLIT},
-        exact=True,
-    ),
-    "great_circle": Generator(
-        "regression",
-        "a circle in many dimensions at evenly spaced angles t, in order; targets (cos t, sin t)",
-        "x = sqrt(dimension q) (u_0 cos t + u_1 sin t), u_0, u_1 random orthonormal (Poole et al. "
-        "2016)",
-        _great_circle,
-        {"examples": 125, "dimension": 64, "q": 1.0, **_SPLIT},
-        exact=True,
-        misfit=lambda dimension, **_: _crowded(2, dimension),
-        fixed={"outputs": 2},
-    ),
-    "equicorrelated": Generator(
-        "regression",
-        "inputs of one exact length and one exact correlation of every pair; fewer than "
-        "dimensions; the targets are the inputs",
-        "x_i = sqrt(dimension q) (sqrt(c) u_0 + sqrt(1 - c) u_i), u_0, u_1, ... random "
-        "orthonormal: x_i . x_j = dimension q c",
-        _equicorrelated,
-        {"examples": 40, "dimension": 64, "q": 1.0, "correlation": 0.5, **_SPLIT},
-        exact=True,
-        misfit=lambda examples, dimension, **_: _crowded(examples + 1, dimension),
+    "seed": Parameter(
+        0,
+        "Seed of the generator and of the split; independent of the seeds of training.",
+        minimum=0,
+        maximum=LARGEST_SEED,
     ),
 }
+_BOTH_COORDINATES = "both coordinates"
 
-
-def create(value: str | Mapping[str, Any]) -> Component:
-    """Normalize a data set as it stands in a study's YAML."""
-    return Component.create(value, {name: entry.parameters for name, entry in DATASETS.items()})
+DATASETS = Registry(
+    {
+        "digits": Generator(
+            task="classification",
+            definition="1,797 handwritten digits of 8x8 pixels in 10 classes",
+            source="scikit-learn's load_digits (UCI optical recognition of handwritten digits, "
+            "test part)",
+            make=_digits,
+            parameters=_SPLIT,
+            fixed={"examples": 1797, "dimension": 64, "classes": 10},
+        ),
+        "gaussian_mixture": Generator(
+            task="classification",
+            definition="one Gaussian cloud a class around a random centre",
+            source="centres N(0, separation^2 I), points N(centre, noise^2 I)",
+            make=_gaussian_mixture,
+            parameters={
+                "examples": _examples(1800),
+                "classes": _classes(10),
+                "dimension": _size(64, "Number of features."),
+                "separation": Parameter(
+                    0.5, "Standard deviation of the coordinates of the clouds' centres.", minimum=0
+                ),
+                "noise": Parameter(
+                    1.0, "Standard deviation of the points around their centre.", above=0
+                ),
+                **_SPLIT,
+            },
+        ),
+        "circles": Generator(
+            task="classification",
+            definition="two concentric circles in the plane",
+            source="scikit-learn's make_circles",
+            make=_circles,
+            parameters={
+                "examples": _examples(400),
+                "factor": Parameter(
+                    0.8,
+                    "Radius of the inner circle; the outer one has radius 1.",
+                    minimum=0,
+                    below=1,
+                ),
+                "noise": _noise(0.05, _BOTH_COORDINATES),
+                "standardize": Parameter(
+                    True, "Whether inputs are centred and scaled to a mean square of 1."
+                ),
+                **_SPLIT,
+            },
+            fixed={"dimension": 2, "classes": 2},
+        ),
+        "spirals": Generator(
+            task="classification",
+            definition="interleaved spiral arms in the plane, one a class",
+            source="radius sqrt(u), angle 2 pi (turns radius + class / classes)",
+            make=_spirals,
+            parameters={
+                "examples": _examples(1000),
+                "classes": _classes(2, "Number of classes; each is one arm."),
+                "turns": Parameter(1.5, "Turns of an arm from the centre to radius 1.", minimum=0),
+                "noise": _noise(0.02, _BOTH_COORDINATES),
+                **_SPLIT,
+            },
+            fixed={"dimension": 2},
+        ),
+        "linear_teacher": Generator(
+            task="regression",
+            definition="a random linear map, for deep linear networks",
+            source="y = A x + noise, A_ij ~ N(0, 1/dimension) (student and teacher of Saxe et al. "
+            "2014)",
+            make=_linear_teacher,
+            parameters={
+                "examples": _examples(1000),
+                "dimension": _size(16, "Number of features."),
+                "outputs": _size(16, "Number of targets."),
+                "noise": _noise(0.0, "the targets"),
+                **_SPLIT,
+            },
+        ),
+        "whitened_teacher": Generator(
+            task="regression",
+            definition="a linear map of given singular values, training inputs with identity "
+            "correlation",
+            source="y = V diag(strengths) U^T x with random orthonormal U, V (V = U if symmetric); "
+            "mean x = 0, mean x x^T = I on the training set, test inputs N(0, I) (Saxe et al. "
+            "2014)",
+            make=_whitened_teacher,
+            parameters={
+                "examples": _examples(100, minimum=4),
+                "dimension": _size(16, "Number of features; fewer than training examples."),
+                "outputs": _size(16, "Number of targets."),
+                "strengths": Parameter(
+                    "3 2 1.5 1 0.6",
+                    'the singular values as text, "3 2 1.5 1 0.6": no more than features or '
+                    "targets",
+                    pattern="^[0-9]{1,9}([.][0-9]{1,9})?( [0-9]{1,9}([.][0-9]{1,9})?)*$",
+                    longest=400,
+                ),
+                "symmetric": Parameter(
+                    False, "Whether the map is symmetric, a matrix with these eigenvalues."
+                ),
+                **_SPLIT,
+            },
+            exact=True,
+            misfit=_whitened_misfit,
+        ),
+        "sphere": Generator(
+            task="regression",
+            definition="random directions of one exact length, for signal propagation; the targets "
+            "are the inputs",
+            source="x uniform on the sphere of norm^2 = dimension q",
+            make=_sphere,
+            parameters={
+                "examples": _examples(100, minimum=4),
+                "dimension": _size(64, "Number of features and of targets."),
+                "q": _q(),
+                **_SPLIT,
+            },
+            exact=True,
+        ),
+        "great_circle": Generator(
+            task="regression",
+            definition="a circle in many dimensions at evenly spaced angles t, in order; targets "
+            "(cos t, sin t)",
+            source="x = sqrt(dimension q) (u_0 cos t + u_1 sin t), u_0, u_1 random orthonormal "
+            "(Poole et al. 2016)",
+            make=_great_circle,
+            parameters={
+                "examples": _examples(125, minimum=4),
+                "dimension": _size(64, "Number of features.", minimum=2),
+                "q": _q(),
+                **_SPLIT,
+            },
+            exact=True,
+            misfit=lambda dimension, **_: _crowded(2, dimension),
+            fixed={"outputs": 2},
+        ),
+        "equicorrelated": Generator(
+            task="regression",
+            definition="inputs of one exact length and one exact correlation of every pair; fewer "
+            "than dimensions; the targets are the inputs",
+            source="x_i = sqrt(dimension q) (sqrt(c) u_0 + sqrt(1 - c) u_i), u_0, u_1, ... random "
+            "orthonormal: x_i . x_j = dimension q c",
+            make=_equicorrelated,
+            parameters={
+                "examples": _examples(
+                    40, 4, "Number of examples, training and test together; less than `dimension`."
+                ),
+                "dimension": _size(64, "Number of features and of targets.", minimum=5),
+                "q": _q(),
+                "correlation": Parameter(
+                    0.5, "Correlation of every pair of inputs.", minimum=0, maximum=1
+                ),
+                **_SPLIT,
+            },
+            exact=True,
+            misfit=lambda examples, dimension, **_: _crowded(examples + 1, dimension),
+        ),
+    }
+)
 
 
 def sizes(component: Component) -> Sizes:
@@ -373,8 +467,7 @@ def outputs(component: Component) -> int:
 
 
 def _known(component: Component) -> dict[str, Any]:
-    entry = DATASETS[component.name]
-    return {**entry.parameters, **entry.fixed, **dict(component.parameters)}
+    return {**DATASETS[component.name].fixed, **DATASETS.parameters_of(component)}
 
 
 @lru_cache
@@ -391,7 +484,7 @@ def conflict(component: Component) -> str | None:
             f"{known.training} training and {known.test} test examples are too few for "
             f"{known.classes} classes: raise `examples`"
         )
-    return entry.misfit(**{**entry.parameters, **dict(component.parameters)})
+    return entry.misfit(**DATASETS.parameters_of(component))
 
 
 def generate(component: Component) -> Dataset:
@@ -405,7 +498,7 @@ def generate(component: Component) -> Dataset:
         If there are too few examples to split, or too few dimensions for them.
     """
     entry = DATASETS[component.name]
-    parameters: dict[str, Any] = {**entry.parameters, **dict(component.parameters)}
+    parameters = DATASETS.parameters_of(component)
     problem = conflict(component)
     if problem:
         raise GradpropError(f"data set {component.label!r} can't be made: {problem}")

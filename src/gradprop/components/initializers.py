@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
 from gradprop.components import activations, architecture, gains
+from gradprop.components.registry import LARGEST_COUNT, Entry, Parameter, Registry
 from gradprop.spec import Cell, Component, Scalar
 
 
@@ -31,33 +32,34 @@ class Layer(NamedTuple):
     activation: str  # of the hidden layers
 
 
-@dataclass(frozen=True)
-class Initializer:
-    """How the kernels of a network are drawn.
+@dataclass(frozen=True, kw_only=True)
+class Initializer(Entry):
+    """How the kernels of a network are drawn; n is the fan-in of a kernel, m its fan-out.
 
     Attributes
     ----------
-    formula
-        The distribution of an entry of a kernel with fan-in n and fan-out m.
-    source
-        Where it comes from.
     build
         From layer, seed and parameters to a Keras initializer.
-    parameters
-        The parameters and their defaults.
+    variance
+        From layer and parameters to the variance of an entry of a kernel, which theory needs. None
+        if there is none.
+    unpredicted
+        Why there is no variance, as the rest of the sentence "theory is missing: ...".
     random
         Whether kernels depend on the seed.
     unit_variance
         Whether the kernels are then scaled, layer by layer, to pre-activations of variance 1 on
         a batch of training examples (`_scale_to_unit_variance`).
+    activations
+        Activation functions that it is defined for; empty: all.
     """
 
-    formula: str
-    source: str
     build: Callable[..., Any]
-    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    variance: Callable[..., float] | None = None
+    unpredicted: str = ""
     random: bool = True
     unit_variance: bool = False
+    activations: tuple[str, ...] = ()
 
 
 def _keras(name: str) -> Callable[..., Any]:
@@ -99,20 +101,16 @@ def _fan_in_uniform(layer: Layer, seed: int) -> Any:
     return _uniform(layer, seed, limit=1 / math.sqrt(layer.fan_in))
 
 
-def _variance_scaling(layer: Layer, seed: int, **parameters: Scalar) -> Any:
-    import keras
-
-    return keras.initializers.VarianceScaling(seed=seed, **parameters)
+def _random_walk(layer: Layer, seed: int, gain: Callable[[Layer], float]) -> Any:
+    return _normal(layer, seed, stddev=gain(layer) / math.sqrt(layer.fan_in))
 
 
-def _sussillo_abbott(layer: Layer, seed: int) -> Any:
-    gain = gains.sussillo_abbott_gain(layer.fan_in, layer.activation)
-    return _normal(layer, seed, stddev=gain / math.sqrt(layer.fan_in))
+def _sussillo_abbott(layer: Layer) -> float:
+    return gains.sussillo_abbott_gain(layer.fan_in, layer.activation)
 
 
-def _lyapunov(layer: Layer, seed: int) -> Any:
-    gain = gains.unbiased_gain(layer.fan_out, layer.activation)
-    return _normal(layer, seed, stddev=gain / math.sqrt(layer.fan_in))
+def _lyapunov(layer: Layer) -> float:
+    return gains.unbiased_gain(layer.fan_out, layer.activation)
 
 
 def _orthogonal(layer: Layer, seed: int, examples: int) -> Any:
@@ -121,118 +119,179 @@ def _orthogonal(layer: Layer, seed: int, examples: int) -> Any:
     return keras.initializers.Orthogonal(seed=seed)
 
 
-INITIALIZERS: dict[str, Initializer] = {
-    "zeros": Initializer(
-        "W = 0",
-        "the symmetric start that never breaks symmetry (Goodfellow et al. 2016, sec. 8.4)",
-        lambda layer, seed: _constant(layer, seed, 0.0),
-        random=False,
-    ),
-    "ones": Initializer(
-        "W = 1",
-        "a constant start; symmetric like zeros",
-        lambda layer, seed: _constant(layer, seed, 1.0),
-        random=False,
-    ),
-    "constant": Initializer(
-        "W = value",
-        "a constant start; symmetric like zeros",
-        _constant,
-        {"value": 0.1},
-        random=False,
-    ),
-    "identity": Initializer(
-        "W = gain * I (rectangular: ones on the main diagonal)",
-        "the deep linear example of vanishing and exploding gradients (Ng, Deep Learning "
-        "Specialization, course 2, week 1)",
-        _identity,
-        {"gain": 1.0},
-        random=False,
-    ),
-    "normal": Initializer(
-        "N(0, stddev^2)",
-        "a fixed scale, whatever the width (Krizhevsky et al. 2012 use stddev 0.01)",
-        _normal,
-        {"stddev": 0.01},
-    ),
-    "uniform": Initializer(
-        "U(-limit, limit), variance limit^2 / 3",
-        "a fixed scale, whatever the width",
-        _uniform,
-        {"limit": 0.05},
-    ),
-    "standard_heuristic": Initializer(
-        "U(-1/sqrt(n), 1/sqrt(n)), variance 1 / (3 n)",
-        "Glorot and Bengio 2010, eq. 1 ('commonly used heuristic')",
-        _fan_in_uniform,
-    ),
-    "lecun_normal": Initializer(
-        "truncated N(0, 1/n), rescaled to that variance",
-        "LeCun et al. 1998, 'Efficient BackProp'; Klambauer et al. 2017",
-        _keras("LecunNormal"),
-    ),
-    "lecun_uniform": Initializer(
-        "U(-a, a), a = sqrt(3/n), variance 1/n",
-        "LeCun et al. 1998, 'Efficient BackProp'",
-        _keras("LecunUniform"),
-    ),
-    "glorot_normal": Initializer(
-        "truncated N(0, 2/(n+m)), rescaled to that variance",
-        "Glorot and Bengio 2010",
-        _keras("GlorotNormal"),
-    ),
-    "glorot_uniform": Initializer(
-        "U(-a, a), a = sqrt(6/(n+m)), variance 2/(n+m)",
-        "Glorot and Bengio 2010, eq. 16; the default of keras.layers.Dense",
-        _keras("GlorotUniform"),
-    ),
-    "he_normal": Initializer(
-        "truncated N(0, 2/n), rescaled to that variance",
-        "He et al. 2015",
-        _keras("HeNormal"),
-    ),
-    "he_uniform": Initializer(
-        "U(-a, a), a = sqrt(6/n), variance 2/n", "He et al. 2015", _keras("HeUniform")
-    ),
-    "orthogonal": Initializer(
-        "gain * Q, Q Haar-distributed with orthonormal rows or columns",
-        "Saxe et al. 2014",
-        _keras("Orthogonal"),
-        {"gain": 1.0},
-    ),
-    "pytorch_default": Initializer(
-        "U(-1/sqrt(n), 1/sqrt(n)): kaiming_uniform with a = sqrt(5), gain^2 = 2/(1+a^2) = 1/3",
-        "torch.nn.Linear.reset_parameters: the standard heuristic by another name",
-        _fan_in_uniform,
-    ),
-    "variance_scaling": Initializer(
-        "variance scale/n, scale/m or 2 scale/(n+m) (mode fan_in, fan_out, fan_avg); "
-        "distribution truncated_normal (rescaled), untruncated_normal or uniform",
-        "keras.initializers.VarianceScaling",
-        _variance_scaling,
-        {"scale": 1.0, "mode": "fan_in", "distribution": "untruncated_normal"},
-    ),
-    "sussillo_abbott": Initializer(
-        "N(0, g^2/n), linear: g = exp(1 / (2 n)); ReLU: g = sqrt(2) exp(1.2 / (max(n, 6) - 2.4)); "
-        "no other activation",
-        "random walk initialization (Sussillo and Abbott 2014)",
-        _sussillo_abbott,
-    ),
-    "lyapunov": Initializer(
-        "N(0, g^2/n), g such that E ln(mean phi(z)^2) of m units is what goes in: the exact gain "
-        "without drift; linear, ReLU and leaky ReLU only",
-        "Lyapunov initialization (Kogler et al. 2026)",
-        _lyapunov,
-    ),
-    "lsuv": Initializer(
-        "s_l Q, Q as for orthogonal; s_l such that Var(W h) = 1 over units and `examples` random "
-        "training examples, layer by layer",
-        "layer-sequential unit variance (Mishkin and Matas 2016)",
-        _orthogonal,
-        {"examples": 256},
-        unit_variance=True,
-    ),
-}
+def _scaled_variance(layer: Layer, scale: float, mode: str, distribution: str = "") -> float:
+    """Return scale / fan, with the fan that `mode` names."""
+    fan_avg = (layer.fan_in + layer.fan_out) / 2
+    return scale / {"fan_in": layer.fan_in, "fan_out": layer.fan_out, "fan_avg": fan_avg}[mode]
+
+
+def _scaled(scale: float, mode: str) -> Callable[[Layer], float]:
+    return lambda layer: _scaled_variance(layer, scale, mode)
+
+
+_CONSTANT = "the kernels are constant and have no distribution to average over"
+
+INITIALIZERS = Registry(
+    {
+        "zeros": Initializer(
+            definition="W = 0",
+            source="the symmetric start that never breaks symmetry (Goodfellow et al. 2016, "
+            "sec. 8.4)",
+            build=lambda layer, seed: _constant(layer, seed, 0.0),
+            unpredicted=_CONSTANT,
+            random=False,
+        ),
+        "ones": Initializer(
+            definition="W = 1",
+            source="a constant start; symmetric like zeros",
+            build=lambda layer, seed: _constant(layer, seed, 1.0),
+            unpredicted=_CONSTANT,
+            random=False,
+        ),
+        "constant": Initializer(
+            definition="W = value",
+            source="a constant start; symmetric like zeros",
+            build=_constant,
+            parameters={"value": Parameter(0.1, "The weight.")},
+            unpredicted=_CONSTANT,
+            random=False,
+        ),
+        "identity": Initializer(
+            definition="W = gain * I (rectangular: ones on the main diagonal)",
+            source="the deep linear example of vanishing and exploding gradients (Ng, Deep "
+            "Learning Specialization, course 2, week 1)",
+            build=_identity,
+            parameters={"gain": Parameter(1.0, "Factor of the identity matrix.")},
+            unpredicted=_CONSTANT,
+            random=False,
+        ),
+        "normal": Initializer(
+            definition="N(0, stddev^2)",
+            source="a fixed scale, whatever the width (Krizhevsky et al. 2012 use stddev 0.01)",
+            build=_normal,
+            parameters={"stddev": Parameter(0.01, "Standard deviation of a weight.", above=0)},
+            variance=lambda layer, stddev: stddev**2,
+        ),
+        "uniform": Initializer(
+            definition="U(-limit, limit), variance limit^2 / 3",
+            source="a fixed scale, whatever the width",
+            build=_uniform,
+            parameters={"limit": Parameter(0.05, "Largest magnitude of a weight.", above=0)},
+            variance=lambda layer, limit: limit**2 / 3,
+        ),
+        "standard_heuristic": Initializer(
+            definition="U(-1/sqrt(n), 1/sqrt(n)), variance 1 / (3 n)",
+            source="Glorot and Bengio 2010, eq. 1 ('commonly used heuristic')",
+            build=_fan_in_uniform,
+            variance=_scaled(1 / 3, "fan_in"),
+        ),
+        "lecun_normal": Initializer(
+            definition="truncated N(0, 1/n), rescaled to that variance",
+            source="LeCun et al. 1998, 'Efficient BackProp'; Klambauer et al. 2017",
+            build=_keras("LecunNormal"),
+            variance=_scaled(1.0, "fan_in"),
+        ),
+        "lecun_uniform": Initializer(
+            definition="U(-a, a), a = sqrt(3/n), variance 1/n",
+            source="LeCun et al. 1998, 'Efficient BackProp'",
+            build=_keras("LecunUniform"),
+            variance=_scaled(1.0, "fan_in"),
+        ),
+        "glorot_normal": Initializer(
+            definition="truncated N(0, 2/(n+m)), rescaled to that variance",
+            source="Glorot and Bengio 2010",
+            build=_keras("GlorotNormal"),
+            variance=_scaled(1.0, "fan_avg"),
+        ),
+        "glorot_uniform": Initializer(
+            definition="U(-a, a), a = sqrt(6/(n+m)), variance 2/(n+m)",
+            source="Glorot and Bengio 2010, eq. 16; the default of keras.layers.Dense",
+            build=_keras("GlorotUniform"),
+            variance=_scaled(1.0, "fan_avg"),
+        ),
+        "he_normal": Initializer(
+            definition="truncated N(0, 2/n), rescaled to that variance",
+            source="He et al. 2015",
+            build=_keras("HeNormal"),
+            variance=_scaled(2.0, "fan_in"),
+        ),
+        "he_uniform": Initializer(
+            definition="U(-a, a), a = sqrt(6/n), variance 2/n",
+            source="He et al. 2015",
+            build=_keras("HeUniform"),
+            variance=_scaled(2.0, "fan_in"),
+        ),
+        "orthogonal": Initializer(
+            definition="gain * Q, Q Haar-distributed with orthonormal rows or columns",
+            source="Saxe et al. 2014",
+            build=_keras("Orthogonal"),
+            parameters={"gain": Parameter(1.0, "Factor of the orthogonal matrix.")},
+            # orthonormal rows or columns, whichever are fewer
+            variance=lambda layer, gain: gain**2 / max(layer.fan_in, layer.fan_out),
+        ),
+        "pytorch_default": Initializer(
+            definition="U(-1/sqrt(n), 1/sqrt(n)): kaiming_uniform with a = sqrt(5), "
+            "gain^2 = 2/(1+a^2) = 1/3",
+            source="torch.nn.Linear.reset_parameters: the standard heuristic by another name",
+            build=_fan_in_uniform,
+            variance=_scaled(1 / 3, "fan_in"),
+        ),
+        "variance_scaling": Initializer(
+            definition="variance scale/n, scale/m or 2 scale/(n+m) (mode fan_in, fan_out, "
+            "fan_avg); distribution truncated_normal (rescaled), untruncated_normal or uniform",
+            source="keras.initializers.VarianceScaling",
+            build=_keras("VarianceScaling"),
+            parameters={
+                "scale": Parameter(
+                    1.0, "Variance of a weight times the fan that `mode` names.", above=0
+                ),
+                "mode": Parameter(
+                    "fan_in",
+                    "Inputs of the layer, its outputs, or the average of both.",
+                    choices=("fan_in", "fan_out", "fan_avg"),
+                ),
+                "distribution": Parameter(
+                    "untruncated_normal",
+                    "Shape of the distribution; the truncated normal is rescaled to the variance.",
+                    choices=("truncated_normal", "untruncated_normal", "uniform"),
+                ),
+            },
+            variance=_scaled_variance,
+        ),
+        "sussillo_abbott": Initializer(
+            definition="N(0, g^2/n), linear: g = exp(1 / (2 n)); ReLU: g = sqrt(2) exp(1.2 / "
+            "(max(n, 6) - 2.4)); no other activation",
+            source="random walk initialization (Sussillo and Abbott 2014)",
+            build=lambda layer, seed: _random_walk(layer, seed, _sussillo_abbott),
+            variance=lambda layer: _sussillo_abbott(layer) ** 2 / layer.fan_in,
+            activations=("linear", "relu"),
+        ),
+        "lyapunov": Initializer(
+            definition="N(0, g^2/n), g such that E ln(mean phi(z)^2) of m units is what goes in: "
+            "the exact gain without drift; linear, ReLU and leaky ReLU only",
+            source="Lyapunov initialization (Kogler et al. 2026)",
+            build=lambda layer, seed: _random_walk(layer, seed, _lyapunov),
+            variance=lambda layer: _lyapunov(layer) ** 2 / layer.fan_in,
+            activations=("linear", "relu", "leaky_relu"),
+        ),
+        "lsuv": Initializer(
+            definition="s_l Q, Q as for orthogonal; s_l such that Var(W h) = 1 over units and "
+            "`examples` random training examples, layer by layer",
+            source="layer-sequential unit variance (Mishkin and Matas 2016)",
+            build=_orthogonal,
+            parameters={
+                "examples": Parameter(
+                    256,
+                    "Training examples that the variance is taken over, or all if fewer.",
+                    minimum=2,
+                    maximum=LARGEST_COUNT,
+                )
+            },
+            unpredicted="the kernels are scaled to data",
+            unit_variance=True,
+        ),
+    }
+)
 
 
 # From how many kernels on one program is faster than separate calls of the initializer.
@@ -268,12 +327,9 @@ def kernel_seed(cell: Cell, layer: int) -> int:
 
 def build(initializer: Component, seed: Any, layer: Layer) -> Any:
     """Return a new Keras initializer for one kernel; `seed` is an integer or a SeedGenerator."""
-    return INITIALIZERS[initializer.name].build(layer, seed, **parameters(initializer))
-
-
-def parameters(initializer: Component) -> dict[str, Any]:
-    """Return all parameters of an initializer, defaults included."""
-    return {**INITIALIZERS[initializer.name].parameters, **dict(initializer.parameters)}
+    return INITIALIZERS[initializer.name].build(
+        layer, seed, **INITIALIZERS.parameters_of(initializer)
+    )
 
 
 def draw_kernel(cell: Cell, layer: int, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -331,7 +387,7 @@ def _scale_to_unit_variance(
     """
     phi = activations.get(cell.activation).function
     rng = np.random.default_rng(stream_seed("lsuv", cell.seed))
-    count = min(parameters(cell.initializer)["examples"], len(inputs))
+    count = min(INITIALIZERS.parameters_of(cell.initializer)["examples"], len(inputs))
     chosen = np.sort(rng.choice(len(inputs), count, replace=False))
     hidden = inputs[chosen].astype(np.float64)
     # With one thread: how a BLAS divides a product among threads would show in the bits.
@@ -396,11 +452,16 @@ def draw_bias(cell: Cell, layer: int, units: int) -> NDArray[np.float32]:
     return draw * np.float32(cell.bias_std)
 
 
-def defaults() -> dict[str, Mapping[str, Scalar]]:
-    """Return for every registered name its parameters and their defaults."""
-    return {name: entry.parameters for name, entry in INITIALIZERS.items()}
-
-
-def create(value: str | Mapping[str, Any]) -> Component:
-    """Normalize an initializer as it stands in a study's YAML."""
-    return Component.create(value, defaults())
+def conflict(cell: Cell) -> str | None:
+    """Return what is wrong with the initializer of this cell, as ``key: reason``."""
+    name = cell.initializer.name
+    entry = INITIALIZERS[name]
+    if entry.unit_variance and not architecture.is_plain(cell):
+        return f"initializer: {name} is for networks without normalization and residual connections"
+    if entry.activations and cell.activation not in entry.activations:
+        names = ", ".join(entry.activations)
+        return (
+            f"initializer: {name} has no gain for the activation {cell.activation!r}; it has for "
+            f"{names}"
+        )
+    return None

@@ -5,33 +5,31 @@ The arithmetic follows Keras's optimizers operation by operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop.components import architecture
-from gradprop.spec import Component, Scalar
+from gradprop.components.registry import Entry, Parameter, Registry
+from gradprop.spec import Component
 
 Tensor = Any
 Update = Callable[[Sequence[Tensor]], list[Tensor]]
 
-# Names and parameters as in keras.optimizers, with Keras's defaults.
-OPTIMIZERS: dict[str, Mapping[str, Scalar]] = {
-    "sgd": {"momentum": 0.0},
-    "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
-}
 
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Entry):
+    """How gradients change the trained variables.
 
-def create(value: str | Mapping[str, Any]) -> Component:
-    """Normalize an optimizer as it stands in a study's YAML."""
-    return Component.create(value, OPTIMIZERS)
+    Attributes
+    ----------
+    make
+        From variables, learning rates and parameters to the update, as `create_update`.
+    """
 
-
-def parameters(optimizer: Component) -> dict[str, Any]:
-    """Return all parameters of an optimizer, defaults included."""
-    return {**OPTIMIZERS[optimizer.name], **dict(optimizer.parameters)}
+    make: Callable[..., Update]
 
 
 def create_update(
@@ -53,65 +51,12 @@ def create_update(
     callable
         From the gradients to what it subtracted from the variables.
     """
-    makers: dict[str, Callable[..., Update]] = {"sgd": _sgd, "adam": _adam}
-    return makers[optimizer.name](variables, rates, **parameters(optimizer))
-
-
-def create_clip(clipping: Component) -> Update:
-    """Return the function that clips the gradients of every replica by themselves.
-
-    Parameters
-    ----------
-    clipping
-        Entry of `gradprop.components.architecture.CLIPPINGS`.
-
-    Returns
-    -------
-    callable
-        From the gradients of all variables, each (replicas, rows, columns), to those that the
-        optimizer sees.
-    """
-    makers: dict[str, Callable[..., Update]] = {
-        "none": lambda: list,
-        "norm": _clip_by_norm,
-        "value": _clip_by_value,
-    }
-    return makers[clipping.name](**architecture.parameters(clipping, architecture.CLIPPINGS))
-
-
-def _clip_by_norm(threshold: float) -> Update:
-    import tensorflow as tf
-
-    def clip(gradients: Sequence[Tensor]) -> list[Tensor]:
-        # Squares of the entries themselves would overflow at 2e19, where clipping is needed most.
-        peaks = [tf.reduce_max(tf.abs(g), axis=(1, 2), keepdims=True) for g in gradients]
-        largest = tf.reduce_max(peaks, axis=0)
-        unit = tf.where(largest > 0, largest, 1.0)
-        norm = tf.sqrt(tf.add_n([_sum_of_squares(g / unit) for g in gradients]))  # in units
-        factor = threshold / norm
-        # A norm of NaN is not within the threshold: it makes all gradients NaN, as in Keras.
-        within = unit * norm <= threshold
-        return [tf.where(within, g, g / unit * factor) for g in gradients]
-
-    return clip
-
-
-def _sum_of_squares(g: Tensor) -> Tensor:
-    """Return (replicas, 1, 1) by products with ones, in an order no stack changes."""
-    import tensorflow as tf
-
-    rows = tf.matmul(tf.ones_like(g[:, :, :1]), tf.square(g), transpose_a=True)
-    return tf.matmul(rows, tf.ones_like(rows), transpose_b=True)
-
-
-def _clip_by_value(threshold: float) -> Update:
-    import tensorflow as tf
-
-    return lambda gradients: [tf.clip_by_value(g, -threshold, threshold) for g in gradients]
+    make = OPTIMIZERS[optimizer.name].make
+    return make(variables, rates, **OPTIMIZERS.parameters_of(optimizer))
 
 
 def _sgd(variables: Sequence[Tensor], rates: NDArray[np.float32], momentum: float) -> Update:
-    """Make Keras's SGD (Polyak 1964): v <- momentum v - rate g;  w <- w + v."""
+    """Make Keras's SGD."""
     import tensorflow as tf
 
     rate = tf.constant(rates)
@@ -138,11 +83,7 @@ def _adam(
     beta_2: float,
     epsilon: float,
 ) -> Update:
-    """Adam as in Keras (Kingma and Ba 2015, the efficient form at the end of section 2).
-
-    m <- m + (g - m)(1 - beta_1);  v <- v + (g^2 - v)(1 - beta_2);
-    w <- w - rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon).
-    """
+    """Make Keras's Adam: the efficient form at the end of section 2 of its source."""
     import tensorflow as tf
 
     rate = tf.constant(rates)
@@ -163,3 +104,37 @@ def _adam(
         return changes
 
     return update
+
+
+def _decay(default: float, description: str) -> Parameter:
+    return Parameter(default, description, minimum=0, below=1)
+
+
+# Names and parameters as in keras.optimizers, with Keras's defaults.
+OPTIMIZERS = Registry(
+    {
+        "sgd": Optimizer(
+            definition="stochastic gradient descent, with or without momentum: "
+            "v <- momentum v - rate g; w <- w + v",
+            source="Polyak 1964; keras.optimizers.SGD",
+            make=_sgd,
+            parameters={
+                "momentum": _decay(0.0, "Share of the last change that is added to the next."),
+            },
+        ),
+        "adam": Optimizer(
+            definition="m <- m + (g - m)(1 - beta_1); v <- v + (g^2 - v)(1 - beta_2); "
+            "w <- w - rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)",
+            source="Kingma and Ba 2015, the efficient form at the end of section 2; "
+            "keras.optimizers.Adam",
+            make=_adam,
+            parameters={
+                "beta_1": _decay(0.9, "Decay of the mean of the gradients."),
+                "beta_2": _decay(0.999, "Decay of the mean of the squared gradients."),
+                "epsilon": Parameter(
+                    1e-7, "Added to the root of the mean squared gradient.", above=0
+                ),
+            },
+        ),
+    }
+)

@@ -7,20 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from gradprop.components import architecture, datasets, initializers, optimizers
+from gradprop.components.architecture import NORMALIZATIONS, WIDTHS
+from gradprop.components.clipping import CLIPPINGS
+from gradprop.components.datasets import DATASETS
+from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.probes import measurements
 from gradprop.spec import Cell
 
 COMPONENT_TYPES = {
-    "dataset": datasets.create,
-    "initializer": initializers.create,
-    "optimizer": optimizers.create,
-    "widths": architecture.create_widths,
-    "normalization": architecture.create_normalization,
-    "clipping": architecture.create_clipping,
+    "dataset": DATASETS.create,
+    "initializer": INITIALIZERS.create,
+    "optimizer": OPTIMIZERS.create,
+    "widths": WIDTHS.create,
+    "normalization": NORMALIZATIONS.create,
+    "clipping": CLIPPINGS.create,
 }
-
-
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gradprop import errors
-from gradprop.components import architecture, datasets
-from gradprop.grid import config, folders
+from gradprop.components import architecture, datasets, initializers
+from gradprop.grid import config, folders, schema
 from gradprop.grid.axes import axis_values, expand, written_values
 from gradprop.grid.figure_checks import check_figure, check_names
 from gradprop.grid.selection import canonical_names, with_labels
@@ -30,7 +29,6 @@ def load_studies(
     document: Mapping[str, Any],
     source: str,
     roots: Sequence[Path],
-    schemas: Path,
     parts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Study]:
     """Read and validate the configuration and every study that it names.
@@ -43,8 +41,6 @@ def load_studies(
         Name of that file, for messages.
     roots
         Where the folders of studies are looked for, in order.
-    schemas
-        Folder of the JSON Schemas.
     parts
         What `document` was merged from, by name, the last one first in rank: a mistake is told
         with the name of the part that it stands in.
@@ -59,20 +55,20 @@ def load_studies(
     gradprop.errors.ConfigError
         If anything is wrong; nothing has been written then.
     """
-    config_schema = config.read_yaml(schemas / "config.schema.yaml")
+    config_schema = schema.config_schema()
     for name, part in (parts or {}).items():
         config.validate(part, {**config_schema, "required": []}, name)
         source = name if "studies" in part else source
     config.validate(document, config_schema, source)
     seeds = document.get("seeds", config_schema["properties"]["seeds"]["default"])
-    schema = config.read_yaml(schemas / "study.schema.yaml")
-    most = read_limits(document, schemas)["cells"]
+    most = read_limits(document)["cells"]
     studies, total = {}, 0
     for name in document["studies"]:
         folder = folders.find(name, roots, source)
         path = folder / folders.STUDY
         content = config.read_yaml(path)
-        config.validate(content, _with_kinds(schema, list(folders.own_kinds(folder))), str(path))
+        known = schema.study_schema(folders.own_kinds(folder))
+        config.validate(content, known, str(path))
         cells = count_cells(content, seeds)
         total += cells
         if total > most:
@@ -86,19 +82,10 @@ def load_studies(
     return studies
 
 
-def _with_kinds(schema: Mapping[str, Any], own: Sequence[str]) -> Mapping[str, Any]:
-    """Return the schema of a study that brings kinds of figures along."""
-    if not own:
-        return schema
-    extended = copy.deepcopy(dict(schema))
-    extended["$defs"]["figure"]["properties"]["kind"]["enum"] += own
-    return extended
-
-
-def read_limits(document: Mapping[str, Any], schemas: Path) -> dict[str, float]:
+def read_limits(document: Mapping[str, Any]) -> dict[str, float]:
     """Return the limits of a configuration, those that it leaves out at their defaults."""
-    schema = config.read_yaml(schemas / "config.schema.yaml")["properties"]["limits"]
-    defaults = {key: value["default"] for key, value in schema["properties"].items()}
+    limits = schema.config_schema()["properties"]["limits"]["properties"]
+    defaults = {key: value["default"] for key, value in limits.items()}
     return {**defaults, **document.get("limits", {})}
 
 
@@ -203,7 +190,7 @@ def _check_cells(block: Mapping[str, Any], where: str) -> None:
     alike = {key: axis_values(key, block[key])[:1] for key in _UNCHECKED if key in block}
     for cell in expand({**block, **alike}):
         problem = _conflict_with_data(cell) or architecture.conflict(cell)
-        problem = problem or measurements.conflict(cell)
+        problem = problem or initializers.conflict(cell) or measurements.conflict(cell)
         if problem:
             raise errors.ConfigError(f"{where}.{problem}")
 

@@ -418,7 +418,7 @@ def load(
     source
         Name of its file, for messages.
     project
-        Where the schemas and the delivered studies are.
+        Where the delivered studies are.
     directory
         Where results are made; studies of the same name there come first.
     parts
@@ -429,12 +429,9 @@ def load(
     gradprop.errors.ConfigError
         If anything is wrong or more than a limit.
     """
-    schemas = project / "workflow/schemas"
     with sign_of_life("gradprop: reading the studies and estimating what they need"):
-        studies = loading.load_studies(
-            document, source, folders.roots(directory, project), schemas, parts
-        )
-        limits = loading.read_limits(document, schemas)
+        studies = loading.load_studies(document, source, folders.roots(directory, project), parts)
+        limits = loading.read_limits(document)
         shards = {name: sharding.shards(study.cells) for name, study in studies.items()}
         size = document.get("stack_size", 40)
         jobs = {}

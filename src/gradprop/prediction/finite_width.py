@@ -17,20 +17,10 @@ from gradprop.spec import Cell
 Float64 = npt.NDArray[np.float64]
 
 
-# What an architecture is called, by its width profile.
-ARCHITECTURES = {
-    "constant": "{width}",
-    "alternating": "{width}, {other} alternating",
-    "halves": "{width}, then {other}",
-    "linear": "{width} to {last}",
-    "listed": "{units}",
-}
-
-
 def architecture_name(cell: Cell) -> str:
     """Return what the widths of a cell's hidden layers are called, whatever its depth."""
-    parameters = architecture.parameters(cell.widths, architecture.WIDTHS)
-    return ARCHITECTURES[cell.widths.name].format(width=cell.width, **parameters)
+    profile = architecture.WIDTHS[cell.widths.name]
+    return profile.label.format(width=cell.width, **architecture.WIDTHS.parameters_of(cell.widths))
 
 
 def reciprocal_widths(cell: Cell) -> Float64:

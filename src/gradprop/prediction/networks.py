@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from gradprop import theory
 from gradprop.components import activations
 from gradprop.components.architecture import is_plain
-from gradprop.components.initializers import INITIALIZERS, layer_shapes
+from gradprop.components.initializers import INITIALIZERS, Layer, layer_shapes
 from gradprop.prediction import minibatch
 from gradprop.spec import Cell, Component
 
@@ -39,40 +39,6 @@ EPSILON = np.finfo(np.float64).eps  # a smaller part of a sum is lost in it
 # Nodes and weights of the three-point Gauss-Hermite rule for a standard normal variable.
 NODES = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
 WEIGHTS = np.array([1.0, 4.0, 1.0]) / 6.0
-
-
-def _scaled(scale: float, mode: str) -> Callable[..., float]:
-    """Return the variance of a variance-scaling initializer as a function of the fans."""
-    return lambda fan_in, fan_out, **_: _scaling_variance(fan_in, fan_out, scale, mode)
-
-
-def _scaling_variance(fan_in: int, fan_out: int, scale: float, mode: str, **_: object) -> float:
-    fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
-    return scale / fans[mode]
-
-
-# Of every registered initializer with independent or orthogonal entries; constant kernels and
-# the identity have no distribution that theory could average over.
-VARIANCES: dict[str, Callable[..., float]] = {
-    "normal": lambda fan_in, fan_out, stddev: stddev**2,
-    "uniform": lambda fan_in, fan_out, limit: limit**2 / 3,
-    "standard_heuristic": _scaled(1 / 3, "fan_in"),
-    "pytorch_default": _scaled(1 / 3, "fan_in"),
-    "lecun_normal": _scaled(1.0, "fan_in"),
-    "lecun_uniform": _scaled(1.0, "fan_in"),
-    "glorot_normal": _scaled(1.0, "fan_avg"),
-    "glorot_uniform": _scaled(1.0, "fan_avg"),
-    "he_normal": _scaled(2.0, "fan_in"),
-    "he_uniform": _scaled(2.0, "fan_in"),
-    "variance_scaling": _scaling_variance,
-    # orthonormal rows or columns, whichever are fewer
-    "orthogonal": lambda fan_in, fan_out, gain: gain**2 / max(fan_in, fan_out),
-}
-# Of those whose variance depends on the activation function too.
-ACTIVATION_VARIANCES: dict[str, Callable[[int, int, str], float]] = {
-    "sussillo_abbott": lambda n, m, phi: theory.sussillo_abbott_gain(n, phi) ** 2 / n,
-    "lyapunov": lambda n, m, phi: theory.unbiased_gain(m, phi) ** 2 / n,
-}
 
 
 def weight_variance(initializer: Component, shape: Shape, activation: str) -> float | None:
@@ -92,12 +58,11 @@ def weight_variance(initializer: Component, shape: Shape, activation: str) -> fl
     float or None
         Dimensionless; None if the kernel is not random or scaled to data.
     """
-    if initializer.name in ACTIVATION_VARIANCES:
-        return ACTIVATION_VARIANCES[initializer.name](*shape, activation)
-    if initializer.name not in VARIANCES:
+    variance = INITIALIZERS[initializer.name].variance
+    if variance is None:
         return None
-    parameters = {**INITIALIZERS[initializer.name].parameters, **dict(initializer.parameters)}
-    return float(VARIANCES[initializer.name](*shape, **parameters))
+    parameters = INITIALIZERS.parameters_of(initializer)
+    return float(variance(Layer(*shape, activation), **parameters))
 
 
 @dataclass(frozen=True)

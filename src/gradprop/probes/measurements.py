@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,12 +18,13 @@ from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
 from gradprop.components import architecture, datasets
 from gradprop.components.datasets import Dataset
+from gradprop.components.registry import Entry, Parameter, Registry
 from gradprop.errors import GradpropError
 from gradprop.probes.histograms import histograms
 from gradprop.probes.spectra import spectra
 from gradprop.probes.statistics import LayerRecord
 from gradprop.probes.trajectories import circle, curvature, trajectories
-from gradprop.spec import Cell, Component, Scalar
+from gradprop.spec import Cell, Component
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -93,9 +94,12 @@ class Subject(NamedTuple):
     dataset: Dataset
 
 
-@dataclass(frozen=True)
-class Measurement:
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Entry):
     """A table of results that a study may ask for.
+
+    Its `definition` says what a row is. All measurements have the parameter `at`, which `measure`
+    does not get.
 
     Attributes
     ----------
@@ -105,12 +109,6 @@ class Measurement:
         of this replica.
     keys
         Columns that, with the cell and the step, tell its rows apart.
-    definition
-        What a row is.
-    source
-        Where it is introduced or used.
-    parameters
-        The parameters and their defaults; all measurements have `at` in addition.
     of_layers
         Whether it is made of the tensors of the training step, layer by layer, instead of the
         network before the step.
@@ -118,9 +116,6 @@ class Measurement:
 
     measure: Callable[..., Any]
     keys: Sequence[str]
-    definition: str
-    source: str
-    parameters: Mapping[str, Scalar] = field(default_factory=dict)
     of_layers: bool = False
 
     @property
@@ -212,83 +207,141 @@ def _modes(subject: Subject) -> list[Columns]:
     return [{"index": index, "strength": strengths[kept], "learned": u} for u in learned]
 
 
-MEASUREMENTS: dict[str, Measurement] = {
-    "histograms": Measurement(
-        histograms,
-        ("layer", "quantity", "bin"),
-        "counts of activation, preactivation, signal (dC/dz of single examples) and gradient "
-        "(dC/dW) of the step's minibatch in equal bins from -range to range; bins -1 and `bins` "
-        "hold what is below and above, bin `bins` + 1 what is not finite. The range is `rms` times "
-        "the root mean square of the layer's values, or the parameter of the quantity's name "
-        "where that is not 0",
-        "Glorot and Bengio 2010, figures 4, 6 and 7",
-        {
-            "bins": 100,
-            "rms": 4.0,
-            "activation": 0.0,
-            "preactivation": 0.0,
-            "signal": 0.0,
-            "gradient": 0.0,
-        },
-        of_layers=True,
-    ),
-    "spectra": Measurement(
-        _spectra,
-        ("matrix", "layer", "example", "index"),
-        "singular values of W_l (kernel), of J_l = W_l diag(phi'(z_l)) (layer_jacobian), of "
-        "J_2 ... J_depth (hidden_jacobian, dh_depth / dh_1) and of J_1 ... J_depth W_(depth + 1) "
-        "(input_output_jacobian; the end-to-end map of a linear network) at the first `examples` "
-        "of the training set, log10, in float64; `resolved`: above the rounding errors",
-        "Saxe et al. 2014 (dynamical isometry); Pennington et al. 2017, section 2; Glorot and "
-        "Bengio 2010, section 4.2.2",
-        {"matrix": "all", "examples": 1},
-    ),
-    "decision": Measurement(
-        _decision,
-        ("row", "column", "output"),
-        "the outputs (logits or predictions) on a grid of `points` x `points` over the square "
-        "(1 + `margin`) times as wide as the largest magnitude of a training input; data sets "
-        "with two inputs",
-        "definition",
-        {"points": 50, "margin": 0.1},
-    ),
-    "trajectories": Measurement(
-        _trajectories,
-        ("layer", "input"),
-        "inputs followed through the layers (0 is the input): their three leading principal "
-        "components and the distance from these, log10 mean square, distance to the next input, "
-        "turning angle of the closed polygon through them, correlations. `along` a circle through "
-        "the plane of the first two features, of mean square 1, or along the first examples of the "
-        "training set (data)",
-        "Poole et al. 2016, figure 3",
-        {"along": "circle", "inputs": 100, "quantity": "preactivation"},
-    ),
-    "curvature": Measurement(
-        _curvature,
-        ("layer", "input"),
-        "the image z(t) of a circle of inputs in every layer (0 is the input) from its exact "
-        "derivatives by the angle t: log10 of the mean of (dz/dt)^2 over units and of sqrt(units) "
-        "times the curvature, at evenly spaced angles; the circle is that of `trajectories`",
-        "Poole et al. 2016, section 4 and figure 4",
-        {"inputs": 100},
-    ),
-    "modes": Measurement(
-        _modes,
-        ("index",),
-        "how much of every mode of a regression task the outputs have learned: with the singular "
-        "value decomposition mean y x^T = sum s v u^T over the training set, `strength` is s and "
-        "`learned` is v^T (mean f(x) x^T) u, the largest s first; modes of strength 0 are left out",
-        "Saxe et al. 2014, figure 3",
-    ),
-}
+def _at(default: str = "start") -> Parameter:
+    return Parameter(
+        default,
+        "When to measure: at the start (step 0), at the end of training, at both or at all probes.",
+        choices=tuple(SCHEDULES),
+    )
 
 
-def _with_schedule(name: str) -> dict[str, Scalar]:
-    return {"at": "start" if name != "decision" else "end", **MEASUREMENTS[name].parameters}
+def _range_of(quantity: str) -> Parameter:
+    return Parameter(0.0, f"The range of {quantity} in all layers; 0 means by `rms`.", minimum=0)
 
 
-# For every measurement its parameters and their defaults.
-PARAMETERS: dict[str, dict[str, Scalar]] = {name: _with_schedule(name) for name in MEASUREMENTS}
+def _count(default: int, description: str, minimum: int = 1) -> Parameter:
+    return Parameter(default, description, minimum=minimum, maximum=10_000)
+
+
+MEASUREMENTS = Registry(
+    {
+        "histograms": Measurement(
+            measure=histograms,
+            keys=("layer", "quantity", "bin"),
+            definition="counts of activation, preactivation, signal (dC/dz of single examples) and "
+            "gradient (dC/dW) of the step's minibatch in equal bins from -range to range; bins -1 "
+            "and `bins` hold what is below and above, bin `bins` + 1 what is not finite. The range "
+            "is `rms` times the root mean square of the layer's values, or the parameter of the "
+            "quantity's name where that is not 0",
+            source="Glorot and Bengio 2010, figures 4, 6 and 7",
+            parameters={
+                "at": _at(),
+                "bins": _count(100, "Number of bins from -range to range."),
+                "rms": Parameter(
+                    4.0,
+                    "The range as a multiple of the root mean square of a layer's values.",
+                    above=0,
+                ),
+                "activation": _range_of("phi(z)"),
+                "preactivation": _range_of("z"),
+                "signal": _range_of("dC/dz"),
+                "gradient": _range_of("dC/dW"),
+            },
+            of_layers=True,
+        ),
+        "spectra": Measurement(
+            measure=_spectra,
+            keys=("matrix", "layer", "example", "index"),
+            definition="singular values of W_l (kernel), of J_l = W_l diag(phi'(z_l)) "
+            "(layer_jacobian), of J_2 ... J_depth (hidden_jacobian, dh_depth / dh_1) and of J_1 "
+            "... J_depth W_(depth + 1) (input_output_jacobian; the end-to-end map of a linear "
+            "network) at the first `examples` of the training set, log10, in float64; `resolved`: "
+            "above the rounding errors",
+            source="Saxe et al. 2014 (dynamical isometry); Pennington et al. 2017, section 2; "
+            "Glorot and Bengio 2010, section 4.2.2",
+            parameters={
+                "at": _at(),
+                "matrix": Parameter(
+                    "all",
+                    "Which matrices: every layer's kernel, every layer's Jacobian, the Jacobian of "
+                    "the last hidden layer by the first, that of the outputs by the inputs, or "
+                    "all.",
+                    choices=(
+                        "all",
+                        "kernel",
+                        "layer_jacobian",
+                        "hidden_jacobian",
+                        "input_output_jacobian",
+                    ),
+                ),
+                "examples": _count(1, "Number of training examples at which Jacobians are taken."),
+            },
+        ),
+        "decision": Measurement(
+            measure=_decision,
+            keys=("row", "column", "output"),
+            definition="the outputs (logits or predictions) on a grid of `points` x `points` over "
+            "the square (1 + `margin`) times as wide as the largest magnitude of a training input; "
+            "data sets with two inputs",
+            source="definition",
+            parameters={
+                "at": _at("end"),
+                "points": _count(50, "Points of the grid along each of the two inputs.", 2),
+                "margin": Parameter(
+                    0.1,
+                    "How far the grid reaches beyond the largest magnitude of a training input, as "
+                    "a part of it.",
+                    minimum=0,
+                ),
+            },
+        ),
+        "trajectories": Measurement(
+            measure=_trajectories,
+            keys=("layer", "input"),
+            definition="inputs followed through the layers (0 is the input): their three leading "
+            "principal components and the distance from these, log10 mean square, distance to the "
+            "next input, turning angle of the closed polygon through them, correlations. `along` a "
+            "circle through the plane of the first two features, of mean square 1, or along the "
+            "first examples of the training set (data)",
+            source="Poole et al. 2016, figure 3",
+            parameters={
+                "at": _at(),
+                "along": Parameter(
+                    "circle",
+                    "A circle in the plane of the first two features, or the first examples of the "
+                    "training set.",
+                    choices=("circle", "data"),
+                ),
+                "inputs": _count(100, "Number of inputs.", 3),
+                "quantity": Parameter(
+                    "preactivation",
+                    "What is followed, z or phi(z).",
+                    choices=("preactivation", "activation"),
+                ),
+            },
+        ),
+        "curvature": Measurement(
+            measure=_curvature,
+            keys=("layer", "input"),
+            definition="the image z(t) of a circle of inputs in every layer (0 is the input) from "
+            "its exact derivatives by the angle t: log10 of the mean of (dz/dt)^2 over units and "
+            "of sqrt(units) times the curvature, at evenly spaced angles; the circle is that of "
+            "`trajectories`",
+            source="Poole et al. 2016, section 4 and figure 4",
+            parameters={"at": _at(), "inputs": _count(100, "Number of angles.", 3)},
+        ),
+        "modes": Measurement(
+            measure=_modes,
+            keys=("index",),
+            definition="how much of every mode of a regression task the outputs have learned: with "
+            "the singular value decomposition mean y x^T = sum s v u^T over the training set, "
+            "`strength` is s and `learned` is v^T (mean f(x) x^T) u, the largest s first; modes of "
+            "strength 0 are left out",
+            source="Saxe et al. 2014, figure 3",
+            parameters={"at": _at()},
+        ),
+    }
+)
 
 
 def canonical(chosen: str | Sequence[str | Mapping[str, Any]]) -> str:
@@ -307,7 +360,7 @@ def canonical(chosen: str | Sequence[str | Mapping[str, Any]]) -> str:
     """
     if isinstance(chosen, str):
         return chosen
-    components = [Component.create(value, PARAMETERS) for value in chosen]
+    components = [MEASUREMENTS.create(value) for value in chosen]
     names = [component.name for component in components]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -320,7 +373,7 @@ def canonical(chosen: str | Sequence[str | Mapping[str, Any]]) -> str:
 def measured(measurements: str) -> dict[str, dict[str, Any]]:
     """Return for every measurement of a `canonical` choice all its parameters."""
     components = [Component.parse(label) for label in measurements.split(_SEPARATOR) if label]
-    return {c.name: {**PARAMETERS[c.name], **dict(c.parameters)} for c in components}
+    return {c.name: MEASUREMENTS.parameters_of(c) for c in components}
 
 
 def conflict(cell: Cell) -> str | None:

@@ -112,5 +112,5 @@ def create_layers(
     if component.name == "none":
         return []
     kind = {"batch": BatchNormalization, "layer": LayerNormalization}[component.name]
-    given = architecture.parameters(component, architecture.NORMALIZATIONS)
+    given = architecture.NORMALIZATIONS.parameters_of(component)
     return [kind(replicas, units, **given) for units in widths]

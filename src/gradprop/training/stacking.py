@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop.components import architecture, initializers
+from gradprop.components.clipping import create_clip
 from gradprop.components.datasets import Dataset
-from gradprop.components.optimizers import create_clip, create_update
+from gradprop.components.optimizers import create_update
 from gradprop.spec import Stack
 from gradprop.training import normalization
 from gradprop.training.backend import keras, tf

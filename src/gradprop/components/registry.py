@@ -1,0 +1,96 @@
+"""Registries: everything about a component in one object, its parameters and bounds included.
+
+The schema of a study (`gradprop.grid.schema`), the tables of the manual (`gradprop.manual`), theory
+and training read the entries; nothing about a component is stated a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+from gradprop.spec import Component, Scalar
+
+LARGEST_SIZE = 100_000  # of a layer or an example, whatever the memory
+LARGEST_COUNT = 10_000_000  # of examples
+LARGEST_SEED = 2**32 - 1  # that NumPy's and scikit-learn's generators both take
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a registry entry.
+
+    Attributes
+    ----------
+    default
+        Its value where none is given. Its type is the type of the parameter. Never change it: cells
+        that leave the parameter out would keep their id.
+    description
+        What it is, in one sentence; of a text with a `pattern`, what is allowed.
+    minimum, maximum
+        The smallest and the largest number that is allowed.
+    above, below
+        Bounds that are not allowed themselves.
+    choices
+        The texts that are allowed, if they can be listed.
+    pattern, longest
+        A regular expression that a text has to match, and the most characters it may have.
+    """
+
+    default: Scalar
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    pattern: str | None = None
+    longest: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What every entry of a registry has.
+
+    Attributes
+    ----------
+    definition
+        What it is, as a formula or in one sentence: the manual's words.
+    source
+        Where it comes from.
+    parameters
+        The parameters by name.
+    """
+
+    definition: str
+    source: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    @cached_property
+    def defaults(self) -> dict[str, Scalar]:
+        """The default of every parameter."""
+        return {name: parameter.default for name, parameter in self.parameters.items()}
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Registry(dict[str, E]):
+    """Entries by name, in the order of the manual."""
+
+    def create(self, value: str | Mapping[str, Any]) -> Component:
+        """Normalize a component as it stands in a study's YAML: a name, or name and parameters.
+
+        Raises
+        ------
+        KeyError
+            If the name or a parameter is unknown.
+        """
+        name = value if isinstance(value, str) else value["name"]
+        return Component.create(value, {name: self[name].defaults})
+
+    def parameters_of(self, component: Component) -> dict[str, Any]:
+        """Return the value of every parameter of a component, defaults included."""
+        return {**self[component.name].defaults, **dict(component.parameters)}

@@ -1,0 +1,132 @@
+"""The JSON Schemas (2020-12) of the configuration: written by hand but for what registries know.
+
+The schema of a study gets a branch for every registry entry: its name, its parameters with their
+types, bounds and defaults. Branches are told apart by the name with if/then, so that a message
+points at the one value that is wrong.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gradprop.components.activations import ACTIVATIONS
+from gradprop.components.architecture import NORMALIZATIONS, RESIDUALS, WIDTHS
+from gradprop.components.clipping import CLIPPINGS
+from gradprop.components.datasets import DATASETS
+from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.optimizers import OPTIMIZERS
+from gradprop.components.registry import Entry, Parameter, Registry
+from gradprop.grid.config import read_yaml
+from gradprop.probes.measurements import MEASUREMENTS
+from gradprop.probes.statistics import PRESETS, STATISTICS
+
+FOLDER = Path(__file__).parent / "schemas"
+Schema = Mapping[str, Any]
+
+_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+_BOUNDS = {
+    "minimum": "minimum",
+    "maximum": "maximum",
+    "above": "exclusiveMinimum",
+    "below": "exclusiveMaximum",
+    "pattern": "pattern",
+    "longest": "maxLength",
+}
+# Registries whose entries may have parameters: what an entry is called, and its definition here.
+_PARAMETRIC: dict[str, tuple[str, Registry[Any]]] = {
+    "dataset": ("data set", DATASETS),
+    "initializer": ("initializer", INITIALIZERS),
+    "one_optimizer": ("optimizer", OPTIMIZERS),
+    "one_widths": ("width profile", WIDTHS),
+    "one_normalization": ("normalization", NORMALIZATIONS),
+    "one_clipping": ("clipping", CLIPPINGS),
+    "measurement": ("measurement", MEASUREMENTS),
+}
+
+
+@cache
+def config_schema() -> Schema:
+    """Return the schema of ``config/config.yaml``."""
+    schema: Schema = read_yaml(FOLDER / "config.schema.yaml")
+    return schema
+
+
+def study_schema(kinds: Iterable[str] = ()) -> Schema:
+    """Return the schema of a study, with a branch for every registry entry.
+
+    Parameters
+    ----------
+    kinds
+        Kinds of figures that the study brings along.
+    """
+    written = copy.deepcopy(_written_study_schema())
+    defs: dict[str, Any] = written["$defs"]
+    defs["figure"]["properties"]["kind"]["enum"] += kinds
+    defs |= {
+        "activation": _names(ACTIVATIONS),
+        "residual_name": _names(RESIDUALS),
+        "layer_statistic": _names(STATISTICS),
+        "preset": _names(PRESETS),
+    }
+    for key, (what, registry) in _PARAMETRIC.items():
+        defs |= {key: _component(key, what, registry), _name_of(key): _names(registry)}
+    return written
+
+
+def parameters_schema(entry: Entry) -> Schema:
+    """Return the schema of the parameters of an entry."""
+    properties = {name: _parameter(known) for name, known in entry.parameters.items()}
+    return {"additionalProperties": False, "properties": properties}
+
+
+@cache
+def _written_study_schema() -> Schema:
+    schema: Schema = read_yaml(FOLDER / "study.schema.yaml")
+    return schema
+
+
+def _names(names: Iterable[str]) -> Schema:
+    return {"enum": list(names)}
+
+
+def _name_of(key: str) -> str:
+    return f"{key.removeprefix('one_')}_name"
+
+
+def _component(key: str, what: str, registry: Registry[Any]) -> Schema:
+    """Return the schema of a component: a name, or a mapping of name and parameters."""
+    name = {"$ref": f"#/$defs/{_name_of(key)}"}
+    description = f"Name of the {what}; what it means is in config/README.md."
+    return {
+        "if": {"type": "object"},
+        "then": {
+            "required": ["name"],
+            "properties": {"name": {"description": description, **name}},
+            "allOf": [_branch(known, entry) for known, entry in registry.items()],
+        },
+        "else": name,
+    }
+
+
+def _branch(name: str, entry: Entry) -> Schema:
+    parameters = parameters_schema(entry)
+    properties = {"name": {"description": entry.definition}, **parameters["properties"]}
+    return {
+        "if": {"required": ["name"], "properties": {"name": {"enum": [name]}}},
+        "then": {**parameters, "properties": properties},
+    }
+
+
+def _parameter(parameter: Parameter) -> Schema:
+    bounds = {
+        keyword: bound
+        for name, keyword in _BOUNDS.items()
+        if (bound := getattr(parameter, name)) is not None
+    }
+    kind = {"type": _TYPES[type(parameter.default)]}
+    allowed = {"enum": list(parameter.choices)} if parameter.choices else {**kind, **bounds}
+    return {"description": parameter.description, **allowed, "default": parameter.default}
