@@ -13,11 +13,12 @@ from gradprop.report.formulas import FormulaError, mathml
     ("tex", "inside"),
     [
         (r"\chi_1", "<msub><mi>χ</mi><mn>1</mn></msub>"),
-        (r"\sigma_w^2/n", "<msubsup><mi>σ</mi><mi>w</mi><mn>2</mn></msubsup><mo>/</mo><mi>n</mi>"),
+        (r"\sigma_w^2 n", "<msubsup><mi>σ</mi><mi>w</mi><mn>2</mn></msubsup><mi>n</mi>"),
+        ("a/b", '<mi>a</mi><mo lspace="0" rspace="0">/</mo><mi>b</mi>'),
         (r"\frac{1}{2}", "<mfrac><mrow><mn>1</mn></mrow><mrow><mn>2</mn></mrow></mfrac>"),
         (r"\text{a < b & c}", "<mtext>a\xa0&lt;\xa0b\xa0&amp;\xa0c</mtext>"),
         ("a < b", "<mi>a</mi><mo>&lt;</mo><mi>b</mi>"),
-        ("\U000f0001^L", "<msup><mtext>\U000f0001</mtext><mi>L</mi></msup>"),
+        ("\U000f0001^L", "<msup><mtext><span>\U000f0001</span></mtext><mi>L</mi></msup>"),
     ],
 )
 def test_tex_becomes_mathml(tex: str, inside: str) -> None:

@@ -100,7 +100,7 @@ def test_a_value_stays_text(render: Render, value: str) -> None:
         "`{}`": "<p><code>{}</code></p>\n",
         "| {} |\n| - |": "<table>\n<thead>\n<tr>\n<th>{}</th>\n</tr>\n</thead>\n</table>\n",
         "$ x_{}$": "<p>$ x_{}$</p>\n",
-        "$${}$$": "<math><mrow><mtext>{}</mtext></mrow></math>",
+        "$${}$$": "<math><mrow><mtext><span>{}</span></mtext></mrow></math>",
     }
     for expression in ("x", "x | e", "x | safe", "x ~ ''", "same(x)"):
         read = Markup(value).unescape() if expression == "x | safe" else value
@@ -124,7 +124,7 @@ See {{ ref("a&b") }}: {{ x | power }}; {{ both }}; $c = {{ x | power }}$.
     assert html == (
         f'<p>See <a href="#a&amp;b">a&amp;b</a>: {number}; {number}, 1\xa0×\xa010<sup>−20</sup>; '
         '<math display="inline"><mrow><mi>c</mi><mo>=</mo>'
-        f"<mtext>{number}</mtext></mrow></math>.</p>\n<figure>&lt;f&gt;</figure>\n<p>after</p>\n"
+        f"<mtext><span>{number}</span></mtext></mrow></math>.</p>\n<figure>&lt;f&gt;</figure>\n<p>after</p>\n"
     )
 
 

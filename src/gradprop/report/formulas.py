@@ -78,7 +78,7 @@ def mathml(tex: str, display: bool = False) -> Markup:
         words = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error"))
         raise FormulaError(f"not TeX: {words.lower()}") from None
     del tree.attrib["xmlns"]  # HTML knows the element
-    for element in tree.iter():
+    for element in [*tree.iter()]:
         _check(element)
     return Markup(ElementTree.tostring(tree, encoding="unicode"))
 
@@ -95,5 +95,9 @@ def _check(element: ElementTree.Element) -> None:
     element.text = html.unescape(element.text or "")
     if element.text.startswith("\\") and element.tag != "mtext":
         raise FormulaError(f"the command {element.text} is not known")
+    if element.text == "/":  # TeX sets no space around it
+        element.attrib |= {"lspace": "0", "rspace": "0"}
     if re.fullmatch("[\U000f0000-\U0010fffd]", element.text):
-        element.tag = "mtext"  # which may hold the tags of a value
+        # A value may have tags, which browsers lay out well within HTML only.
+        element.tag, value = "mtext", ElementTree.SubElement(element, "span")
+        element.text, value.text = None, element.text
