@@ -17,7 +17,7 @@ from gradprop import claims, errors, provenance
 from gradprop.analysis import diagnosis
 from gradprop.claims import Claim, Result
 from gradprop.errors import ConfigError
-from gradprop.grid import config, folders
+from gradprop.grid import config, folders, schema
 from gradprop.results import manifests, products, tables
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
@@ -42,8 +42,8 @@ def create(name: str, directory: Path = Path()) -> Path:
     gradprop.errors.ConfigError
         If there is a study of this name, or it can be none.
     """
-    schema = config.read_yaml(folders.PROJECT / "workflow/schemas/config.schema.yaml")
-    config.validate(name, schema["properties"]["studies"]["items"], "new-study")
+    names = schema.config_schema()["properties"]["studies"]
+    config.validate(name, names["items"], "new-study")
     for parent in folders.roots(directory):
         if os.path.lexists(parent / name):
             raise ConfigError(f"{parent / name}: exists; choose another name")

@@ -1,0 +1,105 @@
+"""Somebody's own study, far from the project: it has what ours have, and no list names it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gradprop import studies
+from tests.workspace import Workspace
+
+pytestmark = pytest.mark.workflow
+
+KIND = """
+from gradprop.figures import style
+from gradprop.figures.kind import Kind
+
+
+def prepare(tables, options):
+    return tables.select(options)[["initializer", "depth", "seed"]]
+
+
+def draw(rows, options):
+    figure, (axes,) = style.panels(1, height=2.0)
+    axes.plot(rows["depth"], rows["seed"], "o")
+    return figure
+
+
+def describe(rows, options):
+    return f"{len(rows)} networks of my own."
+
+
+KINDS = {"mine": Kind(prepare, draw, describe)}
+"""
+FIGURE = """
+  own:
+    kind: mine
+    title: A picture of my own
+    hue: initializer
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a finished run of a new study with a kind of figure of its own."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    found = Workspace(folder)
+    (folder / "config/config.yaml").unlink()
+    own = studies.create("mine", folder)
+    (own / "figures.py").write_text(KIND)
+    text = found.study_file("mine").read_text().replace("epochs: 3", "epochs: 0")
+    found.study_file("mine").write_text(text + FIGURE)
+    found.build("--config", "studies=[mine]")
+    return found
+
+
+def test_its_claim_paragraph_and_figures_are_in_the_report(workspace: Workspace) -> None:
+    (claim,) = json.loads((workspace.folder / "reports/claims/mine.json").read_text())
+    assert claim["verdict"] == "supported"
+    assert claim["measured"] == pytest.approx(claim["predicted"], abs=0.1)
+    page = (workspace.folder / "reports/index.html").read_text(encoding="utf-8")
+    for expected in (
+        'id="figure-mine.signal"',
+        'id="figure-mine.own"',
+        'alt="20 networks of my own."',
+        "Small weights make every layer shrink",
+        "<math",
+    ):
+        assert expected in page
+
+
+def planned(workspace: Workspace) -> set[str]:
+    """Return the kinds of jobs that Snakemake would run."""
+    said = workspace.build("--config", "studies=[mine]", "-n")
+    lines = said.partition("Job stats:")[2].splitlines()
+    return {line.split()[0].removesuffix("_mine") for line in lines if line.endswith(" 1")} - {
+        "all",
+        "total",
+    }
+
+
+def test_an_edit_makes_again_what_depends_on_it(workspace: Workspace) -> None:
+    """Manifests that are not right any more go at the first look: edits add up."""
+    assert "all requested files are present" in workspace.build("--config", "studies=[mine]")
+    for name, old, new, jobs in (
+        ("chapter.md.j2", "Small weights", "Tiny weights", {"report"}),
+        ("figures.py", '"o"', '"x"', {"figures", "report"}),
+        ("claims.py", "Within(0.1)", "Within(0.2)", {"figures", "claims", "report"}),
+    ):
+        path = workspace.study_file("mine").with_name(name)
+        path.write_text(path.read_text().replace(old, new))
+        assert planned(workspace) == jobs, name
+
+
+def test_a_mistake_in_its_code_stops_the_job_in_one_line(workspace: Workspace) -> None:
+    path = workspace.study_file("mine").with_name("claims.py")
+    text = path.read_text()
+    path.write_text(text.replace("math.sqrt(WIDTH)", "math.sqrt(WIDHT)"))
+    result = workspace.snakemake("--config", "studies=[mine]")
+    said = result.stdout + result.stderr
+    assert result.returncode == 1
+    assert "gradprop: config/studies/mine/claims.py:16: NameError: name 'WIDHT' is" in said
+    assert "Traceback" not in said
+    path.write_text(text)
+    assert planned(workspace) == {"claims", "report"}
