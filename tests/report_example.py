@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,7 @@ from gradprop import claims
 from gradprop.analysis import diagnosis
 from gradprop.grid.sharding import shards
 from gradprop.results import manifests, products, tables
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell, Component, Study
 
 VERSIONS = {"python": "3.11.7", "tensorflow": "2.21.0", "keras": "3.15.1"}
@@ -72,18 +74,20 @@ def cells_table(study: Study) -> pd.DataFrame:
                 "cell": cell.id,
                 **cell.columns(),
                 "status": "diverged" if bad else "ok",
+                "first_bad_step": pd.NA,
+                "first_bad_layer": pd.NA,
                 "final_train_loss": loss[0],
                 "final_test_loss": loss[1],
                 "final_train_accuracy": accuracy[0],
                 "final_test_accuracy": accuracy[1],
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"first_bad_step": "Int64", "first_bad_layer": "Int64"})
 
 
 def layers_table(study: Study) -> pd.DataFrame:
     """Return signals that lose a decade a layer at the start and are even after training."""
-    return pd.DataFrame(
+    rows = pd.DataFrame(
         [
             {"cell": cell.id, "step": step, "layer": layer, "signal_log10_rms": slope * layer}
             for cell in study.cells
@@ -91,6 +95,19 @@ def layers_table(study: Study) -> pd.DataFrame:
             for layer in range(1, cell.depth + 2)
         ]
     )
+    return rows.assign(gradient_log10_norm=0.0, preactivation_log10_mean_square=0.0)
+
+
+def example_tables(study: Study) -> StudyTables:
+    """Return the invented tables of a study, with losses of 1."""
+    known = tuple(replace(cell, dataset=Component("digits")) for cell in study.cells)
+    for twin, cell in zip(known, study.cells, strict=True):  # an invented data set has no sizes
+        vars(twin)["id"] = cell.id
+    found = StudyTables(replace(study, cells=known), Path())
+    found.cells, found.layers = cells_table(study), layers_table(study)
+    probes = found.layers[["cell", "step"]].drop_duplicates()
+    found.steps = probes.assign(train_loss=1.0)
+    return found
 
 
 def runs_table(study: Study) -> pd.DataFrame:
@@ -178,6 +195,6 @@ def write_tree(root: Path, *studies: Study) -> tuple[Path, Path]:
         write_figures(study, root / "reports")
         path = root / "reports/claims" / f"{study.name}.json"
         claims.write([], path)
-        written = diagnosis.write(cells_table(study), layers_table(study), path)
+        written = diagnosis.write(example_tables(study), path)
         seal(products.claims(root / "reports", study), [path, *written])
     return root / "results", root / "reports"

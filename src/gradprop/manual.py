@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gradprop.analysis.diagnosis import ALARMS
+from gradprop.analysis import thresholds
+from gradprop.analysis.alarms import ALARMS
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.architecture import NORMALIZATIONS, RESIDUALS, WIDTHS
 from gradprop.components.clipping import CLIPPINGS
@@ -26,6 +28,7 @@ from gradprop.probes.statistics import PRESETS, STATISTICS
 
 MANUAL = Path("config/README.md")
 SCHEMAS = Path("workflow/schemas")
+DEFAULTS = thresholds.PRESETS["standard"]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -95,9 +98,25 @@ def tables() -> dict[str, str]:
         ),
         "alarms": _table(
             ["name", "fires where", "statistic"],
-            ([f"`{name}`", a.meaning, f"`{a.statistic}`"] for name, a in ALARMS.items()),
+            (
+                [f"`{name}`", alarm.text(getattr(DEFAULTS, name)), f"`{alarm.statistic}`"]
+                for name, alarm in ALARMS.items()
+            ),
+        ),
+        "thresholds": _table(
+            ["key", *(f"`{name}`" for name in thresholds.PRESETS), "what it is", "source"],
+            (
+                [f"`{key.name}`", *_preset_values(key.name), *key.metadata.values()]
+                for key in fields(DEFAULTS)
+            ),
         ),
     }
+
+
+def _preset_values(key: str) -> list[str]:
+    """Return a threshold in every preset, as a study's YAML has it."""
+    values = [getattr(preset, key) for preset in thresholds.PRESETS.values()]
+    return [f"`{v}`" if isinstance(v, str) else f"{v:g}" for v in values]
 
 
 def _presets(statistic: str) -> str:

@@ -1,4 +1,4 @@
-"""Verdicts and alarms against cases worked out by hand."""
+"""Diagnoses against cases worked out by hand."""
 
 from __future__ import annotations
 
@@ -11,32 +11,11 @@ import pytest
 from scipy import stats
 
 from gradprop.analysis import diagnosis
+from gradprop.spec import Component
+from tests.hand_made import changed, repeated, signals_of
 
-
-def study(signals: dict[str, list[float]], **columns: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return tables of cells and layers: a signal for every hidden layer, an output layer."""
-    cells = pd.DataFrame(
-        [
-            {
-                "cell": cell,
-                "depth": len(row),
-                "activation": "tanh",
-                "learning_rate": 0.1,
-                "epochs": 1,
-                "seed": number,
-                "status": "ok",
-            }
-            for number, (cell, row) in enumerate(signals.items())
-        ]
-    ).assign(**columns)
-    layers = pd.DataFrame(
-        [
-            {"cell": cell, "step": 0, "layer": layer, "signal_log10_rms": value}
-            for cell, row in signals.items()
-            for layer, value in enumerate([*row, 50.0], start=1)
-        ]
-    )
-    return cells, layers
+LENGTH = "preactivation_log10_mean_square"
+SIGNAL = "signal_log10_rms"
 
 
 def ramp(depth: int, per_layer: float) -> list[float]:
@@ -68,104 +47,211 @@ def ramp(depth: int, per_layer: float) -> list[float]:
     ],
 )
 def test_diagnoses_by_hand(signal: list[float], decades: float, expected: str) -> None:
-    (row,) = diagnosis.diagnoses(*study({"a": signal})).to_dict("records")
+    (row,) = diagnosis.diagnoses(signals_of([signal])).to_dict("records")
     assert row["diagnosis"] == expected
     assert row["decades"] == pytest.approx(decades, nan_ok=True)
 
 
 def test_the_interval_is_over_the_seeds_of_a_group() -> None:
-    slopes = {"a": -0.1, "b": -0.2, "c": -0.4, "d": 3.0}
-    cells, layers = study({cell: ramp(6, slope) for cell, slope in slopes.items()})
-    cells["initializer"] = ["x", "x", "x", "y"]
-    cells = cells[["cell", "initializer", *(c for c in cells if c not in ("cell", "initializer"))]]
-    table = diagnosis.diagnoses(cells, layers).set_index("cell")
-    assert table["slope"].to_dict() == pytest.approx(slopes)
+    found = signals_of([ramp(6, slope) for slope in (-0.1, -0.2, -0.4, 3.0)])
+    found.cells["initializer"] = ["x", "x", "x", "y"]
+    table = diagnosis.diagnoses(found)
+    assert table["slope"].tolist() == pytest.approx([-0.1, -0.2, -0.4, 3.0])
     interval = stats.ttest_1samp([-0.1, -0.2, -0.4], 0).confidence_interval(0.95)
-    found = table[["mean_slope", "slope_low", "slope_high"]].to_numpy()
-    assert found[:3] == pytest.approx(np.array([[-0.7 / 3, interval.low, interval.high]] * 3))
+    bounds = table[["mean_slope", "slope_low", "slope_high"]].to_numpy()
+    assert bounds[:3] == pytest.approx(np.array([[-0.7 / 3, interval.low, interval.high]] * 3))
     assert table["seeds"].tolist() == [3, 3, 3, 1]
-    assert np.isnan(found[3, 1:]).all()
+    assert np.isnan(bounds[3, 1:]).all()
 
 
 def test_groups_do_not_depend_on_results() -> None:
     """Columns after the status are measured: two seeds never share them."""
-    cells, layers = study({"a": ramp(4, -1), "b": ramp(4, -2)})
-    cells["final_test_loss"] = [0.1, np.nan]
-    assert diagnosis.diagnoses(cells, layers)["seeds"].tolist() == [2, 2]
+    found = signals_of([ramp(4, -1), ramp(4, -2)])
+    found.cells["final_test_loss"] = [0.1, np.nan]
+    assert diagnosis.diagnoses(found)["seeds"].tolist() == [2, 2]
 
 
-def alarm_rows(**columns: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return two probes of a cell with three hidden layers; values by probe and layer."""
-    cells, _ = study({"a": [0.0] * 3})
-    places = [(step, layer) for step in (0, 7) for layer in (1, 2, 3, 4)]
-    layers = pd.DataFrame(places, columns=["step", "layer"]).assign(cell="a", **columns)
-    return cells, layers
-
-
-FINE = [0.0] * 4
+# --------------------------------------------------------------------- not finite, and since when
 
 
 @pytest.mark.parametrize(
-    ("statistic", "values", "found"),
+    ("changes", "loss", "place"),
     [
-        ("log10_update_ratio", [-3, -3, -4, -2, -3, -3, -3, -3], []),
-        ("log10_update_ratio", [-3, -3, -3, -3, -3, -5, -4.1, -3], [("small_updates", 7, 2, -5)]),
-        ("log10_update_ratio", [-3, -3, -3, -1, -1, -3, -3, -3], [("large_updates", 0, 4, -1)]),
-        ("log10_update_ratio", [-np.inf, np.nan, np.inf, *[-3] * 5],
-         [("small_updates", 0, 1, -np.inf), ("large_updates", 0, 3, np.inf)]),
-        ("dead_fraction", [0.5, 0.5, 0.5, 1, 0, 0, 0.51, 1], [("dead_units", 7, 3, 0.51)]),
-        ("saturated_fraction", [0, 0.6, 0.7, 0, *FINE], [("saturated_units", 0, 2, 0.6)]),
-        ("activation_std", [1, 0.5, 0.11, 9000, 1, 1, 9.9, 9000], []),
-        ("activation_std", [1, 0.5, 0.01, 1, 1, 1, 1, 1], [("variance_ratio", 0, 3, -4)]),
-        ("activation_std", [0.01, 1, 1, 1, 1, 1, 1, 1], [("variance_ratio", 0, 2, 4)]),
-        ("activation_std", [1, 0, 1, 1, *[1] * 4], [("variance_ratio", 0, 2, -np.inf)]),
-        ("activation_std", [0, 0, 0, 0, *[np.nan] * 4], []),
+        # A forward overflow: what ReLU' makes of NaN is a signal of 0, which is not dead.
+        ({2: {LENGTH: np.inf}, 3: {LENGTH: np.nan, SIGNAL: -np.inf}}, np.nan, ("forward", 2)),
+        ({4: {LENGTH: np.nan}}, np.nan, ("forward", 4)),  # of the outputs alone
+        ({}, np.inf, ("loss", 4)),  # of finite outputs: their squares overflow
+        ({3: {SIGNAL: np.inf}, 2: {SIGNAL: np.nan}}, 1.0, ("backward", 3)),
+        ({1: {"gradient_log10_norm": np.inf}}, 1.0, ("backward", 1)),
+        ({3: {"weight_log10_norm": np.nan, LENGTH: np.nan}}, np.nan, ("update", 3)),
     ],
-)  # fmt: skip
-def test_alarms_by_hand(
-    statistic: str, values: list[float], found: list[tuple[str, int, int, float]]
+)
+def test_the_pass_and_the_layer_in_which_a_network_diverged(
+    changes: dict[int, dict[str, float]], loss: float, place: tuple[str, int]
 ) -> None:
-    rows = diagnosis.alarms(*alarm_rows(**{statistic: np.array(values, float)}))
-    columns = rows[["alarm", "step", "layer", "value"]]
-    assert [tuple(row) for row in columns.to_numpy()] == [pytest.approx(row) for row in found]
-    assert (rows["cell"] == "a").all()
+    """At the second of three probes; the third, where everything is lost, says the same."""
+    found = signals_of([ramp(3, -2)])
+    repeated(found, [5, 9])
+    for layer, values in changes.items():
+        changed(found, layer, values, step=5)
+    for layer in (1, 2, 3, 4):
+        changed(found, layer, dict.fromkeys((SIGNAL, LENGTH), np.nan), step=9)
+    found.steps["train_loss"] = [1.0, loss, np.nan]
+    table = diagnosis.diagnoses(found)
+    assert table["diagnosis"].tolist() == ["vanishing", "diverged", "diverged"]
+    began = table[["diverged_at", "diverged_in", "diverged_layer"]]
+    assert began[:1].isna().all(axis=None)
+    assert [tuple(row) for row in began[1:].to_numpy()] == [(5, *place)] * 2
 
 
-def test_rectifiers_may_be_flat_for_half_of_the_examples() -> None:
-    cells, layers = alarm_rows(saturated_fraction=0.6)
-    assert len(diagnosis.alarms(cells, layers)) == 1
-    assert diagnosis.alarms(cells.assign(activation="relu"), layers).empty
+def test_a_network_that_diverged_between_probes() -> None:
+    """The table of cells knows the step; no probe saw the pass."""
+    found = signals_of([ramp(3, -1)])
+    repeated(found, [9])
+    for layer in (1, 2, 3, 4):
+        changed(found, layer, {LENGTH: np.nan}, step=9)
+    found.cells = found.cells.assign(first_bad_step=7, first_bad_layer=2)
+    table = diagnosis.diagnoses(found)
+    assert table["diverged_at"].isna().tolist() == [True, False]
+    last = table.iloc[1]
+    assert tuple(last[["diverged_at", "diverged_in", "diverged_layer"]]) == (7, "between probes", 2)
 
 
-@pytest.mark.parametrize("untrained", [{"epochs": 0}, {"learning_rate": 0.0}])
-def test_networks_that_are_not_trained_have_no_updates(untrained: dict[str, float]) -> None:
-    cells, layers = alarm_rows(log10_update_ratio=-9.0)
-    assert len(diagnosis.alarms(cells, layers)) == 1
-    assert diagnosis.alarms(cells.assign(**untrained), layers).empty
+def test_networks_without_hidden_layers_diverge_too() -> None:
+    found = signals_of([[], []])
+    found.steps["train_loss"] = [1.0, np.inf]
+    assert diagnosis.diagnoses(found)["diagnosis"].tolist() == ["stable", "diverged"]
+
+
+# ------------------------------------------------------------------------------- the other pass
+
+
+@pytest.mark.parametrize(
+    ("lengths", "decades", "expected"),
+    [
+        (ramp(9, -0.41), 8 * 0.41, "exploding"),  # nine wide ReLU layers from N(0, 0.1^2)
+        (ramp(9, -0.2), 1.6, "stable"),
+        (ramp(9, 0.3), -2.4, "vanishing"),
+        ([1.0, -np.inf, -np.inf], np.nan, "dead"),
+        ([*(-8.0 * k for k in range(10)), -np.inf], 10 * -8, "vanishing"),  # below float32
+        ([0.0, np.nan, np.nan], np.nan, "diverged"),
+        ([5.0], 0.0, "stable"),
+    ],
+)
+def test_lengths_by_hand(lengths: list[float], decades: float, expected: str) -> None:
+    found = signals_of([[0.0] * len(lengths)])
+    for layer, value in enumerate(lengths, start=1):
+        changed(found, layer, {LENGTH: value})
+    (row,) = diagnosis.diagnoses(found).to_dict("records")
+    assert row["length"] == expected
+    assert row["length_decades"] == pytest.approx(decades, nan_ok=True)
+
+
+# ------------------------------------------------------------------------------------ rounding
+
+
+@pytest.mark.parametrize(
+    ("weight", "outputs", "changes", "expected"),
+    [
+        # 2 u n norm(W) RMS / sqrt(m), n = 10 and m = 8, times the slope of relu: 10^-6.4.
+        (0.0, 0.0, {"activation": "relu"}, ["stable", "stable", "rounding"]),
+        (-1.0, 2.0, {"activation": "relu"}, ["stable", "rounding", "rounding"]),
+        (-1.0, -15.0, {"activation": "relu"}, ["stable", "stable", "stable"]),  # small, but real
+        (0.0, 0.0, {"activation": "relu", "residual": "rezero"}, ["stable"] * 3),
+        (-np.inf, 0.0, {"activation": "relu"}, ["stable"] * 3),
+    ],
+)
+def test_a_signal_that_is_no_more_than_rounding(
+    weight: float, outputs: float, changes: dict[str, Any], expected: list[str]
+) -> None:
+    found = signals_of([[value] * 2 for value in (-5.0, -6.0, -7.0)], **changes)
+    changed(found, 3, {"weight_log10_norm": weight, SIGNAL: outputs})
+    assert diagnosis.diagnoses(found)["diagnosis"].tolist() == expected
+    del found.layers["weight_log10_norm"]
+    assert diagnosis.diagnoses(found)["diagnosis"].tolist() == ["stable"] * 3
+
+
+@pytest.mark.parametrize(("length", "expected"), [(0.0, "rounding"), (3.0, "stable")])
+def test_a_saturated_layer_is_small_and_not_rounding(length: float, expected: str) -> None:
+    """tanh'(30) is 3.5e-26: what falls below the error of dC/dh there may be all real."""
+    found = signals_of([[-8.0, -8.0]])
+    changed(found, 3, {SIGNAL: 0.0})
+    changed(found, 2, {LENGTH: length})
+    assert diagnosis.diagnoses(found)["diagnosis"].tolist() == [expected]
+
+
+# ---------------------------------------------------------------------------------- thresholds
+
+
+def test_thresholds_of_a_study() -> None:
+    signals = [ramp(4, -1), ramp(4, 0.5)]
+    assert diagnosis.diagnoses(signals_of(signals))["diagnosis"].tolist() == [
+        "vanishing",
+        "stable",
+    ]
+    chosen = {"vanishing": 1e-4, "exploding": 20, "length": 2}
+    found = signals_of(signals, chosen)
+    for layer in (1, 2, 3, 4):
+        changed(found, layer, {LENGTH: layer * 0.15})
+    table = diagnosis.diagnoses(found)
+    assert table["diagnosis"].tolist() == ["stable", "exploding"]
+    assert table["length"].tolist() == ["exploding"] * 2  # by 10^0.45 > 2
+    above = signals_of(signals, {"first_layer": 1e-4})
+    assert diagnosis.diagnoses(above)["diagnosis"].tolist() == ["stable", "stable"]
+
+
+@pytest.mark.parametrize(
+    ("first", "outputs", "expected"),
+    [
+        (-4.1, -1.0, "vanishing"),
+        (-4.1, -1.2, "stable"),  # a ratio of 10^-2.9
+        (-3.9, 0.0, "stable"),  # the first layer's norm is not below 1e-4
+        (1.8, 0.0, "stable"),
+        (1.9, 0.0, "exploding"),  # 10^1.85 = 70
+    ],
+)
+def test_thresholds_of_autotrainer(first: float, outputs: float, expected: str) -> None:
+    """The norms of dC/dW of the first and of the output layer; not the signal in between."""
+    found = signals_of([ramp(9, -3)], "autotrainer")
+    changed(found, 1, {"gradient_log10_norm": first})
+    changed(found, 10, {"gradient_log10_norm": outputs})
+    (row,) = diagnosis.diagnoses(found).to_dict("records")
+    assert (row["diagnosis"], row["slope"]) == (expected, pytest.approx(-3))
+    assert row["decades"] == pytest.approx(first - outputs)
+
+
+# -------------------------------------------------------------------------------------- tables
 
 
 def test_counts() -> None:
-    cells, layers = study({"a": ramp(9, -1), "b": ramp(9, 0), "c": ramp(4, 1)})
-    after = layers.assign(step=5)
-    after.loc[after["cell"] == "b", "signal_log10_rms"] = np.nan
-    both = pd.concat([layers, after[after["cell"] != "c"]])
-    judged = diagnosis.diagnoses(cells, both)
-    table = diagnosis.counts(cells, judged, ["depth"])
-    assert tuple(table.columns) == ("depth", "probe", *diagnosis.DIAGNOSES)
+    found = signals_of([ramp(9, -1), ramp(9, 0), ramp(4, 1)])
+    repeated(found, [5])
+    ids = found.cells["cell"]
+    later = found.layers["step"] == 5
+    found.layers.loc[later & (found.layers["cell"] == ids[1]), SIGNAL] = np.nan
+    found.layers = found.layers[~later | (found.layers["cell"] != ids[2])]
+    changed(found, 1, {LENGTH: 40.0}, step=5)
+    table = diagnosis.counts(found.cells, diagnosis.diagnoses(found), ["depth"])
+    lengths = ("length_vanishing", "length_exploding")
+    assert tuple(table.columns) == ("depth", "probe", *diagnosis.DIAGNOSES, *lengths)
     assert sorted(table.itertuples(index=False, name=None)) == [
-        (4, "start", 0, 0, 1, 0, 0),
-        (9, "end", 1, 0, 0, 0, 1),
-        (9, "start", 1, 1, 0, 0, 0),
+        (4, "start", 0, 0, 1, 0, 0, 0, 0, 0),
+        (9, "end", 1, 0, 0, 0, 0, 1, 2, 0),
+        (9, "start", 1, 1, 0, 0, 0, 0, 0, 0),
     ]
 
 
 def test_files(tmp_path: Path) -> None:
-    """They can be read again, also where nothing was found."""
-    cells, layers = study({"a": ramp(9, -1), "b": [np.nan] * 3})
-    diagnosis.write(cells, layers, tmp_path / "s.json")
-    found = pd.read_csv(tmp_path / "s-diagnoses.csv")
-    assert found["diagnosis"].tolist() == ["vanishing", "diverged"]
-    assert found["slope"].tolist() == pytest.approx([-1, np.nan], nan_ok=True)
+    """They can be read again and divided by parameters, also where nothing was found."""
+    found = signals_of([ramp(9, -1), [np.nan] * 3], initializer=Component("zeros"))
+    diagnosis.write(found, tmp_path / "s.json")
+    table = pd.read_csv(tmp_path / "s-diagnoses.csv")
+    assert table["diagnosis"].tolist() == ["vanishing", "diverged"]
+    assert table["slope"].tolist() == pytest.approx([-1, np.nan], nan_ok=True)
+    assert table["diverged_layer"].tolist() == pytest.approx([np.nan, 3], nan_ok=True)
+    parameters = list(found.study.cells[0].columns())
+    assert list(table)[-len(parameters) :] == parameters
+    assert table[["depth", "initializer"]].to_numpy().tolist() == [[9, "zeros"], [3, "zeros"]]
     assert list(pd.read_csv(tmp_path / "s-alarms.csv")) == [
-        "cell", "alarm", "step", "layer", "value",
+        "cell", "alarm", "step", "layer", "value", *parameters,
     ]  # fmt: skip

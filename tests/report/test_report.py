@@ -14,6 +14,7 @@ import pytest
 from markupsafe import Markup
 
 from gradprop import claims
+from gradprop.analysis.thresholds import Thresholds
 from gradprop.errors import GradpropError
 from gradprop.report import chapters, formatting, pictures, tables
 from gradprop.report.errors import ReportError
@@ -418,14 +419,14 @@ def test_diagnoses_by_initializer_and_depth(tmp_path: Path) -> None:
     """One decade a layer is little in two layers and much in five; even after training."""
     study = replace(make_study(), names={"initializer": {"zeros": HOSTILE}})
     html = write(tmp_path, study, make_study("start", epochs=0))
-    rows = [row for row in Document(html).rows if len(row) == 7 and row[1] in ("2", "5")]
+    rows = [row for row in Document(html).rows if len(row) == 10 and row[1] in ("2", "5")]
     trained = {(row[0].removesuffix(" zeros"), row[1]): row[2:] for row in rows[:4]}
     stable, dash = "3 → 3", formatting.DASH
     assert trained == {
-        (HOSTILE, "2"): [dash, stable, dash, dash, dash],
-        (HOSTILE, "5"): ["3 → 0", "0 → 3", dash, dash, dash],
-        ("normal(stddev=1.0)", "2"): [dash, stable, dash, dash, dash],
-        ("normal(stddev=1.0)", "5"): ["3 → 0", "0 → 3", dash, dash, dash],
+        (HOSTILE, "2"): [dash, stable, *[dash] * 6],
+        (HOSTILE, "5"): ["3 → 0", "0 → 3", *[dash] * 6],
+        ("normal(stddev=1.0)", "2"): [dash, stable, *[dash] * 6],
+        ("normal(stddev=1.0)", "5"): ["3 → 0", "0 → 3", *[dash] * 6],
     }
     assert [row[2:4] for row in rows[4:]] == [[dash, "3"], ["3", dash]] * 2
     (tmp_path / "reports/claims/start-diagnoses.csv").unlink()
@@ -457,7 +458,20 @@ def test_alarms_by_initializer(tmp_path: Path) -> None:
         ["normal(stddev=1.0)", "2 of 6", "4.50", "1.00"],
         [f"{HOSTILE} zeros", "2 of 6", "4.50", "2.50"],
     ]
-    assert rows[0][0] == "Small updates update-to-weight ratio below 10⁻⁴"
+    assert rows[0][0] == "Small updates update-to-weight ratio below 0.0001"
+
+
+def test_thresholds_are_said_and_silent_alarms_too(tmp_path: Path) -> None:
+    content = {"diagnosis": {"vanishing": 1e-3, "small_updates": 2e-5}}
+    study = replace(make_study(), definition={"content": content})
+    study = replace(study, cells=tuple(replace(cell, batch_size=1) for cell in study.cells))
+    html = write(tmp_path, study)
+    assert "below 0.001 (vanishing) or above 100 (exploding)" in html
+    silent = [row for row in Document(html).rows if "not judged in 12 of 12" in row]
+    assert [row[0].split(" ")[0] for row in silent] == ["Dead", "Initial"]
+    published = replace(study, definition={"content": {"diagnosis": "autotrainer"}})
+    caption = tables.diagnoses_caption(Thresholds.of(published))
+    assert "below 0.001 and 0.0001 in the first layer (vanishing) or above 70" in caption
 
 
 NAMES = ("zeros", "normal")

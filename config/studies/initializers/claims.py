@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from gradprop import theory
-from gradprop.analysis import diagnosis, estimates
+from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import prepare_atlas, training_outcomes
+from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start, at_step
 from gradprop.spec import Cell
@@ -145,7 +146,7 @@ def _signal_decades(
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         layers = at_start(tables.layers)
-        slopes = diagnosis.diagnoses(tables.cells, layers).set_index("cell")["slope"]
+        slopes = estimates.layer_slopes(layers, "signal_log10_rms").droplevel("step")
         for activation, labels in starts.items():
             for label, depth in itertools.product(labels, DEEP):
                 cells = [c.id for c in _digits(tables, activation, (label,)) if c.depth == depth]
@@ -219,7 +220,7 @@ CLAIMS = [
         source=NG_GRADIENTS,
         formula="decades, up or down, by which RMS dC/dz changes over the hidden layers",
         unit="decades",
-        criterion=Above(diagnosis.MOST_DECADES),
+        criterion=Above(MOST_DECADES),
         measure=_signal_decades(dict.fromkeys(("tanh", "relu", "sigmoid"), (TINY, LARGE))),
         note=(
             "Where no number is given, the signal leaves the range of float32 in every layer. "
@@ -237,7 +238,7 @@ CLAIMS = [
         source=NG_WEIGHTS,
         formula="decades, up or down, by which RMS dC/dz changes over the hidden layers",
         unit="decades",
-        criterion=Below(diagnosis.MOST_DECADES),
+        criterion=Below(MOST_DECADES),
         measure=_signal_decades(
             {phi: (start,) for phi, start in {**CAREFUL, "sigmoid": XAVIER}.items()}
         ),

@@ -16,7 +16,8 @@ from gradprop.spec import Study, digest
 
 def cell_definition(definition: Mapping[str, Any]) -> dict[str, Any]:
     """Return a study's definition without what its cells do not depend on."""
-    content = {k: v for k, v in definition["content"].items() if k not in ("figures", "names")}
+    presented = ("figures", "names", "diagnosis")
+    content = {k: v for k, v in definition["content"].items() if k not in presented}
     return {**definition, "content": {**content, "title": "", "question": ""}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -26,6 +27,25 @@ def data_sizes(component: Component) -> tuple[int, int, float]:
     dataset = datasets.generate(component)
     square = float(np.mean(np.square(dataset.x_train, dtype=np.float64)))
     return dataset.x_train.shape[1], dataset.outputs, square
+
+
+def guessing_loss(cell: Cell) -> float:
+    """Return the loss of guessing: of outputs that do not depend on the inputs.
+
+    With softmax cross-entropy and all classes equally likely that is ln of their number; with the
+    mean squared error and the mean of the training targets it is their variance, averaged over
+    the outputs. NaN for a sum of outputs, which nothing is guessed for.
+    """
+    if cell.loss == "output_sum":
+        return math.nan
+    classes = datasets.sizes(cell.dataset).classes
+    return math.log(classes) if classes else _target_variance(cell.dataset)
+
+
+@lru_cache
+def _target_variance(component: Component) -> float:
+    targets = datasets.generate(component).y_train.astype(np.float64)
+    return float(targets.var(axis=0).mean())
 
 
 @lru_cache

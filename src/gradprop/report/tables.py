@@ -13,7 +13,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from gradprop import claims
-from gradprop.analysis import diagnosis
+from gradprop.analysis import alarms, diagnosis
+from gradprop.analysis.thresholds import Thresholds
 from gradprop.claims import Result
 from gradprop.report.formatting import (
     DASH,
@@ -237,17 +238,12 @@ def diagnosis_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Pa
         rows.setdefault((initializer, depth), []).append(networks)
     return Table(
         id=f"diagnoses-{chapter_id}",
-        caption=(
-            "How many networks have which diagnosis of the back-propagated signal of their hidden "
-            "layers: more than two decades lost (vanishing) or won (exploding) on the way from "
-            "the last hidden layer to the first, exactly zero in some layer without having "
-            "fallen below float32 on the way (dead), or not finite (diverged). Of trained "
-            "networks at the start → at the end."
-        ),
+        caption=diagnoses_caption(Thresholds.of(study)),
         columns=[
             ("Initializer", False),
             ("Depth", True),
             *((name.capitalize(), True) for name in diagnosis.DIAGNOSES),
+            *((f"Length {name}", True) for name in diagnosis.LENGTHS),
         ],
         rows=[
             [
@@ -261,6 +257,26 @@ def diagnosis_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Pa
             for (initializer, depth), probes in rows.items()
         ],
         keys=2,
+    )
+
+
+def diagnoses_caption(chosen: Thresholds) -> str:
+    """Return what the table of diagnoses shows, with the study's thresholds."""
+    compared = {
+        "signal": "back-propagated signal of the first hidden layer over that of the last, by a "
+        "straight line in log10",
+        "weight_gradients": "norm of the first layer's weight gradient over that of the outputs",
+    }[chosen.compares]
+    small = f" and {chosen.first_layer:g} in the first layer" if chosen.is_absolute else ""
+    return (
+        f"How many networks have which diagnosis. Compared is the {compared}: below "
+        f"{chosen.vanishing:g}{small} (vanishing) or above {chosen.exploding:g} (exploding). The "
+        "signal may also be exactly zero in some layer without having fallen below float32 on the "
+        "way (dead), or no larger than the rounding error of the sum that it comes from "
+        "(rounding); and something in the forward or the backward pass, the loss included, may "
+        "not be finite (diverged). The length, the mean square of pre-activations, vanishes or "
+        f"explodes if it changes by more than a factor of {chosen.length:g} from the first hidden "
+        "layer to the last. Of trained networks at the start → at the end."
     )
 
 
@@ -278,7 +294,9 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) 
     path
         The file of alarms that `gradprop.analysis.diagnosis.write` made.
     """
-    numbers = diagnosis.alarm_counts(cells, pd.read_csv(path, dtype={"cell": str}), "initializer")
+    chosen = Thresholds.of(study)
+    numbers = alarms.counts(cells, pd.read_csv(path, dtype={"cell": str}), "initializer")
+    texts = {name: alarm.text(getattr(chosen, name)) for name, alarm in alarms.ALARMS.items()}
     rows = numbers.itertuples(index=False, name=None)
     below = Markup('{} <span class="below">{}</span>')
     return Table(
@@ -293,14 +311,26 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) 
             *((name, True) for name in ("Networks", "First step", "Layer")),
         ],
         rows=[
-            [
-                below.format(column_label(alarm), diagnosis.ALARMS[alarm].meaning),
-                _named(initializer, study.names.get("initializer", {})),
-                f"{count(fired)} of {count(networks)}",
-                sig(step),
-                sig(layer),
-            ]
-            for alarm, initializer, step, layer, fired, networks in rows
+            *(
+                [
+                    below.format(column_label(alarm), texts[alarm]),
+                    _named(initializer, study.names.get("initializer", {})),
+                    f"{count(fired)} of {count(networks)}",
+                    sig(step),
+                    sig(layer),
+                ]
+                for alarm, initializer, step, layer, fired, networks in rows
+            ),
+            *(
+                [
+                    below.format(column_label(alarm), texts[alarm]),
+                    DASH,
+                    f"not judged in {count(number)} of {count(len(cells))}",
+                    DASH,
+                    DASH,
+                ]
+                for alarm, number in alarms.not_judged(cells).items()
+            ),
         ],
         keys=2,
     )

@@ -98,7 +98,7 @@ def judge_study(study: Study, results: Path, reports: Path) -> None:
     )
     found, path = StudyTables(study, results), reports / "claims" / f"{study.name}.json"
     claims.write(judge(found), path)
-    written = diagnosis.write(found.cells, found.layers, path)
+    written = diagnosis.write(found, path)
     manifests.write(
         products.claims(reports, study),
         made=[path, *written],
