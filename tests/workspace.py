@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -88,6 +89,11 @@ def environment_in(folder: Path) -> Path:
     ours = sysconfig.get_path("purelib")
     (packages / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
     return folder / "bin/python"
+
+
+def finished(said: str) -> list[str]:
+    """Return the rules whose jobs have ended, by what Snakemake said."""
+    return re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", said, re.MULTILINE)
 
 
 class Workspace:
