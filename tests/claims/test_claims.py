@@ -37,15 +37,16 @@ from gradprop.claims import (
     from_distribution,
     from_seeds,
 )
+from gradprop.claims.references import PASSAGE, References, citations
 from gradprop.components import initializers
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.datasets import Dataset
 from gradprop.results import manifests, products
 from gradprop.spec import Cell, Component, Stack
-from gradprop.studies import sources
 from gradprop.training import loop
 from gradprop.training.stopwatch import Stopwatch
 from tests.reference import make_cell
+from tests.workspace import ROOT
 
 # The claims of the studies that these tests are about.
 EVERY = [
@@ -627,15 +628,13 @@ def test_a_start_is_called_stable_by_its_signal() -> None:
 
 
 def test_every_passage_of_the_lecture_is_a_claim() -> None:
-    """Its passages are the constants of `sources` after those that name a source."""
-    named = {value for name, value in vars(sources).items() if name.isupper()}
-    tested = {claim.passage: claim for claim in EVERY}
-    tested.pop("")
-    assert tested.keys() <= named
-    assert all(claim.source.startswith(sources.NG[:2]) for claim in tested.values())
-    first = list(vars(sources)).index("SLOPES")
-    passages = {v for n, v in list(vars(sources).items())[first:] if n.isupper()}
-    assert passages == set(tested)
+    """Its passages are fields of its entry, and the claims that test them cite it first."""
+    lecture = References([ROOT / "config/references.bib"]).find("ng2017")
+    tested = {claim.passage: claim for claim in EVERY if claim.passage}
+    assert {f"{PASSAGE}{name}" for name in tested} == {
+        field for field in lecture.fields if field.startswith(PASSAGE)
+    }
+    assert all(citations(claim.source)[0].key == lecture.key for claim in tested.values())
 
 
 def test_slopes_of_a_table_by_hand() -> None:

@@ -15,8 +15,10 @@ from markupsafe import Markup
 
 from gradprop import claims
 from gradprop.analysis.thresholds import Thresholds
+from gradprop.claims.references import References
 from gradprop.errors import GradpropError
 from gradprop.report import chapters, formatting, pictures, tables
+from gradprop.report.bibliography import Bibliography
 from gradprop.report.errors import ReportError
 from gradprop.report.formatting import count, percent, power, sig
 from gradprop.report.page import write_report
@@ -486,7 +488,9 @@ def result(verdict: str, passage: str = "", **changes: Any) -> claims.Result:
 
 def test_claims_that_hold_stand_apart_from_the_others() -> None:
     good, bad, open_ = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.NOT_TESTED
-    failing, supported = tables.claims_tables([result(good), result(open_), result(bad)])
+    failing, supported = tables.claims_tables(
+        [result(good), result(open_), result(bad)], Bibliography(References([]))
+    )
     assert [str(row[0]) for row in failing.rows] == [bad, open_]
     assert [str(row[0]) for row in supported.rows] == [good]
     assert failing.id != supported.id
@@ -505,7 +509,7 @@ def test_passages_hold_in_part_where_some_cases_fail() -> None:
         result(good, "nearly"),
         result(good),
     ]
-    table = tables.passages_table(results)
+    table = tables.passages_table(results, Bibliography(References([])))
     found = [(str(row[0]).split(" <")[0], *row[1:]) for row in table.rows]
     assert found == [
         ("always", "holds", "1 of 1", formatting.DASH),
@@ -514,4 +518,4 @@ def test_passages_hold_in_part_where_some_cases_fail() -> None:
         ("unknown", "not tested", "0 of 1", formatting.DASH),
         ("nearly", "holds in part", "1 of 2", formatting.DASH),
     ]
-    assert tables.passages_table([result(good)]).rows == []
+    assert tables.passages_table([result(good)], Bibliography(References([]))).rows == []

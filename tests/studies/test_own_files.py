@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from gradprop import cli, figures, studies
+from gradprop.claims.references import CitationError
 from gradprop.errors import ConfigError
 from gradprop.grid import folders
+from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
 from tests.workspace import ROOT
 
@@ -88,3 +90,24 @@ def test_the_files_of_the_shipped_studies_draw_nothing(name: str) -> None:
         assert not re.search(
             r"gradprop\.figures|import figures|matplotlib|seaborn", path.read_text()
         )
+
+
+def test_claims_cite_the_references_of_the_study_and_of_the_project(tmp_path: Path) -> None:
+    entry = "@book{mine, author={A}, title={T}, year=2000, passage-p={What it says.}}"
+    (tmp_path / folders.REFERENCES).write_text(entry)
+    cited = CLAIM.replace("source=''", "source='mine: page 3; he2015', passage='p'")
+    own = study(tmp_path, claims=f"{IMPORT}CLAIMS = [{cited.replace('list', 'lambda _: []')}]")
+    (result,) = studies.judge(StudyTables(own, tmp_path))
+    assert (result.source, result.passage) == ("A 2000, page 3; He et al. 2015", "What it says.")
+    assert result.cites == "mine: page 3; he2015"
+
+
+def test_an_unknown_key_names_file_claim_and_the_closest(tmp_path: Path) -> None:
+    wrong = CLAIM.replace("source=''", "source='he2051: section 2'")
+    own = study(tmp_path, claims=f"{IMPORT}CLAIMS = [{wrong}]")
+    with pytest.raises(CitationError) as caught:
+        studies.judge(StudyTables(own, tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path}/claims.py: source of claim 'a': 'he2051' is no key in "
+        f"{ROOT}/config/references.bib. Did you mean 'he2015'?"
+    )

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from gradprop import figures, jobs, studies
+from gradprop.claims.references import PASSAGE, References
 from gradprop.components.datasets import write
 from gradprop.grid import axes, folders, loading, sharding
 from gradprop.report.page import write_report
@@ -147,6 +148,29 @@ def test_a_changed_study_has_verdicts(tmp_path: Path, name: str, change: dict[st
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_has_claims_with_ids(name: str) -> None:
     assert ids_of_claims(build(name, load(name)))
+
+
+def test_claims_and_chapters_cite_the_references_of_the_project() -> None:
+    """Each key and passage is in config/references.bib, and nothing in it is never cited."""
+    references = References([ROOT / "config/references.bib"])
+    cited, passages = set(), set()
+    for name in STUDIES:
+        folder = ROOT / folders.STUDIES / name
+        for claim in studies.claims_of(Study(name, "", "", (), folder=folder)):
+            keys = [entry.key for entry, _ in references.cited(claim.source) if entry]
+            cited |= {*keys}
+            if claim.passage:
+                assert references.passage(claim.passage, claim.source)
+                passages.add((keys[0], claim.passage))
+        text = (folder / folders.CHAPTER).read_text(encoding="utf-8")
+        cited |= {*re.findall(r'cite\("([^"]+)"', text)}
+    assert cited == references.entries.keys()
+    assert passages == {
+        (key, field.removeprefix(PASSAGE))
+        for key, entry in references.entries.items()
+        for field in entry.fields
+        if field.startswith(PASSAGE)
+    }
 
 
 @pytest.mark.parametrize("name", PAPERS)

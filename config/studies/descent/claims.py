@@ -10,7 +10,8 @@ import pandas as pd
 from gradprop.analysis import estimates
 from gradprop.claims import Above, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start
-from gradprop.studies.sources import DIFFICULT, LONG_TIME, NG_GRADIENTS, TINY_STEPS
+
+NG_GRADIENTS = "ng2017: course 2, week 1, “Vanishing / exploding gradients”"
 
 STARTS = ("vanishing", "balanced", "exploding")
 
@@ -152,7 +153,7 @@ CLAIMS = [
             f"{ONE_RATE} Where it does not hold: tanh is bounded, so that the outputs of its "
             "networks cannot explode, and their loss stays finite."
         ),
-        passage=DIFFICULT,
+        passage="difficult",
     ),
     Claim(
         id="balanced-does-not",
@@ -175,7 +176,7 @@ CLAIMS = [
         unit="decades per layer",
         criterion=Within(relative=0.1),
         measure=_first_steps,
-        passage=TINY_STEPS,
+        passage="tiny-steps",
     ),
     Claim(
         id="vanishing-is-slow",
@@ -193,7 +194,7 @@ CLAIMS = [
             "that never does counts with all the steps of its training, so that the ratio is at "
             "least the one given: of the vanishing starts, only shallow ones get there."
         ),
-        passage=LONG_TIME,
+        passage="long-time",
     ),
     Claim(
         id="vanishing-never-arrives",
@@ -204,6 +205,6 @@ CLAIMS = [
         criterion=Above(0.5),
         measure=_share("vanishing", "late"),
         note=ONE_RATE,
-        passage=LONG_TIME,
+        passage="long-time",
     ),
 ]

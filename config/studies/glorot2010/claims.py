@@ -20,7 +20,7 @@ from gradprop.prediction.data import prediction_on_data
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 
-PAPER = "Glorot and Bengio 2010"
+PAPER = "glorot2010"
 STANDARD, NORMALIZED = "standard_heuristic", "glorot_uniform"
 STARTS = {STANDARD: "standard", NORMALIZED: "normalized"}
 WIDTH = 100  # of the networks that are trained
@@ -110,7 +110,7 @@ def _sigmoid_rates(statistic: str) -> Claim:
     return Claim(
         id=f"sigmoid-{name.split()[0].split('-')[0]}-rate",
         statement=f"In sigmoid networks the {name} vanishes exponentially, even with Xavier.",
-        source=f"{PAPER}, section 3.1; Schoenholz et al. 2017",
+        source=f"{PAPER}: section 3.1; schoenholz2017",
         formula="slope of ln mean square over layers = −ln χ₁",
         unit="per layer",
         criterion=Within(0.0, 0.03),
@@ -233,7 +233,7 @@ CLAIMS = [
     Claim(
         id="signal-vanishes",
         statement="With the standard start of tanh networks the back-propagated signal vanishes …",
-        source=f"{PAPER}, figure 7",
+        source=f"{PAPER}: figure 7",
         formula="RMS of dC/dz in layer 1 over that in layer 5 = mean-field theory",
         unit="ratio",
         criterion=Within(0.0, 0.2),
@@ -242,7 +242,7 @@ CLAIMS = [
     Claim(
         id="weight-gradient-flat",
         statement="… while the gradient with respect to the weights is the same in all layers.",
-        source=f"{PAPER}, figure 8",
+        source=f"{PAPER}: figure 8",
         formula="largest over smallest std of dC/dW, hidden layers 2 to 5",
         unit="ratio",
         criterion=Below(1.15),
@@ -251,7 +251,7 @@ CLAIMS = [
     Claim(
         id="singular-values-weights",
         statement="Singular values of the weights of a layer have the mean of the quarter circle.",
-        source=f"{PAPER}, section 4.2.2; Marchenko and Pastur 1967",
+        source=f"{PAPER}: section 4.2.2; marchenko1967",
         formula="mean singular value of W = 8/(3π) √(n Var W), layers 2 to 5",
         unit="",
         criterion=Within(0.0, 0.01),
@@ -263,7 +263,7 @@ CLAIMS = [
             "The mean singular value of the Jacobian of a layer is around 0.5 with the standard "
             "start …"
         ),
-        source=f"{PAPER}, section 4.2.2",
+        source=f"{PAPER}: section 4.2.2",
         formula="mean singular value of W diag(φ'(z)), layers 2 to 5",
         unit="",
         criterion=Between(0.45, 0.50),
@@ -274,7 +274,7 @@ CLAIMS = [
     Claim(
         id="singular-values-normalized",
         statement="… and around 0.8 with the normalized start.",
-        source=f"{PAPER}, section 4.2.2",
+        source=f"{PAPER}: section 4.2.2",
         formula="mean singular value of W diag(φ'(z)), layers 2 to 5",
         unit="",
         criterion=Between(0.77, 0.85),
@@ -290,7 +290,7 @@ CLAIMS = [
     Claim(
         id="singular-values-slopes",
         statement="What tanh takes away from the singular values follows from mean-field theory.",
-        source="Pastur and Slavin 2020; Poole et al. 2016",
+        source="pastur2020; poole2016",
         formula="mean singular value of W diag(φ'(z)) = that of Marchenko and Pastur's equation",
         unit="",
         criterion=Within(0.0, 0.02),
@@ -305,7 +305,7 @@ CLAIMS = [
     Claim(
         id="plateau-shallow",
         statement="Sigmoid networks with up to three hidden layers leave their plateau early.",
-        source=f"{PAPER}, section 3.1 and figure 2",
+        source=f"{PAPER}: section 3.1 and figure 2",
         formula=f"epochs to a training accuracy above {HALF:g}",
         unit="epochs",
         criterion=Below(25.0),
@@ -317,7 +317,7 @@ CLAIMS = [
             "With four they leave it between epochs 30 and 120; in the paper, around epoch 100, "
             "when the top layer desaturates."
         ),
-        source=f"{PAPER}, section 3.1 and figure 2",
+        source=f"{PAPER}: section 3.1 and figure 2",
         formula=f"epochs to a training accuracy above {HALF:g}",
         unit="epochs",
         criterion=Between(30.0, 120.0),
@@ -326,7 +326,7 @@ CLAIMS = [
     Claim(
         id="plateau-depth-five",
         statement="With five they never leave it.",
-        source=f"{PAPER}, section 3.1",
+        source=f"{PAPER}: section 3.1",
         formula="largest training accuracy in 150 epochs",
         unit="accuracy",
         criterion=Below(HALF),
@@ -335,7 +335,7 @@ CLAIMS = [
     Claim(
         id="plateau-trend",
         statement="The deeper a sigmoid network, the longer its plateau.",
-        source=f"{PAPER}, section 3.1",
+        source=f"{PAPER}: section 3.1",
         formula="one-sided p of Kendall's test of epochs against depth",
         unit="p",
         criterion=Below(0.05),
@@ -344,7 +344,7 @@ CLAIMS = [
     Claim(
         id="top-layer-saturates",
         statement="On the plateau the activations of the top hidden layer fall to 0.",
-        source=f"{PAPER}, section 3.1 and figure 2",
+        source=f"{PAPER}: section 3.1 and figure 2",
         formula="smallest mean activation of the top layer",
         unit="activation",
         criterion=Below(0.1),
@@ -356,7 +356,7 @@ CLAIMS = [
             "Through training the normalized start keeps the weight gradients of the layers more "
             "alike than the standard one."
         ),
-        source=f"{PAPER}, figure 9",
+        source=f"{PAPER}: figure 9",
         formula=(
             "largest over smallest std of dC/dW over hidden layers 2 to 5, a mean over probes: "
             "standard over normalized"
@@ -372,7 +372,7 @@ CLAIMS = [
     Claim(
         id="normalized-is-faster",
         statement="The normalized start makes training faster.",
-        source=f"{PAPER}, figures 11 and 12",
+        source=f"{PAPER}: figures 11 and 12",
         formula=f"one-sided p of Wilcoxon's test of steps to a test accuracy above {ARRIVED:g}",
         unit="p",
         criterion=Below(0.05),
@@ -381,7 +381,7 @@ CLAIMS = [
     Claim(
         id="sigmoid-stalls",
         statement="Sigmoid networks with five hidden layers do not learn in that time.",
-        source=f"{PAPER}, section 3.1 and table 1",
+        source=f"{PAPER}: section 3.1 and table 1",
         formula="final test accuracy at the learning rate 0.1",
         unit="accuracy",
         criterion=Below(0.2),

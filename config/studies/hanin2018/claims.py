@@ -277,8 +277,8 @@ def _matched_depth(tables: StudyTables) -> Iterator[Evidence]:
     yield from_bootstrap(f"width {narrow} over {wide}", steps.to_numpy(), ratio)
 
 
-ROLNICK = "Hanin and Rolnick 2018"
-NICA = "Hanin and Nica 2020; Sussillo and Abbott 2014"
+ROLNICK = "hanin-rolnick2018"
+NICA = "hanin-nica2020; sussillo2014"
 
 CLAIMS = (
     Claim(
@@ -317,7 +317,7 @@ CLAIMS = (
             "In ReLU networks without biases the product of weights and their gradient is the same "
             "in every layer, whatever the widths."
         ),
-        source="Euler's theorem on homogeneous functions; Du, Hu and Lee 2018",
+        source="Euler's theorem on homogeneous functions; du2018",
         formula="(largest − smallest Σ W dC/dW over layers) / largest magnitude = 0",
         unit="",
         criterion=Below(1e-3),
@@ -326,7 +326,7 @@ CLAIMS = (
     Claim(
         id="he-drift",
         statement="The narrower the network, the faster He's start loses the signal.",
-        source=f"{NICA}; Kogler et al. 2026",
+        source=f"{NICA}; kogler2026",
         formula="gain of ln M a layer = m(n)",
         unit="per layer",
         criterion=Within(0.02),
@@ -335,7 +335,7 @@ CLAIMS = (
     Claim(
         id="unbiased-gain",
         statement="A gain that is slightly larger than He's removes the drift.",
-        source="Sussillo and Abbott 2014; Kogler et al. 2026",
+        source="sussillo2014; kogler2026",
         formula="gain of ln M a layer = 0",
         unit="per layer",
         criterion=Within(0.02),
@@ -348,7 +348,7 @@ CLAIMS = (
     Claim(
         id="born-dead",
         statement="Narrow ReLU networks are dead from the start with an exactly known probability.",
-        source="Lu et al. 2020 (a bound for all inputs at once); exact for one input",
+        source="lu2020: a bound for all inputs at once; exact for one input",
         formula="P(a hidden layer has no active unit) = 1 − Π (1 − 2^−n_l)",
         unit="share of networks",
         criterion=Within(relative=0.1),
@@ -364,7 +364,7 @@ CLAIMS = (
             "The sum of reciprocal widths controls how far lengths spread over networks, for "
             "constant, alternating and tapering widths."
         ),
-        source=f"{ROLNICK}; Hanin 2018",
+        source=f"{ROLNICK}; hanin2018",
         formula="slope of measured over exact variance of ln M = 1",
         unit="",
         criterion=Within(0.1),
@@ -373,7 +373,7 @@ CLAIMS = (
     Claim(
         id="spread-fit",
         statement="It explains nearly all differences between architectures.",
-        source=f"{ROLNICK}; Hanin 2018",
+        source=f"{ROLNICK}; hanin2018",
         formula="R² of measured and exact variance of ln M",
         unit="",
         criterion=Above(0.97),
@@ -382,7 +382,7 @@ CLAIMS = (
     Claim(
         id="early-training-order",
         statement="The larger the sum of reciprocal widths, the later training begins to work.",
-        source=f"{ROLNICK}, on early training",
+        source=f"{ROLNICK}: on early training",
         formula="Spearman's rank correlation of steps to 20 % and Σ 1/n",
         unit="",
         criterion=Above(0.8),
@@ -397,7 +397,7 @@ CLAIMS = (
         statement=(
             "Architectures with equal sums begin to learn at the same time, up to a factor of two."
         ),
-        source=f"{ROLNICK}, on early training",
+        source=f"{ROLNICK}: on early training",
         formula="ratio of median steps to 20 %, geometric mean over depths, within a factor of 2",
         unit="ratio",
         criterion=Between(0.5, 2.0),
@@ -406,7 +406,7 @@ CLAIMS = (
     Claim(
         id="matched-depth",
         statement="Depth is not all: of two equally deep networks the narrow one learns later.",
-        source=f"{ROLNICK}, on early training",
+        source=f"{ROLNICK}: on early training",
         formula="ratio of median steps to 20 %, geometric mean over depths",
         unit="ratio",
         criterion=Above(1.0),

@@ -17,7 +17,7 @@ from gradprop.prediction.mean_field import sigma_w2
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 
-PAPER = "He et al. 2015"
+PAPER = "he2015"
 START = {"width": 128}
 STARTS = ("glorot_normal", "he_normal")
 SHALLOW, MODERATE, DEEP = 10, 22, 30
@@ -98,7 +98,7 @@ CLAIMS = [
             "its weight variance times the fan-out, 1 + a² times that with a slope a below zero; "
             "He's start is the one that keeps it."
         ),
-        source=f"{PAPER}, section 2.2",
+        source=f"{PAPER}: section 2.2",
         formula="slope of ln mean (dC/dz)² over layers = −ln(σ_w² (1 + a²) / 2)",
         unit="per layer",
         criterion=Within(0.03),
@@ -109,7 +109,7 @@ CLAIMS = [
         statement=(
             "Forward it is the same factor, but for a drift of typical networks at finite width."
         ),
-        source=f"{PAPER}, section 2.2; Hanin and Nica 2020",
+        source=f"{PAPER}: section 2.2; hanin-nica2020",
         formula="slope of ln mean z² over layers = ln(σ_w²/n) + ln 2 + E ψ(K/2) for relu",
         unit="per layer",
         criterion=Within(0.03),
@@ -118,7 +118,7 @@ CLAIMS = [
     Claim(
         id="xavier-stalls",
         statement="With SGD a relu network of 30 layers does not learn from Xavier's start.",
-        source=f"{PAPER}, figure 3",
+        source=f"{PAPER}: figure 3",
         formula="final training accuracy at the best rate",
         unit="accuracy",
         criterion=Below(0.25),
@@ -127,7 +127,7 @@ CLAIMS = [
     Claim(
         id="he-learns",
         statement="From He's start it does.",
-        source=f"{PAPER}, figure 3",
+        source=f"{PAPER}: figure 3",
         formula="final training accuracy at the best rate",
         unit="accuracy",
         criterion=Above(0.8),
@@ -136,7 +136,7 @@ CLAIMS = [
     Claim(
         id="he-over-xavier",
         statement="The difference at 30 layers is not chance.",
-        source=f"{PAPER}, figure 3",
+        source=f"{PAPER}: figure 3",
         formula="one-sided p of Mann and Whitney's test of final accuracies",
         unit="p",
         criterion=Below(0.05),
@@ -145,7 +145,7 @@ CLAIMS = [
     Claim(
         id="shallow-both-learn",
         statement="With ten layers both starts learn.",
-        source=f"{PAPER}, section 2.2",
+        source=f"{PAPER}: section 2.2",
         formula="final training accuracy at the best rate",
         unit="accuracy",
         criterion=Above(0.95),

@@ -15,18 +15,13 @@ from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start, at_step
 from gradprop.spec import Cell
-from gradprop.studies.sources import (
-    EULER,
-    GLOROT_SIGMOID,
-    GOODFELLOW,
-    NG_GRADIENTS,
-    NG_SYMMETRY,
-    NG_WEIGHTS,
-    REASONABLY_DEEP,
-    SLOPES,
-    SYMMETRIC,
-    TOO_LARGE,
-)
+
+EULER = "Euler's theorem on homogeneous functions; du2018: its consequence for training"
+GLOROT_SIGMOID = "glorot2010: section 3.1"
+GOODFELLOW = "goodfellow2016: section 8.4"
+NG_GRADIENTS = "ng2017: course 2, week 1, “Vanishing / exploding gradients”"
+NG_SYMMETRY = "ng2017: course 1, week 3, “Random initialization”"
+NG_WEIGHTS = "ng2017: course 2, week 1, “Weight initialization for deep networks”"
 
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
@@ -209,7 +204,7 @@ CLAIMS = [
         unit="",
         criterion=Within(0.0),
         measure=_symmetry,
-        passage=SYMMETRIC,
+        passage="symmetric",
     ),
     Claim(
         id="fixed-scales-lose-the-signal",
@@ -227,7 +222,7 @@ CLAIMS = [
             "Where it does not hold: a sigmoid is so flat that weights of standard deviation 1, "
             "large for the other two, come near what its signal needs at this width."
         ),
-        passage=SLOPES,
+        passage="slopes",
     ),
     Claim(
         id="careful-starts-are-stable",
@@ -246,7 +241,7 @@ CLAIMS = [
             "It holds in part: for tanh and relu. The slope of a sigmoid is at most ¼, and no "
             "moderate variance of the weights makes up for it."
         ),
-        passage=REASONABLY_DEEP,
+        passage="reasonably-deep",
     ),
     Claim(
         id="large-weights-saturate",
@@ -256,7 +251,7 @@ CLAIMS = [
         unit="of units and examples",
         criterion=Above(0.25),
         measure=_saturation,
-        passage=TOO_LARGE,
+        passage="too-large",
     ),
     Claim(
         id="early-layers-move-least",

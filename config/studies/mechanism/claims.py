@@ -22,16 +22,10 @@ from gradprop.claims import Above, Claim, Evidence, Within, exact, from_seeds
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
-from gradprop.studies.sources import (
-    A_LITTLE,
-    EULER,
-    HANIN_NICA,
-    NG_GRADIENTS,
-    POWERS,
-    SIMILAR_ARGUMENT,
-    SUSSILLO,
-)
 from gradprop.theory import log_growth_mean
+
+EULER = "Euler's theorem on homogeneous functions; du2018: its consequence for training"
+NG_GRADIENTS = "ng2017: course 2, week 1, “Vanishing / exploding gradients”"
 
 Array = NDArray[Any]
 
@@ -205,7 +199,7 @@ CLAIMS = [
         unit="decades per layer",
         criterion=Within(relative=1e-5),
         measure=_power(prepare_output, "output"),
-        passage=POWERS,
+        passage="powers",
     ),
     Claim(
         id="a-little-is-enough",
@@ -223,7 +217,7 @@ CLAIMS = [
             "weights the mean square grows by c² a layer, but the logarithm of a typical length "
             "grows by less; in networks of two units it shrinks at c = 1.1."
         ),
-        passage=A_LITTLE,
+        passage="a-little",
     ),
     Claim(
         id="gradient-power",
@@ -236,7 +230,7 @@ CLAIMS = [
         unit="decades per layer",
         criterion=Within(relative=1e-5),
         measure=_power(prepare_gradient, "gradient"),
-        passage=SIMILAR_ARGUMENT,
+        passage="gradients-too",
     ),
     Claim(
         id="gradient-equal-over-layers",
@@ -265,7 +259,7 @@ CLAIMS = [
             "A typical product of random matrices grows more slowly than its mean square, by an "
             "exact amount."
         ),
-        source=f"{SUSSILLO} (the random walk); {HANIN_NICA}; the mean of ln χ²ₙ is exact",
+        source="sussillo2014: the random walk; hanin-nica2020; the mean of ln χ²ₙ is exact",
         formula="mean ln growth of |z|² = ln c² + ψ(n/2) − ln(n/2), n = 2",
         unit="per layer",
         criterion=Within(0.1),

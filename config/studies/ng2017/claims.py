@@ -14,14 +14,15 @@ from scipy import stats
 from gradprop.analysis.mechanism import prepare_output
 from gradprop.claims import CONFIDENCE, Above, Claim, Evidence, Within, exact, untested
 from gradprop.results.study_tables import StudyTables
-from gradprop.studies.sources import NG, NG_GRADIENTS, POWERS
 
 from . import assignment
+
+NG_GRADIENTS = "ng2017: course 2, week 1, “Vanishing / exploding gradients”"
 
 ZEROS, LARGE, HE = STARTS = ("zeros", "normal", "variance_scaling")
 SOLVED = 0.9  # test accuracy of a network that has found the circle
 NAMES = {ZEROS: "zeros", LARGE: "large random", HE: "He"}
-ASSIGNMENT = f"{NG}, assignment on initialization"
+ASSIGNMENT = "ng2017: course 2, week 1, assignment on initialization"
 PARTS = ("train", "test")
 
 
@@ -118,7 +119,7 @@ CLAIMS = (
         unit="",
         criterion=Within(1e-5),
         measure=_power,
-        passage=POWERS,
+        passage="powers",
     ),
     Claim(
         id="zeros-accuracy",

@@ -125,7 +125,7 @@ CLAIMS = (
             "Lengths of tanh networks with Gaussian weights fluctuate from network to network as "
             "finite-width theory says."
         ),
-        source="Roberts, Yaida and Hanin 2022, chapter 5; Day, Kahn and Roberts 2023",
+        source="roberts2022: chapter 5; day2023",
         formula=(
             f"relative variance in layer l = {DEEP_LAYER} over its leading order, "
             "(2 / l²) Σ k²/n, which tends to (2/3) l/n"
@@ -137,7 +137,7 @@ CLAIMS = (
     Claim(
         id="orthogonal-fluctuations",
         statement="With orthogonal weights, lengths of deep tanh networks hardly fluctuate.",
-        source="Day, Kahn and Roberts 2023",
+        source="day2023",
         formula=f"relative variance in layer {DEEP_LAYER}, orthogonal over Gaussian",
         unit="",
         criterion=Below(0.02),
@@ -146,7 +146,7 @@ CLAIMS = (
     Claim(
         id="orthogonal-growth",
         statement="With orthogonal weights, fluctuations do not grow with depth.",
-        source="Day, Kahn and Roberts 2023",
+        source="day2023",
         formula=f"exponent of the relative variance over the layer from {FIRST_LAYER} on",
         unit="",
         criterion=Below(0.0),

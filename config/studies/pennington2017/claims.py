@@ -170,7 +170,7 @@ def _other_times(tables: StudyTables) -> Iterator[Evidence]:
             yield from_seeds(", ".join(key), slopes)
 
 
-SOURCE = "Pennington, Schoenholz and Ganguli 2017"
+SOURCE = "pennington2017"
 
 CLAIMS = (
     Claim(
@@ -179,7 +179,7 @@ CLAIMS = (
             "The spread of the squared singular values of a deep Jacobian grows in proportion to "
             "depth, at a rate that activation and weight ensemble fix."
         ),
-        source=f"{SOURCE}, the variance of the spectrum",
+        source=f"{SOURCE}: the variance of the spectrum",
         formula="var(s²) / mean(s²)² over L (μ₂/μ₁² - 1 - s₁), mean over networks",
         unit="",
         criterion=Between(0.9, 1.1),
@@ -189,7 +189,7 @@ CLAIMS = (
     Claim(
         id="linear-isometry",
         statement="Linear networks with orthogonal weights are isometric at any depth.",
-        source=f"{SOURCE}; Saxe, McClelland and Ganguli 2014",
+        source=f"{SOURCE}; saxe2014",
         formula="var(s²) / mean(s²)², the largest of all networks",
         unit="",
         criterion=Below(1e-10),
@@ -214,7 +214,7 @@ CLAIMS = (
             "Nearly isometric networks, with tanh, a small q* and orthogonal weights, learn in a "
             "time that grows more slowly than depth does."
         ),
-        source=f"{SOURCE}, on training time",
+        source=f"{SOURCE}: on training time",
         formula="slope of ln steps over ln depth at the best learning rate; 1/2 in the paper",
         unit="exponent",
         criterion=Below(0.6),
@@ -225,7 +225,7 @@ CLAIMS = (
         statement=(
             "From Gaussian weights, and with ReLU from either, it grows like depth or faster."
         ),
-        source=f"{SOURCE}, on training time",
+        source=f"{SOURCE}: on training time",
         formula="slope of ln steps over ln depth at the best learning rate",
         unit="exponent",
         criterion=Above(0.9),

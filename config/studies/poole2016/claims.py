@@ -17,7 +17,7 @@ from gradprop.prediction.curves import expected_curve
 from gradprop.prediction.mean_field import coordinates, state
 from gradprop.results.study_tables import StudyTables
 
-PAPER = "Poole et al. 2016"
+PAPER = "poole2016"
 INDEPENDENT, SIMILAR = "gaussian_mixture", "equicorrelated"  # how inputs start
 WIDTH, WIDE = 256, 512
 RESOLVED = 0.95  # of the length of a curve, what a polygon that follows it has
@@ -123,7 +123,7 @@ CLAIMS = [
     Claim(
         id="correlation-trajectory",
         statement="The correlation of two inputs follows the correlation map through the layers.",
-        source=f"{PAPER}, figure 2",
+        source=f"{PAPER}: figure 2",
         formula="mean correlation − iterated map = 0, in every layer",
         unit="correlation",
         criterion=Within(0.03),
@@ -135,7 +135,7 @@ CLAIMS = [
             "In the ordered phase inputs become alike (c* = 1); in the chaotic phase they stay "
             "apart at the fixed point of the map."
         ),
-        source=f"{PAPER}, section 3 and figure 2",
+        source=f"{PAPER}: section 3 and figure 2",
         formula="mean correlation in the last layer = c*",
         unit="correlation",
         criterion=Within(0.03),
@@ -147,7 +147,7 @@ CLAIMS = [
             "The image of a circle shrinks from layer to layer in the ordered phase and grows in "
             "the chaotic one, at the rate of gradients."
         ),
-        source=f"{PAPER}, equation 8 and figure 4",
+        source=f"{PAPER}: equation 8 and figure 4",
         formula=f"slope of ln ḡ over layers {FIRST_LAYERS} to the last = ln χ₁",
         unit="per layer",
         criterion=Within(0.015, 0.05),
@@ -159,7 +159,7 @@ CLAIMS = [
             "The curvature of the image follows its map: it keeps growing in the ordered phase "
             "and comes to a fixed point in the chaotic one."
         ),
-        source=f"{PAPER}, equation 8 and figure 4",
+        source=f"{PAPER}: equation 8 and figure 4",
         formula="mean κ̄ over the iteration of κ̄² → 3 χ₂ / χ₁² + κ̄² / χ₁ = 1, in every layer",
         unit="ratio",
         criterion=Within(relative=0.1),
@@ -177,7 +177,7 @@ CLAIMS = [
             "The tangent of the image turns more and more in the chaotic phase, exponentially with "
             "depth, and hardly more in the ordered one."
         ),
-        source=f"{PAPER}, section 4 and figure 4",
+        source=f"{PAPER}: section 4 and figure 4",
         formula=f"slope of ln L_G over layers {FIRST_LAYERS} to the last = that of 2π κ̄ √ḡ",
         unit="per layer",
         criterion=Within(0.015, 0.05),
@@ -186,7 +186,7 @@ CLAIMS = [
     Claim(
         id="relu-correlation",
         statement="From He's start correlations in relu networks follow the exact map.",
-        source="Hayou, Doucet and Rousseau 2019, section 3",
+        source="hayou2019: section 3",
         formula="mean of 1 − c over that of the iterated map = 1, in every layer after the first",
         unit="ratio",
         criterion=Within(relative=0.1),

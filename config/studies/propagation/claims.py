@@ -36,19 +36,17 @@ from gradprop.prediction.mean_field import sigma_w2
 from gradprop.prediction.networks import weight_variance
 from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
-from gradprop.studies.sources import (
-    GLOROT,
-    GLOROT_SIGMOID,
-    HANIN_NICA,
-    HANIN_ROLNICK,
-    HE,
-    KOGLER,
-    NG_GRADIENTS,
-    NG_WEIGHTS,
-    ROBERTS,
-    SCHOENHOLZ,
-    SIMILAR_SCALE,
+
+GLOROT = "glorot2010: section 4.2, equation 14, and figures 7 and 8"
+GLOROT_SIGMOID = "glorot2010: section 3.1"
+HE = "he2015: section 2.2"
+NG_GRADIENTS = "ng2017: course 2, week 1, “Vanishing / exploding gradients”"
+NG_WEIGHTS = "ng2017: course 2, week 1, “Weight initialization for deep networks”"
+ROBERTS = (
+    "roberts2022: chapter 5 (lengths of critical tanh networks fall as 1/(2l)); "
+    "schoenholz2017: the factor χ₁ of a layer"
 )
+SCHOENHOLZ = "schoenholz2017: section on back-propagation"
 
 # Left out at the input, where the length still converges, and at the output.
 FIRST_LAYERS, LAST_LAYERS = 10, 2
@@ -515,7 +513,7 @@ CLAIMS = [
             "typical network drifts by an exact amount that depends on the width. Xavier's "
             "start halves it at every layer."
         ),
-        source=f"{HANIN_NICA} (the log-normal law); {KOGLER} (the exact drift); {HE}",
+        source=f"hanin-nica2020: the log-normal law; kogler2026: the exact drift; {HE}",
         formula="gain of ln |z|² a layer = ln(σ_w²/n) + ln 2 + E ψ(K/2), K ~ Bin(n, 1/2)",
         unit="per layer",
         criterion=Within(0.01),
@@ -531,7 +529,7 @@ CLAIMS = [
             "Lengths at finite width spread over networks with the exact variance, which grows "
             "in proportion to depth over width."
         ),
-        source=f"{HANIN_NICA}; the sum is exact for Gaussian weights and one example",
+        source="hanin-nica2020; the sum is exact for Gaussian weights and one example",
         formula="Var ln (|z_L|²/|z₁|²) = Σ (E ψ₁(K/2) + Var ψ(K/2)), K ~ Bin(n, 1/2)",
         unit="measured over exact variance",
         criterion=Within(0.25),
@@ -546,7 +544,7 @@ CLAIMS = [
     Claim(
         id="relu-spread-per-layer",
         statement="Every single layer adds the exact variance to the logarithm of the length.",
-        source=f"{HANIN_NICA}; exact for Gaussian weights and one example",
+        source="hanin-nica2020; exact for Gaussian weights and one example",
         formula="E (gain of ln |z|² − its exact mean)² = E ψ₁(K/2) + Var ψ(K/2)",
         unit="measured over exact variance",
         criterion=Within(0.05),
@@ -559,7 +557,7 @@ CLAIMS = [
             "The signal of a typical relu network drifts on its way back by the same exact amount "
             "a layer as its length does on its way forward."
         ),
-        source=f"{HANIN_NICA}; exact for Gaussian weights and one example",
+        source="hanin-nica2020; exact for Gaussian weights and one example",
         formula="gain of ln mean (dC/dz)² a layer towards the input = mean of its exact law",
         unit="per layer",
         criterion=Within(0.02),
@@ -573,7 +571,7 @@ CLAIMS = [
     Claim(
         id="relu-signal-spread",
         statement="Its logarithm spreads over networks with the exact variance, too.",
-        source=f"{HANIN_NICA}; exact for Gaussian weights and one example",
+        source="hanin-nica2020; exact for Gaussian weights and one example",
         formula="Var ln (|dC/dz_1|²/|dC/dz_L|²) = Σ (E ψ₁(K/2) + Var ψ(K/2)), K ~ Bin(n, 1/2)",
         unit="measured over exact variance",
         criterion=Within(0.25),
@@ -582,7 +580,7 @@ CLAIMS = [
     Claim(
         id="relu-log-normal",
         statement="Lengths and signals at finite width are distributed log-normally.",
-        source=HANIN_NICA,
+        source="hanin-nica2020",
         formula="distance of the distribution of the logarithm from the exact normal one = 0",
         unit="probability",
         criterion=Below(0.15),
@@ -595,7 +593,7 @@ CLAIMS = [
     Claim(
         id="relu-spread-by-widths",
         statement="The exact variance holds for every order of wide and narrow layers.",
-        source=f"{HANIN_ROLNICK}; {HANIN_NICA}",
+        source="hanin-rolnick2018; hanin-nica2020",
         formula="Var ln (|z_L|²/|z₁|²) over its exact value, a sum over layers",
         unit="measured over exact variance",
         criterion=Within(0.25),
@@ -606,7 +604,7 @@ CLAIMS = [
         statement=(
             "What matters is the sum of reciprocal widths: networks with equal sums spread alike."
         ),
-        source=HANIN_ROLNICK,
+        source="hanin-rolnick2018",
         formula="variance of ln (|z_L|²/|z₁|²), mixed over constant widths = 1",
         unit="ratio",
         criterion=Between(0.75, 1.33),
@@ -631,7 +629,7 @@ CLAIMS = [
             "It holds in part: for one layer, and through many relu layers. Tanh shortens every "
             "signal a little; from variance 1/n its mean square falls as 1/(2l)."
         ),
-        passage=SIMILAR_SCALE,
+        passage="similar-scale",
     ),
     Claim(
         id="relu-weight-gradient-flat",
@@ -640,7 +638,7 @@ CLAIMS = [
             "the weights is about the same in all hidden layers, from every start: what vanishes "
             "is the back-propagated signal."
         ),
-        source=f"{HE}: one factor a layer, forwards and backwards",
+        source=f"{HE}, one factor per layer, forwards and backwards",
         formula="slope of log10 RMS dC/dW over layers = 0",
         unit="decades per layer",
         criterion=Within(0.02),

@@ -296,11 +296,11 @@ def _clipped_vanishing(tables: StudyTables) -> Iterator[Evidence]:
     yield from_seeds("Xavier, clipped", _deepest(tables)["Xavier, clipped"])
 
 
-YANG = "Yang et al. 2019, arXiv:1902.08129"
-RESIDUAL = "Yang and Schoenholz 2017; De and Smith 2020, arXiv:2002.10444"
-KLAMBAUER = "Klambauer et al. 2017, arXiv:1706.02515"
-SUSSILLO = "Sussillo and Abbott 2014, arXiv:1412.6558"
-PASCANU = "Pascanu et al. 2013, arXiv:1211.5063"
+YANG = "yang2019"
+RESIDUAL = "yang2017; de2020"
+KLAMBAUER = "klambauer2017"
+SUSSILLO = "sussillo2014"
+PASCANU = "pascanu2013"
 
 CLAIMS = (
     Claim(
@@ -327,7 +327,7 @@ CLAIMS = (
     Claim(
         id="he-without-normalization",
         statement="Without normalization He's start keeps the norm of the gradient.",
-        source="He et al. 2015, arXiv:1502.01852",
+        source="he2015",
         formula="norm of dC/dz, factor a layer = 1",
         unit="per layer",
         criterion=Within(0.01),
@@ -374,7 +374,7 @@ CLAIMS = (
     Claim(
         id="zero-branches-identity",
         statement="Branches that start at zero make every hidden layer pass on what it gets.",
-        source="Bachlechner et al. 2021, arXiv:2003.04887",
+        source="bachlechner2021",
         formula="largest less smallest log₁₀ mean h² over hidden layers = 0",
         unit="decades",
         criterion=Within(1e-6),
@@ -392,7 +392,7 @@ CLAIMS = (
     Claim(
         id="selu-gradients-grow",
         statement="While its activations are stationary, its gradients grow.",
-        source=f"{KLAMBAUER}; Philipp et al. 2018",
+        source=f"{KLAMBAUER}; philipp2018",
         formula="norm of dC/dz, factor a layer = √χ₁",
         unit="per layer",
         criterion=Within(0.01),
@@ -401,7 +401,7 @@ CLAIMS = (
     Claim(
         id="lsuv-unit-variance",
         statement="LSUV starts every layer with pre-activations of unit variance.",
-        source="Mishkin and Matas 2016, arXiv:1511.06422",
+        source="mishkin2016",
         formula="variance of z over units and a minibatch = 1, in every layer",
         unit="",
         criterion=Within(0.1),
@@ -411,7 +411,7 @@ CLAIMS = (
     Claim(
         id="he-drift",
         statement="At a finite width He's start loses the length of a typical network.",
-        source=f"{SUSSILLO}; Kogler et al. 2026",
+        source=f"{SUSSILLO}; kogler2026",
         formula="gain of ln mean h² a layer = m(n)",
         unit="per layer",
         criterion=Within(0.02),

@@ -137,13 +137,13 @@ def _gaussian(tables: StudyTables) -> Iterator[Evidence]:
     yield from_seeds("scaled Gaussian", _slopes(tables, GAUSSIAN))
 
 
-SOURCE = "Saxe, McClelland and Ganguli 2014"
+SOURCE = "saxe2014"
 
 CLAIMS = (
     Claim(
         id="trajectories",
         statement="From a decoupled start every mode is learned along the exact sigmoid.",
-        source=f"{SOURCE}, figure 3",
+        source=f"{SOURCE}: figure 3",
         formula="R² of u(t) = s e / (e − 1 + s/u₀), e = exp(2st/τ)",
         unit="",
         criterion=Above(0.999),
@@ -152,7 +152,7 @@ CLAIMS = (
     Claim(
         id="half-times",
         statement="The stronger a mode, the sooner it is learned, as 1/s up to a logarithm.",
-        source=f"{SOURCE}, figure 3",
+        source=f"{SOURCE}: figure 3",
         formula="time to s/2 over (τ/2s) ln(s/u₀ − 1)",
         unit="",
         criterion=Within(0.01),
@@ -161,7 +161,7 @@ CLAIMS = (
     Claim(
         id="random-start",
         statement="The same holds from small random weights, up to the strength they start from.",
-        source=f"{SOURCE}, figure 3",
+        source=f"{SOURCE}: figure 3",
         formula="time to s/2 over (τ/2s) ln(s/u₀ − 1), one fitted u₀ a network",
         unit="",
         criterion=Within(0.1),
@@ -172,7 +172,7 @@ CLAIMS = (
         statement=(
             "With orthogonal weights the learning time of linear networks does not depend on depth."
         ),
-        source=f"{SOURCE}, figure 6 A",
+        source=f"{SOURCE}: figure 6 A",
         formula="slope of ln steps over ln depth at the best learning rate = 0",
         unit="exponent",
         criterion=Between(-0.15, 0.15),
@@ -186,7 +186,7 @@ CLAIMS = (
     Claim(
         id="gaussian-depth",
         statement="With scaled Gaussian weights it grows with depth.",
-        source=f"{SOURCE}, figure 6 A",
+        source=f"{SOURCE}: figure 6 A",
         formula="slope of ln steps over ln depth at the best learning rate > 0",
         unit="exponent",
         criterion=Above(0.0),

@@ -18,7 +18,7 @@ from gradprop.claims import Above, Between, Claim, Evidence, Within, from_bootst
 from gradprop.prediction.mean_field import coordinates, sigma_b2, state
 from gradprop.results.study_tables import StudyTables
 
-PAPER = "Schoenholz et al. 2017"
+PAPER = "schoenholz2017"
 SWEEP = {"width": 128, "depth": 40}  # the networks at one bias variance
 PLANE = {"width": 100}  # those of the phase diagram
 TRAINED = {"width": 64}
@@ -194,7 +194,7 @@ CLAIMS = [
             "In tanh networks the logarithm of the back-propagated signal's mean square changes in "
             "proportion to the layer, at the rate of mean-field theory, in both phases."
         ),
-        source=f"{PAPER}, on gradients by layer",
+        source=f"{PAPER}: on gradients by layer",
         formula="slope of ln mean (dC/dz)² over layers = −ln χ₁",
         unit="per layer",
         criterion=Within(0.015, 0.05),
@@ -203,7 +203,7 @@ CLAIMS = [
     Claim(
         id="signal-rate-slope",
         statement="Measured rates are proportional to predicted ones with a factor of 1.",
-        source=f"{PAPER}, on gradients by layer",
+        source=f"{PAPER}: on gradients by layer",
         formula="slope of measured over predicted ln χ₁ = 1",
         unit="",
         criterion=Within(0.05),
@@ -212,7 +212,7 @@ CLAIMS = [
     Claim(
         id="signal-rate-intercept",
         statement="Where theory predicts no change, none is measured.",
-        source=f"{PAPER}, on gradients by layer",
+        source=f"{PAPER}: on gradients by layer",
         formula="intercept of measured over predicted ln χ₁ = 0",
         unit="per layer",
         criterion=Within(0.01),
@@ -221,7 +221,7 @@ CLAIMS = [
     Claim(
         id="signal-rate-fit",
         statement="Theory explains nearly all differences between rates.",
-        source=f"{PAPER}, on gradients by layer",
+        source=f"{PAPER}: on gradients by layer",
         formula="R² of measured and predicted ln χ₁",
         unit="",
         criterion=Above(0.99),
@@ -230,7 +230,7 @@ CLAIMS = [
     Claim(
         id="phases",
         statement="Gradients vanish in the ordered phase and explode in the chaotic one.",
-        source=f"{PAPER}, on the phase diagram and on gradients",
+        source=f"{PAPER}: on the phase diagram and on gradients",
         formula="share of points of the plane where measured and predicted ln χ₁ have one sign",
         unit="",
         criterion=Above(0.9),
@@ -242,7 +242,7 @@ CLAIMS = [
             "On the edge of chaos without biases the signal falls towards the input as a power of "
             "the layer."
         ),
-        source="Roberts, Yaida and Hanin 2022, section 5.3; " + PAPER,
+        source="roberts2022: section 5.3; " + PAPER,
         formula="mean (dC/dz)² ∝ l¹",
         unit="exponent",
         criterion=Within(0.1),
@@ -251,7 +251,7 @@ CLAIMS = [
     Claim(
         id="critical-power-law",
         statement="There a power law describes the signal better than an exponential does.",
-        source="Roberts, Yaida and Hanin 2022, section 5.3; " + PAPER,
+        source="roberts2022: section 5.3; " + PAPER,
         formula="AIC of the exponential − AIC of the power law",
         unit="",
         criterion=Above(0.0),
@@ -263,7 +263,7 @@ CLAIMS = [
             "In the ordered phase the depth that can be trained is proportional to the depth scale "
             "ξ_c."
         ),
-        source=f"{PAPER}, on trainability",
+        source=f"{PAPER}: on trainability",
         formula="slope of ln depth over ln ξ_c = 1",
         unit="exponent",
         criterion=Within(0.2),
@@ -272,7 +272,7 @@ CLAIMS = [
     Claim(
         id="trainable-depth",
         statement="Networks can be trained up to a depth of about 6 ξ_c.",
-        source=f"{PAPER}, on trainability",
+        source=f"{PAPER}: on trainability",
         formula="geometric mean of depth over ξ_c",
         unit="depth over ξ_c",
         criterion=Between(4.0, 10.0),
@@ -281,7 +281,7 @@ CLAIMS = [
     Claim(
         id="trainable-depth-order",
         statement="The longer the depth scale, the deeper the networks that can be trained.",
-        source=f"{PAPER}, on trainability",
+        source=f"{PAPER}: on trainability",
         formula="Spearman's rank correlation of depth and ξ_c",
         unit="",
         criterion=Above(0.9),

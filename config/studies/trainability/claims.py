@@ -11,26 +11,15 @@ from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start
-from gradprop.studies.sources import (
-    GLOROT,
-    GLOROT_SIGMOID,
-    GOODFELLOW,
-    HE,
-    HE_DEEP,
-    LESS_OF_AN_ISSUE,
-    LONG_TIME,
-    MORE_QUICKLY,
-    NG_GRADIENTS,
-    NG_SYMMETRY,
-    NG_WEIGHTS,
-    OTHER_CONSTANT,
-    PARTIAL_SOLUTION,
-    SYMMETRIC,
-    TANH_ONE,
-    TOO_LARGE,
-    TWO_OVER_N,
-    WORK_OKAY,
-)
+
+GLOROT = "glorot2010: section 4.2, equation 14, and figures 7 and 8"
+GLOROT_SIGMOID = "glorot2010: section 3.1"
+GOODFELLOW = "goodfellow2016: section 8.4"
+HE = "he2015: section 2.2"
+HE_DEEP = "he2015: figure 3 (convolutional networks on ImageNet)"
+NG_GRADIENTS = "ng2017: course 2, week 1, “Vanishing / exploding gradients”"
+NG_SYMMETRY = "ng2017: course 1, week 3, “Random initialization”"
+NG_WEIGHTS = "ng2017: course 2, week 1, “Weight initialization for deep networks”"
 
 # The start that theory recommends for an activation.
 CAREFUL = {"tanh": "glorot_normal", "relu": "he_normal"}
@@ -300,7 +289,7 @@ CLAIMS = [
         criterion=Above(0.25),
         measure=_gaps("sgd", CARE | DEEP_CARE),
         note=DEEP_AND_NARROW,
-        passage=PARTIAL_SOLUTION,
+        passage="partial-solution",
     ),
     Claim(
         id="adam-needs-care",
@@ -310,7 +299,7 @@ CLAIMS = [
         unit="accuracy",
         criterion=Above(0.25),
         measure=_gaps("adam", CARE | DEEP_CARE),
-        passage=PARTIAL_SOLUTION,
+        passage="partial-solution",
     ),
     Claim(
         id="sgd-he-over-xavier",
@@ -321,7 +310,7 @@ CLAIMS = [
         criterion=Above(0.05),
         measure=_gaps("sgd", HE_AND_XAVIER),
         note=DEEP_AND_NARROW,
-        passage=TWO_OVER_N,
+        passage="two-over-n",
     ),
     Claim(
         id="sigmoid-stalls",
@@ -346,7 +335,7 @@ CLAIMS = [
             "20 layers the second is the smaller change, and steps are larger. With one hidden "
             "layer, or with Adam, the two cannot be told apart."
         ),
-        passage=TANH_ONE,
+        passage="tanh-one",
     ),
     Claim(
         id="sgd-care-is-faster",
@@ -360,12 +349,12 @@ CLAIMS = [
         criterion=Above(1.0),
         measure=_care_is_faster,
         note=AT_LEAST,
-        passage=MORE_QUICKLY,
+        passage="more-quickly",
     ),
     Claim(
         id="adam-he-like-xavier",
         statement="With Adam the advantage of He's start over Xavier's is less than five points.",
-        source=f"a contrast to {HE_DEEP}, with SGD",
+        source=f"{HE_DEEP}, to which this is a contrast, with SGD",
         formula="final training accuracy, He − Xavier, best rates",
         unit="accuracy",
         criterion=Below(0.05),
@@ -387,7 +376,7 @@ CLAIMS = [
         criterion=Above(0.0),
         measure=_waits,
         note=AT_LEAST,
-        passage=LONG_TIME,
+        passage="long-time",
     ),
     Claim(
         id="sgd-wait-grows-with-depth",
@@ -398,7 +387,7 @@ CLAIMS = [
         criterion=Above(0.0),
         measure=_wait_grows,
         note="A lower bound for the same reason.",
-        passage=LONG_TIME,
+        passage="long-time",
     ),
     Claim(
         id="tiny-weights-never-leave",
@@ -411,7 +400,7 @@ CLAIMS = [
         unit="of seeds",
         criterion=Above(0.5),
         measure=_stuck,
-        passage=OTHER_CONSTANT,
+        passage="other-constant",
     ),
     Claim(
         id="small-weights-suit-shallow-networks",
@@ -428,7 +417,7 @@ CLAIMS = [
             "An earlier form, of networks with two hidden layers at one learning rate (0.03), was "
             "not supported: their first gradients are smaller by another factor of 0.01 √n."
         ),
-        passage=WORK_OKAY,
+        passage="few-layers",
     ),
     Claim(
         id="large-weights-slow-learning",
@@ -439,7 +428,7 @@ CLAIMS = [
         criterion=Above(0.0),
         measure=_large_waits,
         note=AT_LEAST,
-        passage=TOO_LARGE,
+        passage="too-large",
     ),
     Claim(
         id="large-weights-cost-relu-less",
@@ -453,7 +442,7 @@ CLAIMS = [
             "Where it does not hold: relu units do not saturate, but nothing bounds the signals of "
             "deep relu networks, whose outputs, losses and steps are far too large from the start."
         ),
-        passage=LESS_OF_AN_ISSUE,
+        passage="less-of-an-issue",
     ),
     Claim(
         id="constant-start-keeps-symmetry",
@@ -465,7 +454,7 @@ CLAIMS = [
         unit="",
         criterion=Within(EQUAL),
         measure=_spread_over_units,
-        passage=SYMMETRIC,
+        passage="symmetric",
     ),
     Claim(
         id="constant-start-learns-all-the-same",

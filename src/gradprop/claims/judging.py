@@ -24,7 +24,8 @@ class Claim:
     statement
         In plain words.
     source
-        Where it is made, with section or figure; several are separated by semicolons.
+        Where it is made: keys of references, each with the place after a colon, and words
+        (`gradprop.claims.references.citations`): ``he2015: section 2.2; hanin2018; derived here``.
     formula
         What is predicted.
     unit
@@ -36,7 +37,8 @@ class Claim:
     note
         Where the claim holds only in part, why; or how its criterion came about.
     passage
-        What the first source says there, in our words, where it is tested passage by passage.
+        Where the first reference is tested passage by passage: the name of the passage, whose
+        words are the entry's field ``passage-<name>``.
     """
 
     id: str
@@ -111,6 +113,7 @@ def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
         confidence=evidence.confidence,
         note=claim.note,
         passage=claim.passage,
+        cites=claim.source,
         **numbers,
     )
 

@@ -22,7 +22,10 @@ class ClaimError(GradpropError):
 
 @dataclass(frozen=True)
 class Result:
-    """A row of ``reports/claims/<study>.json``: a claim, one piece of evidence, its verdict."""
+    """A row of ``reports/claims/<study>.json``: a claim, one piece of evidence, its verdict.
+
+    Its source is for readers; `cites` has the same with the keys of references.
+    """
 
     study: str
     id: str
@@ -42,6 +45,7 @@ class Result:
     confidence: float = CONFIDENCE
     note: str = ""
     passage: str = ""
+    cites: str = ""
 
     @property
     def key(self) -> str:

@@ -80,6 +80,19 @@ def own_files(folder: Path | None, *wanted: str) -> list[Path]:
     return [*(folder / name for name in wanted), *helping_modules(folder)]
 
 
+def reference_files(folder: Path | None) -> list[Path]:
+    """Return the files of references of a study: beside all studies, the project's, its own.
+
+    They need not exist.
+    """
+    project = PROJECT / STUDIES.parent / REFERENCES
+    if folder is None:
+        return [project]
+    beside = folder.parent.parent / REFERENCES
+    same = beside.resolve() == project.resolve()
+    return [beside, *([] if same else [project]), folder / REFERENCES]
+
+
 def helping_modules(folder: Path) -> Iterator[Path]:
     """Return the modules of a study's folder that only its other modules import."""
     known = (CLAIMS, COMPONENTS, FIGURES)

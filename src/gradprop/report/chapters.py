@@ -16,6 +16,7 @@ from gradprop import errors, studies
 from gradprop.errors import GradpropError
 from gradprop.grid import folders
 from gradprop.report import prose
+from gradprop.report.bibliography import Bibliography, Place
 from gradprop.report.errors import ReportError, StudyChangedError
 from gradprop.report.formatting import slugify
 from gradprop.report.pictures import Figure, read_figure
@@ -84,7 +85,14 @@ class Chapter:
         """Return a number such as ``2.3``."""
         return f"{self.number}.{self.placed.index(name) + 1}"
 
-    def render(self, environment: jinja2.Environment, results: Path) -> None:
+    @property
+    def place(self) -> Place:
+        """The chapter as a place that cites."""
+        return Place(self.id, f"{self.number} {self.study.title}")
+
+    def render(
+        self, environment: jinja2.Environment, results: Path, bibliography: Bibliography
+    ) -> None:
         """Fill the body: the study's own prose if it has any, and the figures it does not place.
 
         Prose speaks of the study as it is shipped. If the study was changed so that a number or
@@ -92,15 +100,17 @@ class Chapter:
         """
         place, refer = _helpers(self, environment)
         try:
-            text = self._prose(results, figure=place, ref=refer)
+            cite = _citing(bibliography, self.place)
+            text = self._prose(results, figure=place, ref=refer, cite=cite)
         except StudyChangedError as error:
             self.placed.clear()
+            bibliography.forget(self.place)
             text = str(Markup('<p class="note">{} ({})</p>').format(PROSE_LEFT_OUT, error))
         text += "".join(place(name) for name in self.available if name not in self.placed)
         text = _NUMBER.sub(lambda match: self.figure_number(match[1]), text)
         self.body = _with_anchors(text, self.study)
 
-    def _prose(self, results: Path, **functions: Callable[[str], Markup]) -> str:
+    def _prose(self, results: Path, **functions: Callable[..., Markup]) -> str:
         """Return the study's own text as HTML, with its numbers; nothing if it has none."""
         path = self.study.folder and self.study.folder / folders.CHAPTER
         if not path or not path.exists():
@@ -141,6 +151,15 @@ def _helpers(
         return Markup(link).format(find(name).id, f"\0{name}\0")
 
     return figure, ref
+
+
+def _citing(bibliography: Bibliography, where: Place) -> Callable[..., Markup]:
+    """Return what else it can call: ``cite(key)`` and ``cite(key, place)``."""
+
+    def cite(key: str, place: str = "") -> Markup:
+        return bibliography.cite(key, place, where)
+
+    return cite
 
 
 def _with_anchors(text: str, study: Study) -> Markup:

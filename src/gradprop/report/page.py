@@ -9,7 +9,9 @@ import jinja2
 from markupsafe import Markup
 
 from gradprop import claims, files, provenance
+from gradprop.claims.references import References
 from gradprop.grid import folders
+from gradprop.report.bibliography import Bibliography
 from gradprop.report.chapters import TEMPLATES, Chapter, read_chapter
 from gradprop.report.errors import ReportError
 from gradprop.report.formatting import FILTERS
@@ -85,12 +87,15 @@ def write_report(
     chapters = [
         read_chapter(study, number, results, reports) for number, study in enumerate(studies, 1)
     ]
+    bibliography = Bibliography(References(_references(studies)))
     for chapter in chapters:
-        chapter.render(environment, results)
+        chapter.render(environment, results, bibliography)
     judged = [reports / "claims" / f"{study.name}.json" for study in studies]
     for study, path in zip(studies, judged, strict=True):
         manifests.require(products.claims(reports, study), path)
     verdicts = [verdict for path in judged for verdict in claims.read(path)]
+    tested = any(verdict.passage for verdict in verdicts)
+    passages = passages_table(verdicts, bibliography) if tested else None
     summaries = [final_results(chapter.cells) for chapter in chapters]
     html = environment.get_template("report.html.j2").render(
         title=title,
@@ -107,8 +112,9 @@ def write_report(
         totals=totals_of(chapters),
         overview=overview_table(chapters),
         verdicts=claims.counts(verdicts),
-        passages_table=passages_table(verdicts) if any(v.passage for v in verdicts) else None,
-        claims_tables=claims_tables(verdicts) if verdicts else None,
+        passages_table=passages,
+        claims_tables=claims_tables(verdicts, bibliography) if verdicts else None,
+        references=bibliography.entries(),  # all that cite have done so
         environment_table=environment_table(chapters),
         effort_table=effort_table(chapters),
         command=command,
@@ -131,7 +137,14 @@ def _sources(study: Study, results: Path, reports: Path) -> list[Path]:
     ]
     folder = results / study.name
     read = [*tables.paths_of(folder, study), *tables.runs_of(folder, study)]
-    return [*claimed, *drawn, *read, *folders.own_files(study.folder, *folders.OF_CHAPTER)]
+    own = folders.own_files(study.folder, *folders.OF_CHAPTER)
+    return [*claimed, *drawn, *read, *own, *folders.reference_files(study.folder)]
+
+
+def _references(studies: Sequence[Study]) -> list[Path]:
+    """Return the files of references of all studies, each once."""
+    paths = (path for study in studies for path in folders.reference_files(study.folder))
+    return list(dict.fromkeys(paths))
 
 
 def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:

@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from gradprop import errors
+from gradprop.errors import GradpropError
 from gradprop.report.errors import ReportError, StudyChangedError
 from gradprop.report.formatting import FILTERS
 from gradprop.report.formulas import FormulaError, mathml
@@ -99,8 +100,9 @@ class _Chapter:
             raise ReportError(self._told(f"{error.name}: no such file")) from None
         except jinja2.UndefinedError as error:
             raise StudyChangedError(self._told(error.message, self._line(error))) from error
-        except ReportError as error:
-            raise type(error)(self._told(str(error), self._line(error))) from error
+        except GradpropError as error:
+            kind = StudyChangedError if isinstance(error, StudyChangedError) else ReportError
+            raise kind(self._told(str(error), self._line(error))) from error
         except Exception as error:
             reason = f"{type(error).__name__}: {errors.cut(str(error), 200)}"
             raise ReportError(self._told(reason, self._line(error))) from error

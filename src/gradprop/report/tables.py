@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gradprop import claims
 from gradprop.analysis import alarms, diagnosis
 from gradprop.analysis.thresholds import Thresholds
 from gradprop.claims import Result
+from gradprop.report.bibliography import Bibliography
 from gradprop.report.formatting import (
     DASH,
     Text,
@@ -75,12 +76,13 @@ class Table:
 PASSAGES = {(True, True): "holds", (False, True): "holds in part", (False, False): "does not hold"}
 
 
-def passages_table(results: Sequence[Result]) -> Table:
+def passages_table(results: Sequence[Result], bibliography: Bibliography) -> Table:
     """Return what became of the passages that claims test, in the order of the results."""
     rows: list[list[Text]] = []
     for passage in dict.fromkeys(result.passage for result in results if result.passage):
         tests = [result for result in results if result.passage == passage]
-        source = tests[0].source.split(";")[0]  # others say the same
+        first = tests[0].cites.split(";")[0]  # others say the same
+        source = bibliography.source(replace(tests[0], cites=first))
         supported = [result.verdict == claims.SUPPORTED for result in tests]
         tested = any(result.verdict != claims.NOT_TESTED for result in tests)
         failing = [r for r in tests if r.verdict == claims.NOT_SUPPORTED]
@@ -108,7 +110,7 @@ def passages_table(results: Sequence[Result]) -> Table:
     )
 
 
-def claims_tables(results: Sequence[Result]) -> tuple[Table, Table]:
+def claims_tables(results: Sequence[Result], bibliography: Bibliography) -> tuple[Table, Table]:
     """Return the verdicts on claims, first those that are not supported, then those that are."""
     columns = ("Verdict", "Claim", "Networks", "Prediction, criterion", "Predicted", "Measured")
     headings = [(name, name in ("Predicted", "Measured")) for name in columns]
@@ -125,29 +127,30 @@ def claims_tables(results: Sequence[Result]) -> tuple[Table, Table]:
         "cases, after Holm), and the criterion."
     )
     return (
-        Table("claims-table", why, headings, _claim_rows(failing)),
-        Table("supported-table", how, headings, _claim_rows(supported)),
+        Table("claims-table", why, headings, _claim_rows(failing, bibliography)),
+        Table("supported-table", how, headings, _claim_rows(supported, bibliography)),
     )
 
 
-def _claim_rows(results: Sequence[Result]) -> list[list[Text]]:
+def _claim_rows(results: Sequence[Result], bibliography: Bibliography) -> list[list[Text]]:
     """Return one row per piece of evidence; what a claim says stands in its first row only."""
-    rows = [_claim_row(result) for result in results]
+    rows = [_claim_row(result, bibliography) for result in results]
     for row, result, before in zip(rows[1:], results[1:], results[:-1], strict=True):
         if (result.study, result.id, result.verdict) == (before.study, before.id, before.verdict):
             row[1] = row[3] = ""
     return rows
 
 
-def _claim_row(result: Result) -> list[Text]:
+def _claim_row(result: Result, bibliography: Bibliography) -> list[Text]:
     below = Markup('{} <span class="below">{}</span>')
     measured: Text = DASH if result.measured is None else sig(result.measured)
     if result.low is not None and result.high is not None and result.low != result.high:
         measured = below.format(measured, f"{sig(result.low)} to {sig(result.high)}")
+    source = bibliography.source(result)
     where = f"{result.case} ({plural(result.networks, 'network', 'networks')})"
     return [
         below.format(result.verdict, result.reason) if result.reason else result.verdict,
-        below.format(" ".join(filter(None, (result.statement, result.note))), result.source),
+        below.format(" ".join(filter(None, (result.statement, result.note))), source),
         where if result.networks else result.case,
         below.format(below.format(result.formula, result.unit), result.criterion),
         DASH if result.predicted is None else sig(result.predicted),

@@ -10,12 +10,14 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from gradprop import claims, errors, provenance
 from gradprop.analysis import diagnosis
 from gradprop.claims import Claim, Result
+from gradprop.claims.references import CitationError, References
 from gradprop.errors import ConfigError
 from gradprop.grid import config, folders, schema
 from gradprop.results import manifests, products, tables
@@ -94,7 +96,11 @@ def judge_study(study: Study, results: Path, reports: Path) -> None:
         Folder that gets ``claims/``.
     """
     read = manifests.checksums(
-        [*tables.paths_of(results, study), *folders.own_files(study.folder, folders.CLAIMS)]
+        [
+            *tables.paths_of(results, study),
+            *folders.own_files(study.folder, folders.CLAIMS),
+            *folders.reference_files(study.folder),
+        ]
     )
     found, path = StudyTables(study, results), reports / "claims" / f"{study.name}.json"
     claims.write(judge(found), path)
@@ -108,8 +114,30 @@ def judge_study(study: Study, results: Path, reports: Path) -> None:
 
 
 def judge(found: StudyTables) -> list[Result]:
-    """Judge the claims of a study by its result tables."""
-    return [row for claim in claims_of(found.study) for row in claims.judge(claim, found)]
+    """Judge the claims of a study by its result tables.
+
+    Raises
+    ------
+    gradprop.claims.references.CitationError
+        If a claim cites what is in no file of references.
+    """
+    references = References(folders.reference_files(found.study.folder))
+    said = [(claim, *_said(claim, found.study, references)) for claim in claims_of(found.study)]
+    return [
+        replace(row, source=source, passage=passage)
+        for claim, source, passage in said
+        for row in claims.judge(claim, found)
+    ]
+
+
+def _said(claim: Claim, study: Study, references: References) -> tuple[str, str]:
+    """Return the source of a claim for readers, and what it says there."""
+    try:
+        source = references.text(claim.source)
+        return source, claim.passage and references.passage(claim.passage, claim.source)
+    except CitationError as error:
+        where = f"{study.folder}/{folders.CLAIMS}: source of claim {claim.id!r}"
+        raise CitationError(f"{where}: {error}") from error
 
 
 def numbers(study: Study, results: Path) -> Numbers:
