@@ -177,6 +177,7 @@ def _add_data(commands: _Commands) -> None:
     parser = commands.add_parser("data", help="make a data set")
     parser.add_argument("dataset", help="its label: digits, circles(noise=0.1) ...")
     parser.add_argument("output", type=_output, help="results/data/<dataset>.npz")
+    parser.add_argument("--folder", type=_path, help="of a study whose own data set it is")
     parser.set_defaults(run=write_data)
 
 
@@ -184,8 +185,9 @@ def write_data(options: argparse.Namespace) -> None:
     """Generate a data set."""
     from gradprop import jobs
     from gradprop.components.datasets import DATASETS
-    from gradprop.grid import schema
+    from gradprop.grid import folders, schema
 
+    folders.load_components(options.folder)
     try:
         component = Component.parse(options.dataset)
     except ValueError as error:

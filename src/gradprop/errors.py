@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -26,6 +28,35 @@ UNPRINTABLE = re.compile(
 
 class ConfigError(GradpropError):
     """The configuration can't be used; the message says which file, key and value, and why."""
+
+
+def in_code(error: BaseException, file: Path) -> ConfigError:
+    """Return the error for one that arose in somebody's code, with file and line.
+
+    Parameters
+    ----------
+    error
+        What was raised.
+    file
+        The file that was run; the line may be in another one of its folder.
+    """
+    return ConfigError(f"{_place_in_code(error, file)}: {describe(error)}")
+
+
+def describe(error: BaseException) -> str:
+    """Return an error of somebody's code in one line."""
+    return f"{type(error).__name__}: {cut(str(error), 200)}"
+
+
+def _place_in_code(error: BaseException, file: Path) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{file.with_name(Path(error.filename).name)}:{error.lineno}"
+    folder = file.parent.resolve()
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in frames if Path(frame.filename).parent.resolve() == folder]
+    if not inside:
+        return str(file)
+    return f"{file.with_name(Path(inside[-1].filename).name)}:{inside[-1].lineno}"
 
 
 def unknown(key: str, value: str, allowed: Sequence[str], source: str) -> ConfigError:

@@ -162,6 +162,9 @@ class Cell:
         Tables that the probes make besides (`gradprop.probes.measurements.canonical`).
     widths, normalization, residual, clipping
         Structural choices in the registries of `gradprop.components.architecture`.
+    code
+        Digests of the own components that the cell names (`gradprop.components.own`); no column
+        of tables, which have the id.
     """
 
     dataset: Component
@@ -185,6 +188,7 @@ class Cell:
     normalization: Component = Component("none")
     residual: str = "none"
     clipping: Component = Component("none")
+    code: str = ""
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""
@@ -198,7 +202,7 @@ class Cell:
 
     def columns(self) -> dict[str, Scalar]:
         """Return every parameter as one column of the ``cells`` table."""
-        return {name: self.column(name) for name in self.__dataclass_fields__}
+        return {name: self.column(name) for name in self.__dataclass_fields__ if name != "code"}
 
     def column(self, key: str) -> Scalar:
         """Return one parameter as it stands in the ``cells`` table."""
@@ -221,7 +225,7 @@ def _plain(value: Any) -> Any:
 
 
 # What may differ between the replicas of one stack; everything else is the program's.
-REPLICA_FIELDS = ("initializer", "learning_rate", "seed", "bias_std", "target_loss")
+REPLICA_FIELDS = ("initializer", "learning_rate", "seed", "bias_std", "target_loss", "code")
 
 
 @dataclass(frozen=True)

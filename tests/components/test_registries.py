@@ -114,11 +114,11 @@ def test_parameters_by_which_figures_are_divided() -> None:
 def test_a_cell_has_the_defaults_of_the_schema() -> None:
     axes = {key: resolved(value) for key, value in DEFS["block"]["properties"].items()}
     axes |= {key: SCHEMA["properties"][key] for key in ("probes", "statistics")}
-    assert {*axes} - {"seeds"} == {f.name for f in fields(Cell)} - {"seed"}
+    assert {*axes} - {"seeds"} == {f.name for f in fields(Cell)} - {"seed", "code"}
     for f in fields(Cell):
-        if f.default is not MISSING:
+        if f.name in axes and f.default is not MISSING:
             assert axis_values(f.name, axes[f.name]["default"]) == [f.default]
-        elif f.name != "seed":
+        elif f.name not in ("seed", "code"):
             assert "default" not in axes[f.name]
             assert "Required" in axes[f.name]["description"]
 

@@ -243,6 +243,7 @@ CHANGES: dict[str, Any] = {
     "normalization": Component("batch"),
     "residual": "plain",
     "clipping": Component("norm"),
+    "code": "initializer=0123456789ab",
 }
 
 

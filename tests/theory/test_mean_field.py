@@ -40,7 +40,7 @@ ERF = Activation(
     function=lambda z: np.asarray(special.erf(np.asarray(z, dtype=np.float64))),
     derivative=lambda z: 2.0 / math.sqrt(math.pi) * np.exp(-np.square(z)),
     second_derivative=lambda z: -4.0 / math.sqrt(math.pi) * np.asarray(z) * np.exp(-np.square(z)),
-    saturation=(-math.inf, math.inf),
+    tails=(-math.inf, math.inf),
     homogeneous=False,
     source="closed forms of all its Gaussian integrals are known (Williams 1997)",
 )

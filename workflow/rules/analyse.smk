@@ -8,7 +8,7 @@ for name, study in STUDIES.items():
         input:
             study=definition(name, "study"),
             tables=study_tables(name),
-            own=own_files(name, folders.FIGURES),
+            own=own_files(name, folders.FIGURES, folders.COMPONENTS),
         output:
             str(products.figures(REPORTS, study)),
             [
@@ -45,7 +45,7 @@ for name, study in STUDIES.items():
         input:
             study=definition(name, "study"),
             tables=study_tables(name),
-            own=own_files(name, folders.CLAIMS),
+            own=own_files(name, folders.CLAIMS, folders.COMPONENTS),
         output:
             str(products.claims(REPORTS, study)),
             claims=f"reports/claims/{name}.json",

@@ -136,6 +136,15 @@ def analysis_time(study):
     return lambda wildcards, attempt: PLAN.needs[study].analysis.minutes(attempt)
 
 
+def dataset_folder(wildcards):
+    """Return the option that names the study whose own data set this is; nothing for the package's."""
+    for name, shards in SHARDS.items():
+        found = [shard.stacks[0].first for shard in shards.values()]
+        if any(c.dataset.slug == wildcards.dataset and "dataset=" in c.code for c in found):
+            return f"--folder {shlex.quote(str(STUDIES[name].folder))}"
+    return ""
+
+
 def shard_dataset(wildcards):
     """Return the manifest of the data set that a shard is trained on."""
     return str(products.dataset(RESULTS / "data", shard_data(wildcards)))

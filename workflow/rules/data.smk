@@ -34,7 +34,8 @@ rule dataset:
     params:
         label=lambda wildcards: DATASETS[wildcards.dataset].label,
         file="results/data/{dataset}.npz",
+        own=dataset_folder,
     message:
         "Data set {wildcards.dataset}"
     shell:
-        "gradprop data {params.label:q} {params.file:q} 2>&1 | tee {log:q}"
+        "gradprop data {params.label:q} {params.file:q} {params.own} 2>&1 | tee {log:q}"

@@ -60,7 +60,8 @@ def _saturated(rows: pd.DataFrame) -> pd.Series[float]:
 
     Rectifiers are flat on one: half of their (example, unit) pairs are at any healthy start.
     """
-    flat = {name for name, phi in ACTIVATIONS.items() if np.isfinite(phi.saturation).all()}
+    known = rows["activation"].unique()
+    flat = {name for name in known if np.isfinite(ACTIVATIONS[name].saturation).all()}
     return rows["saturated_fraction"].where(rows["activation"].isin(flat) & ~rows["is_output"])
 
 

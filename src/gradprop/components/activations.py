@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,9 @@ Elementwise = Callable[[npt.ArrayLike], FloatArray]
 
 #: A unit is saturated where ``|phi'(z)|`` is at most this fraction of ``max |phi'|``.
 SATURATION_LEVEL: Final = 0.01
+
+#: How far from 0 `find_saturation` looks.
+SEARCHED: Final = 50.0
 
 #: Slope of ``keras.activations.leaky_relu`` for negative arguments.
 LEAKY_RELU_SLOPE: Final = 0.2
@@ -64,10 +67,8 @@ class Activation(Entry):
         ``phi``, ``phi'`` and ``phi''``; array-like of finite numbers to float64 array of the same
         shape. At a kink ``derivative`` is what TensorFlow's back-propagation uses, and
         ``second_derivative`` is the ordinary (not the distributional) one, see `kinks`.
-    saturation : tuple of float
-        ``(low, high)``: ``z <= low`` and ``z >= high`` count as saturated, that is
-        ``|phi'(z)| <= SATURATION_LEVEL * max |phi'|`` everywhere outside the open interval.
-        Infinite where the function does not saturate on that side.
+    tails : tuple of float, optional
+        What `saturation` returns; it is searched for where it is not stated.
     homogeneous : bool
         Whether ``phi(a z) = a phi(z)`` for every ``a > 0``.
     kinks : tuple of float
@@ -75,15 +76,44 @@ class Activation(Entry):
         ``phi'`` jumps, the distributional second derivative has a point mass that
         ``second_derivative`` leaves out. A function without kinks is taken to be analytic at
         least in the strip ``|Im z| < pi / 2``, as tanh is.
+    tensors : callable, optional
+        ``phi`` of TensorFlow tensors, element by element; left out: Keras's function of that name.
     """
 
     name: str
     function: Elementwise
     derivative: Elementwise
     second_derivative: Elementwise
-    saturation: tuple[float, float]
+    tails: tuple[float, float] | None = None
     homogeneous: bool
     kinks: tuple[float, ...] = ()
+    tensors: Callable[[Any], Any] | None = None
+
+    @functools.cached_property
+    def saturation(self) -> tuple[float, float]:
+        """``(low, high)``: ``z <= low`` and ``z >= high`` count as saturated.
+
+        That is ``|phi'(z)| <= SATURATION_LEVEL * max |phi'|`` everywhere outside the open
+        interval; infinite where the function does not saturate on that side.
+        """
+        return self.tails or find_saturation(self.derivative)
+
+
+def find_saturation(derivative: Elementwise) -> tuple[float, float]:
+    """Search for the `Activation.saturation` of a function whose derivative is given.
+
+    The search is over a grid of width 0.01 in ``|z| <= SEARCHED``, and as exact; a slope that is
+    above the level at the edge is taken to stay there.
+    """
+    z = np.linspace(-SEARCHED, SEARCHED, round(200 * SEARCHED) + 1)
+    slopes = np.abs(derivative(z))
+    steep = np.flatnonzero(slopes > SATURATION_LEVEL * slopes.max())
+    if not steep.size:
+        return -math.inf, math.inf
+    first, last = steep[0], steep[-1]
+    low = -math.inf if first == 0 else float(z[first - 1])
+    high = math.inf if last == z.size - 1 else float(z[last + 1])
+    return low, high
 
 
 def _elementwise(formula: Callable[[FloatArray], npt.ArrayLike]) -> Elementwise:
@@ -288,7 +318,7 @@ _ALL: Final = (
         function=_linear,
         derivative=_ones,
         second_derivative=_zeros,
-        saturation=(-math.inf, math.inf),
+        tails=(-math.inf, math.inf),
         homogeneous=True,
         source="identity",
     ),
@@ -298,7 +328,7 @@ _ALL: Final = (
         function=_tanh,
         derivative=_tanh_1,
         second_derivative=_tanh_2,
-        saturation=(-_TANH_SATURATION, _TANH_SATURATION),
+        tails=(-_TANH_SATURATION, _TANH_SATURATION),
         homogeneous=False,
         source="hyperbolic tangent",
     ),
@@ -308,7 +338,7 @@ _ALL: Final = (
         function=_sigmoid,
         derivative=_sigmoid_1,
         second_derivative=_sigmoid_2,
-        saturation=(-2.0 * _TANH_SATURATION, 2.0 * _TANH_SATURATION),
+        tails=(-2.0 * _TANH_SATURATION, 2.0 * _TANH_SATURATION),
         homogeneous=False,
         source="logistic function",
     ),
@@ -318,7 +348,7 @@ _ALL: Final = (
         function=_softsign,
         derivative=_softsign_1,
         second_derivative=_softsign_2,
-        saturation=(-_SOFTSIGN_SATURATION, _SOFTSIGN_SATURATION),
+        tails=(-_SOFTSIGN_SATURATION, _SOFTSIGN_SATURATION),
         homogeneous=False,
         source="Glorot & Bengio 2010, AISTATS",
         kinks=(0.0,),
@@ -329,7 +359,7 @@ _ALL: Final = (
         function=_relu,
         derivative=_relu_1,
         second_derivative=_zeros,
-        saturation=(0.0, math.inf),
+        tails=(0.0, math.inf),
         homogeneous=True,
         source="rectified linear unit; He et al. 2015, ICCV, arXiv:1502.01852",
         kinks=(0.0,),
@@ -340,7 +370,7 @@ _ALL: Final = (
         function=_leaky_relu,
         derivative=_leaky_relu_1,
         second_derivative=_zeros,
-        saturation=(-math.inf, math.inf),
+        tails=(-math.inf, math.inf),
         homogeneous=True,
         source="leaky rectifier with Keras's slope of 0.2",
         kinks=(0.0,),
@@ -351,7 +381,7 @@ _ALL: Final = (
         function=_elu,
         derivative=_elu_1,
         second_derivative=_elu_2,
-        saturation=(_EXPONENTIAL_SATURATION, math.inf),
+        tails=(_EXPONENTIAL_SATURATION, math.inf),
         homogeneous=False,
         source="Clevert et al. 2016, ICLR, arXiv:1511.07289",
         kinks=(0.0,),
@@ -362,7 +392,7 @@ _ALL: Final = (
         function=_selu,
         derivative=_selu_1,
         second_derivative=_selu_2,
-        saturation=(_EXPONENTIAL_SATURATION, math.inf),
+        tails=(_EXPONENTIAL_SATURATION, math.inf),
         homogeneous=False,
         source="Klambauer et al. 2017, NeurIPS, arXiv:1706.02515",
         kinks=(0.0,),
@@ -374,7 +404,7 @@ _ALL: Final = (
         function=_gelu,
         derivative=_gelu_1,
         second_derivative=_gelu_2,
-        saturation=(_GELU_SATURATION, math.inf),
+        tails=(_GELU_SATURATION, math.inf),
         homogeneous=False,
         source="Hendrycks & Gimpel 2016, arXiv:1606.08415 (exact form)",
     ),
@@ -384,7 +414,7 @@ _ALL: Final = (
         function=_swish,
         derivative=_swish_1,
         second_derivative=_swish_2,
-        saturation=(_SWISH_SATURATION, math.inf),
+        tails=(_SWISH_SATURATION, math.inf),
         homogeneous=False,
         source="Ramachandran et al. 2017, arXiv:1710.05941",
     ),

@@ -275,7 +275,7 @@ def _noise(default: float, of: str) -> Parameter:
     return Parameter(default, f"Standard deviation of the noise of {of}.", minimum=0)
 
 
-_SPLIT = {
+SPLIT = {
     "test_fraction": Parameter(
         0.2, "Share of the examples that is set aside for the test set.", above=0, below=1
     ),
@@ -296,7 +296,7 @@ DATASETS = Registry(
             source="scikit-learn's load_digits (UCI optical recognition of handwritten digits, "
             "test part)",
             make=_digits,
-            parameters=_SPLIT,
+            parameters=SPLIT,
             fixed={"examples": 1797, "dimension": 64, "classes": 10},
         ),
         "gaussian_mixture": Generator(
@@ -314,7 +314,7 @@ DATASETS = Registry(
                 "noise": Parameter(
                     1.0, "Standard deviation of the points around their centre.", above=0
                 ),
-                **_SPLIT,
+                **SPLIT,
             },
         ),
         "circles": Generator(
@@ -334,7 +334,7 @@ DATASETS = Registry(
                 "standardize": Parameter(
                     True, "Whether inputs are centred and scaled to a mean square of 1."
                 ),
-                **_SPLIT,
+                **SPLIT,
             },
             fixed={"dimension": 2, "classes": 2},
         ),
@@ -348,7 +348,7 @@ DATASETS = Registry(
                 "classes": _classes(2, "Number of classes; each is one arm."),
                 "turns": Parameter(1.5, "Turns of an arm from the centre to radius 1.", minimum=0),
                 "noise": _noise(0.02, _BOTH_COORDINATES),
-                **_SPLIT,
+                **SPLIT,
             },
             fixed={"dimension": 2},
         ),
@@ -363,7 +363,7 @@ DATASETS = Registry(
                 "dimension": _size(16, "Number of features."),
                 "outputs": _size(16, "Number of targets."),
                 "noise": _noise(0.0, "the targets"),
-                **_SPLIT,
+                **SPLIT,
             },
         ),
         "whitened_teacher": Generator(
@@ -388,7 +388,7 @@ DATASETS = Registry(
                 "symmetric": Parameter(
                     False, "Whether the map is symmetric, a matrix with these eigenvalues."
                 ),
-                **_SPLIT,
+                **SPLIT,
             },
             exact=True,
             misfit=_whitened_misfit,
@@ -403,7 +403,7 @@ DATASETS = Registry(
                 "examples": _examples(100, minimum=4),
                 "dimension": _size(64, "Number of features and of targets."),
                 "q": _q(),
-                **_SPLIT,
+                **SPLIT,
             },
             exact=True,
         ),
@@ -418,7 +418,7 @@ DATASETS = Registry(
                 "examples": _examples(125, minimum=4),
                 "dimension": _size(64, "Number of features.", minimum=2),
                 "q": _q(),
-                **_SPLIT,
+                **SPLIT,
             },
             exact=True,
             misfit=lambda dimension, **_: _crowded(2, dimension),
@@ -440,7 +440,7 @@ DATASETS = Registry(
                 "correlation": Parameter(
                     0.5, "Correlation of every pair of inputs.", minimum=0, maximum=1
                 ),
-                **_SPLIT,
+                **SPLIT,
             },
             exact=True,
             misfit=lambda examples, dimension, **_: _crowded(examples + 1, dimension),
@@ -565,9 +565,13 @@ def write(component: Component, path: Path) -> Dataset:
         the data.
     """
     dataset = generate(component)
-    header = {"checksum": dataset.checksum, "numerics": NUMERICS, "task": dataset.task}
+    header: dict[str, Any] = {"numerics": NUMERICS}
+    if code := DATASETS[component.name].code:  # of an own one, whose edits are meant
+        header["code"] = code
     old = _load(path)
-    if old and old[0]["numerics"] == NUMERICS and old[0]["checksum"] != dataset.checksum:
+    same_code = old and all(old[0].get(key) == header.get(key) for key in ("numerics", "code"))
+    header |= {"checksum": dataset.checksum, "task": dataset.task}
+    if old and same_code and old[0]["checksum"] != dataset.checksum:
         raise ChangedDataError(
             f"{path}: the generator of {component.label!r} makes other arrays than before "
             f"(sha256 {old[0]['checksum'][:12]} then, {dataset.checksum[:12]} now), so results "

@@ -39,12 +39,13 @@ class Initializer(Entry):
     Attributes
     ----------
     build
-        From layer, seed and parameters to a Keras initializer.
+        From layer, seed and parameters to a Keras initializer, or another function of shape and
+        dtype.
     variance
         From layer and parameters to the variance of an entry of a kernel, which theory needs. None
         if there is none.
     unpredicted
-        Why there is no variance, as the rest of the sentence "theory is missing: ...".
+        Why there is no variance, for the caption of a figure that misses it.
     random
         Whether kernels depend on the seed.
     unit_variance
@@ -52,6 +53,8 @@ class Initializer(Entry):
         a batch of training examples (`_scale_to_unit_variance`).
     activations
         Activation functions that it is defined for; empty: all.
+    traceable
+        Whether `build` takes a seed that is a tensor, so that TensorFlow can draw many at once.
     """
 
     build: Callable[..., Any]
@@ -60,6 +63,7 @@ class Initializer(Entry):
     random: bool = True
     unit_variance: bool = False
     activations: tuple[str, ...] = ()
+    traceable: bool = True
 
 
 def _keras(name: str) -> Callable[..., Any]:
@@ -409,7 +413,7 @@ def _draw_many(
     import tensorflow as tf
 
     shape = (layer.fan_in, layer.fan_out)
-    if len(seeds) < WORTH_TRACING:
+    if len(seeds) < WORTH_TRACING or not INITIALIZERS[initializer.name].traceable:
         draws = (build(initializer, int(seed), layer) for seed in seeds)
         return np.stack([draw(shape, dtype="float32") for draw in draws])
     words = np.stack([seeds, np.zeros_like(seeds)], axis=1).astype(np.int32)

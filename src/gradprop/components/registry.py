@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gradprop.spec import Component, Scalar
 
+INSTALLED = Path("<installed>")  # stands for the files of installed packages
 LARGEST_SIZE = 100_000  # of a layer or an example, whatever the memory
 LARGEST_COUNT = 10_000_000  # of examples
 LARGEST_SEED = 2**32 - 1  # that NumPy's and scikit-learn's generators both take
@@ -62,11 +64,15 @@ class Entry:
         Where it comes from.
     parameters
         The parameters by name.
+    code
+        Digest of the code of an own component (`gradprop.components.own`), which is part of the ids
+        of its cells; empty for those of the package.
     """
 
     definition: str
     source: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    code: str = ""
 
     @cached_property
     def defaults(self) -> dict[str, Scalar]:
@@ -78,7 +84,33 @@ E = TypeVar("E", bound=Entry)
 
 
 class Registry(dict[str, E]):
-    """Entries by name, in the order of the manual."""
+    """Entries by name, in the order of the manual; own components follow.
+
+    Attributes
+    ----------
+    owners
+        For every own component the files that define it, with the digest of all they say of it.
+    """
+
+    def __init__(self, entries: Mapping[str, E]) -> None:
+        super().__init__(entries)
+        self.owners: dict[str, dict[Path, str]] = {}
+
+    def of_study(self, file: Path | None = None) -> dict[str, E]:
+        """Return the entries that a study may name.
+
+        Parameters
+        ----------
+        file
+            The ``components.py`` of the study, resolved; of other studies' own components it knows
+            nothing.
+        """
+        allowed = {file, INSTALLED}
+        return {
+            name: entry
+            for name, entry in self.items()
+            if name not in self.owners or not allowed.isdisjoint(self.owners[name])
+        }
 
     def create(self, value: str | Mapping[str, Any]) -> Component:
         """Normalize a component as it stands in a study's YAML: a name, or name and parameters.

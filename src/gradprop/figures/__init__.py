@@ -91,7 +91,8 @@ def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -
     list of str
         The figures whose files were written.
     """
-    sources = [*tables.paths_of(results, study), *folders.own_files(study.folder, folders.FIGURES)]
+    own = folders.own_files(study.folder, folders.FIGURES, folders.COMPONENTS)
+    sources = [*tables.paths_of(results, study), *own]
     read, store = manifests.checksums(sources), results / "drawings"
     with files.one_at_a_time(store, f"drawing the figures of {study.name}"):
         written = _draw_all(study, results, reports, processes)
@@ -110,11 +111,17 @@ def _draw_all(study: Study, results: Path, reports: Path, processes: int) -> lis
     if len(shares) < 2:
         return _draw_some(study, results, reports, names)
     try:
-        with ProcessPoolExecutor(len(shares), initializer=limit, initargs=(1,)) as pool:
+        with ProcessPoolExecutor(len(shares), initializer=_begin, initargs=(study,)) as pool:
             return [*chain(*pool.map(partial(_draw_some, study, results, reports), shares))]
     except BrokenProcessPool:
         problem = "a process that drew figures was killed; perhaps there was too little memory"
         raise StudyError(f"study {study.name!r}: {problem}") from None
+
+
+def _begin(study: Study) -> None:
+    """Prepare a process that draws."""
+    limit(1)
+    folders.load_components(study.folder)
 
 
 def kinds_of(study: Study) -> dict[str, Kind]:
@@ -186,7 +193,7 @@ def draw_figure(
     files.write_text(paths["csv"], numbers)
     text = {
         "title": options["title"],
-        "caption": _caption(options),
+        "caption": _caption(found.study, options),
         "alt": NOTHING if rows.empty else kind.describe(rows, options),
     }
     files.write_text(paths["json"], json.dumps(text, indent=1, ensure_ascii=False) + "\n")
@@ -200,10 +207,11 @@ def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def _caption(options: Mapping[str, Any]) -> str:
+def _caption(study: Study, options: Mapping[str, Any]) -> str:
     """Return the caption, after the published figure that this one regenerates."""
     source = f"After {options['source']}." if "source" in options else ""
-    return " ".join(filter(None, [source, options.get("caption", "")]))
+    missing = layers.without_theory(study, options)
+    return " ".join(filter(None, [source, options.get("caption", ""), missing]))
 
 
 def _key(kind: Kind, options: Mapping[str, Any], numbers: str) -> str:

@@ -16,11 +16,13 @@ from matplotlib.ticker import MaxNLocator
 
 from gradprop.analysis import estimates
 from gradprop.analysis.layers import hidden
+from gradprop.components.initializers import INITIALIZERS
 from gradprop.figures import style
 from gradprop.figures.kind import Kind, statistics
 from gradprop.grid.selection import select
 from gradprop.prediction.data import prediction_on_data
 from gradprop.results.study_tables import Options, StudyTables, at_step, groups
+from gradprop.spec import Study
 
 # Ratios above 10 or below 1e-11 leave the panel: what matters is the band around 1e-3.
 UPDATE_RATIO_LIMITS = (-11, 2)
@@ -100,6 +102,17 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
     rows = pd.DataFrame(keys, columns=["cell", "layer", "statistic"])
     rows[["predicted", "predicted_sd"]] = np.concatenate(numbers)
     return tables.join(rows, options).drop(columns="cell")
+
+
+def without_theory(study: Study, options: Options) -> str:
+    """Return why theory draws no line for some initializers; nothing if it does for all."""
+    if not options.get("theory"):
+        return ""
+    cells = select(study.cells, options.get("select", {}))
+    names = dict.fromkeys(cell.initializer.name for cell in cells)
+    reasons = {name: INITIALIZERS[name].unpredicted for name in names}
+    missing = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
+    return f"Theory has no line for {', '.join(missing)}." if missing else ""
 
 
 def layer_colours(rows: pd.DataFrame) -> dict[int, str]:

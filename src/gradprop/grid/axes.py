@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+from gradprop.components import own
 from gradprop.components.architecture import NORMALIZATIONS, WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
@@ -31,7 +32,13 @@ def expand(block: Mapping[str, Any]) -> Iterator[Cell]:
     axes = {key: axis_values(key, value) for key, value in block.items()}
     axes["seed"] = axes.pop("seeds")
     for values in itertools.product(*axes.values()):
-        yield Cell(**dict(zip(axes, values, strict=True)))
+        cell = Cell(**dict(zip(axes, values, strict=True)))
+        code = own.code_of(
+            dataset=cell.dataset.name,
+            initializer=cell.initializer.name,
+            activation=cell.activation,
+        )
+        yield replace(cell, code=code) if code else cell
 
 
 def axis_values(key: str, value: Any) -> list[Any]:

@@ -12,13 +12,13 @@ import hashlib
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from gradprop import errors, provenance
+from gradprop.components import own
 from gradprop.errors import ConfigError
 
 STUDIES = Path("config/studies")
@@ -99,6 +99,14 @@ def helping_modules(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.glob("*.py")) if path.name not in known)
 
 
+def load_components(folder: Path | None) -> None:
+    """Let the registries know the own components of a study and of installed packages."""
+    own.load_installed()
+    path = folder and folder / COMPONENTS
+    if path and path.exists():
+        own.load_file(path)
+
+
 def own_kinds(folder: Path | None) -> dict[str, Any]:
     """Return the kinds of figures that a study brings along, by name: ``KINDS`` in ``figures.py``.
 
@@ -138,23 +146,6 @@ def load(path: Path) -> ModuleType:
     except errors.GradpropError:
         raise
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{_place(error, path)}: {describe(error)}") from error
+        raise errors.in_code(error, path) from error
     finally:
         sys.dont_write_bytecode = before
-
-
-def describe(error: BaseException) -> str:
-    """Return an error of somebody's code in one line."""
-    return f"{type(error).__name__}: {errors.cut(str(error), 200)}"
-
-
-def _place(error: BaseException, path: Path) -> str:
-    """Return file and line of the folder where an error arose."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{path.with_name(Path(error.filename).name)}:{error.lineno}"
-    folder = path.parent.resolve()
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = [frame for frame in frames if Path(frame.filename).parent == folder]
-    if not inside:
-        return str(path)
-    return f"{path.with_name(Path(inside[-1].filename).name)}:{inside[-1].lineno}"

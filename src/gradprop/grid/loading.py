@@ -67,7 +67,8 @@ def load_studies(
         folder = folders.find(name, roots, source)
         path = folder / folders.STUDY
         content = config.read_yaml(path)
-        known = schema.study_schema(folders.own_kinds(folder))
+        folders.load_components(folder)
+        known = schema.study_schema(folders.own_kinds(folder), folder / folders.COMPONENTS)
         config.validate(content, known, str(path))
         cells = count_cells(content, seeds)
         total += cells
@@ -112,6 +113,7 @@ def build_study(
     gradprop.errors.ConfigError
         If a block of the grid lacks a parameter or has an axis without values.
     """
+    folders.load_components(folder)
     cells: list[Cell] = []
     blocks = _blocks(content, seeds)
     for key, block in blocks.items():

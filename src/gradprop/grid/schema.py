@@ -55,25 +55,29 @@ def config_schema() -> Schema:
     return schema
 
 
-def study_schema(kinds: Iterable[str] = ()) -> Schema:
-    """Return the schema of a study, with a branch for every registry entry.
+def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> Schema:
+    """Return the schema of a study, with a branch for every registry entry that it may name.
 
     Parameters
     ----------
     kinds
         Kinds of figures that the study brings along.
+    components
+        The file of its own components, if it has one.
     """
+    file = components.resolve() if components else None
     written = copy.deepcopy(_written_study_schema())
     defs: dict[str, Any] = written["$defs"]
     defs["figure"]["properties"]["kind"]["enum"] += kinds
     defs |= {
-        "activation": _names(ACTIVATIONS),
+        "activation": _names(ACTIVATIONS.of_study(file)),
         "residual_name": _names(RESIDUALS),
         "layer_statistic": _names(STATISTICS),
         "preset": _names(PRESETS),
     }
     for key, (what, registry) in _PARAMETRIC.items():
-        defs |= {key: _component(key, what, registry), _name_of(key): _names(registry)}
+        entries = registry.of_study(file)
+        defs |= {key: _component(key, what, entries), _name_of(key): _names(entries)}
     return written
 
 
@@ -97,7 +101,7 @@ def _name_of(key: str) -> str:
     return f"{key.removeprefix('one_')}_name"
 
 
-def _component(key: str, what: str, registry: Registry[Any]) -> Schema:
+def _component(key: str, what: str, entries: Mapping[str, Entry]) -> Schema:
     """Return the schema of a component: a name, or a mapping of name and parameters."""
     name = {"$ref": f"#/$defs/{_name_of(key)}"}
     description = f"Name of the {what}; what it means is in config/README.md."
@@ -106,7 +110,7 @@ def _component(key: str, what: str, registry: Registry[Any]) -> Schema:
         "then": {
             "required": ["name"],
             "properties": {"name": {"description": description, **name}},
-            "allOf": [_branch(known, entry) for known, entry in registry.items()],
+            "allOf": [_branch(known, entry) for known, entry in entries.items()],
         },
         "else": name,
     }

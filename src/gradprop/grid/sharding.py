@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from gradprop.probes import measurements
-from gradprop.spec import REPLICA_FIELDS, Cell, Shard, Stack, digest
+from gradprop.spec import REPLICA_FIELDS, Cell, Scalar, Shard, Stack, digest
 
 
 def stacks(cells: Sequence[Cell]) -> list[Stack]:
@@ -46,9 +46,9 @@ def shards(cells: Sequence[Cell]) -> dict[str, Shard]:
 
 def shard_digest(shard: Shard) -> str:
     """Return a digest of the cells of a shard."""
-    return digest(
-        [
-            [stack.first.id, [[c.column(name) for name in REPLICA_FIELDS] for c in stack.cells]]
-            for stack in shard.stacks
-        ]
-    )
+    return digest([[s.first.id, [_differences(cell) for cell in s.cells]] for s in shard.stacks])
+
+
+def _differences(cell: Cell) -> list[Scalar]:
+    """Return what may tell a cell from others of its stack; `code` only where there is one."""
+    return [cell.column(name) for name in REPLICA_FIELDS if name != "code" or cell.code]

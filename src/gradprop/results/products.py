@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from gradprop.components.datasets import DATASETS
 from gradprop.grid.sharding import shard_digest
 from gradprop.results import manifests
 from gradprop.spec import NUMERICS, Component, Shard, Study, digest
@@ -18,7 +19,8 @@ FOLDER = "manifests"
 
 def dataset(folder: Path, component: Component) -> Path:
     """Return the manifest of a data set; `folder` is ``<results>/data``."""
-    asked = digest([component.label, NUMERICS])
+    code = DATASETS[component.name].code
+    asked = digest([component.label, NUMERICS, *([code] if code else [])])
     return manifests.path_of(folder / FOLDER, component.slug, asked)
 
 

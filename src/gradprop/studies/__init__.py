@@ -98,7 +98,7 @@ def judge_study(study: Study, results: Path, reports: Path) -> None:
     read = manifests.checksums(
         [
             *tables.paths_of(results, study),
-            *folders.own_files(study.folder, folders.CLAIMS),
+            *folders.own_files(study.folder, folders.CLAIMS, folders.COMPONENTS),
             *folders.reference_files(study.folder),
         ]
     )

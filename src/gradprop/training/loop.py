@@ -15,6 +15,7 @@ from gradprop.probes.measurements import ScheduleError as ScheduleError
 from gradprop.probes.measurements import probe_steps as probe_steps
 from gradprop.probes.measurements import total_steps as total_steps
 from gradprop.spec import Stack
+from gradprop.training import independence
 from gradprop.training.recording import Recorder, StackResult
 from gradprop.training.stacking import StackedNetwork
 from gradprop.training.stopwatch import Stopwatch
@@ -127,6 +128,7 @@ def train(
     stacks: list[Stack], dataset: Dataset, stopwatch: Stopwatch, label: str
 ) -> Iterator[StackResult]:
     """Train stacks of one data set, one after another, with progress on standard error."""
+    stacks = independence.separated(stacks)
     examples = len(dataset.x_train)
     work = sum(step_work(s) * (total_steps(s.first, examples) + 1) for s in stacks)
     progress = Progress(label, sum(len(stack.cells) for stack in stacks), work)

@@ -24,7 +24,7 @@ def resolve_loss(cell: Cell, dataset: Dataset) -> str:
 
 def _cross_entropy(targets: Tensor, outputs: Tensor) -> Tensor:
     examples = outputs.shape[1]
-    padding = (0, -examples % PACKET)  # as in `stacking._in_whole_packets`
+    padding = (0, -examples % PACKET)  # as in `stacking.in_whole_packets`
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
         tf.pad(targets, ((0, 0), padding)), tf.pad(outputs, ((0, 0), padding, (0, 0)))
     )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop.components import architecture, initializers
+from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.clipping import create_clip
 from gradprop.components.datasets import Dataset
 from gradprop.components.optimizers import create_update
@@ -84,7 +85,7 @@ def _first_bad_layer(losses: Tensor, preactivations: list[Tensor]) -> Tensor:
     return tf.cond(tf.reduce_all(well), lambda: tf.zeros_like(losses[:, 0], tf.int32), search)
 
 
-def _in_whole_packets(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+def in_whole_packets(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """Apply an element-wise function to z (replicas, batch, units), padded if need be.
 
     TensorFlow computes exp, log and erf of whole vector registers with other approximations than
@@ -126,7 +127,8 @@ class StackedNetwork:
         self.depth = program.depth
         self.replicas = len(stack.cells)
         self.batch_size = program.batch_size
-        self._activation = keras.activations.get(program.activation)
+        own = ACTIVATIONS[program.activation].tensors
+        self._activation = own or keras.activations.get(program.activation)
         self._loss = LOSSES[resolve_loss(program, dataset)]
         self._inputs = tf.constant(dataset.x_train)
         self._targets = tf.constant(dataset.y_train)
@@ -230,7 +232,7 @@ class StackedNetwork:
                 forward.moments.append(moments)
             forward.preactivations.append(z)
             if index < self.depth:
-                branch = _in_whole_packets(self._activation, z)
+                branch = in_whole_packets(self._activation, z)
                 hidden = self._connect(index, hidden, branch)
             else:
                 hidden = z

@@ -1,0 +1,487 @@
+"""Own components: what a study's ``components.py`` or an installed package adds to the registries.
+
+A decorator enters a top-level function under its own name. The digest of its code
+(`gradprop.components.source`) becomes part of the ids of the cells that name the component, and of
+no others. Whatever goes wrong in such a file is one line that names file and line.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradprop import errors
+from gradprop.components import datasets
+from gradprop.components.activations import ACTIVATIONS, Activation, Elementwise
+from gradprop.components.datasets import DATASETS, SPLIT, Arrays, Generator
+from gradprop.components.initializers import INITIALIZERS, Initializer, Layer
+from gradprop.components.registry import INSTALLED, Entry, Parameter, Registry
+from gradprop.components.source import Source
+from gradprop.errors import ConfigError, GradpropError
+from gradprop.spec import Scalar, digest
+
+GROUP = "gradprop.components"  # of entry points of installed packages
+# Arguments of the decorators whose code decides numbers. Others do by their values, or not at all:
+# prose, and what only theory reads.
+CODE = ("derivative", "second_derivative")
+
+F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=Entry)
+Parameters = Mapping[str, Parameter]
+
+# Of every file that was run, its text.
+_texts: dict[Path, str] = {}
+
+
+class Own(NamedTuple):
+    """One own component."""
+
+    kind: str  # initializer, activation, dataset
+    name: str
+    code: str
+
+
+_REGISTRIES: dict[str, Registry[Any]] = {
+    "initializer": INITIALIZERS,
+    "activation": ACTIVATIONS,
+    "dataset": DATASETS,
+}
+KINDS = tuple(_REGISTRIES)
+
+
+# ----------------------------------------------------------------------------- decorators
+
+
+def initializer(
+    *,
+    parameters: Parameters | None = None,
+    variance: Callable[..., float] | None = None,
+    random: bool = True,
+    activations: tuple[str, ...] = (),
+    definition: str = "",
+    source: str = "",
+) -> Callable[[F], F]:
+    """Enter a function that draws the kernel of a layer.
+
+    It gets a `Layer` (fan_in, fan_out, and the activation of hidden layers), a NumPy random
+    generator seeded by cell and layer, and the parameters by name. It returns the kernel: finite,
+    of shape (fan_in, fan_out).
+
+    Parameters
+    ----------
+    parameters
+        The parameters by name.
+    variance
+        From the layer and the parameters by name to the variance of an entry of a kernel with
+        independent entries of mean 0. Without it, theory has no prediction.
+    random
+        Whether kernels depend on the seed.
+    activations
+        Activation functions that it is defined for; empty: all.
+    definition, source
+        What it is and where it comes from, for the reader.
+    """
+
+    def enter(draw: F) -> F:
+        place = _Place.of(draw, "initializer")
+        call = place.guarded(draw)
+
+        def build(layer: Layer, seed: int, **given: Any) -> Callable[..., NDArray[np.float32]]:
+            def kernel(shape: tuple[int, int], dtype: str = "float32") -> NDArray[np.float32]:
+                return place.kernel(call(layer, np.random.default_rng(seed), **given), shape)
+
+            return kernel
+
+        entry = Initializer(
+            definition=definition or _first_line(draw),
+            source=source or str(place.file),
+            parameters=parameters or {},
+            code=place.code([_defaults(parameters), random]),
+            build=build,
+            variance=place.guarded(variance) if variance else None,
+            unpredicted="" if variance else "it states no variance",
+            random=random,
+            activations=activations,
+            traceable=False,
+        )
+        place.enter(INITIALIZERS, entry)
+        return draw
+
+    return enter
+
+
+def activation(
+    *,
+    derivative: Elementwise | None = None,
+    second_derivative: Elementwise | None = None,
+    saturation: tuple[float, float] | None = None,
+    homogeneous: bool = False,
+    kinks: tuple[float, ...] = (),
+    definition: str = "",
+    source: str = "",
+) -> Callable[[F], F]:
+    """Enter an activation function, written once with operations of TensorFlow or ``keras.ops``.
+
+    It gets a tensor and returns one of the same shape and type, element by element. Constants in
+    it are Python's numbers: training is in float32, theory calls the same function in float64.
+
+    Parameters
+    ----------
+    derivative, second_derivative
+        phi' and phi'' in NumPy, from float64 arrays to float64 arrays. One that is left out is
+        TensorFlow's automatic derivative in float64: exact but for rounding, which is relative to
+        the largest term of the formula. In a tail where the terms cancel, as those of
+        1 - tanh(z)^2 beyond |z| = 11 (6 digits left), a closed form is needed.
+    saturation
+        ``(low, high)``: where the function is flat (`Activation.saturation`); searched for where
+        it is left out.
+    homogeneous
+        Whether ``phi(a z) = a phi(z)`` for every ``a > 0``.
+    kinks
+        Points at which phi, phi' or phi'' jumps.
+    definition, source
+        What it is and where it comes from, for the reader.
+    """
+
+    def enter(tensors: F) -> F:
+        place = _Place.of(tensors, "activation")
+        call = place.tensors(tensors)
+        given = (derivative, second_derivative)
+        automatic = (_automatic(call, order) for order in (1, 2))
+        first, second = (
+            place.array(own) if own else made for own, made in zip(given, automatic, strict=True)
+        )
+        entry = Activation(
+            name=place.name,
+            definition=definition or _first_line(tensors),
+            source=source or str(place.file),
+            code=place.code([saturation, homogeneous, kinks]),
+            function=_automatic(call, 0),
+            derivative=first,
+            second_derivative=second,
+            tails=saturation,
+            homogeneous=homogeneous,
+            kinks=kinks,
+            tensors=call,
+        )
+        place.enter(ACTIVATIONS, entry)
+        return tensors
+
+    return enter
+
+
+def dataset(
+    *,
+    task: str,
+    parameters: Parameters | None = None,
+    fixed: Mapping[str, int] | None = None,
+    exact: bool = False,
+    definition: str = "",
+    source: str = "",
+) -> Callable[[F], F]:
+    """Enter a function that makes a data set.
+
+    It gets the parameters and `seed` by name and returns inputs, (examples, features), and targets:
+    labels from 0, (examples,), or numbers, (examples, outputs). `test_fraction` and `seed` are
+    parameters of every data set.
+
+    Parameters
+    ----------
+    task
+        ``classification`` or ``regression``.
+    parameters
+        The parameters by name; among them, or in `fixed`, are `examples`, `dimension` (features)
+        and `classes` or `outputs`.
+    fixed
+        Those of these sizes that are no parameters.
+    exact
+        Whether inputs keep their scale and the first examples are the training set; otherwise they
+        are split at random and standardized.
+    definition, source
+        What it is and where it comes from, for the reader.
+    """
+
+    def enter(make: F) -> F:
+        place = _Place.of(make, "dataset")
+        known = {**(parameters or {}), **SPLIT}
+        sizes = {**{name: p.default for name, p in known.items()}, **(fixed or {})}
+        needed = ("examples", "dimension", "classes" if task == "classification" else "outputs")
+        missing = [name for name in needed if name not in sizes]
+        if task not in ("classification", "regression"):
+            raise place.error(errors.not_allowed(task, ["classification", "regression"]))
+        if missing:
+            raise place.error(f"neither a parameter nor fixed: {', '.join(missing)}")
+        call = place.guarded(make)
+
+        def checked(test_fraction: float, **given: Any) -> Arrays:
+            made = call(**given)
+            return place.arrays(made, task, [{**sizes, **given}[name] for name in needed])
+
+        entry = Generator(
+            definition=definition or _first_line(make),
+            source=source or str(place.file),
+            parameters=known,
+            code=place.code([_defaults(known), task, sorted((fixed or {}).items()), exact]),
+            task=task,
+            make=checked,
+            exact=exact,
+            fixed=fixed or {},
+        )
+        place.enter(DATASETS, entry)
+        return make
+
+    return enter
+
+
+def _defaults(parameters: Parameters | None) -> list[tuple[str, Scalar]]:
+    return sorted((name, parameter.default) for name, parameter in (parameters or {}).items())
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+# -------------------------------------------------------------- what stands in own files
+
+
+class _Place(NamedTuple):
+    """Where an own component is defined."""
+
+    kind: str
+    name: str
+    file: Path  # as the user named it
+    line: int
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], kind: str) -> _Place:
+        if not isinstance(function, FunctionType):
+            raise TypeError(f"{kind} is the decorator of a function")
+        code = function.__code__
+        place = cls(kind, function.__name__, Path(code.co_filename), code.co_firstlineno)
+        if not re.fullmatch("[a-z][a-z0-9_]*", place.name):
+            raise place.error("allowed: lower-case letters, digits and underscores, a letter first")
+        return place
+
+    def error(self, problem: str) -> ConfigError:
+        """Return the error for what is wrong with the component."""
+        return ConfigError(f"{self.file}:{self.line}: {self.kind} {self.name!r}: {problem}")
+
+    def code(self, settings: object) -> str:
+        """Return the digest of the component's code and of the settings that decide numbers."""
+        return digest([self.kind, self.name, repr(settings), self._digest(CODE)])
+
+    def _digest(self, counted: tuple[str, ...] | None = None) -> str:
+        source = _source(_text(self.file), str(self.file))
+        node = source.function(self.name, self.line)
+        if node is None:
+            raise self.error("not a decorated function at the top level of its file")
+        return source.digest(node, KINDS, counted)
+
+    def enter(self, registry: Registry[E], entry: E) -> None:
+        """Enter the component, unless it is there already with the same code."""
+        owner = self.file.resolve() if self.file.resolve() in _texts else INSTALLED
+        whole = digest([entry.code, self._digest()])
+        owners = registry.owners.get(self.name, {})
+        if self.name in registry and not owners:
+            module = sys.modules[type(entry).__module__].__file__
+            raise self.error(f"the package has one of this name ({module})")
+        others = [file for file, stated in owners.items() if stated != whole]
+        if others:
+            raise self.error(f"{others[0]} defines another one of this name")
+        registry.owners.setdefault(self.name, {})[owner] = whole
+        registry.setdefault(self.name, entry)
+        datasets.conflict.cache_clear()
+
+    def guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that tells its errors with file and line."""
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            try:
+                return function(*arguments, **named)
+            except (GradpropError, MemoryError):
+                raise
+            except Exception as error:
+                raise errors.in_code(error, self.file) from error
+
+        return call
+
+    def kernel(self, made: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Return a kernel that was drawn, after a look at it."""
+        kernel = self._numbers(made, "the kernel")
+        if kernel.shape != shape:
+            wanted = f"(fan_in, fan_out) = {shape}"
+            raise self.error(f"the kernel has the shape {kernel.shape}, not {wanted}")
+        return kernel.astype(np.float32)
+
+    def array(self, function: Callable[..., Any]) -> Elementwise:
+        """Return a function of float64 arrays whose results have the shape of its argument."""
+        call = self.guarded(function)
+
+        def checked(z: Any) -> NDArray[np.float64]:
+            x = np.asarray(z, dtype=np.float64)
+            y = np.asarray(call(x), dtype=np.float64)
+            if y.shape != x.shape:
+                raise self.error(f"a derivative made {y.shape} of {x.shape}")
+            return y
+
+        return checked
+
+    def tensors(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of tensors whose results have the shape and type of its argument."""
+        call = self.guarded(function)
+
+        def checked(z: Any) -> Any:
+            y = call(z)
+            was, found = (z.shape, z.dtype), (getattr(y, "shape", None), getattr(y, "dtype", None))
+            if was != found:
+                raise self.error(f"made {found[0]}, {found[1]} of a tensor {was[0]}, {was[1]}")
+            return y
+
+        return checked
+
+    def arrays(self, made: Any, task: str, sizes: list[int]) -> Arrays:
+        """Return the arrays of a data set, after a look at them."""
+        examples, dimension, outputs = sizes
+        if not isinstance(made, tuple) or len(made) != 2:
+            raise self.error("returned something else than inputs and targets")
+        x, y = (self._numbers(part, what) for part, what in zip(made, ("x", "y"), strict=True))
+        shape = (examples,) if task == "classification" else (examples, outputs)
+        for what, array, wanted in (("x", x, (examples, dimension)), ("y", y, shape)):
+            if array.shape != wanted:
+                raise self.error(f"{what} has the shape {array.shape}, not {wanted}")
+        if task == "classification" and not np.isin(y, np.arange(outputs)).all():
+            raise self.error(f"y has other labels than 0 to {outputs - 1}")
+        if task == "classification" and (np.bincount(y.astype(int), minlength=outputs) < 2).any():
+            raise self.error("y has a class of fewer than 2 examples, which cannot be split")
+        return x, y
+
+    def _numbers(self, made: Any, what: str) -> NDArray[np.float64]:
+        try:
+            numbers = np.asarray(made, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise self.error(f"{what} is not an array of numbers") from None
+        if not np.isfinite(numbers).all():
+            raise self.error(f"{what} has NaN or infinite entries")
+        return numbers
+
+
+def _automatic(tensors: Callable[[Any], Any], order: int) -> Elementwise:
+    """Return a derivative (order 0: the function itself) by TensorFlow in float64."""
+
+    def value(x: Any, order: int) -> Any:
+        import tensorflow as tf
+
+        if order == 0:
+            return tensors(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = value(x, order - 1)
+        return tape.gradient(y, x, unconnected_gradients="zero")
+
+    def function(z: Any) -> NDArray[np.float64]:
+        import tensorflow as tf
+
+        return np.asarray(value(tf.constant(np.asarray(z, dtype=np.float64)), order))
+
+    return function
+
+
+# -------------------------------------------------------------------------------- loading
+
+
+def load_file(path: Path) -> None:
+    """Run a file, so that its decorators enter what it defines; do nothing if that was done.
+
+    A file that was changed since is run anew, and what it defined before is forgotten.
+
+    Raises
+    ------
+    gradprop.errors.ConfigError
+        If anything in it is wrong; nothing of it is entered then.
+    """
+    key = path.resolve()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.in_code(error, path) from error
+    if _texts.get(key) == text:
+        return
+    forget(path)
+    _texts[key] = text
+    module = ModuleType(f"gradprop_own_{digest(str(key))}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses and pickles look
+    try:
+        exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
+    except GradpropError:
+        forget(path)
+        raise
+    except (Exception, SystemExit) as error:
+        forget(path)
+        raise errors.in_code(error, path) from error
+
+
+def forget(path: Path) -> None:
+    """Take back what a file entered, but for what another file defines too."""
+    key = path.resolve()
+    _texts.pop(key, None)
+    for registry in _REGISTRIES.values():
+        for name, owners in list(registry.owners.items()):
+            if owners.pop(key, None) and not owners:
+                del registry.owners[name], registry[name]
+    datasets.conflict.cache_clear()
+
+
+def registered(path: Path) -> list[Own]:
+    """Return the own components that a file entered."""
+    key = path.resolve()
+    return [
+        Own(kind, name, registry[name].code)
+        for kind, registry in _REGISTRIES.items()
+        for name, owners in registry.owners.items()
+        if key in owners
+    ]
+
+
+@functools.cache
+def load_installed() -> None:
+    """Import the modules that installed packages name in the entry point group `GROUP`.
+
+    Raises
+    ------
+    gradprop.errors.ConfigError
+        If one cannot be imported.
+    """
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()
+        except GradpropError:
+            raise
+        except (Exception, SystemExit) as error:
+            problem = errors.describe(error)
+            raise ConfigError(f"entry point {point.name} = {point.value}: {problem}") from error
+
+
+def code_of(**names: str) -> str:
+    """Return the digests of the own components among those that a cell names, by kind."""
+    codes = ((kind, _REGISTRIES[kind][name].code) for kind, name in names.items())
+    return " ".join(f"{kind}={code}" for kind, code in codes if code)
+
+
+def _text(file: Path) -> str:
+    return _texts.get(file.resolve()) or file.read_text(encoding="utf-8")
+
+
+@functools.lru_cache
+def _source(text: str, file: str) -> Source:
+    return Source(text, file)

@@ -1,0 +1,445 @@
+"""Own components: what a file may define, what it may not, and whose ids it moves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special
+
+from gradprop.components import datasets, initializers, own
+from gradprop.components.activations import ACTIVATIONS, find_saturation
+from gradprop.components.datasets import DATASETS, generate
+from gradprop.components.initializers import INITIALIZERS, draw_kernel
+from gradprop.errors import ConfigError
+from gradprop.grid import axes, loading, schema
+from gradprop.grid.config import validate
+from gradprop.prediction.networks import weight_variance
+from gradprop.spec import Cell, Component
+from tests.reference import make_cell
+
+HEAD = """
+import math
+import numpy as np
+from gradprop.components import Layer, Parameter, activation, dataset, initializer
+"""
+INITIALIZER = '''
+def gain(layer):
+    return math.sqrt(SCALE / layer.fan_in)
+
+SCALE = 2.0
+
+@initializer(
+    parameters={"factor": Parameter(1.0, "Factor of all weights.", above=0)},
+    variance=lambda layer, factor: factor**2 * 2.0 / layer.fan_in,
+    definition="N(0, 2 factor^2 / n)",
+    source="a test",
+)
+def halved(layer, rng, factor):
+    """Draw normal weights."""
+    # of half the rectified variance
+    return factor * gain(layer) * rng.standard_normal((layer.fan_in, layer.fan_out))
+'''
+OTHER = """
+@initializer()
+def other(layer, rng):
+    return rng.uniform(-0.1, 0.1, (layer.fan_in, layer.fan_out))
+"""
+MISH = """
+@activation()
+def own_mish(z):
+    import keras
+
+    return z * keras.ops.tanh(keras.ops.softplus(z))
+"""
+RAMP = """
+@dataset(task="regression", fixed={"dimension": 2, "outputs": 1},
+         parameters={"examples": Parameter(20, "Number of examples.", minimum=4, maximum=100)})
+def ramp(examples, seed):
+    x = np.random.default_rng(seed).standard_normal((examples, 2))
+    return x, x[:, :1]
+"""
+
+
+class Files:
+    """Files of own components, forgotten after the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.written: list[Path] = []
+
+    def load(self, *parts: str, name: str = "one", head: str = HEAD) -> Path:
+        """Write a study's components.py and load it."""
+        path = self.folder / name / "components.py"
+        path.parent.mkdir(exist_ok=True)
+        self.written.append(path)
+        path.write_text(head + "".join(parts), encoding="utf-8")
+        own.load_file(path)
+        return path
+
+    def problem(self, *parts: str, name: str = "one") -> str:
+        """Return the line that a file is refused with, after its path."""
+        with pytest.raises(ConfigError) as caught:
+            self.load(*parts, name=name)
+        path, text = self.written[-1], str(caught.value)
+        assert text.startswith(f"{path}:") and "\n" not in text
+        return text.removeprefix(f"{path}:")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Files]:
+    made = Files(tmp_path)
+    yield made
+    for path in made.written:
+        own.forget(path)
+
+
+def cells(**changes: Any) -> list[Cell]:
+    """Return the cells of a block."""
+    block = {
+        "dataset": "circles",
+        "depth": 1,
+        "width": 4,
+        "activation": "tanh",
+        "initializer": "zeros",
+        "learning_rate": 0.1,
+        "batch_size": 8,
+        "epochs": 1,
+        "seeds": 1,
+        **changes,
+    }
+    return list(axes.expand(block))
+
+
+def of(kind: str, name: str) -> str:
+    """Return the id of a cell that names a component."""
+    return cells(**{kind: name})[0].id
+
+
+# -------------------------------------------------------------------------- what it gives
+
+
+def test_an_initializer_is_drawn_checked_and_predicted(files: Files) -> None:
+    files.load(INITIALIZER)
+    (cell,) = cells(initializer={"name": "halved", "factor": 3})
+    kernel = draw_kernel(cell, 1, (400, 150))
+    assert kernel.dtype == np.float32 and kernel.shape == (400, 150)
+    # five standard errors of the variance of 60,000 normal entries
+    assert kernel.var() == pytest.approx(9 * 2 / 400, rel=5 * math.sqrt(2 / kernel.size))
+    assert weight_variance(cell.initializer, (400, 150), "tanh") == 9 * 2 / 400
+    assert not np.array_equal(kernel, draw_kernel(cell, 2, (400, 150)))
+    seed = initializers.kernel_seed(cell, 1)
+    factor = 3.0 * math.sqrt(2.0 / 400)
+    expected = factor * np.random.default_rng(seed).standard_normal((400, 150))
+    np.testing.assert_array_equal(kernel, expected.astype(np.float32))
+
+
+def test_many_kernels_are_those_drawn_one_by_one(files: Files) -> None:
+    """Beyond the number from which TensorFlow draws those of the package."""
+    files.load(INITIALIZER)
+    some = cells(initializer="halved", seeds=initializers.WORTH_TRACING + 1)
+    drawn = initializers.draw_kernels(some, [(3, 4)], np.zeros((1, 3), np.float32))[0]
+    for replica, cell in enumerate(some):
+        np.testing.assert_array_equal(drawn[replica], draw_kernel(cell, 1, (3, 4)))
+
+
+def test_without_a_variance_theory_says_why(files: Files) -> None:
+    files.load(OTHER)
+    assert weight_variance(Component("other"), (3, 4), "tanh") is None
+    assert INITIALIZERS["other"].unpredicted == "it states no variance"
+
+
+def test_derivatives_of_an_activation_against_closed_forms(files: Files) -> None:
+    """mish = z tanh(softplus z), with w = tanh, s = logistic (Misra 2020)."""
+    files.load(MISH)
+    z = np.linspace(-8, 8, 161)
+    w, s = np.tanh(np.logaddexp(0, z)), special.expit(z)
+    slope = (1 - w**2) * s  # of w
+    bend = -2 * w * slope * s + (1 - w**2) * s * (1 - s)
+    phi = ACTIVATIONS["own_mish"]
+    np.testing.assert_allclose(phi.function(z), z * w, rtol=1e-12)
+    np.testing.assert_allclose(phi.derivative(z), w + z * slope, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        phi.second_derivative(z), 2 * slope + z * bend, rtol=1e-9, atol=1e-12
+    )
+    assert phi.function(0.5).shape == () and phi.function(z).dtype == np.float64
+
+
+def test_given_derivatives_are_taken(files: Files) -> None:
+    files.load("""
+def slope(z):
+    return np.where(z > 0, 2.0, 0.0)
+
+@activation(derivative=slope, saturation=(0.0, math.inf), homogeneous=True, kinks=(0.0,))
+def twice_relu(z):
+    import tensorflow as tf
+
+    return 2 * tf.nn.relu(z)
+""")
+    phi = ACTIVATIONS["twice_relu"]
+    assert phi.derivative([-1.0, 3.0]).tolist() == [0.0, 2.0]
+    assert phi.second_derivative([-1.0, 3.0]).tolist() == [0.0, 0.0]
+    assert phi.saturation == (0.0, math.inf) and phi.kinks == (0.0,) and phi.homogeneous
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_saturation_is_found(name: str) -> None:
+    phi = ACTIVATIONS[name]
+    assert find_saturation(phi.derivative) == pytest.approx(phi.saturation, abs=0.021)
+
+
+def test_a_data_set_is_made_split_and_standardized(files: Files) -> None:
+    files.load(RAMP)
+    component = DATASETS.create({"name": "ramp", "examples": 40, "seed": 3})
+    made = generate(component)
+    assert datasets.sizes(component) == (32, 8, 2, 0)
+    assert made.x_train.shape == (32, 2) and made.y_test.shape == (8, 1)
+    assert made.x_train.std() == pytest.approx(1, rel=1e-5)
+    assert datasets.outputs(component) == made.outputs == 1
+
+
+def test_only_the_study_of_the_file_may_name_it(files: Files) -> None:
+    one, two = files.load(INITIALIZER), files.load(OTHER, name="two")
+    for path, name in ((one, "halved"), (two, "other")):
+        names = schema.study_schema(components=path)["$defs"]["initializer_name"]["enum"]
+        assert names == [*schema.study_schema()["$defs"]["initializer_name"]["enum"], name]
+    content = {"title": "a", "question": "b", "grid": {"initializer": {"name": "halved"}}}
+    validate(content, schema.study_schema(components=one), "s.yaml")
+    content["grid"] = {"initializer": {"name": "halved", "factor": 0}}
+    with pytest.raises(ConfigError, match=r"grid\.initializer\.factor: 0 is less than or equal"):
+        validate(content, schema.study_schema(components=one), "s.yaml")
+    assert [(c.kind, c.name) for c in own.registered(one)] == [("initializer", "halved")]
+
+
+def test_a_study_is_built_with_its_own_components(files: Files) -> None:
+    folder = files.load(INITIALIZER).parent
+    own.forget(folder / "components.py")
+    content = {
+        "title": "a",
+        "question": "b",
+        "grid": {
+            **{"dataset": "circles", "depth": 1, "width": 4, "activation": "tanh"},
+            **{"initializer": "halved", "learning_rate": 0.1, "batch_size": 8, "epochs": 1},
+        },
+    }
+    study = loading.build_study("one", content, 1, "one", folder)
+    (registered,) = own.registered(folder / "components.py")
+    assert study.cells[0].code == f"initializer={registered.code}"
+
+
+# ------------------------------------------------------------------------ whose ids move
+
+
+def test_no_other_id_moves(files: Files) -> None:
+    before = [of("initializer", "zeros"), make_cell().id]
+    files.load(INITIALIZER, MISH, RAMP)
+    assert [of("initializer", "zeros"), make_cell().id] == before
+    assert cells()[0].code == "" and "code" not in cells(initializer="halved")[0].columns()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moves"),
+    [
+        ("    # of half the rectified variance\n", "", False),
+        ('    """Draw normal weights."""\n', "", False),
+        ("SCALE = 2.0", "SCALE = 2.0  # twice", False),
+        ("N(0, 2 factor^2 / n)", "something else", False),
+        ('"Factor of all weights."', '"A factor."', False),
+        ("factor**2 * 2.0", "factor**2 * 2.5", False),  # theory's alone
+        ("import math", "import math, cmath", False),
+        ("SCALE = 2.0", "SCALE = 2.5", True),
+        ("math.sqrt(SCALE", "math.exp(SCALE", True),
+        ("factor * gain(layer)", "gain(layer)", True),
+        ("Parameter(1.0,", "Parameter(2.0,", True),
+        ("SCALE = 2.0", "SCALE = 2.0\nTABLE = [1]\nSCALE += 1", True),
+    ],
+)
+def test_an_edit_moves_the_ids_of_its_cells_alone(
+    before: str, after: str, moves: bool, files: Files
+) -> None:
+    text = HEAD + INITIALIZER + OTHER + MISH
+    assert text.count(before) >= 1
+
+    def ids(content: str) -> list[str]:
+        files.load(content, head="")
+        kinds = ("initializer", "other"), ("activation", "own_mish"), ("initializer", "halved")
+        return [of(*kind) for kind in kinds]
+
+    old, new = ids(text), ids(text.replace(before, after))
+    assert new[:2] == old[:2]
+    assert (new[2] != old[2]) == moves
+
+
+def test_functions_of_one_file_do_not_share_a_digest(files: Files) -> None:
+    path = files.load(OTHER, OTHER.replace("other", "another"))
+    one, two = own.registered(path)
+    assert one.code != two.code
+
+
+def test_the_code_may_differ_between_the_replicas_of_a_stack(files: Files) -> None:
+    from gradprop.grid.sharding import shard_digest, shards, stacks
+
+    def digest() -> str:
+        some = cells(initializer=["zeros", "other", "halved"])
+        assert len(stacks(some)) == 1
+        (shard,) = shards(some).values()
+        return shard_digest(shard)
+
+    files.load(INITIALIZER, OTHER)
+    before = digest()
+    files.load(INITIALIZER, OTHER.replace("0.1", "0.2"))
+    assert digest() != before
+
+
+# -------------------------------------------------------------------------- what is refused
+
+
+def test_a_name_of_the_package_is_taken(files: Files) -> None:
+    line = files.problem(OTHER.replace("other", "he_normal"))
+    assert line.startswith("6: initializer 'he_normal': the package has one of this name (")
+    assert line.endswith("initializers.py)")
+
+
+def test_a_name_has_one_code(files: Files) -> None:
+    one = files.load(OTHER)
+    two = files.load(f"# The same.\n{OTHER}", name="two")
+    assert own.registered(one) == own.registered(two)
+    own.forget(one)
+    assert "other" in INITIALIZERS
+    line = files.problem(OTHER.replace("0.1", "0.2"), name="three")
+    assert line == f"6: initializer 'other': {two.resolve()} defines another one of this name"
+    own.forget(two)
+    assert "other" not in INITIALIZERS
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("def f(:\n", "6: SyntaxError: invalid syntax"),
+        ("import nosuch_module\n", "6: ModuleNotFoundError: No module named 'nosuch_module'"),
+        ("1 / 0\n", "6: ZeroDivisionError: division by zero"),
+        ("def f():\n    1 / 0\nf()\n", "7: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)\n", "6: SystemExit: 3"),
+        (
+            "@initializer\ndef f(layer, rng): ...\n",
+            "6: TypeError: initializer() takes 0 ",
+        ),
+        ("@initializer()\ndef F(layer, rng): ...\n", "6: initializer 'F': allowed: lower-case"),
+        ("@initializer()\nclass f: ...\n", "6: TypeError: initializer is the decorator of a func"),
+        ("initializer()(math.sqrt)\n", "6: TypeError: initializer is the decorator of a function"),
+        (
+            "def f(layer, rng): ...\ninitializer()(f)\n",
+            "6: initializer 'f': not a decorated function at the top level of its file",
+        ),
+        (
+            "@dataset(task='regression')\ndef f(seed): ...\n",
+            "6: dataset 'f': neither a parameter nor fixed: examples, dimension, outputs",
+        ),
+        (
+            "@dataset(task='regresion')\ndef f(seed): ...\n",
+            "6: dataset 'f': 'regresion' is not allowed; allowed: classification, regression",
+        ),
+    ],
+)
+def test_mistakes_in_a_file(text: str, expected: str, files: Files) -> None:
+    before = list(INITIALIZERS)
+    assert files.problem(OTHER.strip() + "\n", "\n" + text, name="two").count(":") >= 1
+    assert files.problem("\n" + text).startswith(expected)
+    assert list(INITIALIZERS) == before  # nothing of it is entered
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("rng.nosuch()", "8: AttributeError: 'numpy.random._generator.Generator' object has no"),
+        (
+            "np.zeros((3, 5))",
+            "6: initializer 'bad': the kernel has the shape (3, 5), not",
+        ),
+        ("np.full((3, 4), np.nan)", "6: initializer 'bad': the kernel has NaN or infinite entries"),
+        ("'text'", "6: initializer 'bad': the kernel is not an array of numbers"),
+    ],
+)
+def test_mistakes_in_a_kernel(body: str, expected: str, files: Files) -> None:
+    path = files.load(f"\n@initializer()\ndef bad(layer, rng):\n    return {body}\n")
+    with pytest.raises(ConfigError) as caught:
+        draw_kernel(cells(initializer="bad")[0], 1, (3, 4))
+    assert str(caught.value).startswith(f"{path}:{expected}")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("z[:, :1]", "6: activation 'bad_one': made (3, 1), <dtype: 'float64'> of a tensor (3, 4)"),
+        ("z + nosuch", "8: NameError: name 'nosuch' is not defined"),
+    ],
+)
+def test_mistakes_in_an_activation(body: str, expected: str, files: Files) -> None:
+    path = files.load(f"\n@activation()\ndef bad_one(z):\n    return {body}\n")
+    with pytest.raises(ConfigError) as caught:
+        ACTIVATIONS["bad_one"].function(np.ones((3, 4)))
+    assert str(caught.value).startswith(f"{path}:{expected}")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("np.ones(3)", "returned something else than inputs and targets"),
+        ("np.ones((20, 3)), np.zeros(20)", "x has the shape (20, 3), not (20, 2)"),
+        ("np.ones((20, 2)), np.zeros((20, 1))", "y has the shape (20, 1), not (20,)"),
+        ("np.ones((20, 2)), np.arange(20)", "y has other labels than 0 to 1"),
+        ("np.ones((20, 2)), np.zeros(20)", "y has a class of fewer than 2 examples"),
+        ("np.full((20, 2), np.inf), np.arange(20) % 2", "x has NaN or infinite entries"),
+    ],
+)
+def test_mistakes_in_a_data_set(body: str, expected: str, files: Files) -> None:
+    fixed = '{"examples": 20, "dimension": 2, "classes": 2}'
+    mark = f'@dataset(task="classification", fixed={fixed})'
+    path = files.load(f"\n{mark}\ndef bad(seed):\n    return {body}\n")
+    with pytest.raises(ConfigError) as caught:
+        generate(Component("bad"))
+    assert str(caught.value).startswith(f"{path}:6: dataset 'bad': {expected}")
+
+
+def test_an_edited_data_set_replaces_its_file(files: Files, tmp_path: Path) -> None:
+    """Where one of the package would be an error: results that exist have other ids."""
+    from gradprop.results import products
+
+    files.load(RAMP)
+    written = datasets.write(Component("ramp"), tmp_path / "ramp.npz")
+    manifest = products.dataset(tmp_path, Component("ramp"))
+    files.load(RAMP.replace("x[:, :1]", "x[:, 1:]"))
+    changed = datasets.write(Component("ramp"), tmp_path / "ramp.npz")
+    assert changed.checksum != written.checksum
+    assert datasets.read(tmp_path / "ramp.npz").checksum == changed.checksum
+    assert products.dataset(tmp_path, Component("ramp")) != manifest
+
+
+def test_installed_packages_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Files
+) -> None:
+    (tmp_path / "more.dist-info").mkdir()
+    (tmp_path / "more.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: more\n")
+    entry = "[gradprop.components]\nmore = more_components\n"
+    (tmp_path / "more.dist-info/entry_points.txt").write_text(entry)
+    (tmp_path / "more_components.py").write_text(HEAD + OTHER.replace("other", "installed"))
+    monkeypatch.syspath_prepend(tmp_path)
+    own.load_installed.__wrapped__()
+    try:
+        assert "installed" in schema.study_schema()["$defs"]["initializer_name"]["enum"]
+        assert (
+            "installed"
+            in schema.study_schema(components=files.load(OTHER))["$defs"]["initializer_name"][
+                "enum"
+            ]
+        )
+    finally:
+        del INITIALIZERS.owners["installed"], INITIALIZERS["installed"]
+    (tmp_path / "more_components.py").write_text("1 / 0\n")
+    monkeypatch.delitem(__import__("sys").modules, "more_components")
+    with pytest.raises(ConfigError, match="entry point more = more_components: ZeroDivisionError"):
+        own.load_installed.__wrapped__()
