@@ -274,6 +274,41 @@ def test_an_edit_moves_the_ids_of_its_cells_alone(
     assert (new[2] != old[2]) == moves
 
 
+USES = """
+TABLE = {}
+TABLE["gain"] = 1.0
+
+class Shape:
+    scale = staticmethod(lambda n: TABLE["gain"] / n)
+
+def aside(): return other
+
+@initializer()
+def tabled(layer, rng):
+    TABLE_2 = Shape.scale(layer.fan_in)
+    return np.full((layer.fan_in, layer.fan_out), TABLE_2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moves"),
+    [
+        ('TABLE["gain"] = 1.0', 'TABLE["gain"] = 2.0', True),  # what is put into what is used
+        ('TABLE["gain"] / n', 'TABLE["gain"] / n**2', True),  # in a class, in a lambda
+        ("return other", "return None", False),  # of a function that is not used
+        ("TABLE = {}", "TABLE = {}\nTABLE_2 = 3", False),  # the name of a local variable
+    ],
+)
+def test_all_that_a_function_uses_is_its_code(
+    before: str, after: str, moves: bool, files: Files
+) -> None:
+    files.load(USES)
+    old = of("initializer", "tabled")
+    assert USES.count(before) == 1
+    files.load(USES.replace(before, after))
+    assert (of("initializer", "tabled") != old) == moves
+
+
 def test_functions_of_one_file_do_not_share_a_digest(files: Files) -> None:
     path = files.load(OTHER, OTHER.replace("other", "another"))
     one, two = own.registered(path)

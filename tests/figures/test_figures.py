@@ -20,7 +20,7 @@ import pytest
 
 from gradprop import figures, files, jobs, provenance, theory
 from gradprop.components.datasets import write
-from gradprop.figures import KINDS, StudyError, StudyTables, draw_figure, draw_study
+from gradprop.figures import KINDS, StudyError, StudyTables, draw_figure, draw_study, layers
 from gradprop.figures.layers import with_residuals
 from gradprop.grid import loading, sharding
 from gradprop.grid.schema import study_schema
@@ -692,3 +692,24 @@ def test_a_trainability_map_reaches_down_to_no_weights_at_all() -> None:
     figure = KINDS["trainability_map"].draw(rows, {"statistic": "final_test_accuracy"})
     curve = np.asarray(figure.axes[0].lines[0].get_ydata())
     assert np.isnan(curve).tolist() == [True] + [False] * (len(curve) - 1)
+
+
+def test_the_caption_says_why_theory_has_no_line() -> None:
+    block = {
+        **{"dataset": "circles", "depth": 2, "width": 4, "activation": "tanh"},
+        **{"initializer": ["he_normal", "zeros", "lsuv"], "learning_rate": 0.1},
+        **{"batch_size": 8, "epochs": 0},
+    }
+    options = {
+        **{"kind": "layer_profile", "title": "A", "hue": "initializer", "theory": True},
+        **{"statistic": "signal_log10_rms"},
+    }
+    content = {"title": "a", "question": "b", "grid": block, "figures": {"x": options}}
+    study = loading.build_study("small", content, 1, "small")
+    assert layers.without_theory(study, options) == (
+        "Theory has no line for zeros (the kernels are constant and have no distribution to "
+        "average over), lsuv (the kernels are scaled to data)."
+    )
+    few = {**options, "select": {"initializer": "he_normal"}}
+    assert layers.without_theory(study, few) == ""
+    assert layers.without_theory(study, {**options, "theory": False}) == ""
