@@ -22,7 +22,7 @@ from gradprop.components import own
 from gradprop.errors import ConfigError
 
 STUDIES = Path("config/studies")
-# Where configuration, schemas and delivered studies lie if not in the working directory.
+# Where configuration and delivered studies lie if not in the working directory.
 PROJECT = provenance.PACKAGE.parents[1]
 
 STUDY, REFERENCES = "study.yaml", "references.bib"
