@@ -7,12 +7,13 @@ import json
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from gradprop import __version__, errors, files, spec
-from gradprop.errors import GradpropError
+from gradprop.errors import CodeError, GradpropError
 from gradprop.grid import config
 from gradprop.spec import Component
 from gradprop.training import environment
@@ -344,6 +345,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
         sys.stdout.flush()  # a pipe that is closed shows here, not when Python ends
     except GradpropError as error:
+        if isinstance(error, CodeError):
+            traceback.print_exception(error.__cause__)
         return _fail(str(error))
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

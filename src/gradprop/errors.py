@@ -14,6 +14,10 @@ class GradpropError(Exception):
     """Something the user can mend; the message says what and how, and needs no traceback."""
 
 
+class CodeError(GradpropError):
+    """A study's own code failed; the message says where. The cause has the traceback, for a log."""
+
+
 MOST_LISTED = 60
 MOST_ALIKE = 100
 # How much of what it was given a line repeats: a file's name, one key or name, a value.
@@ -40,7 +44,7 @@ def in_code(error: BaseException, file: Path) -> ConfigError:
     file
         The file that was run; the line may be in another one of its folder.
     """
-    return ConfigError(f"{_place_in_code(error, file)}: {describe(error)}")
+    return ConfigError(f"{place_in_code(error, file)}: {describe(error)}")
 
 
 def describe(error: BaseException) -> str:
@@ -48,9 +52,12 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {cut(str(error), 200)}"
 
 
-def _place_in_code(error: BaseException, file: Path) -> str:
+def place_in_code(error: BaseException, file: Path) -> str:
+    """Return file and line of somebody's code where an error arose, as `in_code` does."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{file.with_name(Path(error.filename).name)}:{error.lineno}"
+    if isinstance(error.__cause__, StopIteration):  # it was raised in a generator
+        error = error.__cause__
     folder = file.parent.resolve()
     frames = traceback.extract_tb(error.__traceback__)
     inside = [frame for frame in frames if Path(frame.filename).parent.resolve() == folder]

@@ -7,7 +7,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +26,7 @@ from config.studies.ng2017 import claims as ng2017_claims
 from config.studies.propagation import claims as propagation
 from config.studies.trainability import claims as trainability
 from gradprop import claims, cli
+from gradprop.analysis.needs import NotMeasured
 from gradprop.claims import (
     Above,
     Below,
@@ -211,7 +212,7 @@ def test_cases_without_chance_are_no_part_of_the_family() -> None:
     assert claims.holm(Above(0.0), family) == family
 
 
-def claim_of(items: Callable[[Any], list[Evidence]], criterion: Any = None) -> Claim:
+def claim_of(items: Callable[[Any], Iterable[Evidence]], criterion: Any = None) -> Claim:
     return Claim("id", "statement", "source", "formula", "m", criterion or Within(0.1), items)
 
 
@@ -241,26 +242,29 @@ def test_verdicts() -> None:
 
 
 def test_a_study_that_lacks_the_networks_leaves_the_claim_untested() -> None:
-    def lacking(_: Any) -> list[Evidence]:
-        return [{}["tanh"]]  # type: ignore[index]
+    """Cases that were measured before are judged all the same."""
+
+    def lacking(_: Any) -> Iterator[Evidence]:
+        yield exact("right", 1.0, 1.0)
+        raise NotMeasured("the study has no networks with depth 20")
 
     tables: Any = SimpleNamespace(study=SimpleNamespace(name="study"))
-    for items in (lacking, lambda _: []):
-        (found,) = claims.judge(claim_of(items), tables)
-        assert (found.verdict, found.reason) == (claims.NOT_TESTED, claims.NO_NETWORKS)
+    right, found = claims.judge(claim_of(lacking), tables)
+    assert (right.verdict, right.case) == (claims.SUPPORTED, "right")
+    assert (found.verdict, found.case) == (claims.NOT_TESTED, "")
+    assert found.reason == "the study has no networks with depth 20"
+    (found,) = claims.judge(claim_of(lambda _: []), tables)
+    assert (found.verdict, found.reason) == (claims.NOT_TESTED, claims.NO_NETWORKS)
 
 
-def test_a_claim_that_fails_on_a_changed_study_is_not_tested(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+@pytest.mark.parametrize("error", [IndexError, KeyError, TypeError, ValueError])
+def test_other_exceptions_of_a_claim_are_not_caught(error: type[Exception]) -> None:
     def failing(_: Any) -> list[Evidence]:
-        raise TypeError("expected non-empty vector")
+        raise error
 
     tables: Any = SimpleNamespace(study=SimpleNamespace(name="study"))
-    (found,) = claims.judge(claim_of(failing), tables)
-    assert found.verdict == claims.NOT_TESTED
-    assert found.reason == "cannot be measured in this study: expected non-empty vector"
-    assert "Traceback" in caplog.text and "study/id" in caplog.text
+    with pytest.raises(error):
+        claims.judge(claim_of(failing), tables)
 
 
 def seal(path: Path) -> None:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from gradprop import claims
 from gradprop.analysis.thresholds import Thresholds
 from gradprop.claims.references import References
-from gradprop.errors import GradpropError
+from gradprop.errors import CodeError, GradpropError
 from gradprop.report import chapters, formatting, pictures, tables
 from gradprop.report.bibliography import Bibliography
 from gradprop.report.errors import ReportError
@@ -281,12 +281,19 @@ def test_prose_of_a_study_that_was_changed_is_left_out(
     assert Document(html).values("img", "alt") == ["Alt small", "Alt wide"]
 
 
-@pytest.mark.parametrize("numbers", ["{}['absent']", "next(iter([]))", "float('x')"])
-def test_prose_whose_numbers_cannot_be_computed_is_left_out(tmp_path: Path, numbers: str) -> None:
+def test_prose_whose_numbers_are_not_measured_is_left_out(tmp_path: Path) -> None:
     """As where a study has no network any more of which its prose speaks."""
-    html = write(tmp_path, with_prose(tmp_path, "Own prose", numbers))
+    lacking = "__import__('gradprop.claims').claims.need([], 'deep networks')"
+    html = write(tmp_path, with_prose(tmp_path, "Own prose", lacking))
     assert "Own prose" not in html
     assert "It is left out" in html
+    assert "its numbers: the study has no deep networks" in html
+
+
+@pytest.mark.parametrize("numbers", ["{}['absent']", "next(iter([]))", "float('x')"])
+def test_numbers_that_fail_are_a_mistake_in_their_code(tmp_path: Path, numbers: str) -> None:
+    with pytest.raises(CodeError, match=r"claims.py:\d+: study example, numbers: \w+"):
+        write(tmp_path, with_prose(tmp_path, "Own prose", numbers))
 
 
 # ----------------------------------------------------------------------------------- tables

@@ -111,3 +111,44 @@ def test_an_unknown_key_names_file_claim_and_the_closest(tmp_path: Path) -> None
         f"{tmp_path}/claims.py: source of claim 'a': 'he2051' is no key in "
         f"{ROOT}/config/references.bib. Did you mean 'he2015'?"
     )
+
+
+FAILING = f"""{IMPORT}
+def wrong(tables):
+    for number in [1, 0]:
+        yield 1 / number if number else next(iter([]))
+
+def broken(tables):
+    return {{}}["tanh"]
+
+CLAIMS = [
+    Claim("a", "", "", "", "", Above(0), broken),
+]
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("broken", "claims.py:8: study own, claim a: KeyError: 'tanh'"),
+        ("wrong", "claims.py:5: study own, claim a: RuntimeError: generator raised StopIteration"),
+    ],
+)
+def test_a_claim_that_fails_is_told_in_one_line_and_its_traceback_before(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    told: str,
+) -> None:
+    """Its study, the claim, and the place in its code; the traceback is for the log."""
+    made = study(tmp_path, claims=FAILING.replace("broken),", f"{function}),"))
+    monkeypatch.setattr("gradprop.grid.definitions.read_study", lambda *_: made)
+    monkeypatch.setattr(
+        studies, "judge_study", lambda study, *_: studies.judge(StudyTables(study, tmp_path))
+    )
+    assert cli.main(["claims", "study.json"]) == 1
+    *traceback, last = capsys.readouterr().err.splitlines()
+    assert last == f"gradprop: {tmp_path}/{told}"
+    assert traceback[0] == "Traceback (most recent call last):"
+    assert any(f"in {function}" in line for line in traceback)

@@ -65,7 +65,7 @@ for name, study in STUDIES.items():
         message:
             f"Study {name}: claims"
         shell:
-            "gradprop claims {input.study:q} --folder {params.folder:q} 2>&1 | tee {log:q}"
+            f"gradprop claims {{input.study:q}} --folder {{params.folder:q}} {LAST_WORDS}"
 
     # `snakemake --cores 4 study_<study>`: results, figures and claims of one study, without the report.
     rule:

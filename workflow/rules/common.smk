@@ -26,6 +26,9 @@ shell.prefix(
     "export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "  # and nothing of the caller's: it can change bits
 )
 
+# Of a job that fails in a study's own code the log has the traceback, and the screen what it means.
+LAST_WORDS = "2>{log:q} || {{ sed -n '/^gradprop: /,$p' {log:q} >&2; exit 1; }}"
+
 for folder in {workflow.basedir, str(provenance.PACKAGE)}:
     if re.search("[{}]", folder):  # and it knows no way to write a brace that is none
         sys.exit(

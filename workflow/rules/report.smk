@@ -22,4 +22,4 @@ rule report:
         f"Report {REPORT}"
     shell:
         "gradprop report {input.studies:q} --name {params.name:q} --title {params.title:q}"
-        " --command {params.command:q} --folders {params.folders:q} 2>&1 | tee {log:q}"
+        f" --command {{params.command:q}} --folders {{params.folders:q}} {LAST_WORDS}"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradprop.analysis import estimates
+from gradprop.analysis.needs import need, recorded, table
 from gradprop.claims import Above, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start
 
@@ -19,7 +20,7 @@ STARTS = ("vanishing", "balanced", "exploding")
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute shares of networks that reached the target or diverged, and update ratios."""
     cells = tables.cells.assign(start=tables.cells["initializer"].str.split(" ").str[0])
-    networks = cells[cells["activation"] != "linear"]
+    networks = need(cells[cells["activation"] != "linear"], "networks that are not linear")
     deepest = networks[networks["depth"] == networks["depth"].max()]
     deep = networks[networks["depth"] >= 10]
     found: dict[str, float | str] = {
@@ -46,7 +47,7 @@ def _first_ratios(tables: StudyTables) -> dict[str, float | str]:
     """Median update-to-weight ratio at step 0 of the first hidden layer, digits, depth 20."""
     cells = tables.cells
     chosen = cells[(cells["dataset"] == "digits") & (cells["depth"] == 20)]
-    layers = at_start(tables.layers)
+    layers = at_start(recorded(tables.layers, "log10_update_ratio"))
     rows = layers[layers["layer"] == 1]
     rows = rows.merge(chosen[["cell", "activation", "initializer"]], on="cell")
     rows["start"] = rows["initializer"].str.split(" ").str[0]
@@ -105,11 +106,12 @@ def _slow(tables: StudyTables) -> Iterator[Evidence]:
     """
     cells = _starts(tables)
     for (activation, depth), rows in cells.groupby(["activation", "depth"], sort=False):
-        table = rows.pivot(
-            index=["seed", "dataset"], columns="start", values=["steps_to_target", "least_steps"]
-        )
-        balanced = table["steps_to_target", "balanced"]
-        waits = (table["least_steps", "vanishing"] / balanced).map(np.log2).dropna()
+        if not {"balanced", "vanishing"} <= set(rows["start"]):
+            continue
+        keys = ["seed", "dataset"]
+        balanced = table(rows, keys, "start", "steps_to_target")["balanced"]
+        vanishing = table(rows, keys, "start", "least_steps")["vanishing"]
+        waits = (vanishing / balanced).map(np.log2).dropna()
         if (balanced > 0).all() and len(waits):
             yield from_seeds(f"{activation}, depth {depth}", waits.groupby("seed").mean())
 
@@ -121,15 +123,15 @@ def _first_steps(tables: StudyTables) -> Iterator[Evidence]:
     """
     cells = _starts(tables)
     cells = cells[cells["start"] == "vanishing"].set_index("cell")
-    rows = at_start(tables.layers)
+    rows = at_start(recorded(tables.layers, "gradient_log10_rms"))
     rows = rows[rows["cell"].isin(cells.index)]
     hidden = rows[rows["layer"] <= rows["cell"].map(cells["depth"])]
     sizes = hidden.groupby("cell")["gradient_log10_rms"].mean()
     cells = cells.assign(size=sizes)
     for (activation, dataset), part in cells.groupby(["activation", "dataset"], sort=False):
-        table = part.pivot(index="depth", columns="seed", values="size")
-        table = table.dropna(axis="columns")  # seeds that some depths alone have
-        slopes = [estimates.slope(table.index, sizes) for _, sizes in table.items()]
+        by_seed = table(part, "depth", "seed", "size")
+        by_seed = by_seed.dropna(axis="columns")  # seeds that some depths alone have
+        slopes = [estimates.slope(by_seed.index, sizes) for _, sizes in by_seed.items()]
         yield from_seeds(f"{activation}, {dataset}", slopes, np.log10(VANISHING))
 
 

@@ -12,6 +12,7 @@ from scipy import stats
 from gradprop import theory
 from gradprop.analysis import spectra
 from gradprop.analysis.arrivals import arrivals, at_best_rate, first_step
+from gradprop.analysis.needs import NotMeasured, at, need, networks, one_per_seed, recorded, table
 from gradprop.analysis.slopes import log_slopes
 from gradprop.claims import Above, Below, Between, Claim, Evidence, Within, from_seeds, from_test
 from gradprop.components import datasets
@@ -34,12 +35,12 @@ FIGURE_RATE = 0.1  # of the networks whose layers are drawn through training
 def _tanh_start(tables: StudyTables, start: str) -> tuple[Cell, pd.DataFrame]:
     """Return an example and the rows of ``layers`` of the deepest tanh networks at the start."""
     wanted = {**START, "width": WIDTH, "activation": "tanh", "initializer": start}
-    chosen = deepest(select(tables.study.cells, wanted))
+    chosen = one_per_seed(deepest(networks(tables.study.cells, **wanted)))
     return chosen[0], tables.layers[tables.layers["cell"].isin({cell.id for cell in chosen})]
 
 
 def _by_layer(rows: pd.DataFrame, statistic: str) -> pd.DataFrame:
-    return rows.pivot(index="cell", columns="layer", values=statistic)
+    return table(rows, "cell", "layer", statistic)
 
 
 def _signal_ratio(tables: StudyTables) -> Iterator[Evidence]:
@@ -47,7 +48,8 @@ def _signal_ratio(tables: StudyTables) -> Iterator[Evidence]:
     cell, rows = _tanh_start(tables, STANDARD)
     signal = _by_layer(rows, "signal_log10_rms")
     law = prediction_on_data(cell)
-    assert law is not None
+    if law is None or not cell.depth:
+        raise NotMeasured("theory says nothing of these networks")
     ratio = 10 ** (signal[1] - signal[cell.depth])
     yield from_seeds("standard start", ratio, float(10 ** law.signal[0]))
 
@@ -59,6 +61,7 @@ def _weight_gradient_ratio(tables: StudyTables) -> Iterator[Evidence]:
     """
     cell, rows = _tanh_start(tables, STANDARD)
     gradient = _by_layer(rows, "gradient_std").loc[:, 2 : cell.depth]
+    need(gradient.columns, "hidden layers after the first in these networks")
     networks = len(gradient)
 
     def ratio(chosen: np.ndarray) -> float:
@@ -79,10 +82,12 @@ def _layer_means(tables: StudyTables, matrix: str, start: str) -> pd.DataFrame:
 
     Columns ``width``, ``mean`` and ``predicted``.
     """
-    rows = tables.measurement("spectra")[tables.measurement("spectra")["matrix"] == matrix]
+    rows = recorded(tables.measurement("spectra"), "matrix")
+    rows = rows[rows["matrix"] == matrix]
     measured = set(rows["cell"])
     chosen = select(tables.study.cells, {"initializer": start})
     cells = [cell for cell in chosen if cell.id in measured]
+    need(cells, f"networks with initializer {start} and singular values of {matrix}")
     means = spectra.layer_means(rows[rows["cell"].isin({cell.id for cell in cells})], cells)
     networks = means.groupby("cell", sort=False)[["mean", "predicted"]].mean()
     return networks.join(tables.cells.set_index("cell")["width"])
@@ -93,9 +98,9 @@ def _singular_values(
 ) -> Iterator[Evidence]:
     """Take the mean over the square hidden layers of every network, width by width."""
     for start, name in starts.items():
-        for width, networks in _layer_means(tables, matrix, start).groupby("width"):
+        for width, rows in _layer_means(tables, matrix, start).groupby("width"):
             case = f"{name} start, width {width}"
-            yield from_seeds(case, networks["mean"], float(networks["predicted"].median()))
+            yield from_seeds(case, rows["mean"], float(rows["predicted"].median()))
 
 
 def _sigmoid_rate(tables: StudyTables, statistic: str) -> Evidence:
@@ -127,17 +132,17 @@ def _plateau_epochs(tables: StudyTables) -> pd.DataFrame:
         per_epoch = steps["step"].max() / cell.epochs
         epochs = first_step(steps, "train_accuracy", HALF) / per_epoch
         rows.append({"depth": cell.depth, "seed": cell.seed, "epochs": epochs})
-    return pd.DataFrame(rows).pivot(index="seed", columns="depth", values="epochs")
+    return table(pd.DataFrame(rows), "seed", "depth", "epochs")
 
 
 def _shallow_plateau(tables: StudyTables) -> Iterator[Evidence]:
     epochs = _plateau_epochs(tables)
     for depth in (1, 2, 3):
-        yield from_seeds(f"depth {depth}", epochs[depth])
+        yield from_seeds(f"depth {depth}", at(epochs, depth))
 
 
 def _depth_four(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("depth 4", _plateau_epochs(tables)[4])
+    yield from_seeds("depth 4", at(_plateau_epochs(tables), 4))
 
 
 def _depth_five(tables: StudyTables) -> Iterator[Evidence]:
@@ -160,7 +165,8 @@ def _top_layer(tables: StudyTables) -> Iterator[Evidence]:
     """Give the smallest mean activation of the top hidden layer while depth 5 is on its plateau."""
     wanted = {"activation": "sigmoid", "learning_rate": PLATEAU_RATE, "depth": 5}
     chosen = {cell.id for cell in select(tables.study.cells, wanted)}
-    rows = tables.layers[tables.layers["cell"].isin(chosen) & (tables.layers["layer"] == 5)]
+    layers = recorded(tables.layers, "activation_mean")
+    rows = layers[layers["cell"].isin(chosen) & (layers["layer"] == 5)]
     yield from_seeds("depth 5, layer 5", rows.groupby("cell")["activation_mean"].min())
 
 
@@ -174,15 +180,16 @@ def arrival_steps(tables: StudyTables, activation: str) -> pd.DataFrame:
     options = {"statistic": "test_accuracy", "level": ARRIVED, "hue": "initializer"}
     found = arrivals(tables, {**options, "select": wanted})
     starts = {cell.id: cell.initializer.label for cell in tables.study.cells}
-    best = at_best_rate(found.assign(line=found["cell"].map(starts)))
-    return best.pivot(index="seed", columns="line", values="steps")
+    best = at_best_rate(found.assign(line=recorded(found)["cell"].map(starts)))
+    return table(best, "seed", "line", "steps")
 
 
 def _speed(tables: StudyTables) -> Iterator[Evidence]:
     """Give the one-sided p-value of Wilcoxon's test of pairs, for a faster normalized start."""
     for activation in ("tanh", "softsign"):
         steps = arrival_steps(tables, activation)
-        faster = stats.wilcoxon(steps[NORMALIZED], steps[STANDARD], alternative="less")
+        pair = at(steps, NORMALIZED), at(steps, STANDARD)
+        faster = stats.wilcoxon(*pair, alternative="less")
         yield from_test(activation, float(faster.pvalue), len(steps))
 
 
@@ -198,8 +205,9 @@ def gradient_ratios(tables: StudyTables, start: str) -> pd.Series[float]:
     the probes after the start.
     """
     wanted = {"activation": "tanh", "initializer": start, "depth": 5, "learning_rate": FIGURE_RATE}
-    seeds = {cell.id: cell.seed for cell in select(tables.study.cells, wanted)}
-    rows = tables.layers[tables.layers["cell"].isin(seeds) & (tables.layers["step"] > 0)]
+    cells = one_per_seed(networks(tables.study.cells, **wanted))
+    seeds, layers = {cell.id: cell.seed for cell in cells}, recorded(tables.layers, "gradient_std")
+    rows = layers[layers["cell"].isin(seeds) & (layers["step"] > 0)]
     logs = np.log(rows[rows["layer"].between(2, 5)].set_index(["cell", "step"])["gradient_std"])
     probes = logs.groupby(["cell", "step"])
     spreads = (probes.max() - probes.min()).groupby("cell").mean()
@@ -214,7 +222,7 @@ def _gradients_stay_alike(tables: StudyTables) -> Iterator[Evidence]:
 def _final_errors(tables: StudyTables, activation: str, start: str) -> pd.Series[float]:
     """Return the final test errors of networks of five layers by seed, at the rate 0.1."""
     wanted = {"activation": activation, "initializer": start, "depth": 5}
-    chosen = select(tables.study.cells, {**wanted, "learning_rate": FIGURE_RATE})
+    chosen = one_per_seed(networks(tables.study.cells, **wanted, learning_rate=FIGURE_RATE))
     cells = {cell.id for cell in chosen}
     rows = tables.cells[tables.cells["cell"].isin(cells)].set_index("seed")
     return 1 - rows["final_test_accuracy"].astype(float)
@@ -394,7 +402,8 @@ def _quantiles_at_end(tables: StudyTables, activation: str) -> pd.Series[float]:
     """Return the 98 % quantile of activations after training, the median over seeds, by layer."""
     wanted = {"activation": activation, "initializer": STANDARD, "depth": 5, "learning_rate": 0.1}
     cells = {cell.id for cell in select(tables.study.cells, wanted)}
-    rows = tables.layers[tables.layers["cell"].isin(cells)]
+    layers = recorded(tables.layers, "activation_q98")
+    rows = layers[layers["cell"].isin(cells)]
     rows = rows[rows["step"] == rows["step"].max()]
     return rows.groupby("layer")["activation_q98"].median()
 
@@ -414,7 +423,7 @@ def _layer_numbers(tables: StudyTables) -> dict[str, float | str]:
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute what the prose says of ratios, singular values, plateaus and times."""
     plateau = _plateau_epochs(tables).median()
-    trained = [cell for cell in tables.study.cells if cell.epochs]
+    trained = need([cell for cell in tables.study.cells if cell.epochs], "trained networks")
     learning_rates = sorted({cell.learning_rate for cell in trained if cell.activation == "tanh"})
     rates = [_sigmoid_rate(tables, f"{name}_log10_rms") for name in ("signal", "gradient")]
     found: dict[str, float | str] = {
@@ -424,7 +433,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "batch": trained[0].batch_size,
         "trained": len(trained),
         "rates": ", ".join(f"{rate:g}" for rate in learning_rates),
-        "short": max(cell.epochs for cell in trained if cell.activation == "tanh"),
+        "short": max(cell.epochs for cell in networks(trained, activation="tanh")),
         "ratio": next(_signal_ratio(tables)).measured,
         "ratio_theory": next(_signal_ratio(tables)).predicted,
         "flat": next(_weight_gradient_ratio(tables)).measured,
@@ -446,8 +455,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         for layer, quantile in _quantiles_at_end(tables, activation).items():
             found[f"{activation}_quantile_{layer}"] = quantile
         steps = arrival_steps(tables, activation).median()
-        found[f"{activation}_standard"] = float(steps[STANDARD])
-        found[f"{activation}_normalized"] = float(steps[NORMALIZED])
+        found[f"{activation}_standard"] = float(at(steps, STANDARD))
+        found[f"{activation}_normalized"] = float(at(steps, NORMALIZED))
     for evidence in _final_difference(tables):
         found[f"{evidence.case}_gain"] = evidence.measured
         found[f"{evidence.case}_low"] = evidence.low

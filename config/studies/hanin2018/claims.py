@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gradprop import theory
+from gradprop.analysis import estimates
 from gradprop.analysis.arrivals import arrivals
 from gradprop.analysis.lengths import log_lengths
+from gradprop.analysis.needs import NotMeasured, at, need, recorded, table
 from gradprop.claims import (
     Above,
     Below,
@@ -57,7 +59,7 @@ def _starts(tables: StudyTables) -> dict[tuple[str, str, int], list[Cell]]:
     """Return the networks at initialization by initializer, architecture and depth."""
     found: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in tables.study.cells:
-        if not cell.epochs:
+        if cell.depth and not cell.epochs:
             key = cell.initializer.label, architecture_name(cell), cell.depth
             found.setdefault(key, []).append(cell)
     return found
@@ -65,9 +67,10 @@ def _starts(tables: StudyTables) -> dict[tuple[str, str, int], list[Cell]]:
 
 def _wide(tables: StudyTables) -> tuple[theory.LogNormalLaw, Float64]:
     """Return the exact law and the measured ln M_l of wide networks, (networks, layers)."""
-    cells = _starts(tables)[HE, str(WIDE), DEEP]
+    cells = at(_starts(tables), (HE, str(WIDE), DEEP))
     law = length_law(cells[0])
-    assert law is not None
+    if law is None:
+        raise NotMeasured("the study has no relu networks whose law is known")
     return law[1], log_lengths(tables, cells)
 
 
@@ -100,7 +103,7 @@ def product_spread(tables: StudyTables) -> pd.Series[float]:
     initialization, where biases are zero.
     """
     trained = {cell.id for cell in tables.study.cells if cell.epochs}
-    rows = at_start(tables.layers)
+    rows = at_start(recorded(tables.layers, "weight_gradient_log10_product"))
     rows = rows[rows["cell"].isin(trained)]
     decades = rows.groupby("cell", sort=False)["weight_gradient_log10_product"]
     return 1 - 10.0 ** (decades.min() - decades.max())
@@ -177,16 +180,18 @@ def spreads(tables: StudyTables) -> tuple[list[str], Float64, Float64]:
                 names.append(f"{name}, {layers} layers")
                 expected.append(law[1].variance[layers - 1])
                 logs.append(lengths[:, layers - 1])
-    common = min(map(len, logs))
-    table = np.stack([values[:common] for values in logs], axis=1)
-    return names, np.array(expected), np.where(np.isfinite(table), table, np.nan)
+    common = min(map(len, need(logs, "architectures of 10 or 20 layers from He's start")))
+    lengths = np.stack([values[:common] for values in logs], axis=1)
+    return names, np.array(expected), np.where(np.isfinite(lengths), lengths, np.nan)
 
 
 def weighted_slope(x: Float64, y: Float64) -> float:
     """Return the slope of a straight line through y over x, by least squares of weight 1 / x^2.
 
-    The standard error of a variance is proportional to it.
+    The standard error of a variance is proportional to it. NaN where `estimates.slope` is.
     """
+    if math.isnan(estimates.slope(x, y)):
+        return math.nan
     return float(np.polyfit(x, y, 1, w=1 / x)[0])
 
 
@@ -219,7 +224,7 @@ def _early(tables: StudyTables) -> tuple[pd.DataFrame, pd.Series[float]]:
     """
     found = arrivals(tables, {**EARLY_ARRIVAL, "select": {"initializer": HE}})
     keys = ["line", "depth"]
-    steps = found.pivot(index="seed", columns=keys, values="steps")
+    steps = table(found, "seed", keys, "steps")
     return steps, found.groupby(keys)["reciprocal_widths"].first().loc[steps.columns]
 
 
@@ -242,19 +247,23 @@ def _rank(x: Any, y: NDArray[Any]) -> float:
 def _constant(tables: StudyTables) -> tuple[str, str]:
     """Return the names of the widest and the narrowest constant width that are trained."""
     widths = {c.width for c in tables.study.cells if c.epochs and c.widths.name == "constant"}
+    need(widths, "trained networks of constant width")
     return str(max(widths)), str(min(widths))
 
 
 def time_ratio(steps: pd.DataFrame, over: str, under: str) -> Callable[[NDArray[Any]], float]:
     """Return the statistic 'times of one architecture over those of another'.
 
-    It is the geometric mean over depths of the ratio of medians over seeds.
+    It is the geometric mean of the ratio of medians over seeds, over the depths of both.
     """
-    above, below = (steps.columns.get_loc(name) for name in (over, under))
+    places: dict[Any, int] = {key: number for number, key in enumerate(steps.columns)}
+    depths = at(steps, over).columns.intersection(at(steps, under).columns)
+    need(depths, f"depth of both {over} and {under}")
+    above, below = ([places[name, depth] for depth in depths] for name in (over, under))
 
     def ratio(values: NDArray[Any]) -> float:
         medians = _medians(values)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.exp(np.mean(np.log(medians[above]) - np.log(medians[below]))))
 
     return ratio
@@ -265,7 +274,8 @@ def _equal_sums(tables: StudyTables) -> Iterator[Evidence]:
     steps, sums_ = _early(tables)
     _, narrow = _constant(tables)
     for name in steps.columns.get_level_values("line").unique():
-        if name != narrow and np.allclose(sums_[name], sums_[narrow]):
+        pair = at(sums_, name).align(at(sums_, narrow), join="inner")
+        if name != narrow and len(pair[0]) and np.allclose(*pair):
             ratio = time_ratio(steps, name, narrow)
             yield from_bootstrap(f"{name}, over {narrow}", steps.to_numpy(), ratio, 1.0)
 
@@ -431,7 +441,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     names, expected, lengths = spreads(tables)
     spread = dict(zip(names, np.nanvar(lengths, axis=0, ddof=1), strict=True))
     exact_spread = dict(zip(names, expected, strict=True))
-    mixed = _half_and_half(tables)
+    mixed = need(_half_and_half(tables), "architectures that are half wide and half narrow")
     steps, _ = _early(tables)
     medians = pd.Series(_medians(steps.to_numpy()), index=steps.columns)
     wide, narrow = _constant(tables)
@@ -445,8 +455,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "drift": theory.log_growth_mean(WIDE, 2.0, "relu"),
         "narrow_drift": theory.log_growth_mean(NARROW, 2.0, "relu"),
         "layers": SPREAD_DEPTH,
-        "wide_spread": spread[f"{WIDE}, {SPREAD_DEPTH} layers"],
-        "narrow_spread": spread[f"{NARROW}, {SPREAD_DEPTH} layers"],
+        "wide_spread": at(spread, f"{WIDE}, {SPREAD_DEPTH} layers"),
+        "narrow_spread": at(spread, f"{NARROW}, {SPREAD_DEPTH} layers"),
         "short": 1 - 5 / NARROW / theory.log_growth_variance(NARROW, "relu"),
         "least_mixed": min(spread[name] for name in mixed),
         "most_mixed": max(spread[name] for name in mixed),
@@ -456,17 +466,17 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "deepest": deepest,
         "wide": wide,
         "narrow": narrow,
-        "wide_steps": float(medians[wide, deepest]),
-        "narrow_steps": float(medians[narrow, deepest]),
+        "wide_steps": float(at(medians, (wide, deepest))),
+        "narrow_steps": float(at(medians, (narrow, deepest))),
         "rank": next(_early_order(tables)).measured,
         "depth_rank": _rank(medians.index.get_level_values("depth"), medians.to_numpy()),
         "matched": next(_matched_depth(tables)).measured,
     }
-    equal = [evidence.measured for evidence in _equal_sums(tables)]
+    equal = need([row.measured for row in _equal_sums(tables)], "architectures of equal sums")
     found |= {"least_equal": min(equal), "most_equal": max(equal)}
     options = {**EARLY_ARRIVAL, "hue": "initializer"}
     for name, label in (("xavier", XAVIER), ("double", DOUBLE)):
-        times = arrivals(tables, {**options, "select": {"initializer": label}})
+        times = recorded(arrivals(tables, {**options, "select": {"initializer": label}}))
         last = times.loc[times["depth"] == times["depth"].max(), "steps"]
         found[f"{name}_arrived"] = int(np.isfinite(last).sum())
         found[f"{name}_networks"] = len(last)

@@ -11,6 +11,7 @@ from scipy import stats
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
+from gradprop.analysis.needs import at, first, need, networks, table
 from gradprop.analysis.slopes import log_growth, log_slopes
 from gradprop.claims import Above, Below, Claim, Evidence, Within, from_seeds, from_test
 from gradprop.prediction.mean_field import sigma_w2
@@ -38,7 +39,8 @@ def _signal_rate(tables: StudyTables) -> Iterator[Evidence]:
 
 def _length_rate(tables: StudyTables) -> Iterator[Evidence]:
     lengths = log_slopes(tables, {"select": START}, "preactivation_log10_mean_square")
-    width = next(cell.width for cell in tables.study.cells if not cell.epochs)
+    widths = (cell.width for cell in tables.study.cells if not cell.epochs)
+    width = first(widths, "networks at initialization")
     for case, activation, scale, rows in _cases(lengths):
         yield from_seeds(case, rows["slope"], theory.log_growth_mean(width, scale, activation))
 
@@ -67,12 +69,13 @@ def best_networks(tables: StudyTables, optimizer: str, activation: str = "relu")
 def best_accuracies(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:
     """Return final training accuracies of `best_networks`: a row per seed, by depth and start."""
     cells = best_networks(tables, optimizer, activation)
-    return cells.pivot(index="seed", columns=["depth", "start"], values="accuracy")
+    return table(cells, "seed", ["depth", "start"], "accuracy")
 
 
 def _accuracy(start: str, depth: int) -> Callable[[StudyTables], Iterator[Evidence]]:
     def measure(tables: StudyTables) -> Iterator[Evidence]:
-        yield from_seeds(f"{start}, depth {depth}", best_accuracies(tables, "sgd")[depth, start])
+        accuracies = at(best_accuracies(tables, "sgd"), (depth, start))
+        yield from_seeds(f"{start}, depth {depth}", accuracies)
 
     return measure
 
@@ -85,7 +88,7 @@ def _shallow(tables: StudyTables) -> Iterator[Evidence]:
 def _rank_test(tables: StudyTables) -> Iterator[Evidence]:
     """Give the one-sided p-value of Mann and Whitney's test that He's start is better."""
     accuracies = best_accuracies(tables, "sgd")
-    xavier, he = (accuracies[DEEP, start] for start in STARTS)
+    xavier, he = (at(accuracies, (DEEP, start)) for start in STARTS)
     p = float(stats.mannwhitneyu(he, xavier, alternative="greater").pvalue)
     yield from_test(f"depth {DEEP}", p, len(he) + len(xavier))
 
@@ -165,8 +168,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute what the prose says of training."""
     sgd, adam = (best_accuracies(tables, rule).mean() for rule in ("sgd", "adam"))
     leaky = best_accuracies(tables, "sgd", "leaky_relu").mean()
-    trained = [cell for cell in tables.study.cells if cell.epochs]
-    xavier = next(cell for cell in trained if cell.initializer.name == STARTS[0])
+    trained = need([cell for cell in tables.study.cells if cell.epochs], "trained networks")
+    xavier = networks(trained, initializer=STARTS[0])[0]
     wide = max(cell.width for cell in tables.study.cells)
     best = best_networks(tables, "sgd").groupby(["depth", "start"])["learning_rate"].first()
     found: dict[str, float | str] = {

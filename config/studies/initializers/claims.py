@@ -11,6 +11,7 @@ import pandas as pd
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import prepare_atlas, training_outcomes
+from gradprop.analysis.needs import at, need, recorded
 from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start, at_step
@@ -26,7 +27,7 @@ NG_WEIGHTS = "ng2017: course 2, week 1, “Weight initialization for deep networ
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute slopes in decades per layer and final accuracies."""
-    digits = tables.cells[tables.cells["dataset"] == "digits"]
+    digits = need(tables.cells[tables.cells["dataset"] == "digits"], "networks on digits")
     slopes = _slopes(tables, digits)
     deep = int(digits["depth"].max())
     atlas = prepare_atlas(
@@ -61,7 +62,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         accuracies = _final_accuracies(tables, activation, initializer, depth)
         found[f"{activation}_{initializer}_accuracy"] = float(accuracies.median())
     sigmoid = digits[(digits["activation"] == "sigmoid") & (digits["depth"] == 20)]
-    medians = sigmoid.groupby("initializer")["final_train_accuracy"].median()
+    medians = sigmoid.groupby("initializer")["final_train_accuracy"].median().dropna()
+    need(medians, "sigmoid networks of depth 20 on digits that end with an accuracy")
     found["sigmoid_best"] = str(medians.idxmax())
     found["sigmoid_best_accuracy"] = float(medians.max())
     return found
@@ -73,7 +75,8 @@ def _slopes(tables: StudyTables, cells: pd.DataFrame) -> dict[tuple[str, str, st
     rows = at_step(tables.layers[tables.layers["cell"].isin(chosen["cell"])], {"at": "start"})
     found: dict[tuple[str, str, str], float] = {}
     for kind in ("signal", "gradient"):
-        slopes = estimates.layer_slopes(rows, f"{kind}_log10_rms").reset_index()
+        statistic = f"{kind}_log10_rms"
+        slopes = estimates.layer_slopes(recorded(rows, statistic), statistic).reset_index()
         slopes = slopes.merge(chosen[["cell", "activation", "initializer"]], on="cell")
         means = slopes.groupby(["activation", "initializer"], as_index=False)["slope"].mean()
         for row in means.itertuples():
@@ -101,7 +104,9 @@ def _symmetry(tables: StudyTables) -> Iterator[Evidence]:
         depths = rows.groupby("cell")["layer"].transform("max")
         hidden = rows[rows["layer"] < depths]
         if len(hidden):
-            moved = float((hidden["weight_log10_norm"] > -np.inf).mean())
+            moved = float(
+                (recorded(hidden, "weight_log10_norm")["weight_log10_norm"] > -np.inf).mean()
+            )
             yield exact(activation, moved, 0.0, len(chosen))
 
 
@@ -109,15 +114,10 @@ def _final_accuracies(
     tables: StudyTables, activation: str, label: str, depth: int
 ) -> pd.Series[float]:
     """Return the final training accuracies on digits by seed; diverged networks count as 0."""
-    names = {cell.id: cell for cell in tables.study.cells}
-    cells = training_outcomes(tables.cells).set_index("cell")
-    chosen = [
-        (cell.seed, cells.loc[cell_id, "accuracy"])
-        for cell_id, cell in names.items()
-        if (cell.dataset.name, cell.activation, cell.initializer.label, cell.depth)
-        == ("digits", activation, label, depth)
-    ]
-    return pd.Series(dict(chosen), dtype=float)
+    chosen = {c.id for c in _digits(tables, activation, (label,)) if c.depth == depth}
+    cells = training_outcomes(tables.cells[tables.cells["cell"].isin(chosen)])
+    accuracies: pd.Series[float] = cells.set_index("seed")["accuracy"]
+    return accuracies
 
 
 def _digits(tables: StudyTables, activation: str, starts: tuple[str, ...]) -> list[Cell]:
@@ -157,7 +157,7 @@ def _signal_decades(
 
 def _saturation(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the saturated fraction of the hidden layers of two starts, seed by seed."""
-    rows = at_start(tables.layers).set_index("cell")
+    rows = at_start(recorded(tables.layers, "saturated_fraction")).set_index("cell")
     for activation in ("tanh", "sigmoid"):
         found = {
             (cell.seed, label): rows.loc[cell.id].query("layer <= @cell.depth")
@@ -168,7 +168,7 @@ def _saturation(tables: StudyTables) -> Iterator[Evidence]:
         if found:
             means = {key: part["saturated_fraction"].mean() for key, part in found.items()}
             table = pd.Series(means).unstack()
-            yield from_seeds(f"{activation}, depth {SHALLOW}", table[LARGE] - table[XAVIER])
+            yield from_seeds(f"{activation}, depth {SHALLOW}", at(table, LARGE) - at(table, XAVIER))
 
 
 def _update_gains(tables: StudyTables, activation: str, start: str) -> pd.DataFrame:
@@ -176,8 +176,10 @@ def _update_gains(tables: StudyTables, activation: str, start: str) -> pd.DataFr
 
     One row per seed, one column per probe.
     """
-    cells = {c.id: c.seed for c in _digits(tables, activation, (start,)) if c.depth == DEEP[0]}
-    rows = tables.layers[tables.layers["cell"].isin(cells)]
+    cells = {c.id for c in _digits(tables, activation, (start,)) if c.depth == DEEP[0]}
+    layers = recorded(tables.layers, "log10_update_ratio")
+    what = f"networks on digits with activation {activation}, initializer {start}, depth {DEEP[0]}"
+    rows = need(layers[layers["cell"].isin(cells)], what)
     return -estimates.layer_slopes(rows, "log10_update_ratio").unstack()
 
 
@@ -187,12 +189,12 @@ def _movement(tables: StudyTables) -> Iterator[Evidence]:
         gains = _update_gains(tables, activation, start)
         chi = theory.mean_field_state(activation, variance).chi_1
         predicted = -np.log10(chi) / 2 if activation == "sigmoid" else 0.0
-        yield from_seeds(f"{activation}, {start}, first step", gains[0], predicted)
+        yield from_seeds(f"{activation}, {start}, first step", at(gains, 0), predicted)
         yield from_seeds(f"{activation}, {start}, later", gains.drop(columns=0).mean(axis=1))
 
 
 def _relu_movement(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("first step", _update_gains(tables, "relu", "he_normal")[0], 0.0)
+    yield from_seeds("first step", at(_update_gains(tables, "relu", "he_normal"), 0), 0.0)
 
 
 CLAIMS = [

@@ -18,9 +18,10 @@ from gradprop.analysis.mechanism import (
     prepare_output,
     prepare_random,
 )
+from gradprop.analysis.needs import NotMeasured, at, need, table
 from gradprop.claims import Above, Claim, Evidence, Within, exact, from_seeds
 from gradprop.components.activations import ACTIVATIONS
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
 from gradprop.theory import log_growth_mean
 
@@ -38,7 +39,10 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     spread = layer_spread(gradient)
     lost = limits[limits["state"] != "ok"].groupby(["quantity", "state"])["matrices"].min()
     low, high = float(output["c"].min()), float(output["c"].max())
-    at = output[output["matrices"] == min(100, output["matrices"].max())]
+    if not 0 < low < 1 < high:
+        raise NotMeasured("the study has no multiples of the identity on both sides of 1")
+    depth = min(100, int(output["matrices"].max()))
+    outputs = output[output["matrices"] == depth].groupby("c")["measured"].first()
     last = prepare_random(tables, {}).query("kind in ('median', 'theory of the typical')")
     last = last[last["layer"] == last["layer"].max()]
     unit = last[np.isclose(last["c"], 1)].set_index("kind")["log10_growth"]
@@ -46,9 +50,9 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "networks": len(spread),
         "low": low,
         "high": high,
-        "depth": int(at["matrices"].iloc[0]),
-        "low_output": 10 ** float(at.loc[at["c"] == low, "measured"].iloc[0]),
-        "high_output": 10 ** float(at.loc[at["c"] == high, "measured"].iloc[0]),
+        "depth": depth,
+        "low_output": 10 ** float(at(outputs, low)),
+        "high_output": 10 ** float(at(outputs, high)),
         "largest_error": float(exact["relative_error"].max()),
         "layer_spread": float(spread.max()),
         "overflow_power": int(np.log(float(FLOAT32.max)) // np.log(high)) + 1,
@@ -56,8 +60,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "measured_overflow": float(lost.get(("output", "overflow"), np.nan)),
         "measured_zero": float(lost.get(("output", "zero"), np.nan)),
         "steps": int(last["layer"].max()) - 1,
-        "typical_growth": float(unit["median"]),
-        "predicted_growth": float(unit["theory of the typical"]),
+        "typical_growth": float(at(unit, "median")),
+        "predicted_growth": float(at(unit, "theory of the typical")),
         "typical_factor": float(np.exp(log_growth_mean(2, 1.0))),
     }
 
@@ -149,11 +153,11 @@ def _growth_rates(tables: StudyTables) -> Iterator[tuple[float, pd.Series[float]
     """
     lowest = 2 * np.log10(float(FLOAT32.tiny))
     for cells in _random_networks(tables):
-        rows = tables.layers[tables.layers["cell"].isin([cell.id for cell in cells])]
-        lengths = rows.pivot(
-            index="layer", columns="cell", values="preactivation_log10_mean_square"
-        )
+        rows = at_start(tables.layers)
+        rows = rows[rows["cell"].isin([cell.id for cell in cells])]
+        lengths = table(rows, "layer", "cell", "preactivation_log10_mean_square")
         held = lengths.loc[((lengths > lowest) & np.isfinite(lengths)).all(axis=1).cummin()]
+        need(held, "layers of which float32 holds all networks")
         rates = np.log(10) * (held.iloc[-1] - held.iloc[0]) / (held.index[-1] - held.index[0])
         scale = float(dict(cells[0].initializer.parameters).get("scale", 1.0))
         yield scale, rates, log_growth_mean(cells[0].width, scale)

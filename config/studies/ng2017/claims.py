@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from gradprop.analysis.mechanism import prepare_output
+from gradprop.analysis.needs import at, first, table
 from gradprop.claims import CONFIDENCE, Above, Claim, Evidence, Within, exact, untested
 from gradprop.results.study_tables import StudyTables
 
@@ -36,7 +37,7 @@ def finals(tables: StudyTables, result: str) -> pd.DataFrame:
     lost = np.inf if result.endswith("loss") else 0.0
     values = cells[result].astype(float).mask(cells["status"] == "diverged", lost)
     cells = cells.assign(start=cells["cell"].map(starts), value=values)
-    return cells.pivot(index="seed", columns="start", values="value")
+    return table(cells, "seed", "start", "value")
 
 
 def median_difference(case: str, larger: pd.Series, smaller: pd.Series) -> Evidence:
@@ -70,25 +71,26 @@ def _furthest(case: str, values: npt.ArrayLike, expected: float) -> Evidence:
 
 def _zeros_accuracy(tables: StudyTables) -> Iterator[Evidence]:
     for part in PARTS:
-        chance = float(finals(tables, "chance_accuracy")[ZEROS].iloc[0])
-        yield _furthest(part, finals(tables, f"final_{part}_accuracy")[ZEROS], chance)
+        chance = float(at(finals(tables, "chance_accuracy"), ZEROS).iloc[0])
+        yield _furthest(part, at(finals(tables, f"final_{part}_accuracy"), ZEROS), chance)
 
 
 def _zeros_cost(tables: StudyTables) -> Iterator[Evidence]:
     for part in PARTS:
-        yield _furthest(part, finals(tables, f"final_{part}_loss")[ZEROS], math.log(2))
+        losses = at(finals(tables, f"final_{part}_loss"), ZEROS)
+        yield _furthest(part, losses, math.log(2))
 
 
 def _accuracy_gain(tables: StudyTables) -> Iterator[Evidence]:
     for part in PARTS:
         accuracy = finals(tables, f"final_{part}_accuracy")
-        yield median_difference(part, accuracy[HE], accuracy[LARGE])
+        yield median_difference(part, at(accuracy, HE), at(accuracy, LARGE))
 
 
 def _cost_gain(tables: StudyTables) -> Iterator[Evidence]:
     cost = finals(tables, "final_train_loss")
     for start in (ZEROS, LARGE):
-        yield median_difference(NAMES[start], cost[start], cost[HE])
+        yield median_difference(NAMES[start], at(cost, start), at(cost, HE))
 
 
 def _power(tables: StudyTables) -> Iterator[Evidence]:
@@ -188,9 +190,10 @@ CLAIMS = (
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute medians of the final results, and what the prose says of the powers."""
-    trained = next(cell for cell in tables.study.cells if cell.epochs)
+    trained = first((cell for cell in tables.study.cells if cell.epochs), "trained networks")
     output = prepare_output(tables, {})
-    deepest = output[output["matrices"] == output["matrices"].max()].set_index("c")["measured"]
+    deepest = output[output["matrices"] == output["matrices"].max()]
+    deepest = deepest.groupby("c")["measured"].first()
     found: dict[str, float | str] = {
         "seeds": len({cell.seed for cell in tables.study.cells if cell.epochs}),
         "width": trained.width,
@@ -201,12 +204,12 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "high": float(deepest.index.max()),
         "low_output": 10 ** float(deepest[deepest.index.min()]),
         "high_output": 10 ** float(deepest[deepest.index.max()]),
-        "slack": float(np.abs(finals(tables, "final_train_loss")[ZEROS] - math.log(2)).max()),
+        "slack": float(np.abs(at(finals(tables, "final_train_loss"), ZEROS) - math.log(2)).max()),
     }
     for part in PARTS:
         for result in ("accuracy", "loss"):
             medians = finals(tables, f"final_{part}_{result}").median()
-            found |= {f"{start}_{part}_{result}": float(medians[start]) for start in STARTS}
+            found |= {f"{start}_{part}_{result}": float(at(medians, start)) for start in STARTS}
     accuracies = finals(tables, "final_test_accuracy")
     for start in (LARGE, HE):
         found[f"{start}_low"], found[f"{start}_high"] = accuracies[start].quantile([0.25, 0.75])

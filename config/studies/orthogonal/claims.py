@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop.analysis import estimates
+from gradprop.analysis.needs import NotMeasured, at, one_per_seed, table
 from gradprop.claims import Below, Between, Claim, Evidence, from_interval
 from gradprop.grid.selection import deepest
 from gradprop.prediction import fluctuations
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]
@@ -32,11 +33,9 @@ def _ensembles(tables: StudyTables) -> Ensembles:
     groups: dict[tuple[int, str], list[Cell]] = {}
     for cell in tables.study.cells:
         groups.setdefault((cell.width, cell.initializer.name), []).append(cell)
-    layers = tables.layers.pivot(
-        index="cell", columns="layer", values="preactivation_log10_mean_square"
-    )
+    layers = table(at_start(tables.layers), "cell", "layer", "preactivation_log10_mean_square")
     for (width, name), alike in groups.items():
-        cells = deepest(alike)
+        cells = one_per_seed(deepest(alike))
         hidden = list(range(1, cells[0].depth + 1))
         values = layers.loc[[cell.id for cell in cells], hidden]
         squares = 10.0 ** values.to_numpy(np.float64)
@@ -48,11 +47,13 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute the numbers in the chapter's prose."""
     by_width = _ensembles(tables)
     width = min(by_width)
-    cell, _ = by_width[width][GAUSSIAN]
-    layer = min(DEEP_LAYER, cell.depth)
+    by_weights = by_width[width]
+    cell, _ = at(by_weights, GAUSSIAN)
+    layer = min(DEEP_LAYER, cell.depth, at(by_weights, ORTHOGONAL)[0].depth)
     fluctuation = {
         name: float(estimates.relative_variance(squares)[0][layer - 1])
-        for name, (_, squares) in by_width[width].items()
+        for name, (_, squares) in by_weights.items()
+        if name in (GAUSSIAN, ORTHOGONAL)
     }
     return {
         "networks": len(tables.cells),
@@ -60,8 +61,21 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "width": width,
         "gaussian": fluctuation[GAUSSIAN],
         "orthogonal": fluctuation[ORTHOGONAL],
-        "expected": float(np.asarray(fluctuations.expected_fluctuation(cell))[layer - 1]),
+        "expected": _expected(cell, layer),
     }
+
+
+def _expected(cell: Cell, layer: int) -> float:
+    """Return the relative variance of lengths in a layer by theory, NaN if it says nothing."""
+    expected = np.broadcast_to(fluctuations.expected_fluctuation(cell), cell.depth)
+    return float(expected[layer - 1])
+
+
+def _deep(squares: Float64) -> Float64:
+    """Return the mean squares of networks that have the deep layer."""
+    if squares.shape[1] < DEEP_LAYER:
+        raise NotMeasured(f"the study has no networks of {DEEP_LAYER} hidden layers")
+    return squares
 
 
 def _fluctuation(squares: Float64, confidence: float = 0.90) -> Float64:
@@ -72,8 +86,8 @@ def _fluctuation(squares: Float64, confidence: float = 0.90) -> Float64:
 
 def _against_theory(tables: StudyTables) -> Iterator[Evidence]:
     for width, by_weights in _ensembles(tables).items():
-        cell, squares = by_weights[GAUSSIAN]
-        expected = np.asarray(fluctuations.expected_fluctuation(cell))[DEEP_LAYER - 1]
+        cell, squares = at(by_weights, GAUSSIAN)
+        squares, expected = _deep(squares), _expected(cell, DEEP_LAYER)
 
         def interval(
             confidence: float, squares: Float64 = squares, expected: float = expected
@@ -88,7 +102,7 @@ def _against_theory(tables: StudyTables) -> Iterator[Evidence]:
 def _against_gaussian(tables: StudyTables) -> Iterator[Evidence]:
     """Bound the ratio by the bounds of its parts: wider than its own interval."""
     for width, by_weights in _ensembles(tables).items():
-        squares, reference = (by_weights[name][1] for name in (ORTHOGONAL, GAUSSIAN))
+        squares, reference = (_deep(at(by_weights, name)[1]) for name in (ORTHOGONAL, GAUSSIAN))
 
         def interval(
             confidence: float, squares: Float64 = squares, reference: Float64 = reference
@@ -105,11 +119,13 @@ def _against_gaussian(tables: StudyTables) -> Iterator[Evidence]:
 def _growth(tables: StudyTables) -> Iterator[Evidence]:
     """Fit the exponent of the relative variance over the layer, by bootstrap over networks."""
     for width, by_weights in _ensembles(tables).items():
-        cell, squares = by_weights[ORTHOGONAL]
+        cell, squares = at(by_weights, ORTHOGONAL)
         layers = np.arange(FIRST_LAYER, cell.depth + 1)
         resampled = estimates.resampled_relative_variances(squares[:, FIRST_LAYER - 1 :])
         positive = resampled[(resampled > 0).all(axis=1)]
-        slopes = np.polyfit(np.log(layers), np.log(positive).T, 1)[0]
+        if len(positive) < 2 or not (resampled[0] > 0).all():
+            raise NotMeasured(f"lengths of width {width} do not fluctuate in all of the layers")
+        slopes = estimates.slopes(np.log(layers), np.log(positive).T)
 
         def interval(confidence: float, slopes: Float64 = slopes) -> tuple[float, float]:
             low, high = np.quantile(slopes[1:], [(1 - confidence) / 2, (1 + confidence) / 2])

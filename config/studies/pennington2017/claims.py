@@ -11,6 +11,7 @@ import pandas as pd
 
 from gradprop import theory
 from gradprop.analysis.arrivals import arrivals, at_best_rate, exponents
+from gradprop.analysis.needs import at, need, recorded, table
 from gradprop.analysis.spectra import MATRIX, moments
 from gradprop.claims import Above, Below, Between, Claim, Evidence, exact, from_seeds
 from gradprop.prediction.spectra import Law, law
@@ -45,12 +46,12 @@ class Ensemble(NamedTuple):
 
 
 def _ensembles(tables: StudyTables) -> list[Ensemble]:
-    rows = at_start(tables.measurement("spectra"))
+    rows = at_start(recorded(tables.measurement("spectra"), "matrix"))
     rows = rows[rows["matrix"] == MATRIX]
     found = moments(rows)
     members: dict[Law, list[str]] = {}
     for cell in tables.study.cells:
-        expected = None if cell.epochs else law(cell)
+        expected = law(cell) if cell.id in found.index and not cell.epochs else None
         if expected is not None:
             members.setdefault(expected, []).append(cell.id)
     return [
@@ -70,7 +71,8 @@ def _smallest(tables: StudyTables, layers: int) -> float:
         for cell in tables.study.cells
         if (cell.activation, cell.initializer.name, cell.depth) == (*ISOMETRIC, layers + 1)
     }
-    rows = tables.measurement("spectra")[tables.measurement("spectra")["cell"].isin(chosen)]
+    rows = recorded(tables.measurement("spectra"), "cell")
+    rows = rows[rows["cell"].isin(chosen)]
     return float((10 ** rows.groupby("cell")["log10_singular_value"].min()).mean())
 
 
@@ -87,7 +89,7 @@ def learning_times(tables: StudyTables) -> dict[tuple[str, str], pd.DataFrame]:
     found = found.assign(ensemble=found["cell"].map(ensembles))
     groups = found.groupby(["panel", "ensemble"], sort=False)
     return {
-        (str(panel), str(ensemble)): rows.pivot(index="seed", columns="depth", values="steps")
+        (str(panel), str(ensemble)): table(rows, "seed", "depth", "steps")
         for (panel, ensemble), rows in groups
     }
 
@@ -99,7 +101,7 @@ def _exponents(tables: StudyTables) -> dict[tuple[str, str], npt.NDArray[np.floa
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute the numbers in the chapter's prose."""
-    found = _ensembles(tables)
+    found = need(_ensembles(tables), "networks whose singular values have a law")
     layers = max(ensemble.law.layers for ensemble in found)
     deepest = {
         (item.law.activation, item.law.ensemble): item
@@ -107,20 +109,20 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         if item.law.layers == layers
     }
     spread = {key: float(item.relative_variances.mean()) for key, item in deepest.items()}
-    tanh = deepest["tanh", "orthogonal"].law
+    tanh = at(deepest, ("tanh", "orthogonal")).law
     cells, trained = (
-        [cell for cell in tables.study.cells if bool(cell.epochs) is learns]
-        for learns in (False, True)
+        need([cell for cell in tables.study.cells if bool(cell.epochs) is learns], what)
+        for learns, what in ((False, "networks at initialization"), (True, "trained networks"))
     )
     values: dict[str, float | str] = {
         "networks": len(cells),
         "layers": layers,
         "width": cells[0].width,
         "q": tanh.q,
-        "relu": spread["relu", "orthogonal"],
-        "relu_gaussian": spread["relu", "gaussian"],
-        "tanh": spread["tanh", "orthogonal"],
-        "tanh_gaussian": spread["tanh", "gaussian"],
+        "relu": at(spread, ("relu", "orthogonal")),
+        "relu_gaussian": at(spread, ("relu", "gaussian")),
+        "tanh": at(spread, ("tanh", "orthogonal")),
+        "tanh_gaussian": at(spread, ("tanh", "gaussian")),
         "tanh_expected": tanh.relative_variance,
         "smallest": _smallest(tables, layers),
         "along": theory.length_map_slope("tanh", tanh.q, tanh.sigma_w2) ** layers,
@@ -161,7 +163,7 @@ def _mean(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _isometric_time(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds(", ".join(ISOMETRIC), _exponents(tables)[ISOMETRIC])
+    yield from_seeds(", ".join(ISOMETRIC), at(_exponents(tables), ISOMETRIC))
 
 
 def _other_times(tables: StudyTables) -> Iterator[Evidence]:

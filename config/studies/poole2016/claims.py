@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from gradprop import theory
+from gradprop.analysis import estimates
 from gradprop.analysis.curves import measured_curves
 from gradprop.analysis.maps import iteration
+from gradprop.analysis.needs import NotMeasured, first, need, networks, recorded, table
 from gradprop.analysis.slopes import FIRST_LAYERS
 from gradprop.claims import Claim, Evidence, Within, from_layers, from_seeds
 from gradprop.prediction.curves import expected_curve
 from gradprop.prediction.mean_field import coordinates, state
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
+
+Item = TypeVar("Item")
 
 PAPER = "poole2016"
 INDEPENDENT, SIMILAR = "gaussian_mixture", "equicorrelated"  # how inputs start
@@ -36,14 +41,13 @@ def _correlations(
         for cell in tables.study.cells
         if (cell.activation, cell.dataset.name, cell.width) == (activation, inputs, WIDTH)
     ]
-    rows = tables.layers.merge(coordinates(chosen), on="cell")
+    need(chosen, f"{activation} networks of width {WIDTH} on {inputs}")
+    rows = at_start(tables.layers).merge(coordinates(chosen), on="cell")
     rows = rows[rows["layer"] <= rows["depth"]]
     for _, group in rows.groupby(["depth", "sigma_w2"]):
         weights, biases = (float(group[name].iloc[0]) for name in ("sigma_w2", "sigma_b2"))
-        measured = group.pivot(index="layer", columns="cell", values="preactivation_correlation")
-        lengths = group.pivot(
-            index="layer", columns="cell", values="preactivation_log10_mean_square"
-        )
+        measured = table(group, "layer", "cell", "preactivation_correlation")
+        lengths = table(group, "layer", "cell", "preactivation_log10_mean_square")
         means = pd.DataFrame(
             {"length": (10**lengths).mean(axis=1), "correlation": measured.mean(axis=1)}
         )
@@ -85,7 +89,7 @@ def _curves(
     tables: StudyTables, width: int = WIDTH
 ) -> Iterator[tuple[str, float, pd.DataFrame, theory.CurveTrajectory]]:
     """Yield the case, ln chi_1, the curves in a row per network and layer, and the iteration."""
-    curves = measured_curves(tables, {"select": {"width": width}})
+    curves = recorded(measured_curves(tables, {"select": {"width": width}}))
     for _, rows in curves.groupby("sigma_w2"):
         weights, biases = (float(rows[name].iloc[0]) for name in ("sigma_w2", "sigma_b2"))
         growth = math.log(state("tanh", weights, biases).chi_1)
@@ -94,8 +98,8 @@ def _curves(
 
 def _slopes(rows: pd.DataFrame, quantity: str) -> pd.Series:
     """Return by how much ln of a quantity grows a layer, where the length has converged."""
-    late = rows.pivot(index="layer", columns="seed", values=quantity).loc[FIRST_LAYERS:]
-    slopes, _ = np.polyfit(late.index.to_numpy(np.float64), np.log(late.to_numpy()), 1)
+    late = table(rows, "layer", "seed", quantity).loc[FIRST_LAYERS:]
+    slopes = estimates.slopes(late.index, np.log(late.to_numpy()))
     return pd.Series(slopes, index=late.columns)
 
 
@@ -107,7 +111,7 @@ def _expansion(tables: StudyTables) -> Iterator[Evidence]:
 def _curvature(tables: StudyTables) -> Iterator[Evidence]:
     """Give the mean over networks over the iteration."""
     for case, _, rows, expected in _curves(tables):
-        measured = rows.pivot(index="layer", columns="seed", values="curvature")
+        measured = table(rows, "layer", "seed", "curvature")
         yield from_layers(case, measured.div(expected.curvature, axis=0), 1.0)
 
 
@@ -115,8 +119,8 @@ def _grassmannian(tables: StudyTables) -> Iterator[Evidence]:
     for case, _, rows, expected in _curves(tables):
         layers = np.arange(FIRST_LAYERS, len(expected.expansion) + 1)
         late = np.log(expected.grassmannian_length[FIRST_LAYERS - 1 :])
-        predicted = float(np.polyfit(layers, late, 1)[0])
-        yield from_seeds(case, _slopes(rows, "grassmannian_length"), predicted)
+        slopes = _slopes(rows, "grassmannian_length")
+        yield from_seeds(case, slopes, estimates.slope(layers, late))
 
 
 CLAIMS = [
@@ -199,13 +203,20 @@ CLAIMS = [
 ]
 
 
+def _named(cases: Sequence[Item]) -> Iterator[tuple[str, Item]]:
+    """Yield the cases of three weight deviations, the small ones first, with their names."""
+    if len(cases) != len(NAMES):
+        raise NotMeasured(f"the study has {len(cases)} weight variances in place of {len(NAMES)}")
+    return zip(NAMES, cases, strict=True)
+
+
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute fixed points, phases and distances that the prose names."""
     found: dict[str, float | str] = {"width": WIDTH, "wide": WIDE}
     cases = list(_correlations(tables, "tanh"))
     similar = list(_correlations(tables, "tanh", SIMILAR))
     deepest = {weights: (biases, measured) for weights, biases, measured, _ in cases}
-    for name, (weights, (biases, measured)) in zip(NAMES, sorted(deepest.items()), strict=True):
+    for name, (weights, (biases, measured)) in _named(sorted(deepest.items())):
         theory_says = state("tanh", weights, biases)
         found |= {
             f"{name}_depth": len(measured),
@@ -214,15 +225,15 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
             f"{name}_c_star": theory_says.c_star,
             f"{name}_correlation": float(measured.iloc[-1].mean()),
         }
-    for name, (_, _, measured, _) in zip(NAMES, similar, strict=True):
+    for name, (_, _, measured, _) in _named(similar):
         found[f"{name}_similar_first"] = float(measured.iloc[0].mean())
         found[f"{name}_similar_last"] = float(measured.iloc[-1].mean())
     found["largest"] = max(
         float(np.abs(measured.mean(axis=1) - expected).max())
         for _, _, measured, expected in [*cases, *similar]
     )
-    found["relu_ratio"] = next(_relu(tables)).measured
-    _, _, measured, expected = next(_correlations(tables, "relu"))
+    found["relu_ratio"] = first(_relu(tables), "relu networks").measured
+    _, _, measured, expected = first(_correlations(tables, "relu"), "relu networks")
     found["relu_measured"] = float(1 - measured.iloc[-1].mean())
     found["relu_expected"] = float(1 - expected.iloc[-1])
     found["relu_networks"] = measured.shape[1]
@@ -233,7 +244,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
 def _curve_numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute what the prose says of length and curvature, in networks of two widths."""
     found: dict[str, float | str] = {}
-    for name, (_, _, rows, _) in zip(NAMES, _curves(tables), strict=True):
+    for name, (_, _, rows, _) in _named(list(_curves(tables))):
         last = rows[rows["layer"] == rows["depth"]]
         weights, biases = (float(rows[column].iloc[0]) for column in ("sigma_w2", "sigma_b2"))
         found |= {
@@ -244,7 +255,7 @@ def _curve_numbers(tables: StudyTables) -> dict[str, float | str]:
         }
         found["last_layer"] = int(rows["depth"].iloc[0])
     for width, ending in ((WIDTH, ""), (WIDE, "_wide")):
-        _, _, rows, expected = next(_curves(tables, width))
+        _, _, rows, expected = first(_curves(tables, width), f"curves at width {width}")
         last = rows[rows["layer"] == rows["depth"]]
         found[f"excess{ending}"] = float(last["curvature"].mean() / expected.curvature[-1] - 1)
         found[f"networks{ending}"] = len(last)
@@ -254,18 +265,18 @@ def _curve_numbers(tables: StudyTables) -> dict[str, float | str]:
 def _polygon_numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute up to which layer the polygon through the drawn points is as long as the image."""
     keys = ["sigma_w2", "layer"]
-    cells = coordinates([cell for cell in tables.study.cells if cell.width == WIDE])
-    hidden = cells.merge(tables.measurement("trajectories"), on="cell").query("1 <= layer <= depth")
+    cells = coordinates(networks(tables.study.cells, width=WIDE))
+    paths = recorded(tables.measurement("trajectories"), "input")
+    hidden = recorded(cells.merge(paths, on="cell").query("1 <= layer <= depth"))
     edges = hidden.assign(value=10 ** hidden["log10_next_distance"]).groupby(keys)["value"].mean()
     points = int(hidden["input"].max()) + 1
-    exact_curves = cells.merge(tables.measurement("curvature"), on="cell").query(
-        "1 <= layer <= depth"
-    )
+    circles = recorded(tables.measurement("curvature"), "log10_expansion")
+    exact_curves = cells.merge(circles, on="cell").query("1 <= layer <= depth")
     speeds = np.sqrt(WIDE * 10 ** exact_curves["log10_expansion"])
     lengths = 2 * math.pi * exact_curves.assign(value=speeds).groupby(keys)["value"].mean()
     share = (points * edges / lengths).unstack()
     found: dict[str, float | str] = {"points": points, "resolved": RESOLVED}
-    for name, (_, row) in zip(NAMES, share.iterrows(), strict=True):
+    for name, (_, row) in _named(list(share.iterrows())):
         short = row.index[row < RESOLVED]
         found[f"{name}_resolved"] = int(short[0] - 1 if len(short) else row.index[-1])
     return found

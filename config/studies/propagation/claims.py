@@ -16,6 +16,7 @@ from scipy import stats
 
 from gradprop import theory
 from gradprop.analysis import estimates
+from gradprop.analysis.needs import NotMeasured, networks, one_per_seed, recorded
 from gradprop.claims import (
     Above,
     Below,
@@ -30,6 +31,7 @@ from gradprop.claims import (
 )
 from gradprop.components.architecture import hidden_widths
 from gradprop.components.initializers import layer_shapes
+from gradprop.grid.selection import deepest
 from gradprop.prediction.data import data_sizes, prediction_on_data
 from gradprop.prediction.finite_width import architecture_name
 from gradprop.prediction.mean_field import sigma_w2
@@ -60,9 +62,13 @@ def _interior(
 ) -> Iterator[tuple[Cell, pd.DataFrame]]:
     """Yield chosen networks with their layers from `first` on at initialization, without the last.
 
-    Those that see a single example have claims of their own.
+    Their weights are random; those that see a single example have claims of their own.
     """
-    cells = {c.id: c for c in tables.study.cells if c.batch_size > 1 and chosen(c)}
+    cells = {
+        c.id: c
+        for c in tables.study.cells
+        if c.batch_size > 1 and chosen(c) and not math.isnan(sigma_w2(c))
+    }
     rows = at_start(tables.layers)
     rows = rows[rows["cell"].isin(cells)]
     for name, layers in rows.groupby("cell", sort=False):
@@ -83,7 +89,7 @@ def _ln_slopes(
     for cell, layers in _interior(
         tables, lambda cell: (cell.activation, cell.use_bias) == (activation, use_bias)
     ):
-        slope = estimates.slope(layers["layer"], factor * layers[column])
+        slope = estimates.slope(layers["layer"], factor * recorded(layers, column)[column])
         rows.append((cell, cell.initializer.label, slope))
     return pd.DataFrame(rows, columns=["example", "initializer", "slope"])
 
@@ -92,7 +98,7 @@ def _sigma_w2(cell: Cell) -> float:
     """Return the variance of a hidden layer's weights times its fan-in."""
     found = sigma_w2(cell)
     if math.isnan(found):
-        raise KeyError(f"{cell.initializer.label} is not random")
+        raise NotMeasured(f"{cell.initializer.label} is not random")
     return found
 
 
@@ -169,9 +175,9 @@ def _critical_signals(tables: StudyTables) -> Iterator[tuple[Cell, pd.Series[flo
 
 def _power_law(tables: StudyTables) -> Iterator[Evidence]:
     """Fit the exponent of the signal's mean square over the layer number, and of theory's."""
-    networks = list(_critical_signals(tables))
-    if networks:
-        cell, signal = networks[0]
+    critical = list(_critical_signals(tables))
+    if critical:
+        cell, signal = critical[0]
         inputs, outputs, square = data_sizes(cell.dataset)
         shapes = layer_shapes(inputs, cell, outputs)
         variances = [
@@ -180,9 +186,8 @@ def _power_law(tables: StudyTables) -> Iterator[Evidence]:
         ]
         widths = [inputs, *(fan_out for _, fan_out in shapes)]
         law = theory.signal_profile("tanh", widths, variances, input_mean_square=square)
-        logs = np.log(signal.index)
-        exponents = [estimates.slope(logs, ln) for _, ln in networks]
-        predicted = estimates.slope(logs, law.log_delta[signal.index - 1])
+        exponents = [estimates.slope(np.log(ln.index), ln) for _, ln in critical]
+        predicted = estimates.slope(np.log(signal.index), law.log_delta[signal.index - 1])
         yield from_seeds("tanh, glorot_normal", exponents, predicted)
 
 
@@ -218,10 +223,11 @@ def minibatch_gradients(tables: StudyTables) -> pd.DataFrame:
         One row per kind of network that sees minibatches: ``activation``, ``use_bias``, and in
         decades ``measured``, the mean over seeds, and ``predicted``.
     """
-    cells = [cell for cell in tables.study.cells if cell.batch_size > 1]
-    start = at_start(tables.layers).set_index(["cell", "layer"])
+    cells = [cell for cell in tables.study.cells if cell.batch_size > 1 and cell.depth]
+    rows = recorded(tables.layers, "gradient_log10_rms")
+    start = at_start(rows).set_index(["cell", "layer"])
     found = []
-    for group in _groups(cells, lambda c: (c.activation, c.initializer.label, c.use_bias)):
+    for group in _groups(cells, lambda c: (c.activation, c.initializer.label, c.use_bias, c.depth)):
         law, depth = prediction_on_data(replace(group[0], seed=0)), group[0].depth
         names = [cell.id for cell in group]
         first, last = (
@@ -249,14 +255,17 @@ def _single_examples(tables: StudyTables, of_sum: bool = False) -> Iterator[list
     """Yield relu networks that see one example, those of one start and architecture together.
 
     Those whose loss is a task's, or those whose loss is the sum of their outputs: the signal at
-    the output of the latter does not depend on what comes forward.
+    the output of the latter does not depend on what comes forward. Of networks of several depths,
+    which have the same seeds, the deepest.
     """
     cells = [
         cell
         for cell in tables.study.cells
-        if cell.batch_size == 1 and (cell.loss == "output_sum") == of_sum
+        if (cell.batch_size, cell.activation, cell.loss == "output_sum") == (1, "relu", of_sum)
+        and cell.depth > 1
     ]
-    yield from _groups(cells, lambda cell: (cell.initializer.label, architecture_name(cell)))
+    for group in _groups(cells, lambda cell: (cell.initializer.label, architecture_name(cell))):
+        yield [*one_per_seed(deepest(group))]
 
 
 def _groups(cells: Sequence[Cell], key: Callable[[Cell], Hashable]) -> list[list[Cell]]:
@@ -325,8 +334,6 @@ def _signals(tables: StudyTables) -> Iterator[tuple[str, pd.Series[float], int, 
     With its case, the number of steps, and the exact mean and variance.
     """
     for cells in _single_examples(tables, of_sum=True):
-        if cells[0].depth < 2:
-            continue
         table = _by_layer(tables, cells, "signal_log10_rms")
         law = theory.gradient_law(hidden_widths(cells[0]), _sigma_w2(cells[0]), "relu")
         gain = table[1] - table[cells[0].depth]
@@ -406,15 +413,11 @@ def _variance_ratio(pair: NDArray[Any]) -> float:
 
 def _scale(tables: StudyTables) -> Iterator[Evidence]:
     """Yield log10 of mean z^2 in the first and the last hidden layer; inputs have mean square 1."""
-    start = at_start(tables.layers).set_index(["cell", "layer"])[LENGTH]
+    start = at_start(recorded(tables.layers, LENGTH)).set_index(["cell", "layer"])[LENGTH]
     for activation, label in (("tanh", "glorot_normal"), ("relu", "variance_scaling(scale=2.0)")):
-        cells = [
-            cell
-            for cell in tables.study.cells
-            if (cell.activation, cell.initializer.label, cell.use_bias)
-            == (activation, label, False)
-            and cell.batch_size > 1
-        ]
+        wanted = {"activation": activation, "initializer": label, "use_bias": False}
+        several = [cell for cell in tables.study.cells if cell.batch_size > 1 and cell.depth]
+        cells = deepest(networks(several, **wanted))
         for layer in (1, cells[0].depth):
             values = start.loc[[(cell.id, layer) for cell in cells]]
             yield from_seeds(f"{activation}, {label}, layer {layer}", values, 0.0)

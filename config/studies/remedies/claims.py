@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
+from gradprop.analysis.needs import at, need, networks, table
 from gradprop.analysis.slopes import log_slopes
 from gradprop.claims import (
     Above,
@@ -46,7 +47,8 @@ RETURN = slice(1, 9)
 def _start(**wanted: Any) -> dict[str, Any]:
     """Return the options that select networks at initialization, plain ones unless told."""
     plain = {"normalization": "none", "residual": "none", "initializer": HE, "activation": "relu"}
-    return {"select": {"dataset": "digits", "width": WIDE, **plain, **wanted}}
+    place = {"dataset": "digits", "depth": DEEP, "width": WIDE, "epochs": 0}
+    return {"select": {**place, **plain, **wanted}}
 
 
 def _slopes(tables: StudyTables, statistic: str, **wanted: Any) -> Float64:
@@ -123,11 +125,17 @@ def _zero_branches(tables: StudyTables) -> Iterator[Evidence]:
 # ------------------------------------------------------------------------------------ SELU, starts
 
 
+def _by_layer(tables: StudyTables, statistic: str, **wanted: Any) -> pd.DataFrame:
+    """Return a statistic at initialization: a row per seed, a column per layer."""
+    options = _start(**wanted)
+    networks(tables.study.cells, **options["select"])
+    rows = at_start(tables.join(tables.layers, options, ["seed"]))
+    return table(rows, "seed", "layer", statistic)
+
+
 def _profiles(tables: StudyTables, statistic: str, **wanted: Any) -> Float64:
     """Return a statistic at initialization, shape (networks, layers)."""
-    options = _start(**wanted)
-    rows = at_start(tables.join(tables.layers, options, ["seed"]))
-    return rows.pivot(index="seed", columns="layer", values=statistic).to_numpy(np.float64)
+    return _by_layer(tables, statistic, **wanted).to_numpy(np.float64)
 
 
 SELU = {"activation": "selu", "initializer": "lecun_normal"}
@@ -152,11 +160,11 @@ def return_rate(differences: NDArray[Any]) -> float:
 
 def _selu_returns(tables: StudyTables) -> Iterator[Evidence]:
     long, short = (
-        10 ** _profiles(tables, "activation_log10_mean_square", dataset=dataset, **SELU)
+        10 ** _by_layer(tables, "activation_log10_mean_square", dataset=dataset, **SELU)
         for dataset in (LONGER, SHORTER)
     )
     expected = float(theory.moment_map_jacobian("selu")[1, 1])
-    differences = (long - short)[:, :DEEP]
+    differences = (long - short).dropna(how="all").to_numpy(np.float64)[:, :DEEP]
     yield from_bootstrap("from both sides of 1", differences, return_rate, expected)
 
 
@@ -255,7 +263,7 @@ def best_accuracies(tables: StudyTables) -> pd.DataFrame:
     """
     keys = ["depth", "remedy"]
     cells = estimates.at_smallest_loss(trained(tables), keys)
-    return cells.pivot(index="seed", columns=keys, values="accuracy")
+    return table(cells, "seed", keys, "accuracy")
 
 
 HELPFUL = (
@@ -280,7 +288,7 @@ def _deepest(tables: StudyTables) -> pd.DataFrame:
 def _help(tables: StudyTables) -> Iterator[Evidence]:
     accuracies = _deepest(tables)
     for remedy in HELPFUL:
-        yield from_seeds(remedy, accuracies[remedy] - accuracies["Xavier"])
+        yield from_seeds(remedy, at(accuracies, remedy) - at(accuracies, "Xavier"))
 
 
 def _share_diverged(remedy: str, diverged: bool) -> Callable[[StudyTables], Iterator[Evidence]]:
@@ -293,7 +301,7 @@ def _share_diverged(remedy: str, diverged: bool) -> Callable[[StudyTables], Iter
 
 
 def _clipped_vanishing(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("Xavier, clipped", _deepest(tables)["Xavier, clipped"])
+    yield from_seeds("Xavier, clipped", at(_deepest(tables), "Xavier, clipped"))
 
 
 YANG = "yang2019"
@@ -477,7 +485,7 @@ CLAIMS = (
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute what the prose says."""
-    cells = [cell for cell in tables.study.cells if cell.epochs]
+    cells = need([cell for cell in tables.study.cells if cell.epochs], "trained networks")
     accuracies = _deepest(tables).mean()
     found: dict[str, float | str] = {
         "width": WIDE,
@@ -495,10 +503,13 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         forward = _slopes(tables, "preactivation_log10_mean_square", residual=residual, **wanted)
         found[f"{name}_{residual}_backward"] = float(np.exp(backward.mean()))
         found[f"{name}_{residual}_forward"] = float(np.exp(forward.mean()))
-    networks = trained(tables)
-    deepest = networks[networks["depth"] == networks["depth"].max()]
+    ends = trained(tables)
+    deepest = ends[ends["depth"] == ends["depth"].max()]
     diverged = deepest.groupby("remedy")["diverged"].mean()
     for name in REMEDIES:
         key = name.lower().replace(",", "").replace(" ", "_")
-        found[key], found[f"{key}_diverged"] = float(accuracies[name]), float(diverged[name])
+        found[key], found[f"{key}_diverged"] = (
+            float(at(accuracies, name)),
+            float(at(diverged, name)),
+        )
     return found

@@ -14,6 +14,7 @@ from gradprop import theory
 from gradprop.analysis import spectra
 from gradprop.analysis.arrivals import arrivals, at_best_rate, exponents
 from gradprop.analysis.modes import start_strength, time_unit
+from gradprop.analysis.needs import at, need, networks, recorded, table
 from gradprop.claims import Above, Between, Claim, Evidence, Within, exact, from_seeds
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
@@ -33,11 +34,10 @@ def trajectories(
 
     Each as cell, strength s, times in the units of theory, and what is learned at them.
     """
+    modes = recorded(tables.measurement("modes"), "cell")
     for cell in tables.study.cells:
         if (cell.initializer.name, cell.activation, cell.depth) == (initializer, "linear", 1):
-            rows = tables.measurement("modes")[
-                tables.measurement("modes")["cell"] == cell.id
-            ].sort_values("step")
+            rows = modes[modes["cell"] == cell.id].sort_values("step")
             for _, mode in rows.groupby("index"):
                 times = time_unit(cell) * mode["step"].to_numpy(np.float64)
                 s = float(mode["strength"].iloc[0])
@@ -116,17 +116,14 @@ def learning_times(tables: StudyTables) -> dict[str, pd.DataFrame]:
     labels = {cell.id: cell.initializer.name for cell in tables.study.cells}
     found = at_best_rate(arrivals(tables, {**TIMES, "select": {"dataset": "digits"}}))
     groups = found.groupby(found["cell"].map(labels))
-    return {
-        str(name): rows.pivot(index="seed", columns="depth", values="steps")
-        for name, rows in groups
-    }
+    return {str(name): table(rows, "seed", "depth", "steps") for name, rows in groups}
 
 
 def _slopes(tables: StudyTables, initializer: str) -> Float64:
     """Return the exponent of depth of every seed."""
     trained = {cell.id for cell in tables.study.cells if cell.dataset.name == "digits"}
     last = tables.steps.loc[tables.steps["cell"].isin(trained), "step"].max()
-    return exponents(learning_times(tables)[initializer], float(last))
+    return exponents(at(learning_times(tables), initializer), float(last))
 
 
 def _orthogonal(tables: StudyTables) -> Iterator[Evidence]:
@@ -208,7 +205,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     found["random_error"] = float((ratios.mean() - 1).abs().max())
     times_ = learning_times(tables)
     for name in (GAUSSIAN, ORTHOGONAL):
-        steps = times_[name]
+        steps = at(times_, name)
         median = steps.quantile(0.5, interpolation="higher")
         found[f"{name}_shallow"], found[f"{name}_deep"] = median.iloc[0], median.iloc[-1]
         found[f"{name}_arrived"] = int(np.isfinite(steps.iloc[:, -1]).sum())
@@ -218,20 +215,20 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         found[f"orthogonal_{place}_rate"] = float(rate)
     found["shallow"], found["deep"] = (int(steps.columns[n]) for n in (0, -1))
     found["seeds"] = len(steps)
-    found["width"] = next(
-        cell.width for cell in tables.study.cells if cell.dataset.name == "digits"
-    )
+    found["width"] = networks(tables.study.cells, dataset="digits")[0].width
     found["slope"], found["gaussian_slope"] = (
         float(_slopes(tables, name).mean()) for name in (ORTHOGONAL, GAUSSIAN)
     )
-    moments = spectra.moments(tables.measurement("spectra"))
+    singular = recorded(tables.measurement("spectra"), "cell")
+    moments = spectra.moments(singular)
     layers = {cell.id: cell.depth - 1 for cell in tables.study.cells}
     starts = {cell.id: cell.initializer.name for cell in tables.study.cells}
     gaussian = moments[moments.index.map(starts) == GAUSSIAN]
+    need(gaussian, "Gaussian networks with singular values")
     deepest = gaussian.index.map(layers).max()
     found["matrices"] = int(deepest)
     chosen = gaussian.index[gaussian.index.map(layers) == deepest]
-    rows = tables.measurement("spectra")[tables.measurement("spectra")["cell"].isin(chosen)]
+    rows = singular[singular["cell"].isin(chosen)]
     found["below"] = float((rows["log10_singular_value"] < -2).mean())
     found["largest"] = float(10 ** rows.loc[rows["index"] == 1, "log10_singular_value"].median())
     return found

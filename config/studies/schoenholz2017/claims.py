@@ -13,10 +13,11 @@ from scipy import stats
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
+from gradprop.analysis.needs import NotMeasured, first, need, networks, table
 from gradprop.analysis.slopes import LAST_LAYERS, log_growth
 from gradprop.claims import Above, Between, Claim, Evidence, Within, from_bootstrap, from_seeds
 from gradprop.prediction.mean_field import coordinates, sigma_b2, state
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 
 PAPER = "schoenholz2017"
 SWEEP = {"width": 128, "depth": 40}  # the networks at one bias variance
@@ -48,7 +49,10 @@ def _signal_rate(tables: StudyTables) -> Iterator[Evidence]:
 def _regression(tables: StudyTables) -> pd.DataFrame:
     """Fit measured against predicted rates: one line per seed."""
     fits = []
-    for _, rows in _rates(tables).groupby("seed"):
+    rates = _rates(tables)
+    if rates["expected"].nunique() < 2:
+        raise NotMeasured("the study has no networks of two rates")
+    for _, rows in rates.groupby("seed"):
         line = stats.linregress(rows["expected"], rows["growth"])
         fits.append((line.slope, line.intercept))
     return pd.DataFrame(fits, columns=["slope", "intercept"])
@@ -64,7 +68,7 @@ def _rate_intercept(tables: StudyTables) -> Iterator[Evidence]:
 
 def _rate_fit(tables: StudyTables) -> Iterator[Evidence]:
     rates = _rates(tables)
-    growth = rates.pivot(index="seed", columns="sigma_w2", values="growth")
+    growth = table(rates, "seed", "sigma_w2", "growth")
     expected = rates.groupby("sigma_w2")["expected"].first()
 
     def squared(values: NDArray[np.float64]) -> float:
@@ -76,7 +80,7 @@ def _rate_fit(tables: StudyTables) -> Iterator[Evidence]:
 def _phases(tables: StudyTables) -> Iterator[Evidence]:
     growth = log_growth(tables, {"select": PLANE})
     points = ["activation", "sigma_w2", "sigma_b2"]
-    measured = growth.pivot(index="seed", columns=points, values="growth")
+    measured = table(growth, "seed", points, "growth")
     expected = np.array([state(*point).chi_1 - 1 for point in measured.columns])
 
     def share(values: NDArray[np.float64]) -> float:
@@ -87,11 +91,12 @@ def _phases(tables: StudyTables) -> Iterator[Evidence]:
 
 def _critical_signals(tables: StudyTables) -> pd.DataFrame:
     """Return mean (dC/dz)^2 without biases: a row per layer inside, a column per network."""
-    cells = coordinates([c for c in tables.study.cells if not c.use_bias])
-    rows = tables.layers[tables.layers["cell"].isin(cells["cell"])]
+    cells = coordinates(networks(tables.study.cells, use_bias=False))
+    rows = at_start(tables.layers)
+    rows = rows[rows["cell"].isin(cells["cell"])]
     last = int(cells["depth"].iloc[0]) - LAST_LAYERS
-    table = rows.pivot(index="layer", columns="cell", values="signal_log10_rms")
-    return 10 ** (2 * table.loc[POWER_LAW_FROM:last])
+    signals = table(rows, "layer", "cell", "signal_log10_rms")
+    return 10 ** (2 * signals.loc[POWER_LAW_FROM:last])
 
 
 def _critical(tables: StudyTables, statistic: Callable[..., float], predicted: float) -> Evidence:
@@ -139,7 +144,7 @@ def reached_depths(tables: StudyTables) -> pd.DataFrame:
         ``xi_c``, and ``phase``. Weight variances near the edge of chaos (`BUDGET_LIMITED`) are
         left out.
     """
-    trained = [c for c in tables.study.cells if c.epochs]
+    trained = need([c for c in tables.study.cells if c.epochs], "trained networks")
     cells = coordinates(trained).merge(
         tables.cells[["cell", "status", "final_train_loss", "final_train_accuracy"]], on="cell"
     )
@@ -183,7 +188,10 @@ def _depth_ratio(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _depth_order(tables: StudyTables) -> Iterator[Evidence]:
-    ranks = [stats.spearmanr(rows["depth"], rows["xi_c"]).statistic for rows in _by_seed(tables)]
+    ranks = [
+        stats.spearmanr(rows["depth"], rows["xi_c"]).statistic if len(rows) > 1 else math.nan
+        for rows in _by_seed(tables)
+    ]
     yield from_seeds("both phases", ranks)
 
 
@@ -297,6 +305,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     ratio = reached["depth"] / reached["xi_c"]
     means = ratio.groupby(reached["sigma_w2"]).mean()
     trained, steps = tables.cells[tables.cells["epochs"] > 0], tables.steps
+    need(trained, "trained networks")
     critical = theory.critical_point("tanh", _trained_bias(tables))
     by_phase = ratio.map(math.log).groupby(reached["phase"]).mean().map(math.exp)
     deepest = trained[trained["depth"] == trained["depth"].max()]
@@ -327,4 +336,5 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
 
 def _trained_bias(tables: StudyTables) -> float:
     """Return the bias variance of the networks that are trained."""
-    return next(sigma_b2(cell) for cell in tables.study.cells if cell.epochs)
+    biases = (sigma_b2(cell) for cell in tables.study.cells if cell.epochs)
+    return first(biases, "trained networks")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
+from gradprop.analysis.needs import at, distinct, need, recorded, table
 from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start
 
@@ -98,8 +99,8 @@ def _pairs(
     rows: pd.DataFrame, value: str, first: str, second: str
 ) -> tuple[pd.Series[float], pd.Series[float]]:
     """Return a value of the networks of two starts by seed, of the seeds that both have."""
-    by_start = rows.set_index(["start", "seed"])[value]
-    return by_start[first].align(by_start[second], join="inner")
+    by_start = distinct(rows, "start", "seed").set_index(["start", "seed"])[value]
+    return at(by_start, first).align(at(by_start, second), join="inner")
 
 
 CARE = {
@@ -210,7 +211,8 @@ def _spread_over_units(tables: StudyTables) -> Iterator[Evidence]:
 
     In a minibatch of one example, the standard deviation of activations is over units alone.
     """
-    for label, cells, hidden in _constant_starts(tables):
+    for label, cells, rows in _constant_starts(tables):
+        hidden = recorded(rows, "activation_mean", "activation_std")
         mean, spread = hidden["activation_mean"], hidden["activation_std"]
         size = (mean**2 + spread**2) ** 0.5
         spread = (spread / size.where(size > 0)).fillna(0.0)
@@ -220,9 +222,7 @@ def _spread_over_units(tables: StudyTables) -> Iterator[Evidence]:
 def _moved(tables: StudyTables) -> Iterator[Evidence]:
     """Yield how far training moved the norm of the weights of hidden layers, the most."""
     for label, cells, hidden in _constant_starts(tables):
-        norms = 10 ** hidden.pivot(
-            index=["cell", "layer"], columns="step", values="weight_log10_norm"
-        )
+        norms = 10 ** table(hidden, ["cell", "layer"], "step", "weight_log10_norm")
         change = (norms.iloc[:, -1] - norms.iloc[:, 0]).abs().max()
         yield exact(label, float(change), np.nan, cells)
 
@@ -238,7 +238,7 @@ def _constant_starts(tables: StudyTables) -> Iterator[tuple[str, int, pd.DataFra
         chosen = {c.id: c.depth for c in cells if (c.activation, c.initializer.label) == case}
         rows = tables.layers[tables.layers["cell"].isin(chosen)]
         hidden = rows[rows["layer"] <= rows["cell"].map(chosen)]
-        yield ", ".join(case), len(chosen), hidden
+        yield ", ".join(case), len(chosen), need(hidden, "hidden layers in these networks")
 
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gradprop.analysis import estimates
 from gradprop.analysis.lengths import series
+from gradprop.analysis.needs import recorded
 from gradprop.grid.selection import select
 from gradprop.prediction.finite_width import reciprocal_widths
 from gradprop.results.study_tables import Options, StudyTables
@@ -67,7 +69,7 @@ def at_best_rate(found: pd.DataFrame) -> pd.DataFrame:
     rate.
     """
     keys = ["panel", "line", "depth"]
-    medians = found.groupby([*keys, "learning_rate"])["steps"].median()
+    medians = recorded(found, *keys).groupby([*keys, "learning_rate"])["steps"].median()
     best = medians.unstack().idxmin(axis=1)
     # All infinite: pandas has no smallest, and any rate tells that.
     best = best.fillna(found["learning_rate"].min())
@@ -85,7 +87,12 @@ def exponents(steps: pd.DataFrame, last: float) -> Float64:
     last
         The last step of training. Networks that never arrive count as arriving at it: the slope is
         then at least this.
+
+    Returns
+    -------
+    ndarray
+        One number per seed; NaN for a seed without a network of every depth, or with one depth.
     """
-    logs = np.log(steps.replace(math.inf, last).to_numpy(np.float64))
-    depths = steps.columns.to_numpy(np.float64)
-    return np.asarray(np.polyfit(np.log(depths), logs.T, 1)[0], dtype=np.float64)
+    with np.errstate(divide="ignore"):  # who has arrived at step 0 has no logarithm
+        logs = np.log(steps.replace(math.inf, last).to_numpy(np.float64))
+    return estimates.slopes(np.log(steps.columns.to_numpy(np.float64)), logs.T)

@@ -27,6 +27,29 @@ def slope(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     return float(np.polyfit(points, values, 1)[0])
 
 
+def slopes(x: npt.ArrayLike, y: npt.ArrayLike) -> Float64:
+    """Return the slopes of the lines of least squares through the columns of `y` over `x`.
+
+    Parameters
+    ----------
+    x
+        Shape (points,).
+    y
+        Shape (points, lines).
+
+    Returns
+    -------
+    ndarray
+        Shape (lines,); NaN as in `slope`.
+    """
+    points, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    found = np.full(values.shape[1], np.nan)
+    finite = np.isfinite(values).all(axis=0)
+    if len(np.unique(points)) > 1 and finite.any():
+        found[finite] = np.polyfit(points, values[:, finite], 1)[0]
+    return found
+
+
 def squared_residuals(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """Return the sum of squared residuals of that line; NaN with fewer than three points."""
     points, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from gradprop.results.study_tables import Options, StudyError, StudyTables
+from gradprop.analysis.needs import NotMeasured, distinct, need, recorded
+from gradprop.results.study_tables import Options, StudyTables, at_start
 from gradprop.spec import Component
 from gradprop.theory import log_growth_mean
 
@@ -42,17 +43,16 @@ def scaled_identities(tables: StudyTables) -> pd.DataFrame:
     cells = tables.cells[tables.cells["initializer"].str.match(r"identity\b")]
     cells = cells.assign(c=cells["initializer"].map(gain), matrices=cells["depth"] + 1)
     columns = ["cell", "layer", "preactivation_log10_mean_square", "gradient_log10_rms"]
-    rows = tables.layers[columns].merge(cells[["cell", "c", "matrices", "seed"]], on="cell")
+    rows = at_start(recorded(tables.layers, *columns))[columns].merge(
+        cells[["cell", "c", "matrices", "seed"]], on="cell"
+    )
     unit = rows[rows["c"] == 1.0].rename(columns={"gradient_log10_rms": "unit_gradient"})
     if unit.empty:
-        raise StudyError(
-            "figures of the scaled identity compare with c = 1: the grid needs the initializer "
-            "identity with gain 1"
-        )
+        raise NotMeasured("the study has no networks with initializer identity of gain 1")
     # With W = I what comes out is what went in.
     inputs = unit.groupby("seed")["preactivation_log10_mean_square"].first() / 2
     keys = ["seed", "matrices", "layer"]
-    rows = rows.merge(unit[[*keys, "unit_gradient"]], on=keys)
+    rows = rows.merge(distinct(unit, *keys)[[*keys, "unit_gradient"]], on=keys)
     return rows.assign(
         output=rows["preactivation_log10_mean_square"] / 2 - rows["seed"].map(inputs),
         gradient=rows["gradient_log10_rms"] - rows["unit_gradient"],
@@ -112,11 +112,11 @@ def prepare_random(tables: StudyTables, options: Options) -> pd.DataFrame:
     ``mean`` over all, ``theory of the mean`` (c^2 a layer) or ``theory of the typical``
     (exp m(n) a layer, m the mean logarithmic growth).
     """
-    cells = tables.cells[tables.cells["initializer"].str.startswith("variance_scaling")]
+    random = tables.cells["initializer"].str.startswith("variance_scaling")
+    cells = need(tables.cells[random], "networks with initializer variance_scaling")
     cells = cells.assign(c=cells["initializer"].map(gain))
-    rows = tables.layers[["cell", "layer", "preactivation_log10_mean_square"]].merge(
-        cells[["cell", "c", "seed", "width"]], on="cell"
-    )
+    columns = ["cell", "layer", "preactivation_log10_mean_square"]
+    rows = at_start(tables.layers)[columns].merge(cells[["cell", "c", "seed", "width"]], on="cell")
     first = rows[rows["layer"] == 1].set_index("cell")["preactivation_log10_mean_square"]
     rows["log10_growth"] = rows["preactivation_log10_mean_square"] - rows["cell"].map(first)
     keep = ["kind", "c", "layer", "network", "log10_growth"]

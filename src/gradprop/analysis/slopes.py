@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradprop.analysis import estimates
-from gradprop.grid.selection import select
+from gradprop.analysis.needs import networks, recorded
 from gradprop.prediction.mean_field import coordinates
 from gradprop.results.study_tables import Options, StudyTables, at_start
 
@@ -33,9 +33,9 @@ def log_slopes(tables: StudyTables, options: Options, statistic: str) -> pd.Data
         mean square, per layer from input to output. NaN if a layer is not finite or fewer than
         two layers are left.
     """
-    cells = coordinates(select(tables.study.cells, options.get("select", {})))
+    cells = coordinates(networks(tables.study.cells, **options.get("select", {})))
     factor = math.log(10) * (1 if "mean_square" in statistic else 2)
-    rows = at_start(tables.layers).merge(cells[["cell", "depth"]], on="cell")
+    rows = at_start(recorded(tables.layers, statistic)).merge(cells[["cell", "depth"]], on="cell")
     first = np.minimum(FIRST_LAYERS, np.maximum(rows["depth"] // 4, 1))
     rows = rows[(rows["layer"] >= first) & (rows["layer"] <= rows["depth"] - LAST_LAYERS)]
     slopes = {

@@ -16,6 +16,7 @@ Wolfowitz inequality", Annals of Probability 18, 1269-1283. C. J. Clopper and E.
 404-413.
 """
 
+from gradprop.analysis.needs import NotMeasured, need
 from gradprop.claims.criteria import Above, Below, Between, Criterion, Within
 from gradprop.claims.evidence import (
     CONFIDENCE,
@@ -63,6 +64,7 @@ __all__ = [
     "ClaimError",
     "Criterion",
     "Evidence",
+    "NotMeasured",
     "Result",
     "Within",
     "broken",
@@ -78,6 +80,7 @@ __all__ = [
     "from_variance",
     "holm",
     "judge",
+    "need",
     "read",
     "read_listed",
     "sort",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from gradprop.analysis.needs import NotMeasured
 from gradprop.claims.criteria import Criterion
 from gradprop.claims.evidence import CONFIDENCE, NO_NETWORKS, Evidence, untested
 from gradprop.claims.verdicts import NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Result
@@ -56,15 +56,15 @@ def judge(claim: Claim, tables: StudyTables) -> list[Result]:
     """Measure and judge one claim; without networks to test it on it is not tested.
 
     A study may be changed in any way that its schema allows. Where that leaves a claim without what
-    it compares, this is its result, with the reason, and other claims are judged all the same.
+    it compares (`NotMeasured`), the cases that were measured before are judged, and the others are
+    not tested. Any other exception is a mistake in the claim's code, and is not caught.
     """
+    evidence: list[Evidence] = []
     try:
-        evidence = list(claim.measure(tables))
-    except (KeyError, IndexError):
-        evidence = []
-    except Exception as error:
-        logging.getLogger(__name__).exception("%s/%s", tables.study.name, claim.id)
-        evidence = [untested("", f"cannot be measured in this study: {error}")]
+        for item in claim.measure(tables):
+            evidence.append(item)
+    except NotMeasured as lacking:
+        evidence.append(untested("", str(lacking)))
     judged = holm(claim.criterion, evidence or [untested("", NO_NETWORKS)])
     return [_result(claim, tables.study.name, item) for item in judged]
 

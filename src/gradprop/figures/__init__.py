@@ -21,7 +21,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gradprop import files, provenance
+from gradprop.analysis.needs import NotMeasured
 from gradprop.errors import ConfigError
 from gradprop.figures import (
     curves,
@@ -176,7 +179,10 @@ def draw_figure(
         Where drawings are kept; older ones of this figure are removed from it.
     """
     kind = kinds_of(found.study)[options["kind"]]
-    rows = kind.prepare(found, options)
+    try:
+        rows = kind.prepare(found, options)
+    except NotMeasured:
+        rows = pd.DataFrame()
     numbers = rows.to_csv(index=False, lineterminator="\n")
     paths = paths_of(reports, found.study.name, name)
     key = f"{name}-{_key(kind, options, numbers)}"

@@ -13,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from gradprop import errors, studies
-from gradprop.errors import GradpropError
+from gradprop.analysis.needs import NotMeasured
 from gradprop.grid import folders
 from gradprop.report import prose
 from gradprop.report.bibliography import Bibliography, Place
@@ -117,8 +117,8 @@ class Chapter:
             return ""
         try:
             numbers = studies.numbers(self.study, results / self.study.name)
-        except (GradpropError, LookupError, StopIteration, TypeError, ValueError) as error:
-            raise StudyChangedError(f"its numbers: {error}") from error
+        except NotMeasured as lacking:
+            raise StudyChangedError(f"its numbers: {lacking}") from lacking
         return prose.render(path, {"study": self.study, "numbers": Numbers(**numbers)}, functions)
 
 

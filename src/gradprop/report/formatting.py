@@ -53,7 +53,7 @@ def percent(value: float, digits: int = 0) -> str:
 
 def count(value: float) -> str:
     """Return a whole number with separators of thousands: ``1,200``."""
-    return _signed(f"{round(value):,}")
+    return _signed(f"{round(value):,}") if math.isfinite(value) else _special(value)
 
 
 def plural(number: int, one: str, many: str) -> str:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from gradprop import claims, errors, provenance
 from gradprop.analysis import diagnosis
+from gradprop.analysis.needs import NotMeasured
 from gradprop.claims import Claim, Result
 from gradprop.claims.references import CitationError, References
-from gradprop.errors import ConfigError
+from gradprop.errors import CodeError, ConfigError, GradpropError
 from gradprop.grid import config, folders, schema
 from gradprop.results import manifests, products, tables
 from gradprop.results.study_tables import StudyTables
@@ -120,14 +122,17 @@ def judge(found: StudyTables) -> list[Result]:
     ------
     gradprop.claims.references.CitationError
         If a claim cites what is in no file of references.
+    gradprop.errors.CodeError
+        If the code of a claim fails.
     """
     references = References(folders.reference_files(found.study.folder))
     said = [(claim, *_said(claim, found.study, references)) for claim in claims_of(found.study)]
-    return [
-        replace(row, source=source, passage=passage)
-        for claim, source, passage in said
-        for row in claims.judge(claim, found)
-    ]
+    results: list[Result] = []
+    for claim, source, passage in said:
+        with _failures_placed(found.study, f"claim {claim.id}"):
+            judged = claims.judge(claim, found)
+        results += [replace(row, source=source, passage=passage) for row in judged]
+    return results
 
 
 def _said(claim: Claim, study: Study, references: References) -> tuple[str, str]:
@@ -149,7 +154,28 @@ def numbers(study: Study, results: Path) -> Numbers:
         The study.
     results
         Folder of its tables.
+
+    Raises
+    ------
+    gradprop.analysis.needs.NotMeasured
+        If the study, as it was changed, lacks what a number is about.
+    gradprop.errors.CodeError
+        If the code of a number fails.
     """
     compute = getattr(own_code(study), "numbers", None)
-    found: Numbers = compute(StudyTables(study, results)) if compute else {}
+    with _failures_placed(study, "numbers"):
+        found: Numbers = compute(StudyTables(study, results)) if compute else {}
     return found
+
+
+@contextmanager
+def _failures_placed(study: Study, what: str) -> Iterator[None]:
+    """Name the place where a study's own code fails; what is no mistake of it is told as it is."""
+    try:
+        yield
+    except (GradpropError, MemoryError, NotMeasured, OSError):
+        raise
+    except Exception as error:
+        place = errors.place_in_code(error, (study.folder or Path()) / folders.CLAIMS)
+        told = f"study {study.name}, {what}: {errors.describe(error)}"
+        raise CodeError(f"{place}: {told}") from error

@@ -1,0 +1,93 @@
+"""What claims and numbers need of a study, and how they refuse where a changed study lacks it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence, Sized
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from gradprop.grid.selection import select
+from gradprop.spec import Cell
+
+Found = TypeVar("Found", bound=Sized)
+Item = TypeVar("Item")
+
+
+class NotMeasured(Exception):
+    """A study lacks what a claim or a number is about; the message says what.
+
+    A study may be changed in any way that its schema allows, so that this is a result, and no
+    mistake of the user's: a claim is not tested then, and a chapter's prose is left out. Every
+    other exception of a claim is a mistake in its code.
+    """
+
+
+def need(found: Found, what: str) -> Found:
+    """Return what was found of the networks or rows `what`, unless that is nothing."""
+    if len(found) == 0:
+        raise NotMeasured(f"the study has no {what}")
+    return found
+
+
+def first(found: Iterable[Item], what: str) -> Item:
+    """Return the first of what was found."""
+    for item in found:
+        return item
+    raise NotMeasured(f"the study has no {what}")
+
+
+def networks(cells: Sequence[Cell], **wanted: Any) -> list[Cell]:
+    """Return the cells with these parameters (`select`), of which there has to be one."""
+    return need(select(cells, wanted), f"networks with {_listing(wanted.items())}")
+
+
+def one_per_seed(cells: Sequence[Cell]) -> Sequence[Cell]:
+    """Return networks that are compared seed by seed, of which no two may have one seed."""
+    if len({cell.seed for cell in cells}) < len(cells):
+        raise NotMeasured("the study has several such networks of one seed")
+    return cells
+
+
+def recorded(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return rows of a table, of which there has to be one, with these columns."""
+    need(rows, "such networks")
+    if lacking := [name for name in columns if name not in rows]:
+        raise NotMeasured(f"the study does not record {', '.join(lacking)}")
+    return rows
+
+
+def distinct(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    """Return rows of which no two agree in all keys: nobody could say which is compared."""
+    if recorded(rows, *keys).duplicated([*keys]).any():
+        raise NotMeasured(f"the study has several networks of one {', '.join(keys)}")
+    return rows
+
+
+def table(
+    rows: pd.DataFrame, index: str | list[str], columns: str | list[str], values: str
+) -> pd.DataFrame:
+    """Return `values` as a table: a row per value of `index`, a column per value of `columns`."""
+    keys = [*_names(index), *_names(columns)]
+    return distinct(recorded(rows, values), *keys).pivot(
+        index=index, columns=columns, values=values
+    )
+
+
+def at(found: Any, key: Hashable) -> Any:
+    """Return the column of a table, the entries of a series or the value of a mapping at `key`."""
+    labels = found.index if isinstance(found, pd.Series) else found.keys()
+    if key not in labels:
+        keys = key if isinstance(key, tuple) else (key,)
+        names = [name or "" for name in getattr(labels, "names", [""] * len(keys))]
+        wanted = zip(names, keys, strict=False)  # a key may leave the last levels open
+        raise NotMeasured(f"the study has no networks with {_listing(wanted)}")
+    return found[key]
+
+
+def _names(columns: str | list[str]) -> list[str]:
+    return [columns] if isinstance(columns, str) else columns
+
+
+def _listing(pairs: Iterable[tuple[Any, Any]]) -> str:
+    return ", ".join(f"{name} {value}".strip() for name, value in pairs)
