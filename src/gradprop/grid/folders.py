@@ -1,9 +1,10 @@
 """A study is a folder: where it is looked for, and what may lie in it.
 
 ``<studies>/<name>/`` holds ``study.yaml`` and, each if the study has it: ``claims.py`` (claims and
-the numbers of the prose), ``chapter.md.j2`` (the prose), ``components.py`` (own initializers,
-activations, data sets), ``figures.py`` (own kinds of figures), ``references.bib``, and modules
-that these import. No list names the studies: they are found by looking.
+the numbers of the prose), ``chapter.md.j2`` (the prose), ``opening.md.j2`` (with which a report can
+open), ``components.py`` (own initializers, activations, data sets), ``figures.py`` (own kinds of
+figures), ``references.bib``, and modules that these import. No list names the studies: they are
+found by looking.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ PROJECT = provenance.PACKAGE.parents[1]
 
 STUDY, REFERENCES = "study.yaml", "references.bib"
 CLAIMS, CHAPTER, COMPONENTS, FIGURES = "claims.py", "chapter.md.j2", "components.py", "figures.py"
+OPENING = "opening.md.j2"
 # What a chapter is made from: its prose, the numbers in it, its references.
-OF_CHAPTER = (CHAPTER, CLAIMS, REFERENCES)
+OF_CHAPTER = (CHAPTER, OPENING, CLAIMS, REFERENCES)
 
 
 def roots(directory: Path = Path(), project: Path = PROJECT) -> list[Path]:

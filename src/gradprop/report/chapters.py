@@ -50,6 +50,8 @@ class Chapter:
         Its figures by name.
     placed
         The names of the figures in the order of the text.
+    body, opening
+        Its text and figures; the words with which a report can open, empty if it has none.
     """
 
     study: Study
@@ -59,6 +61,7 @@ class Chapter:
     available: dict[str, Figure]
     placed: list[str] = field(default_factory=list)
     body: Markup = field(default_factory=Markup)
+    opening: Markup = field(default_factory=Markup)
 
     @property
     def id(self) -> str:
@@ -98,10 +101,11 @@ class Chapter:
         Prose speaks of the study as it is shipped. If the study was changed so that a number or
         a figure in it is gone, the prose is left out, and the chapter says so.
         """
-        place, refer = _helpers(self, environment)
+        place, refer, show = _helpers(self, environment)
         try:
             cite = _citing(bibliography, self.place)
-            text = self._prose(results, figure=place, ref=refer, cite=cite)
+            text = self._prose(folders.CHAPTER, results, figure=place, ref=refer, cite=cite)
+            self.opening = Markup(self._prose(folders.OPENING, results, picture=show))
         except StudyChangedError as error:
             self.placed.clear()
             bibliography.forget(self.place)
@@ -110,9 +114,14 @@ class Chapter:
         text = _NUMBER.sub(lambda match: self.figure_number(match[1]), text)
         self.body = _with_anchors(text, self.study)
 
-    def _prose(self, results: Path, **functions: Callable[..., Markup]) -> str:
-        """Return the study's own text as HTML, with its numbers; nothing if it has none."""
-        path = self.study.folder and self.study.folder / folders.CHAPTER
+    @property
+    def main_figure(self) -> tuple[str, Figure] | None:
+        """The first figure of the text with its number; the gallery shows it."""
+        return next(iter(self.figures.items()), None)
+
+    def _prose(self, name: str, results: Path, **functions: Callable[..., Markup]) -> str:
+        """Return a text of the study as HTML, with its numbers; nothing if it has none."""
+        path = self.study.folder and self.study.folder / name
         if not path or not path.exists():
             return ""
         try:
@@ -128,8 +137,8 @@ class Numbers(SimpleNamespace):
 
 def _helpers(
     chapter: Chapter, environment: jinja2.Environment
-) -> tuple[Callable[[str], Markup], Callable[[str], Markup]]:
-    """Return what a chapter's text can call: ``figure(name)`` and ``ref(name)``."""
+) -> tuple[Callable[[str], Markup], Callable[[str], Markup], Callable[[str], Markup]]:
+    """Return what texts can call: ``figure(name)``, ``ref(name)``; openings ``picture(name)``."""
 
     def find(name: str) -> Figure:
         if name not in chapter.available:
@@ -150,7 +159,10 @@ def _helpers(
         link = '<a href="#{}">Figure\N{NO-BREAK SPACE}{}</a>'
         return Markup(link).format(find(name).id, f"\0{name}\0")
 
-    return figure, ref
+    def picture(name: str) -> Markup:
+        return prose.Block(environment.get_template("picture.html.j2").render(it=find(name)))
+
+    return figure, ref, picture
 
 
 def _citing(bibliography: Bibliography, where: Place) -> Callable[..., Markup]:

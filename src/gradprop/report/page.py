@@ -101,6 +101,7 @@ def write_report(
         title=title,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         chapters=chapters,
+        opening=next((chapter.opening for chapter in chapters if chapter.opening), None),
         results=[
             (
                 results_table(chapter.study, chapter.cells, summary),
