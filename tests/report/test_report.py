@@ -162,7 +162,7 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
     write_report([study], results, reports, HOSTILE)
     document = Document((reports / "index.html").read_text(encoding="utf-8"))
     assert "script" not in [tag for tag, _ in document.tags]
-    assert document.values("img", "alt") == [HOSTILE] * 2
+    assert document.values("img", "alt") == [f"Figure 1.1: {HOSTILE}", HOSTILE, HOSTILE]
     assert [HOSTILE, "tanh", "2", "zeros"] in [row[:4] for row in document.rows]
     assert any(row[1:] == ["Invented CPU <2 GHz>"] for row in document.rows)
 
@@ -180,11 +180,12 @@ def test_summary_counts_cells_by_status(tmp_path: Path) -> None:
 
 def test_the_smaller_picture_is_embedded(tmp_path: Path) -> None:
     document = Document(write(tmp_path, make_study()))
-    small, wide = document.values("img", "src")
+    gallery, small, wide = document.values("img", "src")
+    assert gallery == small
     assert small.startswith("data:image/svg+xml,")
     assert wide.startswith("data:image/png;base64,")
-    assert document.values("img", "width") == ["576", "960"]
-    assert document.values("img", "height") == ["384", "384"]
+    assert document.values("img", "width") == ["576", "576", "960"]
+    assert document.values("img", "height") == ["384", "384", "384"]
     plates = [a["href"] for tag, a in document.tags if a.get("class") == "plate"]
     assert plates == ["figures/example/small.svg", "figures/example/wide.png"]
 
@@ -244,7 +245,11 @@ def test_own_prose_places_refers_and_formats(tmp_path: Path) -> None:
     # `small` is not placed: it comes at the end, and the text could refer to it before that.
     assert '<a href="#figure-example.small">Figure\xa01.2</a> shows, 0.500 becomes' in html
     assert "7.0\xa0×\xa010<sup>−46</sup> (&lt;b&gt;)" in html
-    assert document.values("img", "alt") == ["Alt wide", "Alt small"]
+    assert document.values("img", "alt") == [
+        "Figure 1.1: Title of wide",
+        "Alt wide",
+        "Alt small",
+    ]
     assert document.values("h3", "id") == [
         "section-example.what-to-see",
         "section-example.what-to-see-2",
@@ -278,7 +283,24 @@ def test_prose_of_a_study_that_was_changed_is_left_out(
     html = write(tmp_path, with_prose(tmp_path, f"Own prose\n\n{text}"))
     assert "Own prose" not in html
     assert message in html
-    assert Document(html).values("img", "alt") == ["Alt small", "Alt wide"]
+    shown = ["Figure 1.1: Title of small", "Alt small", "Alt wide"]
+    assert Document(html).values("img", "alt") == shown
+
+
+def test_the_first_study_with_an_opening_opens_the_report(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    first = with_prose(folders[0], "No opening.")
+    second = replace(with_prose(folders[1], "Own prose", "{'loss': 0.5}"), name="other")
+    text = "{{ numbers.loss | percent }} are *lost*.\n\n{{ picture('wide') }}\n"
+    (folders[1] / "opening.md.j2").write_text(text)
+    html = write(tmp_path, first, second)
+    header = html[html.index("<header>") : html.index("</header>")]
+    assert "50\u202f% are <em>lost</em>." in header
+    assert '<a class="plate" href="#figure-other.wide"><img src="data:image/png' in header
+    gallery, chapters = (html.index(text) for text in ('id="gallery"', 'class="chapter"'))
+    assert html.index("</header>") < gallery < chapters < html.index('id="provenance"')
 
 
 def test_prose_whose_numbers_are_not_measured_is_left_out(tmp_path: Path) -> None:
