@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from gradprop import studies
+from gradprop.components import own
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.workflow
@@ -32,6 +34,29 @@ def describe(rows, options):
 
 KINDS = {"mine": Kind(prepare, draw, describe)}
 """
+COMPONENTS = """
+from gradprop.components import Parameter, activation, initializer
+
+
+@initializer(parameters={"gain": Parameter(1.0, "Factor of all weights.", above=0)})
+def signs(layer, rng, gain):
+    return gain / layer.fan_in**0.5 * rng.choice([-1.0, 1.0], (layer.fan_in, layer.fan_out))
+
+
+@activation()
+def bend(z):
+    import keras
+
+    return z / (1.0 + keras.ops.abs(z))
+"""
+BLOCK = """
+  - dataset: {name: gaussian_mixture, examples: 400}
+    depth: 2
+    width: 32
+    activation: bend
+    initializer: [signs, glorot_normal]
+    seeds: 2
+"""
 FIGURE = """
   own:
     kind: mine
@@ -42,14 +67,18 @@ FIGURE = """
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Return a finished run of a new study with a kind of figure of its own."""
+    """Return a finished run of a new study with components and a kind of figure of its own."""
     folder = tmp_path_factory.mktemp("elsewhere")
     found = Workspace(folder)
     (folder / "config/config.yaml").unlink()
     own = studies.create("mine", folder)
     (own / "figures.py").write_text(KIND)
+    (own / "components.py").write_text(COMPONENTS)
     text = found.study_file("mine").read_text().replace("epochs: 3", "epochs: 0")
-    found.study_file("mine").write_text(text + FIGURE)
+    text = text.replace("grid:\n  dataset", "grid:\n  - dataset")
+    before, block, after = re.split(r"(  - dataset.*\n(?:  .*\n)+)", text, maxsplit=1)
+    lines = block.replace("\n  ", "\n    ")
+    found.study_file("mine").write_text(f"{before}{lines}{BLOCK}{after}{FIGURE}")
     found.build("--config", "studies=[mine]")
     return found
 
@@ -62,9 +91,11 @@ def test_its_claim_paragraph_and_figures_are_in_the_report(workspace: Workspace)
     for expected in (
         'id="figure-mine.signal"',
         'id="figure-mine.own"',
-        'alt="20 networks of my own."',
+        'alt="24 networks of my own."',
         "Small weights make every layer shrink",
         "<math",
+        ">signs<",
+        ">bend<",
     ):
         assert expected in page
 
@@ -103,3 +134,16 @@ def test_a_mistake_in_its_code_stops_the_job_in_one_line(workspace: Workspace) -
     assert "Traceback" not in said
     path.write_text(text)
     assert planned(workspace) == {"claims", "report"}
+
+
+def test_an_edit_of_its_initializer_trains_exactly_its_networks_anew(workspace: Workspace) -> None:
+    before = workspace.runs("mine")
+    path = workspace.study_file("mine").with_name("components.py")
+    path.write_text(path.read_text().replace("[-1.0, 1.0]", "[1.0, -1.0]"))
+    workspace.build("--config", "studies=[mine]", "--until", "train")
+    own.forget(path)
+    networks = {cell.id: cell.initializer.name for cell in workspace.study("mine").cells}
+    after = workspace.runs("mine")
+    new = after.keys() - before.keys()
+    assert sorted(networks[cell] for cell in new) == ["signs", "signs"]
+    assert after.items() - before.items() == {(cell, after[cell]) for cell in new}
