@@ -17,7 +17,7 @@ from gradprop import claims
 from gradprop.analysis.thresholds import Thresholds
 from gradprop.claims.references import References
 from gradprop.errors import CodeError, GradpropError
-from gradprop.report import chapters, formatting, pictures, tables
+from gradprop.report import chapters, claim_rows, formatting, pictures, tables
 from gradprop.report.bibliography import Bibliography
 from gradprop.report.errors import ReportError
 from gradprop.report.formatting import count, percent, power, sig
@@ -515,14 +515,49 @@ def result(verdict: str, passage: str = "", **changes: Any) -> claims.Result:
     return claims.Result(verdict=verdict, passage=passage, **given)
 
 
-def test_claims_that_hold_stand_apart_from_the_others() -> None:
+def entries(*results: claims.Result) -> dict[str, list[claim_rows.Entry]]:
+    return claim_rows.entries(results, Bibliography(References([])))
+
+
+def test_what_is_not_supported_comes_first_and_is_never_folded() -> None:
     good, bad, open_ = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.NOT_TESTED
-    failing, supported = tables.claims_tables(
-        [result(good), result(open_), result(bad)], Bibliography(References([]))
+    found = entries(
+        result(good, id="holds"),
+        *(result(good, id="mixed", case=f"good {n}") for n in range(9)),
+        *(result(bad, id="mixed", case=f"bad {n}") for n in range(4)),
+        result(open_, id="open"),
+        result(good, study="other"),
     )
-    assert [str(row[0]) for row in failing.rows] == [bad, open_]
-    assert [str(row[0]) for row in supported.rows] == [good]
-    assert failing.id != supported.id
+    assert list(found) == ["", "other"]
+    mixed, unknown, holds = found[""]
+    assert (mixed.verdict, unknown.verdict, holds.verdict) == ("supported in 9 of 13", open_, good)
+    assert [case.verdict for case in mixed.shown] == [bad] * 4
+    assert [case.verdict for case in mixed.folded] == [good] * 9
+
+
+@pytest.mark.parametrize(("cases", "shown"), [(1, 1), (2, 2), (3, 3), (4, 2)])
+def test_one_case_alone_is_not_folded(cases: int, shown: int) -> None:
+    (entry,) = entries(*(result(claims.SUPPORTED, case=str(n)) for n in range(cases)))[""]
+    assert (len(entry.shown), len(entry.folded)) == (shown, cases - shown)
+
+
+def test_a_plot_has_interval_band_and_prediction_on_one_scale() -> None:
+    """From 0 to 10 and 12 % more on both sides: 160 px are 12.4 units."""
+    found = result(
+        claims.SUPPORTED, measured=5.0, low=0.0, high=10.0, predicted=2.0, least=None, most=6.0
+    )
+    drawn = str(claim_rows.plot(found))
+
+    def x(value: float) -> str:
+        return f"{160 * (value + 1.2) / 12.4:.1f}"
+
+    assert f'd="M{x(0)} 9H{x(10)}"' in drawn
+    assert f'cx="{x(5)}"' in drawn
+    assert f'd="M{x(2)} 2V16"' in drawn
+    assert f'<rect class="accepted" x="0.0" y="1" width="{x(6)}"' in drawn
+    assert claim_rows.plot(replace(found, measured=None)) == ""
+    point = replace(found, measured=3.0, low=3.0, high=3.0, predicted=None, least=3.0, most=3.0)
+    assert 'cx="80.0"' in str(claim_rows.plot(point))
 
 
 def test_passages_hold_in_part_where_some_cases_fail() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +15,9 @@ class Criterion(Protocol):
     @property
     def text(self) -> str:
         """The criterion in words."""
+
+    def accepted(self, predicted: float) -> tuple[float, float]:
+        """Return the bounds between which an interval has to lie."""
 
     def holds(self, evidence: Evidence) -> bool:
         """Tell whether it is met."""
@@ -35,10 +39,14 @@ class Within:
             return "equal to the prediction"
         return f"interval within ± {' or '.join(parts)} of the prediction"
 
+    def accepted(self, predicted: float) -> tuple[float, float]:
+        """Return the bounds between which an interval has to lie."""
+        tolerance = max(self.absolute, self.relative * abs(predicted))
+        return predicted - tolerance, predicted + tolerance
+
     def holds(self, evidence: Evidence) -> bool:
         """Tell whether it is met."""
-        tolerance = max(self.absolute, self.relative * abs(evidence.predicted))
-        low, high = evidence.predicted - tolerance, evidence.predicted + tolerance
+        low, high = self.accepted(evidence.predicted)
         return low <= evidence.low and evidence.high <= high
 
 
@@ -52,6 +60,10 @@ class Above:
     def text(self) -> str:
         """The criterion in words."""
         return f"interval above {self.bound:g}"
+
+    def accepted(self, predicted: float) -> tuple[float, float]:
+        """Return the bounds between which an interval has to lie."""
+        return self.bound, math.inf
 
     def holds(self, evidence: Evidence) -> bool:
         """Tell whether it is met."""
@@ -69,6 +81,10 @@ class Below:
         """The criterion in words."""
         return f"interval below {self.bound:g}"
 
+    def accepted(self, predicted: float) -> tuple[float, float]:
+        """Return the bounds between which an interval has to lie."""
+        return -math.inf, self.bound
+
     def holds(self, evidence: Evidence) -> bool:
         """Tell whether it is met."""
         return evidence.high < self.bound
@@ -85,6 +101,10 @@ class Between:
     def text(self) -> str:
         """The criterion in words."""
         return f"interval between {self.low:g} and {self.high:g}"
+
+    def accepted(self, predicted: float) -> tuple[float, float]:
+        """Return the bounds between which an interval has to lie."""
+        return self.low, self.high
 
     def holds(self, evidence: Evidence) -> bool:
         """Tell whether it is met."""

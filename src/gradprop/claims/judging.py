@@ -98,6 +98,7 @@ def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
     else:
         verdict = SUPPORTED if claim.criterion.holds(evidence) else NOT_SUPPORTED
     numbers = {name: _number(getattr(evidence, name)) for name in _NUMBERS}
+    least, most = claim.criterion.accepted(evidence.predicted)
     return Result(
         study=study,
         id=claim.id,
@@ -114,6 +115,8 @@ def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
         note=claim.note,
         passage=claim.passage,
         cites=claim.source,
+        least=_number(least),
+        most=_number(most),
         **numbers,
     )
 

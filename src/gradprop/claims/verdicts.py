@@ -24,7 +24,8 @@ class ClaimError(GradpropError):
 class Result:
     """A row of ``reports/claims/<study>.json``: a claim, one piece of evidence, its verdict.
 
-    Its source is for readers; `cites` has the same with the keys of references.
+    Its source is for readers; `cites` has the same with the keys of references. The criterion
+    accepts intervals between `least` and `most`; None where there is no such bound.
     """
 
     study: str
@@ -46,6 +47,8 @@ class Result:
     note: str = ""
     passage: str = ""
     cites: str = ""
+    least: float | None = None
+    most: float | None = None
 
     @property
     def key(self) -> str:

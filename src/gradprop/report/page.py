@@ -11,6 +11,7 @@ from markupsafe import Markup
 from gradprop import claims, files, provenance
 from gradprop.claims.references import References
 from gradprop.grid import folders
+from gradprop.report import claim_rows
 from gradprop.report.bibliography import Bibliography
 from gradprop.report.chapters import TEMPLATES, Chapter, read_chapter
 from gradprop.report.errors import ReportError
@@ -20,7 +21,6 @@ from gradprop.report.provenance import effort_table, environment_table, overview
 from gradprop.report.tables import (
     Table,
     alarm_table,
-    claims_tables,
     csv_uri,
     diagnosis_table,
     final_results,
@@ -114,7 +114,7 @@ def write_report(
         overview=overview_table(chapters),
         verdicts=claims.counts(verdicts),
         passages_table=passages,
-        claims_tables=claims_tables(verdicts, bibliography) if verdicts else None,
+        claimed=claim_rows.entries(verdicts, bibliography),
         references=bibliography.entries(),  # all that cite have done so
         environment_table=environment_table(chapters),
         effort_table=effort_table(chapters),

@@ -24,7 +24,6 @@ from gradprop.report.formatting import (
     count,
     percent,
     plain_text,
-    plural,
     sig,
     slugify,
 )
@@ -108,54 +107,6 @@ def passages_table(results: Sequence[Result], bibliography: Bibliography) -> Tab
         ],
         rows=rows,
     )
-
-
-def claims_tables(results: Sequence[Result], bibliography: Bibliography) -> tuple[Table, Table]:
-    """Return the verdicts on claims, first those that are not supported, then those that are."""
-    columns = ("Verdict", "Claim", "Networks", "Prediction, criterion", "Predicted", "Measured")
-    headings = [(name, name in ("Predicted", "Measured")) for name in columns]
-    failing = [result for result in claims.sort(results) if result.verdict != claims.SUPPORTED]
-    supported = [result for result in results if result.verdict == claims.SUPPORTED]
-    why = (
-        "What is not supported or not tested. “Not supported” means that the interval does not "
-        "meet the criterion that was fixed before: the claim may be wrong, or the networks too few "
-        "or too small to tell."
-    )
-    how = (
-        "Every claim with its source, the number that it predicts, what was measured (mean over "
-        "networks with the interval it is judged by: 90 %, and wider where a claim has several "
-        "cases, after Holm), and the criterion."
-    )
-    return (
-        Table("claims-table", why, headings, _claim_rows(failing, bibliography)),
-        Table("supported-table", how, headings, _claim_rows(supported, bibliography)),
-    )
-
-
-def _claim_rows(results: Sequence[Result], bibliography: Bibliography) -> list[list[Text]]:
-    """Return one row per piece of evidence; what a claim says stands in its first row only."""
-    rows = [_claim_row(result, bibliography) for result in results]
-    for row, result, before in zip(rows[1:], results[1:], results[:-1], strict=True):
-        if (result.study, result.id, result.verdict) == (before.study, before.id, before.verdict):
-            row[1] = row[3] = ""
-    return rows
-
-
-def _claim_row(result: Result, bibliography: Bibliography) -> list[Text]:
-    below = Markup('{} <span class="below">{}</span>')
-    measured: Text = DASH if result.measured is None else sig(result.measured)
-    if result.low is not None and result.high is not None and result.low != result.high:
-        measured = below.format(measured, f"{sig(result.low)} to {sig(result.high)}")
-    source = bibliography.source(result)
-    where = f"{result.case} ({plural(result.networks, 'network', 'networks')})"
-    return [
-        below.format(result.verdict, result.reason) if result.reason else result.verdict,
-        below.format(" ".join(filter(None, (result.statement, result.note))), source),
-        where if result.networks else result.case,
-        below.format(below.format(result.formula, result.unit), result.criterion),
-        DASH if result.predicted is None else sig(result.predicted),
-        measured,
-    ]
 
 
 def final_results(cells: pd.DataFrame) -> pd.DataFrame:
