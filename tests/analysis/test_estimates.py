@@ -51,13 +51,57 @@ def test_mean_interval_of_few_values() -> None:
     assert np.isnan([low, high]).all()
 
 
-def test_quartiles_count_zeros_and_losses() -> None:
-    rows = pd.DataFrame({"group": list("xxxxxyy"), "value": [1, 2, 3, -np.inf, np.nan, -np.inf, 7]})
-    table = estimates.quartiles(rows, ["group"], "value").set_index("group")
-    assert list(table.loc["x", ["median", "low", "high"]]) == [2, 1.5, 2.5]
-    assert table["seeds"].tolist() == [3, 1]
-    assert table["zero"].tolist() == [1, 1]
-    assert table["lost"].tolist() == [1, 0]
+def quartiles_of(values: list[float], name: str, lost: list[bool]) -> pd.Series[float]:
+    rows = pd.DataFrame({"group": 0, name: values})
+    return estimates.quartiles(rows, ["group"], name, pd.Series(lost)).iloc[0]
+
+
+def test_quartiles_count_networks_and_rank_what_is_not_finite() -> None:
+    """A zero is the smallest magnitude, a diverged network the largest."""
+    values = [1.0, 2.0, 3.0, -np.inf, np.nan, np.nan, -np.inf]
+    lost = [False] * 4 + [True, False, True]  # a zero after divergence is no zero
+    found = quartiles_of(values, "signal_log10_rms", lost)
+    ranked = [-np.inf, 1.0, 2.0, 3.0, np.inf, np.inf]
+    expected = [np.quantile(ranked, q, method="inverted_cdf") for q in (0.25, 0.75)]
+    assert found["median"] == 2.5
+    assert [found["low"], found["high"]] == [1.25, np.inf] != expected
+    counts = found[["networks", "finite", "zero", "diverged", "missing"]]
+    assert counts.tolist() == [7, 3, 1, 2, 1]
+
+
+def test_quartiles_of_finite_values_are_those_of_numpy() -> None:
+    values = np.random.default_rng(3).normal(size=(4, 9))
+    rows = pd.DataFrame({"group": np.repeat(np.arange(4), 9), "value": values.ravel()})
+    table = estimates.quartiles(rows, ["group"], "value", pd.Series(False, index=rows.index))
+    expected = np.quantile(values, [0.25, 0.5, 0.75], axis=1)
+    np.testing.assert_allclose(table[["low", "median", "high"]].T, expected, rtol=1e-14)
+    assert (table[["networks", "finite"]] == 9).all(axis=None)
+
+
+def test_the_median_of_mostly_dead_networks_is_zero() -> None:
+    found = quartiles_of(
+        [*np.linspace(0, 1, 15), *[-np.inf] * 185], "signal_log10_rms", [False] * 200
+    )
+    assert found["median"] == -np.inf
+    assert found[["networks", "finite", "zero"]].tolist() == [200, 15, 185]
+
+
+@pytest.mark.parametrize(
+    ("name", "median"),
+    [("test_loss", 5.0), ("test_accuracy", 3.0), ("test_error", 3.0), ("activation_mean", 4.0)],
+)
+def test_diverged_networks_are_the_worst(name: str, median: float) -> None:
+    """Of seven, two diverged: they move medians of what has an order."""
+    found = quartiles_of([2.0, 3.0, 4.0, 5.0, 6.0, np.nan, np.nan], name, [False] * 5 + [True] * 2)
+    assert found["median"] == median
+
+
+@pytest.mark.parametrize("name", ["test_loss", "test_accuracy", "activation_mean"])
+def test_there_is_no_median_where_most_networks_are_lost(name: str) -> None:
+    lost = [False] * 3 + [True] * 9
+    assert np.isnan(quartiles_of([0.1, 0.2, 0.3, *[np.nan] * 9], name, lost)["median"])
+    for values in ([0.1, np.nan, np.nan], [np.nan]):  # not trained
+        assert np.isnan(quartiles_of(values, name, [False] * len(values))["median"])
 
 
 def test_a_line_needs_two_places() -> None:

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("shared_process")
 GROUPS: dict[str, Any] = {"rows": "activation", "columns": "depth", "hue": "initializer"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "layer_profile": {"statistic": ["signal_log10_rms", "gradient_log10_rms"], **GROUPS},
-    "layer_heatmap": {"statistic": "gradient_log10_rms", "columns": "initializer"},
+    "layer_heatmap": {"statistic": "gradient_log10_rms", "rows": "depth", "columns": "initializer"},
     "learning_curves": {"statistic": "train_loss", **GROUPS},
     "slope": {"statistic": "signal_log10_rms", **GROUPS},
     "atlas": {
@@ -47,14 +47,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "steps_to_target": {"hue": "initializer"},
     "divergence": {"hue": "initializer"},
     "final_spread": {"statistic": "final_train_loss", **GROUPS},
-    "decision_boundary": {"columns": "initializer"},
-    "update_ratio": {"hue": "initializer"},
+    "decision_boundary": {"rows": "depth", "columns": "initializer"},
+    "update_ratio": {"columns": "depth", "hue": "initializer"},
     "fluctuations": {"statistic": "preactivation_log10_mean_square", **GROUPS},
     "phase_diagram": {},
     "layer_curves": {
         "statistic": ["activation_q98", "activation_std"],
         "band": "activation_mean",
         "rows": "initializer",
+        "columns": "depth",
     },
     "map_iteration": {"statistic": "preactivation_log10_mean_square"},
     "circle": {},
@@ -71,7 +72,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "against": ["depth", "reciprocal_widths"],
         "hue": "widths",
     },
-    "modes": {"columns": "initializer", "hue": "activation"},
+    "modes": {"rows": "depth", "columns": "initializer", "hue": "activation"},
     "histograms": {
         "statistic": ["signal", "activation"],
         "rows": "initializer",
@@ -86,6 +87,8 @@ THEORY = {
     "theory": True,
     **GROUPS,
 }
+# These are of one depth.
+OF_ONE_DEPTH = ("phase_diagram", "depth_scales", "map_iteration")
 # For the kinds that draw measurements.
 MEASURED = [
     {"name": "histograms", "bins": 9, "activation": 1.0, "signal": 0.5},
@@ -99,7 +102,7 @@ MECHANISM = ["product_output", "product_gradient", "float_limits", "random_produ
 def make_study(folder: Path, grid_block: Mapping[str, Any], **changes: Any) -> Study:
     """Train a small study; return it with one figure of every kind that fits."""
     kinds: Any = changes.pop("kinds", OPTIONS)
-    content = {
+    content: dict[str, Any] = {
         "title": "T",
         "question": "Q?",
         "grid": {
@@ -123,6 +126,10 @@ def make_study(folder: Path, grid_block: Mapping[str, Any], **changes: Any) -> S
         },
         **changes,
     }
+    depths: Any = content["grid"]["depth"]
+    deepest = max(depths) if isinstance(depths, list) else depths
+    for kind in set(OF_ONE_DEPTH) & set(kinds):
+        content["figures"][kind]["select"] = {"depth": deepest}
     study = loading.build_study("small", content, 1, "small.yaml")
     data = folder / "data.npz"
     write(study.cells[0].dataset, data)
@@ -303,7 +310,7 @@ def test_profile_numbers_are_those_of_the_table(tmp_path: Path) -> None:
         (rows["depth"] == 3) & (rows["layer"] == 2) & (rows["statistic"] == "signal_log10_rms")
     ]
     assert row["median"].item() == np.median(chosen["signal_log10_rms"])
-    assert row["seeds"].item() == 3
+    assert row["networks"].item() == row["finite"].item() == 3
 
 
 def test_theory_is_drawn_over_the_measurement(tmp_path: Path) -> None:
@@ -363,7 +370,7 @@ def test_residuals_are_drawn_below_what_was_measured(tmp_path: Path) -> None:
 def test_a_layer_that_float32_lost_has_no_residual() -> None:
     profile = pd.DataFrame(
         {"median": [1.0, 2.0, 3.0, 4.0], "low": 0.5, "high": 5.0, "predicted": [1, 1, 1, np.nan]}
-        | {"predicted_sd": 0.1, "zero": [0, 1, 0, 0], "lost": [0, 0, 2, 0]}
+        | {"predicted_sd": 0.1, "networks": 3, "finite": [3, 2, 1, 3]}
     )
     below = with_residuals(profile).iloc[4:]
     assert below["median"].tolist() == pytest.approx([0, *[math.nan] * 3], nan_ok=True)
@@ -374,7 +381,7 @@ def test_nothing_is_predicted_of_constant_kernels(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"initializer": "zeros"}, kinds=["theory"])
     kind, options = KINDS["layer_profile"], study.figures["theory"]
     rows = kind.prepare(StudyTables(study, tmp_path / "small"), options)
-    assert "Theory predicts none" in kind.describe(rows, options)
+    assert "No line of theory is drawn" in kind.describe(rows, options)
 
 
 def test_mechanism_follows_its_closed_form(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ Float64 = npt.NDArray[np.float64]
 
 # Of a bootstrap interval.
 RESAMPLES = 1000
+# Of a quantile that lies between two values.
+_METHODS: Final[tuple[Literal["lower", "linear", "higher"], ...]] = ("lower", "linear", "higher")
 
 
 def slope(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
@@ -219,24 +222,107 @@ def bootstrap(values: npt.NDArray[Any], statistic: Callable[[npt.NDArray[Any]], 
     return np.array(found, dtype=np.float64)
 
 
-def quartiles(rows: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Return median, quartiles and count of the finite values of a column, for every group.
+def counted_as(statistic: str) -> float:
+    """Return what a diverged network counts as in quantiles of a statistic over networks.
+
+    That is the worst value: 0 of an accuracy, 1 of an error, infinity of a loss and of a magnitude
+    or its logarithm. NaN of a statistic without such an order (a mean, a fraction, a correlation,
+    a signal-to-noise ratio): the network is left out.
+    """
+    if statistic.endswith(("accuracy", "error")):
+        return float(statistic.endswith("error"))
+    has_order = "log10" in statistic or statistic.endswith(("loss", "std"))
+    return math.inf if has_order and "snr" not in statistic else math.nan
+
+
+def counts(
+    rows: pd.DataFrame, by: Sequence[str], value: str, diverged: pd.Series[bool]
+) -> pd.DataFrame:
+    """Count the networks of every group, and those of them without a finite value.
+
+    Parameters
+    ----------
+    rows
+        One row per network and group.
+    by
+        Columns that tell groups apart.
+    value
+        A column.
+    diverged
+        Tells, for every row, whether its network has diverged by then: what is not finite there,
+        an exact zero included, is the mark of that.
 
     Returns
     -------
     DataFrame
-        Columns `by`, ``median``, ``low`` (25 %), ``high`` (75 %), ``seeds`` (finite values),
-        ``zero`` (values of ``-inf``: exact zeros of a logarithm) and ``lost`` (NaN or inf).
+        Indexed by `by`: ``networks``, and of them ``finite`` (with a finite value), ``zero``
+        (``-inf``, the logarithm of an exact zero), ``diverged`` and ``missing`` (without a value
+        for another reason: not trained, or not defined there).
     """
+    values = rows[value].astype(np.float64)
+    which = _kinds_of_values(values, diverged).assign(networks=True)
+    columns = ["networks", *which.columns[:-1]]
+    return which[columns].groupby([rows[name] for name in by], sort=False).sum()
+
+
+def _kinds_of_values(values: pd.Series[float], diverged: pd.Series[bool]) -> pd.DataFrame:
+    finite = np.isfinite(values)
+    return pd.DataFrame(
+        {
+            "finite": finite,
+            "zero": (values == -np.inf) & ~diverged,
+            "diverged": ~finite & (diverged | (values == np.inf)),
+            "missing": values.isna() & ~diverged,
+        }
+    )
+
+
+def quartiles(
+    rows: pd.DataFrame, by: Sequence[str], value: str, diverged: pd.Series[bool]
+) -> pd.DataFrame:
+    """Return median and quartiles over networks of a column, for every group, and what they lack.
+
+    A zero whose logarithm is ``-inf`` is the smallest value, and a diverged network counts as
+    `counted_as` says. There is no median where more than half of the networks have no value, or
+    where it would be that of diverged ones.
+
+    Parameters
+    ----------
+    rows, by, value, diverged
+        As for `counts`.
+
+    Returns
+    -------
+    DataFrame
+        Columns `by`, ``median``, ``low`` (25 %), ``high`` (75 %), of type 7 (Hyndman and Fan 1996)
+        and infinite where one of the two values between which they lie is; NaN where there is
+        none; and those of `counts`.
+    """
+    names = ["median", "low", "high", "networks", "finite", "zero", "diverged", "missing"]
     if rows.empty:
-        return pd.DataFrame(columns=[*by, "median", "low", "high", "seeds", "zero", "lost"])
-    finite = rows[value].where(np.isfinite(rows[value].astype(float)))
-    keys = [rows[name] for name in by]
-    groups = finite.groupby(keys, sort=False)
-    bounds = groups.quantile(np.array([0.25, 0.5, 0.75])).unstack()
-    table = pd.DataFrame({"median": bounds[0.5], "low": bounds[0.25], "high": bounds[0.75]})
-    table["seeds"] = groups.count()
-    zero = rows[value] == -np.inf
-    table["zero"] = zero.groupby(keys, sort=False).sum()
-    table["lost"] = (finite.isna() & ~zero).groupby(keys, sort=False).sum()
-    return table.reset_index()
+        return pd.DataFrame(columns=[*by, *names])
+    values = rows[value].astype(np.float64)
+    bad = _kinds_of_values(values, diverged)["diverged"]
+    bounds = _quantiles(values.mask(bad, counted_as(value)), [rows[name] for name in by])
+    table = bounds.join(counts(rows, by, value, diverged))
+    lost = table["diverged"] + table["missing"]
+    none = (2 * lost > table["networks"]) | (table["median"] == np.inf)
+    table["median"] = table["median"].mask(none)
+    return table[names].reset_index()
+
+
+def _quantiles(values: pd.Series[float], keys: list[pd.Series[Any]]) -> pd.DataFrame:
+    """Return the quartiles of every group; values may be infinite, NaN are left out."""
+    levels = {"low": 0.25, "median": 0.5, "high": 0.75}
+    bounds = {
+        method: values.groupby(keys, sort=False)
+        .quantile(np.array([*levels.values()]), interpolation=method)
+        .unstack()
+        for method in _METHODS
+    }
+    found = {}
+    for name, level in levels.items():
+        lower, between, higher = (bounds[method][level] for method in _METHODS)
+        # Between a finite and an infinite value nothing can be interpolated.
+        found[name] = between.mask(lower == -np.inf, lower).mask(higher == np.inf, higher)
+    return pd.DataFrame(found)

@@ -64,12 +64,17 @@ def draw_fluctuations(rows: pd.DataFrame, options: Options) -> Figure:
         style.plain_ticks(axes.xaxis)
         if (rows["fluctuation"] > 0).any():
             axes.set_yscale("log")
-    handles = [
-        *line_handles(rows[hue], colours, dashes),
-        Line2D([], [], label="theory", **THEORY_LINE),
-    ]
+    handles = line_handles(rows[hue], colours, dashes)
+    if rows["predicted"].notna().any():
+        handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     label = f"relative variance of {style.label(statistics(options)[0])}".replace("log$_{10}$ ", "")
-    return style.finish(facets.figure, handles, xlabel="layer", ylabel=label)
+    return style.finish(
+        facets.figure,
+        handles,
+        xlabel="layer",
+        ylabel=label,
+        legend_title=style.title_of_numbers(rows[hue], hue),
+    )
 
 
 def describe_fluctuations(rows: pd.DataFrame, options: Options) -> str:

@@ -45,6 +45,11 @@ def _ensembles(tables: StudyTables, options: Options) -> dict[str, list[Cell]]:
     return {name: cells for name, cells in found.items() if cells}
 
 
+def legend_title(names: pd.Series[str], hue: str) -> str | None:
+    """Return the title of a legend of lines that `gradprop.analysis.lengths.series` named."""
+    return WIDTHS if hue == "widths" else style.title_of_numbers(names, hue)
+
+
 # ------------------------------------------------------------------------------------- mean length
 
 
@@ -95,10 +100,17 @@ def draw_mean_length(rows: pd.DataFrame, options: Options) -> Figure:
     handles += [
         Line2D([], [], label="mean over networks", **grey),
         Line2D([], [], label="median", linestyle=(0, (1, 1)), **grey),
-        Line2D([], [], label="theory of the mean", **THEORY_LINE),
-        Line2D([], [], label="theory of a typical network", **TYPICAL_LINE),
     ]
-    return style.finish(figure, handles, xlabel="depth d", ylabel="log$_{10}$ length M$_d$")
+    if rows["predicted_mean"].notna().any():
+        handles.append(Line2D([], [], label="theory of the mean", **THEORY_LINE))
+        handles.append(Line2D([], [], label="theory of a typical network", **TYPICAL_LINE))
+    return style.finish(
+        figure,
+        handles,
+        xlabel="depth d",
+        ylabel="log$_{10}$ length M$_d$",
+        legend_title=legend_title(rows[hue], hue),
+    )
 
 
 def describe_mean_length(rows: pd.DataFrame, options: Options) -> str:
@@ -163,9 +175,14 @@ def draw_length_spread(rows: pd.DataFrame, options: Options) -> Figure:
             axes.plot(line[column], line["predicted"], **THEORY_LINE)
         axes.set_xlabel(label)
     handles = line_handles(names, colours, dict.fromkeys(colours, "solid"))
-    handles.append(Line2D([], [], label="theory, exact", **THEORY_LINE))
+    if rows["predicted"].notna().any():
+        handles.append(Line2D([], [], label="theory, exact", **THEORY_LINE))
     return style.finish(
-        figure, handles, xlabel="", ylabel="variance of ln M$_d$ over networks", legend_title=WIDTHS
+        figure,
+        handles,
+        xlabel="",
+        ylabel="variance of ln M$_d$ over networks",
+        legend_title=legend_title(names, options["hue"]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from gradprop.analysis import estimates
 from gradprop.analysis.layers import hidden
 from gradprop.components.initializers import INITIALIZERS
-from gradprop.figures import style
+from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
 from gradprop.grid.selection import select
 from gradprop.prediction.data import prediction_on_data
@@ -46,7 +46,9 @@ def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
     if all(name.startswith("activation") for name in names):
         rows = hidden(rows)  # the output layer has no activation function
     parts = [
-        estimates.quartiles(rows, [*groups(options), "layer"], name).assign(statistic=name)
+        estimates.quartiles(rows, [*groups(options), "layer"], name, tables.diverged(rows)).assign(
+            statistic=name
+        )
         for name in names
     ]
     profile = pd.concat(parts, ignore_index=True)
@@ -79,9 +81,9 @@ def add_theory(profile: pd.DataFrame, tables: StudyTables, options: Options) -> 
 def with_residuals(profile: pd.DataFrame) -> pd.DataFrame:
     """Add the column ``part``, and rows with what is measured less what is predicted.
 
-    Layers where float32 lost some seeds, or theory has nothing to say, have no residual.
+    Layers where some networks lack a value, or theory has nothing to say, have no residual.
     """
-    known = profile["predicted"].notna() & (profile["zero"] == 0) & (profile["lost"] == 0)
+    known = profile["predicted"].notna() & (profile["finite"] == profile["networks"])
     columns = ["median", "low", "high", "predicted"]
     left = profile[columns].sub(profile["predicted"], axis=0).where(known)
     below = profile.assign(part=RESIDUAL, **left)
@@ -126,9 +128,9 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     hue: str = options["hue"]
     names = statistics(options)
     rows = rows.assign(panel=_panel_titles(rows, options.get("columns"), len(names) > 1))
+    # Dashes are the theory's if it is drawn, over wide lines whose colour is still seen.
     theory = "predicted" in rows
     colours = style.palette(rows[hue])
-    # Dashes are the theory's if it is drawn, over wide lines whose colour is still seen.
     dashes = dict.fromkeys(colours, "solid") if theory else style.dashes(rows[hue])
     rows, row = _rows_of_panels(rows, options)
     facets = style.grid(
@@ -139,19 +141,33 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
         sharey="row" if len(names) == 1 else False,
         heights=RESIDUAL_HEIGHTS if options.get("residual") else (1.0,),
     )
+    shown: list[tuple[Axes, list[lost.Line], str]] = []
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
-        for value, line in panel.groupby(hue, sort=False):
-            _draw_line(axes, line, colours[value], dashes[value], theory)
+        lines = [
+            lost.Line(line, "layer", colours[value])
+            for value, line in panel.groupby(hue, sort=False)
+        ]
+        for value, line in zip(panel[hue].unique(), lines, strict=True):
+            _draw_line(axes, line, dashes[value], theory)
+        if panel.get("part", VALUE) is VALUE or (panel["part"] == VALUE).any():
+            shown.append((axes, lines, panel["statistic"].iloc[0]))
         axes.set(xlabel="", ylabel="")
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         if names[0].endswith("_std"):
             axes.set_yscale("log")
-    handles = line_handles(rows[hue], colours, dashes, absent=_exact_zeros(rows, hue))
-    if theory:
+    for axes, lines, name in shown:
+        lost.finish(axes, lines, name)
+    handles = [*line_handles(rows[hue], colours, dashes), *lost.handles(facets.axes.flat)]
+    if theory and rows["predicted"].notna().any():
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
-    ylabel = style.label(names[0]) if len(names) == 1 else _shared_label(names)
-    return style.finish(facets.figure, handles, xlabel="layer", ylabel=ylabel)
+    return style.finish(
+        facets.figure,
+        handles,
+        xlabel="layer",
+        ylabel=style.label(names[0]) if len(names) == 1 else _shared_label(names),
+        legend_title=style.title_of_numbers(rows[hue], hue),
+    )
 
 
 def _rows_of_panels(rows: pd.DataFrame, options: Options) -> tuple[pd.DataFrame, str | None]:
@@ -170,23 +186,18 @@ def _rows_of_panels(rows: pd.DataFrame, options: Options) -> tuple[pd.DataFrame,
     return rows.assign(panel_row=pd.Categorical(titles, list(order))), "panel_row"
 
 
-def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, dashes: Any, theory: bool) -> None:
-    """Draw one line, broken at layers whose median is zero and has no logarithm."""
-    finite = np.isfinite(line["median"])
-    line = line.assign(run=(~finite).cumsum())[finite]
-    if line.empty:
-        return
-    look = {"color": colour, "linestyle": dashes, **(MEASURED_LINE if theory else {})}
-    look |= {"marker": "o" if len(line) < 8 else None, "markersize": 3, "markeredgewidth": 0}
-    for _, run in line.groupby("run"):
-        axes.fill_between(run["layer"], run["low"], run["high"], color=colour, alpha=0.2, lw=0)
-        axes.plot(run["layer"], run["median"], **look)
-    if theory:
-        _draw_theory(axes, line)
+def _draw_line(axes: Axes, line: lost.Line, dashes: Any, theory: bool) -> None:
+    """Draw one line; with theory where something is measured."""
+    finite = line.rows[np.isfinite(line.rows["median"])]
+    look = {"linestyle": dashes, **(MEASURED_LINE if theory else {})}
+    look |= {"marker": "o" if len(finite) < 8 else None, "markersize": 3, "markeredgewidth": 0}
+    line.draw(axes, **look)
+    if theory and len(finite):
+        _draw_theory(axes, finite)
 
 
 def _draw_theory(axes: Axes, line: pd.DataFrame) -> None:
-    """Draw the predicted line and one standard deviation around it, where something is measured."""
+    """Draw the predicted line and one standard deviation around it."""
     centre, spread = line["predicted"], line["predicted_sd"]
     axes.fill_between(
         line["layer"], centre - spread, centre + spread, color="black", alpha=0.07, lw=0, zorder=1.5
@@ -222,26 +233,12 @@ def _value_titles(rows: pd.DataFrame, parameter: str | None) -> pd.Series[str]:
 
 
 def line_handles(
-    values: pd.Series[Any],
-    colours: dict[Any, str],
-    dashes: dict[Any, Any],
-    absent: Collection[Any] = (),
+    values: pd.Series[Any], colours: dict[Any, str], dashes: dict[Any, Any]
 ) -> list[Line2D]:
-    """Return the legend entries of lines with a colour and a dash for every value.
-
-    Values in `absent` have no line, because all they have to show is exactly zero.
-    """
-    notes = dict.fromkeys(absent, " (exactly 0)")
+    """Return the legend entries of lines with a colour and a dash for every value."""
     return [
-        Line2D([], [], color=colours[v], linestyle=dashes[v], label=f"{v}{notes.get(v, '')}")
-        for v in values.unique()
+        Line2D([], [], color=colours[v], linestyle=dashes[v], label=str(v)) for v in values.unique()
     ]
-
-
-def _exact_zeros(rows: pd.DataFrame, hue: str) -> set[Any]:
-    """Return the hue values whose medians are nowhere finite."""
-    finite = np.isfinite(rows["median"]).groupby(rows[hue]).any()
-    return set(finite.index[~finite])
 
 
 def describe_profile(rows: pd.DataFrame, options: Options) -> str:
@@ -250,32 +247,36 @@ def describe_profile(rows: pd.DataFrame, options: Options) -> str:
     names = " and ".join(_plain(name) for name in statistics(options))
     if options.get("residual"):
         rows = rows[rows["part"] == VALUE]
-    finite = rows[np.isfinite(rows["median"])]
     text = (
         f"Line plots of {names} against layer, one panel for every "
-        f"{_axes_text(options)}, one line for every {style.label(hue)}; medians range from "
-        f"{finite['median'].min():.3g} to {finite['median'].max():.3g}."
+        f"{_axes_text(options)}, one line for every {style.label(hue)}; "
+        f"{_range_of_medians(rows)}."
     )
-    zero = sorted(set(map(str, rows.loc[rows["zero"] > 0, hue])))
-    lost = sorted(set(map(str, rows.loc[rows["lost"] > 0, hue])))
-    if zero:
-        text += f" Some values are exactly zero and not drawn: {', '.join(zero)}."
-    if lost:
-        text += f" Some values are not finite and not drawn: {', '.join(lost)}."
+    text += lost.describe(rows, hue)
     return text + (_describe_residual(rows, options) if "predicted" in rows else "")
+
+
+def _range_of_medians(rows: pd.DataFrame) -> str:
+    finite = rows["median"][np.isfinite(rows["median"])]
+    if finite.empty:
+        return "there is no finite median"
+    return f"medians range from {finite.min():.3g} to {finite.max():.3g}"
 
 
 def _describe_residual(rows: pd.DataFrame, options: Options) -> str:
     """Give the largest distance between median and theory over the hidden layers.
 
-    Layers where float32 lost some seeds are left out: the others have lost a part of their entries.
+    Layers where some networks lack a value are left out: the others have lost a part of their
+    entries.
     """
+    drawn = np.isfinite(rows["median"]) & rows["predicted"].notna()
+    if not drawn.any():
+        return " No line of theory is drawn."
     keys = [*groups(options), "statistic"]
     last = rows.groupby(keys, sort=False)["layer"].transform("max")
-    whole = (rows["zero"] == 0) & (rows["lost"] == 0)
-    inner = rows[(rows["layer"] < last) & whole].dropna(subset=["median", "predicted"])
+    inner = rows[(rows["layer"] < last) & drawn & (rows["finite"] == rows["networks"])]
     if inner.empty:
-        return " Theory predicts none of these lines."
+        return " Dashed lines are the theory; in no hidden layer have all networks a value."
     residual = (inner["median"] - inner["predicted"]).abs()
     worst = inner.iloc[int(residual.argmax())]
     place = ", ".join(f"{style.label(key)} {worst[key]}" for key in groups(options))
@@ -298,69 +299,91 @@ def _axes_text(options: Options) -> str:
 def prepare_heatmap(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Median over seeds of a statistic, by layer and step."""
     rows = tables.join(tables.layers, options)
-    return estimates.quartiles(rows, [*groups(options), "layer", "step"], options["statistic"])
+    keys = [*groups(options), "layer", "step"]
+    return estimates.quartiles(rows, keys, options["statistic"], tables.diverged(rows))
 
 
 def draw_heatmap(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw layers upwards, steps to the right, the median as colour; grey is not finite."""
-    finite = rows["median"][np.isfinite(rows["median"])]
+    """Draw layers upwards, steps to the right, the median as colour; hatched where there is none.
+
+    Exact zeros, diverged networks and those without a value are told apart.
+    """
+    rows = rows.assign(state=lost.states(rows))
+    finite = rows["median"][rows["state"] == ""]
     low, high = finite.quantile(0.02), finite.quantile(0.98)
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.1)
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
-        table = panel.pivot(index="layer", columns="step", values="median")
-        table = table.where(np.isfinite(table))
-        axes.set_facecolor("#d0d0d0")
-        mesh = axes.pcolormesh(
-            np.arange(len(table.columns) + 1),
-            np.arange(len(table.index) + 1) + 0.5,
-            table.to_numpy(),
-            vmin=low,
-            vmax=high,
-            cmap="viridis",
-            rasterized=True,
+        medians, state = (
+            panel.pivot(index="layer", columns="step", values=name) for name in ("median", "state")
         )
-        every = max(1, len(table.columns) // 5)
-        axes.set_xticks(np.arange(len(table.columns))[::every] + 0.5, table.columns[::every])
+        x, y = np.arange(len(medians.columns) + 1), np.arange(len(medians.index) + 1) + 0.5
+        mesh = axes.pcolormesh(
+            x, y, medians.where(state == "").to_numpy(), vmin=low, vmax=high, cmap="viridis",
+            rasterized=True,
+        )  # fmt: skip
+        lost.draw_fields(axes, x, y, state)
+        every = max(1, len(medians.columns) // 5)
+        axes.set_xticks(x[:-1:every] + 0.5, medians.columns[::every])
         axes.grid(False)
-    figure = style.finish(facets.figure, [], xlabel="step", ylabel="layer", right=0.9)
+    handles = lost.field_handles(facets.axes.flat)
+    figure = style.finish(facets.figure, handles, xlabel="step", ylabel="layer", right=0.9)
     bar = figure.colorbar(mesh, cax=figure.add_axes((0.92, 0.2, 0.015, 0.6)))
     bar.set_label(style.label(options["statistic"]))
     return figure
 
 
 def describe_heatmap(rows: pd.DataFrame, options: Options) -> str:
-    """Say what is plotted, the range and the share that is not finite."""
-    finite = np.isfinite(rows["median"])
+    """Say what is plotted, the range and how many fields have no median, and why."""
+    state = lost.states(rows)
+    counts = [f"{(state == name).mean():.0%} {text}" for name, text in lost.NAMES.items()]
     return (
         f"Heat maps of the median {_plain(options['statistic'])} over layer and training step, "
-        f"one panel for every {_axes_text(options)}; values range from "
-        f"{rows['median'][finite].min():.3g} to {rows['median'][finite].max():.3g}; "
-        f"{1 - finite.mean():.0%} of the fields are zero or not finite and grey."
+        f"one panel for every {_axes_text(options)}; {_range_of_medians(rows)}. "
+        f"Of the fields are {', '.join(counts)}.{lost.describe(rows, _hue(options))}"
     )
 
 
+def _hue(options: Options) -> str | None:
+    """Return the last parameter that divides a figure, if any does."""
+    return groups(options)[-1] if groups(options) else None
+
+
 def prepare_slopes(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Slopes over layers in decades per layer: mean and 95 % t-interval over seeds."""
-    names = statistics(options)
-    keys = groups(options)
+    """Slopes over layers in decades per layer: mean and 95 % t-interval over networks.
+
+    A network in which a hidden layer is exactly zero or not finite has no slope, unless it fell
+    below the range of float32 on its way: then the layers before that tell its slope. There is no
+    mean where more than half of the networks have no slope.
+    """
     rows = at_step(tables.join(tables.layers, options), options)
-    found = []
-    for name in names:
-        slopes = estimates.layer_slopes(rows, name).reset_index()
-        for values, group in tables.join(slopes, options).groupby(keys, sort=False):
-            mean, low, high = estimates.mean_interval(group["slope"].to_numpy())
-            found.append(
-                {
-                    **dict(zip(keys, values, strict=True)),
-                    "statistic": name,
-                    "slope": mean,
-                    "low": low,
-                    "high": high,
-                    "seeds": int(np.isfinite(group["slope"]).sum()),
-                }
-            )
-    return pd.DataFrame(found)
+    keys, parts = groups(options), []
+    for name in statistics(options):
+        slopes = tables.join(_slopes_of_networks(tables, rows, name), options)
+        means = [
+            estimates.mean_interval(group["slope"].to_numpy())
+            for _, group in slopes.groupby(keys, sort=False)
+        ]
+        table = estimates.counts(slopes, keys, "slope", tables.diverged(slopes)).reset_index()
+        enough = 2 * table["finite"] >= table["networks"]
+        for column, values in zip(("slope", "low", "high"), zip(*means, strict=True), strict=True):
+            table[column] = pd.Series(values).where(enough)
+        parts.append(table.assign(statistic=name))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _slopes_of_networks(tables: StudyTables, rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the slope of every network: -inf if a layer is exactly zero, NaN if it has none."""
+    layers = hidden(rows)
+    zero = layers.loc[layers[name] == -np.inf, "cell"]
+    bad = layers.loc[layers[name].isna() | (layers[name] == np.inf), "cell"]
+    cells = tables.cells
+    below = cells.loc[cells["status"] == "underflowed", "cell"]
+    slopes = estimates.layer_slopes(rows, name).reset_index()
+    cell = slopes["cell"]
+    slopes["slope"] = slopes["slope"].mask(cell.isin(zero) & ~cell.isin(below), -np.inf)
+    slopes["slope"] = slopes["slope"].mask(cell.isin(bad))
+    return slopes
 
 
 def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
@@ -380,6 +403,7 @@ def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
         for number, (value, part) in enumerate(parts):
             offset = (number - (len(shades) - 1) / 2) * 0.7 / len(shades)
             position = part[hue].map(order.index) + offset
+            lost.mark_sides(axes, part, position, shades[value])
             error = np.stack([part["slope"] - part["low"], part["high"] - part["slope"]])
             axes.errorbar(
                 part["slope"],
@@ -395,7 +419,9 @@ def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
     handles = [
         Line2D([], [], color=colour, marker="o", linestyle="none", label=f"{value}")
         for value, colour in shades.items()
+        if marker_by
     ]
+    handles += lost.handles(facets.axes.flat)
     return style.finish(
         facets.figure,
         handles,
@@ -416,7 +442,8 @@ def describe_slopes(rows: pd.DataFrame, options: Options) -> str:
             f"{_plain(str(name))}: from {low['slope']:.3g} ({low[hue]}) to {high['slope']:.3g} "
             f"({high[hue]}) decades per layer"
         )
-    return "Points with 95 % intervals of slopes over layers. " + "; ".join(parts) + "."
+    text = "; ".join(parts) or "there are none"
+    return f"Points with 95 % intervals of slopes over layers. {text}.{lost.describe(rows, hue)}"
 
 
 def prepare_update_ratio(tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -426,7 +453,8 @@ def prepare_update_ratio(tables: StudyTables, options: Options) -> pd.DataFrame:
     rows = rows[(rows["layer"] == 1) | (rows["layer"] == last)]
     position = np.where(rows["layer"] == 1, "first hidden layer", "last hidden layer")
     rows = rows.assign(position=position)
-    return estimates.quartiles(rows, [*groups(options), "position", "step"], "log10_update_ratio")
+    keys = [*groups(options), "position", "step"]
+    return estimates.quartiles(rows, keys, "log10_update_ratio", tables.diverged(rows))
 
 
 def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
@@ -438,17 +466,24 @@ def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         axes.axhspan(-4, -2, color="#f0f0f0", zorder=0)
+        shown = []
         for (value, position), line in panel.groupby([hue, "position"], sort=False):
-            axes.plot(line["step"], line["median"], color=colours[value], linestyle=lines[position])
+            shown.append(lost.Line(line, "step", colours[value]))
+            shown[-1].draw(axes, bands=False, linestyle=lines[position])
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
         axes.set_ylim(*UPDATE_RATIO_LIMITS)
-    handles = [Line2D([], [], color=colour, label=str(v)) for v, colour in colours.items()]
+        lost.finish(axes, shown, "log10_update_ratio", bands=False)
+    handles = line_handles(rows[hue], colours, dict.fromkeys(colours, "solid"))
     handles += [
         Line2D([], [], color="#4d4d4d", linestyle=line, label=name) for name, line in lines.items()
     ]
     return style.finish(
-        facets.figure, handles, xlabel="step", ylabel=style.label("log10_update_ratio")
+        facets.figure,
+        [*handles, *lost.handles(facets.axes.flat)],
+        xlabel="step",
+        ylabel=style.label("log10_update_ratio"),
+        legend_title=style.title_of_numbers(rows[hue], hue),
     )
 
 
@@ -456,13 +491,14 @@ def describe_update_ratio(rows: pd.DataFrame, options: Options) -> str:
     """Give the medians of both layers at the first probe."""
     hue: str = options["hue"]
     start = rows[rows["step"] == rows["step"].min()]
+    start = start[np.isfinite(start["median"])]
     medians = start.groupby([hue, "position"], sort=False)["median"].median()
     parts = [f"{value}, {position}: {ratio:.2f}" for (value, position), ratio in medians.items()]
     return (
         "Line plots of log10 of the update-to-weight ratio against step for the first and the "
         f"last hidden layer, one panel for every {_axes_text(options)}. Medians at step 0: "
-        + "; ".join(parts)
-        + "."
+        + ("; ".join(parts) or "none")
+        + f".{lost.describe(rows, hue)}"
     )
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter
 
 from gradprop.analysis.arrivals import arrivals, at_best_rate
 from gradprop.figures import style
-from gradprop.figures.finite_width import HORIZONTAL, WIDTHS
+from gradprop.figures.finite_width import HORIZONTAL, legend_title
 from gradprop.figures.kind import Kind
 from gradprop.figures.layers import line_handles
 from gradprop.results.study_tables import Options, StudyTables
@@ -63,6 +63,7 @@ def draw_learning_time(rows: pd.DataFrame, options: Options) -> Figure:
 
     With `exponents` axes are logarithmic and dotted lines show powers of the depth.
     """
+    hue: str = options["hue"]
     against = options.get("against", ["depth"])
     parts = list(rows.groupby(options["columns"], sort=False)) if "columns" in options else []
     parts = parts or [("", rows)]
@@ -80,7 +81,7 @@ def draw_learning_time(rows: pd.DataFrame, options: Options) -> Figure:
         _handles(rows, options),
         xlabel="",
         ylabel=_label(options),
-        legend_title=WIDTHS if options["hue"] == "widths" else None,
+        legend_title=legend_title(rows[hue], hue),
     )
 
 
@@ -99,7 +100,13 @@ def draw_optimal_rate(rows: pd.DataFrame, options: Options) -> Figure:
     for axes, label in ((left, _label(options)), (right, "best learning rate")):
         axes.set_ylabel(label)
         _tick_depths(axes, rows)
-    return style.finish(figure, _handles(rows, options), xlabel="depth", ylabel="")
+    return style.finish(
+        figure,
+        _handles(rows, options),
+        xlabel="depth",
+        ylabel="",
+        legend_title=legend_title(rows[hue], hue),
+    )
 
 
 def _draw_times(axes: Axes, rows: pd.DataFrame, column: str, options: Options) -> None:

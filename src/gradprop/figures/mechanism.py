@@ -129,11 +129,13 @@ def draw_limits(rows: pd.DataFrame, options: Options) -> Figure:
                     color=colours[c],
                 )
         panel.set_yscale("log")
-        panel.set_ylim(5e-10, 1e3)
+        panel.set_ylim(5e-10, max(1e3, 10.0 * 1.9 ** len(colours)))
         panel.set_title(quantity)
     handles = [Line2D([], [], color=colours[c], label=f"c = {c}") for c in colours]
-    for marker, text in (("x", "infinite or NaN"), ("|", "exactly zero")):
-        handles.append(Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=text))
+    for state, marker, text in (("overflow", "x", "infinite or NaN"), ("zero", "|", "exactly 0")):
+        if (rows["state"] == state).any():
+            mark = Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=text)
+            handles.append(mark)
     return style.finish(
         figure, handles, xlabel="L, number of weight matrices", ylabel="relative error"
     )

@@ -7,13 +7,14 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.modes import start_strength, time_unit
-from gradprop.figures import style
+from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind
 from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, line_handles
 from gradprop.results.study_tables import Options, StudyTables, groups
@@ -36,7 +37,7 @@ def prepare_modes(tables: StudyTables, options: Options) -> pd.DataFrame:
     starts = {name: start_strength(cells[name]) for name in units}
     rows = rows.assign(time=rows["step"] * rows["cell"].map(units), start=rows["cell"].map(starts))
     keys = [*groups(options), "index", "strength", "start", "time"]
-    table = estimates.quartiles(rows, keys, "learned")
+    table = estimates.quartiles(rows, keys, "learned", tables.diverged(rows))
     predicted = [
         float(theory.mode_strength(time, s, u_0)) if 0 < u_0 < s else math.nan
         for s, u_0, time in zip(table["strength"], table["start"], table["time"], strict=True)
@@ -49,19 +50,13 @@ def draw_modes(rows: pd.DataFrame, options: Options) -> Figure:
     hue: str = options["hue"]
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=3.4)
+    shown: list[tuple[Axes, list[lost.Line]]] = []
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
+        lines = []
         for (value, _), line in panel.groupby([hue, "index"], sort=False):
-            axes.fill_between(
-                line["time"], line["low"], line["high"], color=colours[value], alpha=0.2, lw=0
-            )
-            axes.plot(
-                line["time"],
-                line["median"],
-                color=colours[value],
-                linestyle=dashes[value],
-                **MEASURED_LINE,
-            )
+            lines.append(lost.Line(line, "time", colours[value]))
+            lines[-1].draw(axes, linestyle=dashes[value], **MEASURED_LINE)
         for s, line in panel.drop_duplicates(["index", "time"]).groupby("strength"):
             axes.plot(line["time"], line["predicted"], **THEORY_LINE)
             axes.annotate(
@@ -69,11 +64,16 @@ def draw_modes(rows: pd.DataFrame, options: Options) -> Figure:
                 ha="right", fontsize=8.5, color="#404040",
             )  # fmt: skip
         axes.set(xlabel="", ylabel="")
-    handles = line_handles(rows[hue], colours, dashes)
-    handles.append(Line2D([], [], label="exact solution of linear networks", **THEORY_LINE))
+        shown.append((axes, lines))
+    for axes, lines in shown:
+        lost.finish(axes, lines, "learned")
+    handles = [*line_handles(rows[hue], colours, dashes), *lost.handles(facets.axes.flat)]
+    if rows["predicted"].notna().any():
+        handles.append(Line2D([], [], label="exact solution of linear networks", **THEORY_LINE))
     return style.finish(
         facets.figure,
         handles,
+        legend_title=style.title_of_numbers(rows[hue], hue),
         xlabel="time t / τ, steps times learning rate",
         ylabel="mode strength",
     )
@@ -88,7 +88,10 @@ def describe_modes(rows: pd.DataFrame, options: Options) -> str:
         f"{row['strength']:.3g}"
         for _, row in last.iterrows()
     ]
-    return f"Learned strength of modes against time. At the end: {'; '.join(ends)}."
+    return (
+        f"Learned strength of modes against time. At the end: {'; '.join(ends)}."
+        f"{lost.describe(rows, options['hue'])}"
+    )
 
 
 KINDS = {"modes": Kind(prepare_modes, draw_modes, describe_modes)}

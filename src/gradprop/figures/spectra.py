@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from gradprop.analysis import estimates
 from gradprop.analysis.spectra import LAYER_MATRICES, MATRIX, layer_means, moments
-from gradprop.figures import style
+from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind
 from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, line_handles
 from gradprop.prediction.spectra import Law, common_law
@@ -135,7 +135,8 @@ def draw_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
         handles += line_handles(names, by_name, dict.fromkeys(by_name, "solid"))
     else:
         handles.append(Patch(color=style.COLOURS[0], alpha=0.45, label="networks"))
-    handles.append(Line2D([], [], label="theory", **THEORY_LINE))
+    if (rows["part"] == "theory").any():
+        handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     return style.finish(facets.figure, handles, xlabel="singular value s", ylabel="density")
 
 
@@ -235,12 +236,15 @@ def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
         layers = sorted(rows["layers"].unique())
         axes.set_xticks(layers, [str(number) for number in layers])
         axes.xaxis.minorticks_off()
-    handles = [
-        *line_handles(rows[hue], colours, dashes),
-        Line2D([], [], label="theory", **THEORY_LINE),
-    ]
+    handles = line_handles(rows[hue], colours, dashes)
+    if (rows["predicted"] > 0).any():
+        handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     return style.finish(
-        facets.figure, handles, xlabel="layers L", ylabel="relative variance of $s^2$"
+        facets.figure,
+        handles,
+        xlabel="layers L",
+        ylabel="relative variance of $s^2$",
+        legend_title=style.title_of_numbers(rows[hue], hue),
     )
 
 
@@ -269,7 +273,8 @@ def prepare_layer_singular_values(tables: StudyTables, options: Options) -> pd.D
     means = layer_means(rows, [cells[name] for name in rows["cell"].unique()])
     means = tables.join(means, options)
     keys = [*groups(options), "matrix", "layer"]
-    table = estimates.quartiles(means, keys, "mean")
+    at_work = means.assign(step=means["cell"].map(rows.groupby("cell")["step"].first()))
+    table = estimates.quartiles(means, keys, "mean", tables.diverged(at_work))
     expected = means.groupby(keys, sort=False)["predicted"].median()
     return table.merge(expected.reset_index(), on=keys) if len(table) else table
 
@@ -279,29 +284,33 @@ def draw_layer_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
     hue: str = options["hue"]
     colours = style.palette(rows[hue])
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.6)
+    shown: list[tuple[Axes, list[lost.Line]]] = []
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
+        lines = []
         for (value, matrix), line in panel.groupby([hue, "matrix"], sort=False):
-            axes.fill_between(
-                line["layer"], line["low"], line["high"], color=colours[value], alpha=0.2, lw=0
-            )
-            axes.plot(
-                line["layer"],
-                line["median"],
-                color=colours[value],
-                linestyle=LAYER_DASHES[matrix],
-                marker="o",
-                markersize=4,
-                **MEASURED_LINE,
-            )
+            lines.append(lost.Line(line, "layer", colours[value]))
+            look = {"linestyle": LAYER_DASHES[matrix], "marker": "o", "markersize": 4}
+            lines[-1].draw(axes, **look, **MEASURED_LINE)
             axes.plot(line["layer"], line["predicted"], **THEORY_LINE)
         axes.set(ylim=(0, None), xticks=sorted(rows["layer"].unique()), xlabel="", ylabel="")
+        shown.append((axes, lines))
+    for axes, lines in shown:
+        lost.finish(axes, lines, "mean")
     handles = line_handles(rows[hue], colours, dict.fromkeys(colours, "solid"))
     for matrix in rows["matrix"].unique():
         name = LAYER_MATRICES[matrix]
         handles.append(Line2D([], [], color="#4d4d4d", linestyle=LAYER_DASHES[matrix], label=name))
-    handles.append(Line2D([], [], label="theory", **THEORY_LINE))
-    return style.finish(facets.figure, handles, xlabel="layer", ylabel="mean singular value")
+    handles += lost.handles(facets.axes.flat)
+    if rows["predicted"].notna().any():
+        handles.append(Line2D([], [], label="theory", **THEORY_LINE))
+    return style.finish(
+        facets.figure,
+        handles,
+        xlabel="layer",
+        ylabel="mean singular value",
+        legend_title=style.title_of_numbers(rows[hue], hue),
+    )
 
 
 def describe_layer_singular_values(rows: pd.DataFrame, options: Options) -> str:
@@ -315,7 +324,7 @@ def describe_layer_singular_values(rows: pd.DataFrame, options: Options) -> str:
         parts.append(text)
     return (
         "Mean singular values of the square hidden layers against the layer, median and quartiles "
-        f"over networks. {'; '.join(parts)}."
+        f"over networks. {'; '.join(parts)}.{lost.describe(rows, options['hue'])}"
     )
 
 

@@ -187,6 +187,13 @@ def _title(rows: pd.DataFrame, name: str | None, template: str) -> str:
     return template
 
 
+def title_of_numbers(values: pd.Series[Any], name: str) -> str | None:
+    """Return the title of a legend of a parameter's values: its name if they are numbers."""
+    if not pd.api.types.is_numeric_dtype(values):
+        values = pd.to_numeric(values, errors="coerce")
+    return label(name) if values.notna().all() else None
+
+
 def panels(count: int, *, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """Return a figure with `count` panels of `height` inches side by side."""
     figure, axes = plt.subplots(1, count, figsize=(WIDTH, height), sharey=sharey, squeeze=False)

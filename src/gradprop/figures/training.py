@@ -7,20 +7,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import prepare_atlas
 from gradprop.analysis.layers import hidden
-from gradprop.figures import style
+from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
 from gradprop.figures.layers import layer_colours, line_handles
 from gradprop.results.study_tables import Options, StudyTables, groups
 
+# Marks of groups of networks that never reach a target: by name the marker and what it says.
+UNREACHED = {
+    "never": ("^", "never within the run"),
+    lost.DIVERGED: (lost.MARKERS[lost.DIVERGED], lost.NAMES[lost.DIVERGED]),
+}
+
 
 def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Median and quartiles over seeds of a column of ``steps``; steps after divergence are lost.
+    """Median and quartiles over seeds of a column of ``steps``.
 
     With `time` there is a column of that name beside ``step``, iterations or epochs.
     """
@@ -32,7 +39,7 @@ def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
     if "time" in options:
         rows[options["time"]] = _time(rows, tables, options["time"])
         keys.append(options["time"])
-    return estimates.quartiles(rows, keys, name)
+    return estimates.quartiles(rows, keys, name, tables.diverged(rows))
 
 
 def _time(rows: pd.DataFrame, tables: StudyTables, unit: str) -> pd.Series[float]:
@@ -45,7 +52,7 @@ def _time(rows: pd.DataFrame, tables: StudyTables, unit: str) -> pd.Series[float
 
 
 def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw the statistic against the step; a cross marks where the last seed diverged.
+    """Draw the statistic against the step.
 
     Steps, and losses with them, have a logarithmic axis; with `time` all axes are linear.
     """
@@ -54,29 +61,31 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
     time: str = options.get("time", "step")
     colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
     facets = style.grid(rows, options.get("rows"), options.get("columns"))
+    shown: list[tuple[Axes, list[lost.Line]]] = []
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
-        for value, line in panel.groupby(hue, sort=False):
-            shown = line[np.isfinite(line["median"])]
-            if shown.empty:
-                continue
-            axes.fill_between(
-                shown[time], shown["low"], shown["high"], color=colours[value], alpha=0.2, lw=0
-            )
-            axes.plot(shown[time], shown["median"], color=colours[value], linestyle=dashes[value])
-            if len(shown) < len(line):
-                axes.plot(shown[time].iloc[-1], shown["median"].iloc[-1], "x", color=colours[value])
+        lines = {
+            value: lost.Line(line, time, colours[value])
+            for value, line in panel.groupby(hue, sort=False)
+        }
+        for value, line in lines.items():
+            line.draw(axes, linestyle=dashes[value])
+        shown.append((axes, list(lines.values())))
         if time == "step":
             axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
         if name.endswith("loss"):
             axes.set_yscale("log" if time == "step" else "linear")
             axes.set_ylim(*_loss_limits(rows, linear=time != "step"))
-    handles = line_handles(rows[hue], colours, dashes)
-    if (rows["lost"] > 0).any():
-        cross = Line2D([], [], color="#4d4d4d", marker="x", linestyle="none", label="diverged")
-        handles.append(cross)
-    return style.finish(facets.figure, handles, xlabel=time, ylabel=style.label(name))
+    for axes, all_lines in shown:
+        lost.finish(axes, all_lines, name)
+    return style.finish(
+        facets.figure,
+        [*line_handles(rows[hue], colours, dashes), *lost.handles(facets.axes.flat)],
+        xlabel=time,
+        ylabel=style.label(name),
+        legend_title=style.title_of_numbers(rows[hue], hue),
+    )
 
 
 def _loss_limits(rows: pd.DataFrame, *, linear: bool) -> tuple[float, float]:
@@ -91,16 +100,18 @@ def _loss_limits(rows: pd.DataFrame, *, linear: bool) -> tuple[float, float]:
 
 
 def describe_curves(rows: pd.DataFrame, options: Options) -> str:
-    """Give the median at the end for every hue value, and how many lines end early."""
+    """Give the median at the end for every hue value, and which networks are not in it."""
     hue: str = options["hue"]
     end = rows[rows["step"] == rows["step"].max()]
     finals = end.groupby(hue, sort=False)["median"].median()
-    text = ", ".join(f"{value} {final:.3g}" for value, final in finals.items())
+    text = ", ".join(
+        f"{value} {'none' if np.isnan(final) else f'{final:.3g}'}"
+        for value, final in finals.items()
+    )
     return (
         f"Line plots of {style.label(options['statistic'])} against training "
         f"{options.get('time', 'step')}, one line for every {style.label(hue)}. Median over panels "
-        f"at the last step: {text}. "
-        f"{int((end['lost'] > 0).sum())} of {len(end)} lines have seeds that diverged."
+        f"at the last step: {text}.{lost.describe(rows, hue)}"
     )
 
 
@@ -124,7 +135,7 @@ def prepare_target(tables: StudyTables, options: Options) -> pd.DataFrame:
                 "median": median,
                 "low": low,
                 "high": high,
-                "seeds": len(group),
+                "networks": len(group),
                 "arrived": int(np.isfinite(group["steps"]).sum()),
                 "diverged": int((group["status"] == "diverged").sum()),
             }
@@ -159,35 +170,48 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
                 markersize=3.5,
             )
             missing = line[~np.isfinite(line["median"])]
-            diverged = missing["diverged"] * 2 > missing["seeds"]
-            shift = 0.12 * (order[value] - (len(order) - 1) / 2)
-            for mask, marker in ((~diverged, "^"), (diverged, "x")):
-                axes.plot(
-                    missing["position"][mask] + shift,
-                    np.full(int(mask.sum()), never),
-                    marker,
-                    color=colours[value],
-                    markersize=5,
-                )
+            diverged = missing["diverged"] * 2 > missing["networks"]
+            shift = min(0.12, 0.7 / len(order)) * (order[value] - (len(order) - 1) / 2)
+            for mask, gid in ((~diverged, "never"), (diverged, lost.DIVERGED)):
+                if mask.any():
+                    axes.plot(
+                        missing["position"][mask] + shift,
+                        np.full(int(mask.sum()), never),
+                        UNREACHED[gid][0],
+                        color=colours[value],
+                        markersize=5,
+                        gid=gid,
+                    )
         axes.set_yscale("log")
         axes.set_xticks(range(len(depths)), depths)
         axes.set_xlim(-0.4, len(depths) - 0.6)
     handles = line_handles(rows[hue], colours, dashes)
-    for marker, text in (("^", "never within the run"), ("x", "diverged")):
-        handles.append(Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=text))
-    return style.finish(facets.figure, handles, xlabel="depth", ylabel="steps to target loss")
+    drawn = {line.get_gid() for axes in facets.axes.flat for line in axes.lines}
+    for gid, (marker, text) in UNREACHED.items():
+        if gid in drawn:
+            mark = Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=text)
+            handles.append(mark)
+    return style.finish(
+        facets.figure,
+        handles,
+        xlabel="depth",
+        ylabel="steps to target loss",
+        legend_title=style.title_of_numbers(rows[hue], hue),
+    )
 
 
 def describe_target(rows: pd.DataFrame, options: Options) -> str:
     """Count for every hue value the groups that reached the target."""
     hue: str = options["hue"]
-    counts = rows.groupby(hue, sort=False).agg(
-        groups=("median", "size"), reached=("median", lambda m: int(np.isfinite(m).sum()))
+    counts = rows.groupby(hue, sort=False)[["arrived", "diverged", "networks"]].sum()
+    text = "; ".join(
+        f"{value}: {row.arrived} of {row.networks}"
+        + (f", {row.diverged} diverged" if row.diverged else "")
+        for value, row in counts.iterrows()
     )
-    text = "; ".join(f"{value}: {row.reached} of {row.groups}" for value, row in counts.iterrows())
     return (
-        "Median number of steps to the target training loss against depth. Groups of seeds that "
-        f"reached it: {text}."
+        "Median number of steps to the target training loss against depth. Networks that reached "
+        f"it: {text}."
     )
 
 
@@ -197,7 +221,7 @@ def prepare_divergence(tables: StudyTables, options: Options) -> pd.DataFrame:
     cells = tables.select(options)
     rows = cells.assign(diverged=cells["status"] == "diverged").groupby(keys, sort=False)
     return rows.agg(
-        seeds=("cell", "size"),
+        networks=("cell", "size"),
         diverged=("diverged", "mean"),
         first_bad_step=("first_bad_step", "median"),
         first_bad_layer=("first_bad_layer", "median"),
@@ -239,7 +263,13 @@ def draw_divergence(rows: pd.DataFrame, options: Options) -> Figure:
         Line2D([], [], color=c, marker="s", linestyle="none", label=str(v))
         for v, c in colours.items()
     ]
-    return style.finish(facets.figure, handles, xlabel="depth", ylabel="fraction diverged")
+    return style.finish(
+        facets.figure,
+        handles,
+        xlabel="depth",
+        ylabel="fraction diverged",
+        legend_title=style.title_of_numbers(rows[hue], hue),
+    )
 
 
 def describe_divergence(rows: pd.DataFrame, options: Options) -> str:
@@ -312,12 +342,14 @@ def prepare_layer_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
     rows = hidden(tables.join(tables.layers, options))
     rows = rows.assign(epoch=_time(rows, tables, "epoch"))
     keys = [*groups(options), "layer", "epoch"]
+    diverged = tables.diverged(rows)
     parts = [
-        estimates.quartiles(rows, keys, name).assign(statistic=name) for name in statistics(options)
+        estimates.quartiles(rows, keys, name, diverged).assign(statistic=name)
+        for name in statistics(options)
     ]
     curves = pd.concat(parts, ignore_index=True)
     if "band" in options:
-        spread = estimates.quartiles(rows, keys, options["band"])[[*keys, "median"]]
+        spread = estimates.quartiles(rows, keys, options["band"], diverged)[[*keys, "median"]]
         curves = curves.merge(spread.rename(columns={"median": "band"}), on=keys, how="left")
     return curves
 
@@ -329,19 +361,23 @@ def draw_layer_curves(rows: pd.DataFrame, options: Options) -> Figure:
     order = (style.DASHES[0], style.DASHES[2], style.DASHES[1], style.DASHES[3])
     dashes: dict[str, Any] = dict(zip(names, order, strict=False))
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.2, sharex="col")
+    shown: list[tuple[Axes, list[lost.Line]]] = []
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
+        lines = []
         for (layer, name), line in panel.groupby(["layer", "statistic"], sort=False):
-            line = line[np.isfinite(line["median"])]
-            axes.plot(
-                line["epoch"], line["median"], color=colours[layer], linestyle=dashes[name], lw=1.3
-            )
+            lines.append(lost.Line(line, "epoch", colours[layer]))
+            lines[-1].draw(axes, bands=False, linestyle=dashes[name], lw=1.3)
             if "band" in rows:
+                line = line[np.isfinite(line["median"])]
                 low, high = line["median"] - line["band"], line["median"] + line["band"]
                 axes.fill_between(line["epoch"], low, high, color=colours[layer], alpha=0.12, lw=0)
         if names[0].startswith("gradient_std"):
             axes.set_yscale("log")
         axes.set_xlim(left=0)
+        shown.append((axes, lines))
+    for axes, all_lines in shown:
+        lost.finish(axes, all_lines, names[0], bands=False)
     handles = [
         Line2D([], [], color=colour, label=f"layer {layer}") for layer, colour in colours.items()
     ]
@@ -350,6 +386,7 @@ def draw_layer_curves(rows: pd.DataFrame, options: Options) -> Figure:
             Line2D([], [], color="#4d4d4d", linestyle=dashes[name], label=style.label(name))
             for name in names
         ]
+    handles += lost.handles(facets.axes.flat)
     ylabel = style.label(names[0]) if len(names) == 1 else "activation"
     return style.finish(facets.figure, handles, xlabel="epoch", ylabel=ylabel)
 
@@ -366,56 +403,103 @@ def describe_layer_curves(rows: pd.DataFrame, options: Options) -> str:
     ]
     return (
         "Line plots of statistics of every hidden layer against the epoch. Median over panels at "
-        f"the last one: {', '.join(parts)}."
+        f"the last one: {', '.join(parts)}.{lost.describe(rows)}"
     )
 
 
 def prepare_spread(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Return a final result of every network; diverged ones have none."""
+    """Return a final result of every network, and what became of those without one.
+
+    ``state`` is empty, ``diverged`` or ``missing``, which has not been trained; the value is NaN
+    then.
+    """
     name: str = options["statistic"]
     cells = tables.select(options)
-    values = cells[name].astype(float).where(cells["status"] != "diverged")
+    diverged = cells["status"] == "diverged"
+    value = cells[name].astype(float).mask(diverged)
+    value = value.where(np.isfinite(value))
+    lost_as = np.where(diverged | np.isinf(cells[name].astype(float)), lost.DIVERGED, lost.MISSING)
     columns = list(dict.fromkeys([*groups(options), "seed"]))
-    rows = cells[columns].assign(value=values)
-    return rows[np.isfinite(rows["value"])]
+    return cells[columns].assign(value=value, state=np.where(value.notna(), "", lost_as))
 
 
 def draw_spread(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw a dot a network, one row of dots for every hue value, and a bar at its median."""
-    hue, name = options["hue"], options["statistic"]
+    """Draw a dot for every network, a row of dots for every hue value, and a bar at its median.
+
+    Diverged networks stand at the edge of the worst values, with their number, and count in the
+    median; there is no bar where most networks have no value.
+    """
+    hue: str = options["hue"]
+    name: str = options["statistic"]
     colours = style.palette(rows[hue])
     low, high = float(rows["value"].min()), float(rows["value"].max())
     facets = style.grid(
-        rows,
-        options.get("rows"),
-        options.get("columns"),
-        height=0.6 + 0.35 * len(colours),
+        rows, options.get("rows"), options.get("columns"), height=0.6 + 0.35 * len(colours)
     )
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         for place, (value, colour) in enumerate(colours.items()):
-            dots = panel.loc[panel[hue] == value, "value"]
-            if dots.empty:
-                continue
+            networks = panel[panel[hue] == value]
+            dots, median = networks["value"].dropna(), _median(networks, name)
             axes.plot(dots, [place] * len(dots), "o", color=colour, alpha=0.5, markersize=5)
-            axes.plot([dots.median()] * 2, [place - 0.35, place + 0.35], color=colour)
+            if np.isfinite(median):
+                axes.plot([median] * 2, [place - 0.35, place + 0.35], color=colour)
+            _mark_lost(axes, networks["state"], place, colour, left=name.endswith("accuracy"))
         axes.set_yticks(range(len(colours)), [str(value) for value in colours])
         axes.set_ylim(len(colours) - 0.5, -0.5)
         axes.set(xlabel="", ylabel="")
         if name.endswith("loss") and 0 < 3 * low < high:
             axes.set_xscale("log")
             style.plain_ticks(axes.xaxis, (1, 2, 5) if high < 100 * low else (1,))
-    return style.finish(facets.figure, [], xlabel=style.label(name), ylabel="")
+        axes.margins(x=0.12)
+    return style.finish(
+        facets.figure,
+        lost.handles(facets.axes.flat),
+        xlabel=style.label(name),
+        ylabel=style.title_of_numbers(rows[hue], hue) or "",
+    )
+
+
+def _median(networks: pd.DataFrame, statistic: str) -> float:
+    """Return the median that `estimates.quartiles` says; NaN if there is none."""
+    if networks.empty:
+        return np.nan
+    diverged = networks["state"] == lost.DIVERGED
+    renamed = networks.rename(columns={"value": statistic}).assign(all=0)
+    table = estimates.quartiles(renamed, ["all"], statistic, diverged)
+    return float(table["median"].item())
+
+
+def _mark_lost(axes: Axes, state: pd.Series[str], place: int, colour: str, *, left: bool) -> None:
+    """Mark diverged networks, and those without a value, at an edge, with their numbers."""
+    for name, x in ((lost.DIVERGED, 0.02 if left else 0.98), (lost.MISSING, 0.5)):
+        count = int((state == name).sum())
+        if count:
+            transform = axes.get_yaxis_transform()
+            axes.plot(x, place, lost.MARKERS[name], color=colour, transform=transform, gid=name)
+            axes.annotate(
+                f"{count}", (x, place), (6 if left else -6, 0), xycoords=transform,
+                textcoords="offset points", ha="left" if left else "right", va="center",
+                fontsize=7.5, color=colour,
+            )  # fmt: skip
 
 
 def describe_spread(rows: pd.DataFrame, options: Options) -> str:
-    """Give median, smallest and largest value for every hue value."""
-    name, hue = style.label(options["statistic"]), options["hue"]
-    parts = [
-        f"{value} {dots.median():.3g} ({dots.min():.3g} to {dots.max():.3g}, {len(dots)} networks)"
-        for value, dots in rows.groupby(hue, sort=False)["value"]
-    ]
-    return f"A dot for the {name} of every network. Median and range: {'; '.join(parts)}."
+    """Give median, smallest and largest value for every hue value, and who has none."""
+    name, hue = options["statistic"], options["hue"]
+    parts = []
+    for value, networks in rows.groupby(hue, sort=False):
+        dots, median = networks["value"].dropna(), _median(networks, name)
+        text = "no median" if np.isnan(median) else f"{median:.3g}"
+        span = f"{dots.min():.3g} to {dots.max():.3g}, " if len(dots) else ""
+        counts = [f"{len(networks)} networks"]
+        for state in (lost.DIVERGED, lost.MISSING):
+            if count := int((networks["state"] == state).sum()):
+                counts.append(f"{count} of them {lost.NAMES[state]}")
+        parts.append(f"{value} {text} ({span}{', '.join(counts)})")
+    return (
+        f"A dot for the {style.label(name)} of every network. Median and range: {'; '.join(parts)}."
+    )
 
 
 KINDS = {

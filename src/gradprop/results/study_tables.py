@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gradprop.errors import GradpropError
@@ -72,6 +74,19 @@ class StudyTables:
         """Return the rows of ``cells`` that the option ``select`` keeps."""
         chosen = {cell.id for cell in select(self.study.cells, options.get("select", {}))}
         return self.cells[self.cells["cell"].isin(chosen)]
+
+    def diverged(self, rows: pd.DataFrame) -> pd.Series[bool]:
+        """Tell, for every row of a table, whether its network has diverged by then.
+
+        That is from the first step on whose loss is not finite; of a network of which only the
+        last evaluation is not, always. A table without steps speaks of the end.
+        """
+        if rows.empty:
+            return pd.Series(False, index=rows.index)
+        cells = self.cells.set_index("cell")
+        first = cells["first_bad_step"].astype("Float64").fillna(0).astype(float)
+        first = first.where(cells["status"] == "diverged", np.inf)
+        return rows["cell"].map(first) <= rows.get("step", sys.maxsize)
 
     def join(
         self, rows: pd.DataFrame, options: Options, columns: Sequence[str] | None = None

@@ -1,0 +1,282 @@
+"""Networks without a value: marks at the edges of panels, notes, fields of heat maps, text.
+
+`gradprop.analysis.estimates.quartiles` counts them for every point of a line and every field of a
+heat map; here is how they are shown, in all kinds of figures alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from gradprop.analysis.estimates import counted_as
+
+# What a point or field is if it has no median: what most of its networks without a value are.
+ZERO, DIVERGED, MISSING = "zero", "diverged", "missing"
+NAMES = {ZERO: "exactly 0", DIVERGED: "diverged", MISSING: "without a value"}
+MARKERS = {ZERO: "v", DIVERGED: "x", MISSING: "|"}
+# Fields of heat maps: colours that the scale does not have, and a hatch to tell them in grey.
+FIELDS = {ZERO: ("#ffffff", "...."), DIVERGED: ("#f6c5af", "////"), MISSING: ("#d0d0d0", "")}
+HATCH = "#808080"
+# In parts of the height of a panel: where marks stand, how far those of the next line are, and how
+# far notes keep from each other, over their height in points.
+EDGE, STAGGER, NOTE = 0.03, 0.045, 8.0
+PAPER = {"facecolor": "white", "alpha": 0.7, "pad": 0.6, "linewidth": 0}  # behind notes
+MOST_NOTES = 4  # in a panel, of the lines that lack most networks
+COUNTED = "n of m: n of m networks have a finite value"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a panel.
+
+    Attributes
+    ----------
+    rows
+        Rows of `quartiles`, from left to right.
+    x, colour
+        Column of the horizontal axis, and the line's colour.
+    """
+
+    rows: pd.DataFrame
+    x: str
+    colour: str
+
+    def draw(self, axes: Axes, *, bands: bool = True, **look: Any) -> None:
+        """Draw median and quartiles where they are finite; the line is broken elsewhere."""
+        x, median = self.rows[self.x], self.rows["median"]
+        # The panel is as wide as the line, where it has no median as well.
+        axes.update_datalim(np.column_stack([x, x]), updatey=False)
+        axes.autoscale_view(scaley=False)
+        finite = np.isfinite(median)
+        for _, part in self.rows[finite].groupby((~finite).cumsum()[finite]):
+            if bands:  # infinite quartiles are drawn by `finish`, when the limits are known
+                low, high = (
+                    part[name].where(np.isfinite(part[name]), part["median"])
+                    for name in ("low", "high")
+                )
+                axes.fill_between(part[self.x], low, high, color=self.colour, alpha=0.2, lw=0)
+            axes.plot(part[self.x], part["median"], color=self.colour, **look)
+
+
+def states(rows: pd.DataFrame, *, positive: bool = False) -> pd.Series[str]:
+    """Return what a row of `quartiles` is that has no finite median; empty if it has one.
+
+    On a logarithmic axis, `positive`, a median of 0 is none either.
+    """
+    median = rows["median"].astype(np.float64)
+    zero = (median == -np.inf) | (positive & (median <= 0))
+    lost = np.where(rows["diverged"] >= rows["missing"], DIVERGED, MISSING)
+    found = np.select([zero, np.isfinite(median)], [ZERO, ""], lost)
+    return pd.Series(found, index=rows.index, dtype=str)
+
+
+def finish(axes: Axes, lines: Sequence[Line], statistic: str, *, bands: bool = True) -> None:
+    """Show what of a panel's lines is not finite; the panel's limits have to be final.
+
+    At the upper edge stand diverged networks, at the lower one exact zeros (and diverged
+    accuracies, whose worst is 0); quartiles that are infinite reach the edge. A note at the end of
+    a line says how many networks have a finite value, where it is some and not all.
+    """
+    bottom, top = axes.get_ylim()
+    for number, line in enumerate(lines):
+        if bands:
+            _open_bands(axes, line, bottom, top)
+        _mark_edges(axes, line, number, statistic)
+    axes.set_ylim(bottom, top)
+    _write_notes(axes, lines)
+
+
+def _open_bands(axes: Axes, line: Line, bottom: float, top: float) -> None:
+    """Fill from the median to the edge of the panel where a quartile is infinite."""
+    rows = line.rows[np.isfinite(line.rows["median"])]
+    for name, edge in (("low", bottom), ("high", top)):
+        infinite = np.isinf(rows[name])
+        if infinite.any():
+            axes.fill_between(
+                rows[line.x], rows["median"], edge, where=infinite.tolist(), color=line.colour,
+                alpha=0.2, lw=0,
+            )  # fmt: skip
+
+
+def _mark_edges(axes: Axes, line: Line, number: int, statistic: str) -> None:
+    """Draw, for every stretch of a line without a median, its course along the edge and a mark.
+
+    The mark stands where the stretch meets the line, or in its middle if it meets none.
+    """
+    found = states(line.rows, positive=axes.get_yscale() == "log")
+    for _, run in found.groupby((found != found.shift()).cumsum()):
+        state = run.iloc[0]
+        if not state:
+            continue
+        low = state == ZERO or (state == DIVERGED and counted_as(statistic) == 0)
+        height = EDGE + STAGGER * number
+        before, after = run.index[0] != found.index[0], run.index[-1] != found.index[-1]
+        axes.plot(
+            line.rows.loc[run.index, line.x],
+            np.full(len(run), height if low else 1 - height),
+            MARKERS[state] + "-",
+            color=line.colour, transform=axes.get_xaxis_transform(), clip_on=False,
+            markevery=[0 if before else len(run) - 1 if after else len(run) // 2],
+            markersize=5, linewidth=0.5, gid=state,
+        )  # fmt: skip
+
+
+def mark_sides(axes: Axes, rows: pd.DataFrame, height: pd.Series[float], colour: str) -> None:
+    """Mark the rows of a panel whose mean is missing: zeros at the left edge, others at the right.
+
+    Beside them, and where some networks have no value, stands "n of m".
+
+    Parameters
+    ----------
+    axes
+        The panel.
+    rows
+        With the columns of `gradprop.analysis.estimates.counts` and ``slope``.
+    height
+        Where each row stands, in data.
+    colour
+        Of the marks.
+    """
+    place = axes.get_yaxis_transform()
+    for y, (_, row) in zip(height, rows.iterrows(), strict=True):
+        most = max((ZERO, DIVERGED, MISSING), key=lambda state: row[state])
+        left = most == ZERO
+        if np.isnan(row["slope"]):
+            axes.plot(
+                0.02 if left else 0.98, y, MARKERS[most], color=colour, transform=place,
+                markersize=4, gid=most,
+            )  # fmt: skip
+        if 0 < row["finite"] < row["networks"]:
+            axes.text(
+                0.05 if left else 0.95, y, f"{row['finite']:.0f} of {row['networks']:.0f}",
+                transform=place, ha="left" if left else "right", va="center", fontsize=7,
+                color=colour, gid=COUNTED,
+            )  # fmt: skip
+
+
+def _write_notes(axes: Axes, lines: Sequence[Line]) -> None:
+    """Write "n of m" at the ends of those lines that lack most networks, one above the other."""
+    counts = [(line, *_fewest(line)) for line in lines]
+    partial = sorted((note for note in counts if note[1]), key=lambda note: note[1] / note[2])
+    if len({note[1:] for note in partial}) == 1:  # one note speaks for all
+        partial = partial[:1]
+    shown = [(*_end(axes, line), f"{n} of {m}", line.colour) for line, n, m in partial[:MOST_NOTES]]
+    figure: Any = axes.figure
+    gap = NOTE / 72 / (axes.get_position().height * figure.get_figheight())
+    free = 0.0
+    for x, y, text, colour in sorted(shown, key=lambda note: note[1]):
+        free = max(y, free)
+        axes.annotate(
+            text, (x, min(free, 1 - gap)), (0, 2), xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points", ha="right" if _is_right(axes, x) else "left",
+            fontsize=7, color=colour, gid=COUNTED, bbox=PAPER,
+        )  # fmt: skip
+        free += gap
+
+
+def _fewest(line: Line) -> tuple[int, int]:
+    """Return how many networks have a finite value where fewest of some do, and of how many.
+
+    (0, 0) if all have one or, wherever any lacks it, none does.
+    """
+    rows = line.rows[(line.rows["finite"] > 0) & (line.rows["finite"] < line.rows["networks"])]
+    if rows.empty:
+        return 0, 0
+    worst = rows.iloc[int((rows["finite"] / rows["networks"]).argmin())]
+    return int(worst["finite"]), int(worst["networks"])
+
+
+def _end(axes: Axes, line: Line) -> tuple[float, float]:
+    """Return where a line's note stands: x in data, y in parts of the panel's height."""
+    rows = line.rows[np.isfinite(line.rows["median"])]
+    if rows.empty:
+        found = states(line.rows).iloc[-1]
+        return float(line.rows[line.x].iloc[-1]), 2 * EDGE if found == ZERO else 1 - 4 * EDGE
+    x, y = float(rows[line.x].iloc[-1]), float(rows["median"].iloc[-1])
+    place = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[1]
+    return x, float(np.clip(place, 0.0, 0.92))
+
+
+def _is_right(axes: Axes, x: float) -> bool:
+    return bool(axes.transAxes.inverted().transform(axes.transData.transform((x, 1.0)))[0] > 0.3)
+
+
+def handles(axes: Iterable[Axes]) -> list[Line2D]:
+    """Return the legend entries of the marks and notes in the panels of a figure."""
+    panels = list(axes)
+    marked = {line.get_gid() for panel in panels for line in panel.lines}
+    found = [
+        Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=NAMES[state])
+        for state, marker in MARKERS.items()
+        if state in marked
+    ]
+    if any(text.get_gid() == COUNTED for panel in panels for text in panel.texts):
+        found.append(Line2D([], [], linestyle="none", label=COUNTED))
+    return found
+
+
+# ---------------------------------------------------------------------------------- heat maps
+
+
+def draw_fields(axes: Axes, x: Any, y: Any, state: pd.DataFrame) -> None:
+    """Fill the fields of a heat map that have no value, each state in its own way.
+
+    Parameters
+    ----------
+    axes
+        The panel, with the other fields drawn.
+    x, y
+        Edges of columns and rows.
+    state
+        `states` of the fields; NaN where the grid has no networks.
+    """
+    for name, (colour, hatch) in FIELDS.items():
+        chosen = (state == name).to_numpy()
+        if not chosen.any():
+            continue
+        axes.pcolor(
+            x, y, np.ma.masked_where(~chosen, np.ones(chosen.shape)), cmap=ListedColormap([colour]),
+            hatch=hatch, edgecolors=HATCH, linewidths=0, gid=name,
+        )  # fmt: skip
+
+
+def field_handles(axes: Iterable[Axes]) -> list[Patch]:
+    """Return the legend entries of the fields that `draw_fields` filled."""
+    drawn = {collection.get_gid() for panel in axes for collection in panel.collections}
+    return [
+        Patch(facecolor=colour, edgecolor=HATCH, hatch=hatch, linewidth=0.4, label=NAMES[state])
+        for state, (colour, hatch) in FIELDS.items()
+        if state in drawn
+    ]
+
+
+# ------------------------------------------------------------------------------ alternative text
+
+
+def describe(rows: pd.DataFrame, by: str | None = None) -> str:
+    """Count the networks without a value, for every value of `by` where they are most.
+
+    Empty if all have one; otherwise a sentence with a space before it.
+    """
+    parts = []
+    for value, group in rows.groupby(by, sort=False) if by else [("", rows)]:
+        counts = []
+        for state in (ZERO, DIVERGED, MISSING):
+            share = group[state] / group["networks"]
+            if share.max() > 0:
+                worst = group.iloc[int(share.argmax())]
+                counts.append(f"{worst[state]:.0f} of {worst['networks']:.0f} {NAMES[state]}")
+        if counts:
+            parts.append(f"{value}: {', '.join(counts)}" if by else ", ".join(counts))
+    return (
+        f" Networks that lack a finite value, where most do: {'; '.join(parts)}." if parts else ""
+    )

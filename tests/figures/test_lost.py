@@ -1,0 +1,301 @@
+"""Networks that died, diverged or were never trained are counted, marked and told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from gradprop.figures import KINDS, StudyTables, lost
+from gradprop.grid import loading
+from gradprop.spec import Study
+
+SIGNAL = "signal_log10_rms"
+DEPTH, PROBES = 4, (0, 1, 3, 10)
+BAD_STEP = 3  # of networks that diverge
+LINES = {"statistic": SIGNAL, "hue": "initializer"}
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def study_of(seeds: int, **grid: Any) -> Study:
+    block = {
+        "dataset": "circles",
+        "depth": DEPTH,
+        "width": 8,
+        "activation": "relu",
+        "initializer": "he_normal",
+        "learning_rate": 0.1,
+        "batch_size": 8,
+        "epochs": 1,
+        "seeds": seeds,
+        **grid,
+    }
+    content = {"title": "T", "question": "Q?", "grid": block}
+    return loading.build_study("s", content, seeds, "s.yaml")
+
+
+def tables_of(study: Study, fates: list[str]) -> StudyTables:
+    """Return tables in which a network is ``ok``, ``dead``, ``diverged`` or ``untrained``.
+
+    Dead ones have a signal of exactly 0; of diverged ones the loss is not finite from `BAD_STEP`
+    on, and their signal is NaN or, behind a rectifier, 0.
+    """
+    random = np.random.default_rng(0)
+    cells, steps, layers = [], [], []
+    for cell, fate in zip(study.cells, fates, strict=True):
+        diverged = fate == "diverged"
+        final = np.nan if fate in ("diverged", "untrained") else random.uniform(0.1, 0.5)
+        cells.append(
+            {
+                "cell": cell.id,
+                **cell.columns(),
+                "status": "diverged" if diverged else "ok",
+                "first_bad_step": BAD_STEP if diverged else pd.NA,
+                "first_bad_layer": 2 if diverged else pd.NA,
+                **dict.fromkeys(("final_train_loss", "final_test_accuracy"), final),
+                "steps_to_target": pd.NA if diverged else 5,
+                "chance_accuracy": 0.1,
+            }
+        )
+        for step in PROBES:
+            bad = diverged and step >= BAD_STEP
+            loss = np.nan if bad else random.uniform(0.1, 1.0)
+            steps.append(
+                {"cell": cell.id, "step": step, "train_loss": loss, "train_accuracy": 1 - loss}
+            )
+            for layer in range(1, DEPTH + 2):
+                value = random.normal(-layer, 0.1)
+                if fate == "dead" or (bad and layer == 1):
+                    value = -np.inf if layer <= DEPTH else value
+                elif bad:
+                    value = np.nan
+                names = (SIGNAL, "gradient_log10_rms", "log10_update_ratio", "activation_std")
+                place = {"cell": cell.id, "step": step, "layer": layer}
+                layers.append({**place, **dict.fromkeys(names, value)})
+    tables = StudyTables(study, Path("none"))
+    for name, rows in (("cells", cells), ("steps", steps), ("layers", layers)):
+        tables.__dict__[name] = pd.DataFrame(rows)
+    tables.__dict__["cells"] = tables.cells.astype(
+        dict.fromkeys(("first_bad_step", "first_bad_layer", "steps_to_target"), "Int64")
+    )
+    return tables
+
+
+def marks(figure: Figure, state: str) -> list[tuple[float, float]]:
+    """Return where the marks of a state stand, in parts of their panel's width and height."""
+    found = []
+    for axes in figure.axes:
+        for line in axes.lines:
+            if line.get_gid() == state:
+                places = line.get_transform().transform(line.get_xydata())
+                shown = axes.transAxes.inverted().transform(places)
+                every: Any = line.get_markevery()
+                found += [tuple(shown[n]) for n in every or range(len(shown))]
+    return found
+
+
+def notes(figure: Figure) -> list[str]:
+    return [t.get_text() for a in figure.axes for t in a.texts if t.get_gid() == lost.COUNTED]
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()] if figure.legends else []
+
+
+def test_a_median_of_survivors_is_not_drawn() -> None:
+    """Of 200 networks 185 have a signal of exactly 0: so has their median."""
+    tables = tables_of(study_of(200), ["ok"] * 15 + ["dead"] * 185)
+    kind, options = KINDS["layer_profile"], {**LINES, "theory": True, "residual": True}
+    rows = kind.prepare(tables, options)
+    inner = rows[(rows["layer"] <= DEPTH) & (rows["part"] == "value")]
+    assert (inner["median"] == -np.inf).all()
+    assert (inner[["networks", "finite", "zero"]] == [200, 15, 185]).all(axis=None)
+    figure = kind.draw(rows, options)
+    ((_, height),) = marks(figure, lost.ZERO)
+    assert 0 < height < 0.1
+    assert notes(figure) == ["15 of 200"]
+    assert {"exactly 0", lost.COUNTED} < set(legend(figure)) and "theory" not in legend(figure)
+    text = kind.describe(rows, options)
+    assert "he_normal: 185 of 200 exactly 0" in text and "No line of theory is drawn" in text
+
+    slopes = KINDS["slope"].prepare(tables, LINES)
+    assert slopes["slope"].isna().all()
+    assert slopes[["networks", "finite", "zero"]].values.tolist() == [[200, 15, 185]]
+    figure = KINDS["slope"].draw(slopes, LINES)
+    ((side, _),) = marks(figure, lost.ZERO)
+    assert 0 < side < 0.1 and notes(figure) == ["15 of 200"]
+
+    heat = KINDS["layer_heatmap"].prepare(tables, LINES)
+    assert "80% exactly 0, 0% diverged" in KINDS["layer_heatmap"].describe(heat, LINES)
+
+
+def test_slopes_are_those_of_networks_with_all_layers() -> None:
+    """But for those that left the range of float32: the layers before that tell their slope."""
+    tables = tables_of(study_of(3), ["ok"] * 3)
+    layers, cells = tables.layers, tables.cells
+    first = (layers["layer"] == 1) & (layers["cell"] != cells["cell"][0])
+    layers.loc[first, SIGNAL] = -np.inf
+    cells.loc[1, "status"] = "underflowed"
+    found = KINDS["slope"].prepare(tables, LINES).iloc[0]
+    assert found[["networks", "finite", "zero"]].tolist() == [3, 2, 1]
+    start = layers[(layers["step"] == 0) & (layers["layer"] <= DEPTH)]
+    slopes = []
+    for cell in cells["cell"].iloc[:2]:
+        one = start[(start["cell"] == cell) & np.isfinite(start[SIGNAL])]
+        slopes.append(-np.polyfit(one["layer"], one[SIGNAL], 1)[0])
+    assert found["slope"] == pytest.approx(np.mean(slopes))
+
+
+def test_a_curve_ends_where_most_networks_diverge() -> None:
+    """Nine of twelve diverge: there is no median, and a mark at the upper edge says where."""
+    tables = tables_of(study_of(12), ["ok"] * 3 + ["diverged"] * 9)
+    kind, options = KINDS["learning_curves"], {"statistic": "train_loss", "hue": "initializer"}
+    rows = kind.prepare(tables, options).set_index("step")
+    assert np.isfinite(rows["median"].to_numpy()).tolist() == [True, True, False, False]
+    assert rows[["networks", "finite", "diverged"]].to_numpy()[-1].tolist() == [12, 3, 9]
+    start = tables.steps.loc[tables.steps["step"] == 0, "train_loss"]
+    assert rows.loc[0, "median"] == np.median(start)
+    figure = kind.draw(rows.reset_index(), options)
+    assert notes(figure) == ["3 of 12"]
+    ((x, y),) = marks(figure, lost.DIVERGED)
+    (axes,) = figure.axes
+    assert 0.9 < y < 1
+    shown = axes.transAxes.inverted().transform(axes.transData.transform((BAD_STEP, 1)))
+    assert x == pytest.approx(shown[0])
+    text = kind.describe(rows.reset_index(), options)
+    assert "he_normal none" in text and "he_normal: 9 of 12 diverged" in text
+
+
+def test_a_diverged_accuracy_is_marked_below() -> None:
+    tables = tables_of(study_of(3), ["ok", "diverged", "diverged"])
+    options = {"statistic": "train_accuracy", "hue": "initializer"}
+    kind = KINDS["learning_curves"]
+    ((_, y),) = marks(kind.draw(kind.prepare(tables, options), options), lost.DIVERGED)
+    assert 0 < y < 0.1
+
+
+def test_few_lost_networks_move_the_median_and_are_noted() -> None:
+    tables = tables_of(study_of(5), ["ok"] * 4 + ["diverged"])
+    kind, options = KINDS["learning_curves"], {"statistic": "train_loss", "hue": "initializer"}
+    rows = kind.prepare(tables, options)
+    end = tables.steps.loc[tables.steps["step"] == 10, "train_loss"].fillna(np.inf)
+    assert rows["median"].iloc[-1] == np.median(end)
+    figure = kind.draw(rows, options)
+    assert notes(figure) == ["4 of 5"]
+    assert not marks(figure, lost.DIVERGED) and "diverged" not in legend(figure)
+
+
+@pytest.mark.parametrize(
+    ("statistic", "values"),
+    [("final_train_loss", np.inf), ("final_test_accuracy", 0.0)],
+)
+def test_a_spread_shows_networks_that_diverged(statistic: str, values: float) -> None:
+    tables = tables_of(study_of(6), ["ok"] * 4 + ["diverged"] * 2)
+    kind, options = KINDS["final_spread"], {"statistic": statistic, "hue": "initializer"}
+    rows = kind.prepare(tables, options)
+    assert rows["state"].tolist() == [""] * 4 + ["diverged"] * 2
+    figure = kind.draw(rows, options)
+    ((x, _),) = marks(figure, lost.DIVERGED)
+    assert 0 < x < 0.1 if statistic.endswith("accuracy") else 0.9 < x < 1
+    assert [text.get_text() for text in figure.axes[0].texts] == ["2"]
+    expected = np.median(np.array(rows["value"].fillna(values)))
+    bar = figure.axes[0].lines[1]
+    assert np.asarray(bar.get_xdata()).tolist() == [expected] * 2
+    assert "6 networks, 2 of them diverged" in kind.describe(rows, options)
+    most = kind.describe(
+        kind.prepare(tables_of(study_of(3), ["ok", *["diverged"] * 2]), options), options
+    )
+    assert "he_normal no median" in most
+
+
+def test_untrained_networks_are_not_called_diverged() -> None:
+    tables = tables_of(study_of(2), ["untrained"] * 2)
+    options = {"statistic": "final_train_loss", "hue": "initializer"}
+    kind = KINDS["final_spread"]
+    text = kind.describe(kind.prepare(tables, options), options)
+    assert "2 of them without a value" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("layer_profile", {**LINES, "at": "end"}),
+        ("slope", {**LINES, "at": "end"}),
+        ("update_ratio", {"hue": "initializer"}),
+        ("learning_curves", {"statistic": "train_loss", "hue": "initializer"}),
+        ("layer_curves", {"statistic": "activation_std", "columns": "initializer"}),
+        ("final_spread", {"statistic": "final_train_loss", "hue": "initializer"}),
+        ("steps_to_target", {"hue": "initializer"}),
+    ],
+)
+@pytest.mark.parametrize("fate", ["diverged", "dead"])
+def test_what_the_legend_names_is_inside_the_axes(
+    name: str, options: dict[str, Any], fate: str
+) -> None:
+    """Of ten lines the last one is lost altogether."""
+    scales = [{"name": "variance_scaling", "scale": float(n)} for n in range(1, 11)]
+    tables = tables_of(study_of(1, initializer=scales), ["ok"] * 9 + [fate])
+    kind = KINDS[name]
+    figure = kind.draw(kind.prepare(tables, options), options)
+    for state, text in lost.NAMES.items():
+        found = marks(figure, state)
+        assert (text in legend(figure)) == bool(found)
+        assert all(0 <= x <= 1 and 0 <= y <= 1 for x, y in found)
+    if fate == "diverged":
+        assert marks(figure, lost.DIVERGED)
+
+
+def test_fields_without_a_value_tell_why() -> None:
+    rows = pd.DataFrame(
+        {
+            "layer": [1, 1, 2, 2],
+            "step": [0, 1, 0, 1],
+            "median": [-np.inf, np.nan, np.nan, 2.0],
+            "networks": 4,
+            "finite": [1, 1, 1, 4],
+            "zero": [3, 0, 0, 0],
+            "diverged": [0, 3, 0, 0],
+            "missing": [0, 0, 3, 0],
+        }
+    )
+    assert lost.states(rows).tolist() == [lost.ZERO, lost.DIVERGED, lost.MISSING, ""]
+    figure = KINDS["layer_heatmap"].draw(rows, {"statistic": SIGNAL})
+    drawn = {c.get_gid(): c for c in figure.axes[0].collections if c.get_gid()}
+    assert set(drawn) == set(lost.NAMES)
+    looks = {(str(c.get_facecolor()), c.get_hatch()) for c in drawn.values()}
+    assert len(looks) == 3
+    assert legend(figure) == list(lost.NAMES.values())
+
+
+def test_a_panel_has_few_notes() -> None:
+    """Those of the lines that lack most; one if all lines say the same."""
+    figure, axes = plt.subplots()
+    base = pd.DataFrame({"layer": [1, 2], "low": 0.0, "high": 0.0, "networks": 9})
+    base = base.assign(zero=0, diverged=0, missing=0)
+
+    def lines(finite: list[int]) -> list[lost.Line]:
+        return [
+            lost.Line(base.assign(median=float(n), finite=n), "layer", f"C{number}")
+            for number, n in enumerate(finite)
+        ]
+
+    for line in lines([8, 3, 9, 7, 5, 1]):
+        line.draw(axes)
+    lost.finish(axes, lines([8, 3, 9, 7, 5, 1]), SIGNAL)
+    assert notes(figure) == ["1 of 9", "3 of 9", "5 of 9", "7 of 9"]
+    places = [text.xy[1] for text in axes.texts]  # type: ignore[attr-defined]
+    assert min(np.diff(places)) > 0 and max(places) < 1
+    figure, axes = plt.subplots()
+    lost.finish(axes, lines([5, 5, 5]), SIGNAL)
+    assert notes(figure) == ["5 of 9"]
