@@ -16,6 +16,7 @@ pytestmark = pytest.mark.workflow
 KIND = """
 from gradprop.figures import style
 from gradprop.figures.kind import Kind
+from gradprop.grid.kinds import Needs
 
 
 def prepare(tables, options):
@@ -32,7 +33,7 @@ def describe(rows, options):
     return f"{len(rows)} networks of my own."
 
 
-KINDS = {"mine": Kind(prepare, draw, describe)}
+KINDS = {"mine": Kind(prepare, draw, describe, Needs(shows=("depth",)))}
 """
 COMPONENTS = """
 from gradprop.components import Parameter, activation, initializer

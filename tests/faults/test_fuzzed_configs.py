@@ -69,7 +69,7 @@ BASE: dict[str, Any] = {
         "epochs": 1,
     },
     "figures": {"loss": {"kind": "learning_curves", "title": "L", "statistic": "train_loss",
-                         "hue": "initializer"}},
+                         "columns": "depth", "hue": "initializer"}},
     "names": {"initializer": {"normal(stddev=0.3)": "Normal, $\\sigma$ = 0.3"}},
 }  # fmt: skip
 

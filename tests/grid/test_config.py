@@ -318,9 +318,10 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
         ),
         (
             "{kind: divergence, title: a, hue: dept}",
-            ".hue: 'dept' is not allowed; allowed: dataset, depth, width, widths, activation, "
-            "initializer, use_bias, bias_std, normalization, residual, clipping, learning_rate, "
-            "optimizer, batch_size, seed. Did you mean 'depth'?",
+            ".hue: 'dept' is not allowed; allowed: dataset, depth, width, activation, "
+            "initializer, learning_rate, batch_size, epochs, seed, optimizer, loss, use_bias, "
+            "bias_std, target_loss, probes, statistics, measurements, widths, normalization, "
+            "residual, clipping. Did you mean 'depth'?",
         ),
         (
             "{kind: float_limits, title: a, select: {depth: [1, '2']}}",

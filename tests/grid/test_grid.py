@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from gradprop.errors import ConfigError
-from gradprop.grid import definitions, loading, selection, sharding
-from gradprop.grid.axes import axis_values, expand
+from gradprop.grid import config, definitions, loading, schema, selection, sharding
+from gradprop.grid.axes import PARAMETERS, axis_values, expand
+from gradprop.grid.figure_checks import check_figure
+from gradprop.grid.kinds import Needs
 from gradprop.probes.statistics import PRESETS
 from gradprop.spec import REPLICA_FIELDS, Cell, Component
 
@@ -192,7 +194,7 @@ def test_bins_are_those_of_the_networks_that_a_figure_shows() -> None:
         ]}
         for depth, (at, signal, bins) in enumerate(ends, start=1)
     ]  # fmt: skip
-    drawn = {"kind": "histograms", "title": "x", "statistic": ["signal"]}
+    drawn = {"kind": "histograms", "title": "x", "statistic": ["signal"], "columns": "depth"}
     study_cells(blocks, figures={"x": drawn})
     study_cells(blocks, figures={"x": {**drawn, "at": "end", "select": {"depth": [1, 3]}}})
 
@@ -339,7 +341,7 @@ def test_a_figure_selects_by_label_or_display_name(wanted: Any, expected: list[s
     names = {
         "initializer": {"he_normal": "He", "variance_scaling(scale=2)": "He", "he_uniform": "zeros"}
     }
-    figure = {"kind": "atlas", "title": "A", "statistic": "final_train_loss"}
+    figure = {"kind": "atlas", "title": "A", "statistic": "final_train_loss", "hue": "initializer"}
     content = {
         "title": "T",
         "question": "Q?",
@@ -350,3 +352,86 @@ def test_a_figure_selects_by_label_or_display_name(wanted: Any, expected: list[s
     study = loading.build_study("s", content, 1, "s.yaml")
     chosen = selection.select(study.cells, study.figures["a"]["select"])
     assert list(dict.fromkeys(cell.initializer.label for cell in chosen)) == expected
+
+
+# ------------------------------------------------------------- what a figure may take together
+
+PROFILE = {"kind": "layer_profile", "title": "a", "statistic": "signal_log10_rms"}
+
+
+@pytest.mark.parametrize("name", [f.name for f in PARAMETERS if f.name != "seed"])
+def test_no_parameter_is_pooled_as_if_it_were_a_seed(name: str) -> None:
+    """But every one can divide a figure, and be selected."""
+    cell = cells()[0]
+    pair = [cell, replace(cell, **{name: CHANGES[name]})]
+    where = "s.yaml: figures.x"
+
+    def check(options: dict[str, Any]) -> None:
+        options = {**PROFILE, **options}
+        config.validate(options, {**STUDY_SCHEMA, "$ref": "#/$defs/figure"}, "s.yaml")
+        check_figure(options, Needs(), "standard", pair, {}, where)
+
+    other = "depth" if name != "depth" else "width"
+    with pytest.raises(ConfigError) as caught:
+        check({"hue": other})
+    first, second = (str(c.column(name)) or "none" for c in pair)
+    assert f"that differ in {name} ({first}, {second})" in str(caught.value)
+    assert str(caught.value).startswith(where) and len(str(caught.value).splitlines()) == 1
+    for key in ("rows", "columns", "hue"):
+        check({"hue": other, key: name})
+    check({"hue": other, "select": {name: cell.column(name)}})
+    check({"hue": other, "select": {name: [cell.column(name)]}})
+
+
+STUDY_SCHEMA = {k: v for k, v in schema.study_schema().items() if k in ("$schema", "$defs")}
+
+
+def test_seeds_are_pooled() -> None:
+    study_cells({**BLOCK, "seeds": 3}, figures={"x": {**PROFILE, "hue": "initializer"}})
+
+
+def test_a_kind_shows_some_parameters_by_itself() -> None:
+    block = {**BLOCK, "depth": [1, 2], "learning_rate": [0.1, 0.2]}
+    atlas = {"kind": "atlas", "title": "a", "statistic": "final_test_accuracy", "hue": "width"}
+    study_cells(block, figures={"x": {**atlas, "columns": "learning_rate"}})
+    with pytest.raises(ConfigError, match=r"differ in learning_rate \(0.1, 0.2\)"):
+        study_cells(block, figures={"x": atlas})
+    times = {"kind": "learning_time", "title": "a", "statistic": "test_accuracy", "level": 0.5}
+    study_cells(block, figures={"x": {**times, "hue": "initializer"}})
+    profiles = {**block, "width": [4, 8], "widths": ["constant", "alternating"]}
+    study_cells(profiles, figures={"x": {**times, "hue": "widths"}})  # which names the width
+    with pytest.raises(ConfigError, match=r"differ in width \(4, 8\) and widths"):
+        study_cells(profiles, figures={"x": {**times, "hue": "initializer"}})
+
+
+def test_a_figure_of_a_measurement_is_of_the_networks_that_have_it() -> None:
+    blocks = [BLOCK, {**BLOCK, "epochs": 2, "measurements": ["spectra"]}]
+    shown = {"kind": "layer_singular_values", "title": "a", "hue": "initializer"}
+    study_cells(blocks, figures={"x": shown})
+    blocks.append({**BLOCK, "epochs": 3, "measurements": ["spectra"]})
+    with pytest.raises(ConfigError, match=r"differ in epochs \(2, 3\)"):
+        study_cells(blocks, figures={"x": shown})
+
+
+def test_networks_with_one_display_name_are_drawn_as_one() -> None:
+    block = {**BLOCK, "initializer": ["he_normal", "he_uniform"]}
+    figures = {"x": {**PROFILE, "hue": "activation", "columns": "initializer"}}
+    study_cells(
+        block, figures=figures, names={"initializer": dict.fromkeys(block["initializer"], "He")}
+    )
+    with pytest.raises(ConfigError, match=r"differ in initializer \(he_normal, he_uniform\)"):
+        study_cells(block, figures={"x": {**PROFILE, "hue": "activation"}})
+
+
+def test_an_own_kind_says_what_it_shows(tmp_path: Path) -> None:
+    (tmp_path / "figures.py").write_text(
+        "from gradprop.figures.kind import Kind\nfrom gradprop.grid.kinds import Needs\n"
+        "KINDS = {'mine': Kind(None, None, None, Needs(shows=('depth',)))}\n",
+        encoding="utf-8",
+    )
+    document = {"title": "a", "question": "b", "grid": {**BLOCK, "depth": [1, 2]}}
+    document["figures"] = {"x": {"kind": "mine", "title": "a"}}
+    loading.build_study("s", document, 1, "s.yaml", tmp_path)
+    document["grid"] = {**BLOCK, "width": [1, 2]}
+    with pytest.raises(ConfigError, match=r"figures.x: .* differ in width \(1, 2\)"):
+        loading.build_study("s", document, 1, "s.yaml", tmp_path)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gradprop.grid.kinds import Needs
 from gradprop.results.study_tables import Options, StudyTables
 
 
@@ -23,11 +24,15 @@ class Kind:
         From those numbers alone to a figure.
     describe
         From those numbers to the alternative text.
+    needs
+        What a study's own kind needs of the grid. What those of the package need stands in
+        `gradprop.grid.kinds`, which is read without loading Matplotlib.
     """
 
     prepare: Callable[[StudyTables, Options], pd.DataFrame]
     draw: Callable[[pd.DataFrame, Options], Figure]
     describe: Callable[[pd.DataFrame, Options], str]
+    needs: Needs = field(default_factory=Needs)
 
 
 def statistics(options: Options) -> list[str]:

@@ -24,6 +24,9 @@ COMPONENT_TYPES = {
     "normalization": NORMALIZATIONS.create,
     "clipping": CLIPPINGS.create,
 }
+# What a figure can select and be divided by: all but the digest of own components' code, which
+# follows from these.
+PARAMETERS = [f for f in fields(Cell) if f.name != "code"]
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
 

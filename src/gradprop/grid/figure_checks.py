@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from gradprop import errors
+from gradprop.grid.axes import PARAMETERS
+from gradprop.grid.kinds import Needs
 from gradprop.grid.selection import canonical_label, canonical_names, select, wanted_values
 from gradprop.probes import measurements, statistics
 from gradprop.probes.statistics import PRESETS, STATISTICS
 from gradprop.spec import Cell, Component, Names
-
-# Figures of the mechanism compare with these networks.
-NEEDED_INITIALIZERS = {
-    "product_output": Component("identity"),
-    "product_gradient": Component("identity"),
-    "float_limits": Component("identity"),
-    "random_products": Component("variance_scaling"),
-}
 
 
 def check_names(names: Names, cells: Sequence[Cell], source: str) -> None:
@@ -54,9 +49,26 @@ def _formula_problem(text: str) -> str | None:
 
 
 def check_figure(
-    options: Mapping[str, Any], chosen: str, cells: Sequence[Cell], names: Names, where: str
+    options: Mapping[str, Any],
+    needs: Needs,
+    chosen: str,
+    cells: Sequence[Cell],
+    names: Names,
+    where: str,
 ) -> None:
-    """Raise a `ConfigError` for a figure that this grid can't give."""
+    """Raise a `ConfigError` for a figure that this grid can't give.
+
+    Parameters
+    ----------
+    options, needs
+        The figure's, and what its kind needs.
+    chosen
+        The study's statistics.
+    cells, names
+        Its grid and its display names.
+    where
+        File and key, for messages.
+    """
     for key, value in options.get("select", {}).items():
         known = dict.fromkeys(cell.column(key) for cell in cells)
         for item, written in wanted_values(key, value).items():
@@ -67,7 +79,7 @@ def check_figure(
         raise errors.ConfigError(
             f"{where}.select: no cell has all of {errors.show(options['select'])}"
         )
-    groups = [options[key] for key in ("rows", "columns", "hue") if key in options]
+    groups = _divided_by(options)
     if options["kind"] in ("atlas", "divergence", "steps_to_target"):
         groups.append("depth")  # their horizontal axis
     for name in groups:
@@ -85,13 +97,63 @@ def check_figure(
         if name in STATISTICS and name not in recorded:
             source = chosen if chosen in PRESETS else "the study's list"
             raise errors.unknown(key, name, recorded, f"{where} ({source})")
-    needed = NEEDED_INITIALIZERS.get(options["kind"])
+    needed = needs.initializer
     if needed and not any(cell.initializer == needed for cell in cells):
         raise errors.ConfigError(
             f"{where}: kind {options['kind']} needs the initializer {needed.label} in the grid"
         )
     if options["kind"] == "histograms":
         _check_bins(options, named if isinstance(named, list) else [named], cells, where)
+    _check_lines(options, needs, cells, names, where)
+
+
+def _check_lines(
+    options: Mapping[str, Any], needs: Needs, cells: Sequence[Cell], names: Names, where: str
+) -> None:
+    """Raise a `ConfigError` if networks of one line differ in more than their seed.
+
+    They may differ in what the kind shows, and in components that the study gives one name.
+    """
+    drawn = select(cells, options.get("select", {}))
+    if needs.initializer:  # these kinds select by themselves
+        drawn = [cell for cell in cells if cell.initializer.name == needs.initializer.name]
+    if needs.measurement:
+        drawn = [c for c in drawn if needs.measurement in measurements.measured(c.measurements)]
+    axes = [*_divided_by(options), *needs.shows]
+    if needs.architectures and options.get("hue") == "widths":
+        axes.append("width")
+    others = [f.name for f in PARAMETERS if f.name not in (*axes, "seed")]
+    line_of, rest_of = (attrgetter(*keys) for keys in ([*axes, "seed", "seed"], others))
+    firsts: dict[Any, Any] = {}
+    differing: dict[str, dict[Any, None]] = {name: {} for name in others}
+    for cell in drawn:
+        line = tuple(
+            names.get(axis, {}).get(value.label, value) if isinstance(value, Component) else value
+            for axis, value in zip(axes, line_of(cell), strict=False)
+        )
+        rest = rest_of(cell)
+        first = firsts.setdefault(line, rest)
+        if rest != first:
+            for name, *values in zip(others, first, rest, strict=True):
+                if values[0] != values[1]:
+                    differing[name].update(dict.fromkeys(values))
+    listed = " and ".join(
+        f"{name} ({_listing(found)})" for name, found in differing.items() if found
+    )
+    if listed:
+        raise errors.ConfigError(
+            f"{where}: a line would take networks together that differ in {listed}, as if they "
+            "were seeds; give it to rows, columns or hue, or choose one value in select"
+        )
+
+
+def _listing(values: Iterable[Any]) -> str:
+    labels = [v.label if isinstance(v, Component) else str(v) or "none" for v in values]
+    return errors.cut(", ".join(labels))
+
+
+def _divided_by(options: Mapping[str, Any]) -> list[str]:
+    return [options[key] for key in ("rows", "columns", "hue") if key in options]
 
 
 def _check_bins(

@@ -10,9 +10,10 @@ from typing import Any
 
 from gradprop import errors
 from gradprop.components import architecture, datasets, initializers
-from gradprop.grid import config, folders, schema
+from gradprop.grid import config, folders, kinds, schema
 from gradprop.grid.axes import axis_values, expand, written_values
 from gradprop.grid.figure_checks import check_figure, check_names
+from gradprop.grid.kinds import Needs
 from gradprop.grid.selection import canonical_names, with_labels
 from gradprop.grid.sharding import shard_name
 from gradprop.probes import measurements, statistics
@@ -130,7 +131,8 @@ def build_study(
         for figure, options in content.get("figures", {}).items()
     }
     for figure, options in figures.items():
-        check_figure(options, recorded, cells, names, errors.place(source, "figures", figure))
+        where = errors.place(source, "figures", figure)
+        check_figure(options, _needs(options["kind"], folder), recorded, cells, names, where)
     return Study(
         name=name,
         title=content["title"],
@@ -141,6 +143,14 @@ def build_study(
         definition={"name": name, "content": content, "seeds": seeds},
         folder=folder,
     )
+
+
+def _needs(kind: str, folder: Path | None) -> Needs:
+    """Return what a kind of figure needs, one of the package or one that the study brings along."""
+    if kind in kinds.KINDS:
+        return kinds.KINDS[kind]
+    needs: Needs = getattr(folders.own_kinds(folder).get(kind), "needs", Needs())
+    return needs
 
 
 def count_cells(content: Mapping[str, Any], seeds: int) -> int:

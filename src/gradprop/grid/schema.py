@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import Field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Entry, Parameter, Registry
+from gradprop.grid.axes import PARAMETERS
 from gradprop.grid.config import read_yaml
+from gradprop.grid.kinds import KINDS
 from gradprop.probes.measurements import MEASUREMENTS
 from gradprop.probes.statistics import PRESETS, STATISTICS
 
@@ -28,6 +31,8 @@ FOLDER = Path(__file__).parent / "schemas"
 Schema = Mapping[str, Any]
 
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+# Types of a cell's parameters; of components, what is selected is text.
+_FIELDS = {"bool": "boolean", "int": "integer", "float": "number"}
 _BOUNDS = {
     "minimum": "minimum",
     "maximum": "maximum",
@@ -68,12 +73,15 @@ def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> S
     file = components.resolve() if components else None
     written = copy.deepcopy(_written_study_schema())
     defs: dict[str, Any] = written["$defs"]
-    defs["figure"]["properties"]["kind"]["enum"] += kinds
+    figure = defs["figure"]["properties"]
+    figure["kind"]["enum"] = [*KINDS, *kinds]
+    figure["select"]["properties"] = {f.name: _selected(f) for f in PARAMETERS}
     defs |= {
         "activation": _names(ACTIVATIONS.of_study(file)),
         "residual_name": _names(RESIDUALS),
         "layer_statistic": _names(STATISTICS),
         "preset": _names(PRESETS),
+        "cell_parameter": _names(f.name for f in PARAMETERS),
     }
     for key, (what, registry) in _PARAMETRIC.items():
         entries = registry.of_study(file)
@@ -95,6 +103,20 @@ def _written_study_schema() -> Schema:
 
 def _names(names: Iterable[str]) -> Schema:
     return {"enum": list(names)}
+
+
+def _selected(parameter: Field[Any]) -> Schema:
+    """Return the schema of the values of a cell's parameter that a figure selects."""
+    values: dict[str, Any] = {"type": _FIELDS.get(str(parameter.type), "string")}
+    if parameter.name == "activation":
+        values = {"$ref": "#/$defs/activation"}
+    return {
+        "description": f"Networks with this value of `{parameter.name}`, or one of a list.",
+        "default": None,
+        "if": {"type": "array"},
+        "then": {"minItems": 1, "items": values},
+        "else": values,
+    }
 
 
 def _name_of(key: str) -> str:
