@@ -17,10 +17,6 @@ from gradprop.report.formatting import DASH, Text, plural, sig, slugify
 MOST_OPEN_CASES = 2
 # Of a plot, in CSS pixels; margins as a share of its range.
 WIDTH, HEIGHT, MARGIN = 160.0, 18.0, 0.12
-    160.0,
-    18.0,
-    0.12,
-)  # of a plot, in CSS pixels; margins as a share of its range
 
 
 @dataclass(frozen=True)
