@@ -71,7 +71,10 @@ def test_parameters_and_their_defaults_and_types(definition: str) -> None:
         assert {key: value["default"] for key, value in known.items()} == registered, name
         for key, value in known.items():
             kind = type(registered[key])
-            assert value.get("type", TYPES[str]) == TYPES[kind], f"{name}.{key}"
+            one = value.get("else", value)  # of a grid's component, whose parameter may be a list
+            assert one.get("type", TYPES[str]) == TYPES[kind], f"{name}.{key}"
+            assert one is value or value["then"] == {"minItems": 1, "items": one}
+            assert (one is value) == (definition == "measurement")
 
 
 @EVERY

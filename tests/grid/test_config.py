@@ -531,6 +531,26 @@ def test_an_unknown_study_is_told_with_those_that_exist(folder: Path) -> None:
             "grid.initializer: 'normal' stands twice in the list",
         ),
         (
+            "initializer: zeros",
+            "initializer: {name: normal, stddev: [0.1, 0.2, 0.1]}",
+            "grid.initializer: 'normal(stddev=0.1)' stands twice in the list",
+        ),
+        (
+            "initializer: zeros",
+            "initializer: [zeros, {name: normal, stddev: [0.1, a]}]",
+            "grid.initializer[1].stddev[1]: 'a' is not a number",
+        ),
+        (
+            "initializer: zeros",
+            "initializer: {name: normal, stddev: []}",
+            "grid.initializer.stddev: [] is empty",
+        ),
+        (
+            "initializer: zeros",
+            "initializer: {name: [normal, zeros]}",
+            "grid.initializer.name: ['normal', 'zeros'] is not allowed; allowed: ",
+        ),
+        (
             "batch_size: 16",
             "batch_size: [8, 1438]",
             "grid.batch_size: 1438 is larger than the training set of 'digits'; allowed: 1 to 1437",

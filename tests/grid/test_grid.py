@@ -12,7 +12,7 @@ import pytest
 
 from gradprop.errors import ConfigError
 from gradprop.grid import config, definitions, loading, schema, selection, sharding
-from gradprop.grid.axes import PARAMETERS, axis_values, expand
+from gradprop.grid.axes import PARAMETERS, axis_values, count_values, expand
 from gradprop.grid.figure_checks import check_figure
 from gradprop.grid.kinds import Needs
 from gradprop.probes.statistics import PRESETS
@@ -81,6 +81,21 @@ def test_a_grid_is_the_product_of_its_axes() -> None:
         ("learning_rate", [1, 0.5], [1.0, 0.5]),
         ("use_bias", False, [False]),
         ("initializer", {"name": "normal"}, [Component("normal")]),
+        (
+            "initializer",
+            ["zeros", {"name": "identity", "gain": [1.0, 1.41]}],
+            [Component("zeros"), Component("identity"), Component("identity", (("gain", 1.41),))],
+        ),
+        (
+            "dataset",
+            {"name": "circles", "factor": [0.5, 0.8], "noise": [0.05, 0.1]},
+            [
+                Component("circles", (("factor", 0.5),)),
+                Component("circles", (("factor", 0.5), ("noise", 0.1))),
+                Component("circles"),
+                Component("circles", (("noise", 0.1),)),
+            ],
+        ),
         ("optimizer", ["sgd", "adam"], [Component("sgd"), Component("adam")]),
     ],
 )
@@ -88,6 +103,21 @@ def test_values_of_an_axis(key: str, value: Any, values: list[Any]) -> None:
     found = axis_values(key, value)
     assert found == values
     assert [type(item) for item in found] == [type(item) for item in values]
+
+
+def test_a_list_within_a_component_counts_without_being_made() -> None:
+    """A small file may ask for more than any memory holds."""
+    many = [float(n) for n in range(1, 1001)]
+    optimizer = {"name": "adam", "beta_1": many, "beta_2": many, "epsilon": many}
+    assert count_values("optimizer", ["sgd", optimizer]) == 1 + 10**9
+    assert count_values("initializer", {"name": "identity", "gain": [1.0, 2.0]}) == 2
+    assert count_values("depth", {"from": 1, "to": 9}) == 9
+
+
+def test_a_list_within_a_component_has_the_ids_of_the_list_of_components() -> None:
+    one = cells(initializer={"name": "normal", "stddev": [0.1, 0.2]})
+    two = cells(initializer=[{"name": "normal", "stddev": value} for value in (0.1, 0.2)])
+    assert [cell.id for cell in one] == [cell.id for cell in two]
 
 
 def test_numbers_are_typed_so_that_ids_do_not_depend_on_their_spelling() -> None:

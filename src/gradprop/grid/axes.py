@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -56,7 +57,11 @@ def axis_values(key: str, value: Any) -> list[Any]:
 
 
 def written_values(key: str, value: Any) -> Sequence[Any]:
-    """Return the values of an axis as they are written; a range takes no memory."""
+    """Return the values of an axis as they are written; a range takes no memory.
+
+    A list as a component's parameter multiplies out: ``{name: identity, gain: [0.5, 1.0]}`` are
+    two initializers.
+    """
     if key == "measurements":  # a list of what is measured together, not an axis
         return [value]
     if key == "seeds" and not isinstance(value, (list, Mapping)):
@@ -64,7 +69,35 @@ def written_values(key: str, value: Any) -> Sequence[Any]:
     if isinstance(value, Mapping) and "from" in value:
         first, last, step = (int(value.get(name, 1)) for name in ("from", "to", "step"))
         return range(first, last + 1, step)
-    return value if isinstance(value, list) else [value]
+    items = value if isinstance(value, list) else [value]
+    if key not in COMPONENT_TYPES:
+        return items
+    return [component for item in items for component in _components(item)]
+
+
+def count_values(key: str, value: Any) -> int:
+    """Return how many `written_values` there are, without making components of many parameters."""
+    if key not in COMPONENT_TYPES:
+        return len(written_values(key, value))
+    items = value if isinstance(value, list) else [value]
+    return sum(math.prod(map(len, _lists(item).values())) for item in items)
+
+
+def _components(item: Any) -> Iterator[Any]:
+    """Yield the components of one entry of an axis."""
+    if not isinstance(item, Mapping):
+        yield item
+        return
+    lists = _lists(item)
+    for values in itertools.product(*lists.values()):
+        yield dict(zip(lists, values, strict=True))
+
+
+def _lists(item: Any) -> dict[str, list[Any]]:
+    """Return the values that an entry of an axis gives to each of its keys."""
+    if not isinstance(item, Mapping):
+        return {}
+    return {key: value if isinstance(value, list) else [value] for key, value in item.items()}
 
 
 def _field_type(name: str) -> str:

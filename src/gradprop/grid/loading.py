@@ -11,7 +11,7 @@ from typing import Any
 from gradprop import errors
 from gradprop.components import architecture, datasets, initializers
 from gradprop.grid import config, folders, kinds, schema
-from gradprop.grid.axes import axis_values, expand, written_values
+from gradprop.grid.axes import COMPONENT_TYPES, axis_values, count_values, expand
 from gradprop.grid.figure_checks import check_figure, check_names
 from gradprop.grid.kinds import Needs
 from gradprop.grid.selection import canonical_names, with_labels
@@ -156,7 +156,7 @@ def _needs(kind: str, folder: Path | None) -> Needs:
 def count_cells(content: Mapping[str, Any], seeds: int) -> int:
     """Return the number of cells of a study's grid without making them, repetitions included."""
     return sum(
-        math.prod(len(written_values(key, value)) for key, value in block.items())
+        math.prod(count_values(key, value) for key, value in block.items())
         for block in _blocks(content, seeds).values()
     )
 
@@ -184,7 +184,8 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
         if isinstance(value, Mapping) and "from" in value and value["to"] < value["from"]:
             shown = errors.show(dict(value))
             raise errors.ConfigError(f"{where}.{key}: {shown} is empty: to is less than from")
-        if isinstance(value, list) and key != "measurements":
+        several = isinstance(value, Mapping) and key in COMPONENT_TYPES
+        if (isinstance(value, list) or several) and key != "measurements":
             seen: set[Any] = set()
             for item in axis_values(key, value):
                 if item in seen:

@@ -132,19 +132,31 @@ def _component(key: str, what: str, entries: Mapping[str, Entry]) -> Schema:
         "then": {
             "required": ["name"],
             "properties": {"name": {"description": description, **name}},
-            "allOf": [_branch(known, entry) for known, entry in entries.items()],
+            "allOf": [_branch(*item, axes=key != "measurement") for item in entries.items()],
         },
         "else": name,
     }
 
 
-def _branch(name: str, entry: Entry) -> Schema:
+def _branch(name: str, entry: Entry, *, axes: bool) -> Schema:
+    """Return the schema of one entry; of `axes`, a parameter's values may be a list."""
     parameters = parameters_schema(entry)
-    properties = {"name": {"description": entry.definition}, **parameters["properties"]}
+    properties = {
+        key: _value_or_list(known) if axes else known
+        for key, known in parameters["properties"].items()
+    }
+    properties = {"name": {"description": entry.definition}, **properties}
     return {
         "if": {"required": ["name"], "properties": {"name": {"enum": [name]}}},
         "then": {**parameters, "properties": properties},
     }
+
+
+def _value_or_list(parameter: Schema) -> Schema:
+    about = {key: parameter[key] for key in ("description", "default")}
+    allowed = {key: rule for key, rule in parameter.items() if key != "default"}
+    one = {"type": "array"}
+    return {**about, "if": one, "then": {"minItems": 1, "items": allowed}, "else": allowed}
 
 
 def _parameter(parameter: Parameter) -> Schema:
