@@ -28,7 +28,7 @@ PAPERS_PAGE = ROOT / "docs/papers.md"
 PAPERS: list[str] = yaml.safe_load((ROOT / "config/papers.yaml").read_text())["studies"]
 STUDIES = folders.names([ROOT / folders.STUDIES])
 # Those that take seconds.
-SHORT = ("he2015", "orthogonal", "saxe2014")
+SHORT = ("orthogonal", "saxe2014")
 DEEPEST = 12  # of the trained networks; deeper ones take long to compile
 WIDEST = 500  # of the networks with many seeds; singular values of wider ones take long
 # Chapters whose prose has numbers of trained networks that are deeper.
@@ -122,6 +122,7 @@ def test_a_reduced_study_gives_its_chapter(
     assert all(f'id="figure-{name}.{figure}"' in page for figure in study.figures)
 
 
+@pytest.mark.long  # with networks that are really trained; test_changed_studies has invented ones
 @pytest.mark.parametrize(
     ("name", "change"),
     [
