@@ -172,7 +172,7 @@ def test_summary_counts_cells_by_status(tmp_path: Path) -> None:
     text = " ".join(re.sub(r"<[^>]*>", "", html).split())
     assert "32 cells in 2 studies" in text
     assert "28 ended in order, 4 diverged and 0 underflowed" in text
-    assert "repeated with 3 to 5 seeds." in text
+    assert "Each configuration has at least 3 and up to 5 random seeds." in text
 
 
 # ---------------------------------------------------------------------------------- figures
