@@ -62,6 +62,8 @@ FIGURE = """
   own:
     kind: mine
     title: A picture of my own
+    rows: activation
+    columns: depth
     hue: initializer
 """
 
@@ -77,6 +79,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     (own / "components.py").write_text(COMPONENTS)
     text = found.study_file("mine").read_text().replace("epochs: 3", "epochs: 0")
     text = text.replace("grid:\n  dataset", "grid:\n  - dataset")
+    text = text.replace("    at: start\n", "    at: start\n    select: {activation: tanh}\n")
     before, block, after = re.split(r"(  - dataset.*\n(?:  .*\n)+)", text, maxsplit=1)
     lines = block.replace("\n  ", "\n    ")
     found.study_file("mine").write_text(f"{before}{lines}{BLOCK}{after}{FIGURE}")

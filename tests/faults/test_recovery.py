@@ -22,9 +22,6 @@ STUDY: dict[str, Any] = {
     **small(depth=[1, 3], initializer="he_normal", measurements=["spectra"]),
     "figures": {name: TINY["figures"][name] for name in ("curves", "atlas")},
 }
-for options in STUDY["figures"].values():
-    for key in ("rows", "columns"):
-        options.pop(key, None)
 
 # Runs at the start of every Python that finds it, and lets the steps named in FAILS fail.
 SITE = """
