@@ -257,6 +257,23 @@ def test_a_study_that_lacks_the_networks_leaves_the_claim_untested() -> None:
     assert (found.verdict, found.reason) == (claims.NOT_TESTED, claims.NO_NETWORKS)
 
 
+def test_ids_of_cases_and_what_readers_are_told() -> None:
+    case = claims.Case(activation="tanh", initializer="normal(a=1, b=2)", depth=20, gain=0.5)
+    assert case.text == "tanh, normal(a=1, b=2), depth 20, gain 0.5"
+    assert case.id == "activation=tanh,initializer=normal(a=1,b=2),depth=20,gain=0.5"
+    reworded = claims.Case("twenty layers", depth=20)
+    assert (reworded.text, reworded.id) == ("twenty layers", "depth=20")
+    assert claims.Case("twenty layers").id == "twenty_layers"
+    (found,) = judge([exact(reworded, 1.0, 1.0)])
+    assert (found.case, found.key) == ("twenty layers", "study/id/depth=20")
+
+
+def test_two_cases_of_one_id_are_refused() -> None:
+    cases = [claims.Case("one", depth=20), claims.Case("another", depth=20)]
+    with pytest.raises(ValueError, match=r"^two cases have the id 'depth=20'$"):
+        judge([exact(case, 1.0, 1.0) for case in cases])
+
+
 @pytest.mark.parametrize("error", [IndexError, KeyError, TypeError, ValueError])
 def test_other_exceptions_of_a_claim_are_not_caught(error: type[Exception]) -> None:
     def failing(_: Any) -> list[Evidence]:
@@ -717,7 +734,7 @@ def test_waiting_at_the_best_rates_by_hand() -> None:
     rates = best.groupby(["start", "depth"])["learning_rate"].first()
     assert rates["he_normal", 5] == 0.1
     assert rates["glorot_normal", 5] == 0.3
-    found = {row.case: row.measured for row in trainability._waits(tables)}
+    found = {str(row.case): row.measured for row in trainability._waits(tables)}
     # 200 steps against 10, 20 and 40: at least 20, 10 and 5 times as long
     assert found == pytest.approx(
         {"relu, depth 5": 1, "relu, depth 10": 2, "relu, depth 20": math.log2(10)}

@@ -26,7 +26,9 @@ def bibliography(tmp_path: Path) -> Bibliography:
 
 
 def claim(cites: str, source: str = "") -> Result:
-    return Result("s", "i", "", "", source, "", "", "", 1, 1, 1, 1, 1, "supported", "", cites=cites)
+    return Result(
+        "s", "i", "", "", "", source, "", "", "", 1, 1, 1, 1, 1, "supported", "", cites=cites
+    )
 
 
 def test_citations_lead_to_entries_and_back(bibliography: Bibliography) -> None:

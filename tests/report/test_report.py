@@ -509,9 +509,19 @@ NAMES = ("zeros", "normal")
 
 
 def result(verdict: str, passage: str = "", **changes: Any) -> claims.Result:
-    texts = ("study", "id", "case", "statement", "source", "formula", "unit", "criterion", "reason")
+    texts = (
+        "study",
+        "id",
+        "case",
+        "case_id",
+        "statement",
+        "source",
+        "formula",
+        "unit",
+        "criterion",
+    )
     numbers = dict.fromkeys(("predicted", "measured", "low", "high", "networks"), 1)
-    given: dict[str, Any] = {**dict.fromkeys(texts, ""), **numbers, **changes}
+    given: dict[str, Any] = {**dict.fromkeys([*texts, "reason"], ""), **numbers, **changes}
     return claims.Result(verdict=verdict, passage=passage, **given)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -25,6 +26,7 @@ STUDIES = folders.names([ROOT / folders.STUDIES])
 SEEDS = 2
 SAMPLE = 1  # changes of each study that every run tries
 OTHER: dict[str, Callable[[Cell], Any]] = {
+    "seed": lambda cell: cell.seed + SEEDS,
     "learning_rate": lambda cell: 2 * cell.learning_rate + 0.5,
     "batch_size": lambda cell: cell.batch_size + 1,
     "epochs": lambda cell: cell.epochs + 1,
@@ -77,8 +79,9 @@ def changes(study: Study, blocks: Sequence[Study]) -> Iterator[Change]:
         yield f"{name} twice", invented_anew(study, [*study.cells, *changed])
     for statistic in sorted(STATISTICS.keys() - set(ALWAYS)):
         yield f"without {statistic}", with_layers(lambda rows, s=statistic: rows.drop(columns=s))
-    for value in (np.nan, -np.inf):
-        lost = dict.fromkeys(STATISTICS, value)
+    logarithms = [name for name in STATISTICS if "log10" in name]
+    for value, names in ((np.nan, STATISTICS), (-np.inf, logarithms)):
+        lost = dict.fromkeys(names, value)
         yield f"all {value}", with_layers(lambda rows, lost=lost: rows.assign(**lost))
     yield "diverged", diverged
 
@@ -116,7 +119,7 @@ def check(tables: StudyTables) -> None:
     verdicts, study = studies.judge(tables), tables.study
     assert {row.id for row in verdicts} == {claim.id for claim in studies.claims_of(study)}
     assert [row for row in verdicts if row.verdict == claims.SUPPORTED and not row.networks] == []
-    assert len({row.key for row in verdicts}) == len(verdicts)
+    assert [row.key for row in verdicts if not re.fullmatch(r"\S+", row.key)] == []
     try:
         vars(studies.own_code(study))["numbers"](tables)
     except NotMeasured as lacking:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from gradprop.analysis import estimates
 from gradprop.analysis.needs import need, recorded, table
-from gradprop.claims import Above, Claim, Evidence, Within, exact, from_count, from_seeds
+from gradprop.claims import Above, Case, Claim, Evidence, Within, exact, from_count, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start
 
 NG_GRADIENTS = "ng2017: course 2, week 1, “Vanishing / exploding gradients”"
@@ -90,7 +90,7 @@ def _share(start: str, event: str) -> Callable[[StudyTables], Iterator[Evidence]
         cells = _starts(tables)
         deep = cells[(cells["depth"] == DEEP) & (cells["start"] == start)]
         for (activation, dataset), rows in deep.groupby(["activation", "dataset"], sort=False):
-            case = f"{start}, {activation}, {dataset}, depth {DEEP}"
+            case = Case(start=start, activation=activation, dataset=dataset, depth=DEEP)
             if activation == "linear":
                 yield exact(case, float(rows[event].mean()), np.nan, len(rows))
             elif dataset == COUNTED_ON:
@@ -113,7 +113,7 @@ def _slow(tables: StudyTables) -> Iterator[Evidence]:
         vanishing = table(rows, keys, "start", "least_steps")["vanishing"]
         waits = (vanishing / balanced).map(np.log2).dropna()
         if (balanced > 0).all() and len(waits):
-            yield from_seeds(f"{activation}, depth {depth}", waits.groupby("seed").mean())
+            yield from_seeds(Case(activation=activation, depth=depth), waits.groupby("seed").mean())
 
 
 def _first_steps(tables: StudyTables) -> Iterator[Evidence]:
@@ -132,7 +132,7 @@ def _first_steps(tables: StudyTables) -> Iterator[Evidence]:
         by_seed = table(part, "depth", "seed", "size")
         by_seed = by_seed.dropna(axis="columns")  # seeds that some depths alone have
         slopes = [estimates.slope(by_seed.index, sizes) for _, sizes in by_seed.items()]
-        yield from_seeds(f"{activation}, {dataset}", slopes, np.log10(VANISHING))
+        yield from_seeds(Case(activation=activation, dataset=dataset), slopes, np.log10(VANISHING))
 
 
 DEEP = 20

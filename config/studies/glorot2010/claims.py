@@ -14,7 +14,17 @@ from gradprop.analysis import spectra
 from gradprop.analysis.arrivals import arrivals, at_best_rate, first_step
 from gradprop.analysis.needs import NotMeasured, at, need, networks, one_per_seed, recorded, table
 from gradprop.analysis.slopes import log_slopes
-from gradprop.claims import Above, Below, Between, Claim, Evidence, Within, from_seeds, from_test
+from gradprop.claims import (
+    Above,
+    Below,
+    Between,
+    Case,
+    Claim,
+    Evidence,
+    Within,
+    from_seeds,
+    from_test,
+)
 from gradprop.components import datasets
 from gradprop.grid.selection import deepest, select
 from gradprop.prediction.data import prediction_on_data
@@ -24,6 +34,7 @@ from gradprop.spec import Cell
 PAPER = "glorot2010"
 STANDARD, NORMALIZED = "standard_heuristic", "glorot_uniform"
 STARTS = {STANDARD: "standard", NORMALIZED: "normalized"}
+PLAIN = ("tanh", "softsign")  # whose plateaus are short
 WIDTH = 100  # of the networks that are trained
 START = {"batch_size": 300}  # the networks that are only measured at initialization
 HALF = 0.5  # training accuracy that ends a plateau
@@ -51,7 +62,9 @@ def _signal_ratio(tables: StudyTables) -> Iterator[Evidence]:
     if law is None or not cell.depth:
         raise NotMeasured("theory says nothing of these networks")
     ratio = 10 ** (signal[1] - signal[cell.depth])
-    yield from_seeds("standard start", ratio, float(10 ** law.signal[0]))
+    yield from_seeds(
+        Case("standard start", initializer=STANDARD), ratio, float(10 ** law.signal[0])
+    )
 
 
 def _weight_gradient_ratio(tables: StudyTables) -> Iterator[Evidence]:
@@ -74,7 +87,14 @@ def _weight_gradient_ratio(tables: StudyTables) -> Iterator[Evidence]:
     error = math.sqrt((networks - 1) / networks * float(((left_out - left_out.mean()) ** 2).sum()))
     half = float(stats.t.ppf(0.95, networks - 1)) * error
     found = ratio(whole)
-    yield Evidence("standard start", 1.0, found, found - half, found + half, networks)
+    yield Evidence(
+        Case("standard start", initializer=STANDARD),
+        1.0,
+        found,
+        found - half,
+        found + half,
+        networks,
+    )
 
 
 def _layer_means(tables: StudyTables, matrix: str, start: str) -> pd.DataFrame:
@@ -99,7 +119,7 @@ def _singular_values(
     """Take the mean over the square hidden layers of every network, width by width."""
     for start, name in starts.items():
         for width, rows in _layer_means(tables, matrix, start).groupby("width"):
-            case = f"{name} start, width {width}"
+            case = Case(f"{name} start, width {width}", initializer=start, width=width)
             yield from_seeds(case, rows["mean"], float(rows["predicted"].median()))
 
 
@@ -107,7 +127,11 @@ def _sigmoid_rate(tables: StudyTables, statistic: str) -> Evidence:
     """Fit how ln of the mean square of a gradient changes per layer towards the output."""
     slopes = log_slopes(tables, {"select": {**START, "activation": "sigmoid"}}, statistic)
     fixed = theory.length_fixed_point("sigmoid", 1.0)
-    return from_seeds("Xavier", slopes["slope"], -math.log(theory.chi_1("sigmoid", fixed, 1.0)))
+    return from_seeds(
+        Case("Xavier", initializer="glorot_normal"),
+        slopes["slope"],
+        -math.log(theory.chi_1("sigmoid", fixed, 1.0)),
+    )
 
 
 def _sigmoid_rates(statistic: str) -> Claim:
@@ -138,11 +162,11 @@ def _plateau_epochs(tables: StudyTables) -> pd.DataFrame:
 def _shallow_plateau(tables: StudyTables) -> Iterator[Evidence]:
     epochs = _plateau_epochs(tables)
     for depth in (1, 2, 3):
-        yield from_seeds(f"depth {depth}", at(epochs, depth))
+        yield from_seeds(Case(depth=depth), at(epochs, depth))
 
 
 def _depth_four(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("depth 4", at(_plateau_epochs(tables), 4))
+    yield from_seeds(Case(depth=4), at(_plateau_epochs(tables), 4))
 
 
 def _depth_five(tables: StudyTables) -> Iterator[Evidence]:
@@ -150,7 +174,7 @@ def _depth_five(tables: StudyTables) -> Iterator[Evidence]:
     wanted = {"activation": "sigmoid", "learning_rate": PLATEAU_RATE, "depth": 5}
     chosen = {cell.id for cell in select(tables.study.cells, wanted)}
     steps = tables.steps[tables.steps["cell"].isin(chosen)]
-    yield from_seeds("depth 5", steps.groupby("cell")["train_accuracy"].max())
+    yield from_seeds(Case(depth=5), steps.groupby("cell")["train_accuracy"].max())
 
 
 def _trend(tables: StudyTables) -> Iterator[Evidence]:
@@ -158,7 +182,7 @@ def _trend(tables: StudyTables) -> Iterator[Evidence]:
     epochs = _plateau_epochs(tables)
     depths = np.repeat(epochs.columns.to_numpy(), len(epochs))
     found = stats.kendalltau(depths, epochs.to_numpy().T.ravel(), alternative="greater")
-    yield from_test("depths 1 to 5", float(found.pvalue), epochs.size)
+    yield from_test(Case("depths 1 to 5", depths="all"), float(found.pvalue), epochs.size)
 
 
 def _top_layer(tables: StudyTables) -> Iterator[Evidence]:
@@ -167,7 +191,7 @@ def _top_layer(tables: StudyTables) -> Iterator[Evidence]:
     chosen = {cell.id for cell in select(tables.study.cells, wanted)}
     layers = recorded(tables.layers, "activation_mean")
     rows = layers[layers["cell"].isin(chosen) & (layers["layer"] == 5)]
-    yield from_seeds("depth 5, layer 5", rows.groupby("cell")["activation_mean"].min())
+    yield from_seeds(Case(depth=5, layer=5), rows.groupby("cell")["activation_mean"].min())
 
 
 def arrival_steps(tables: StudyTables, activation: str) -> pd.DataFrame:
@@ -186,16 +210,18 @@ def arrival_steps(tables: StudyTables, activation: str) -> pd.DataFrame:
 
 def _speed(tables: StudyTables) -> Iterator[Evidence]:
     """Give the one-sided p-value of Wilcoxon's test of pairs, for a faster normalized start."""
-    for activation in ("tanh", "softsign"):
+    for activation in PLAIN:
         steps = arrival_steps(tables, activation)
         pair = at(steps, NORMALIZED), at(steps, STANDARD)
+        if len(steps) < 2:
+            raise NotMeasured("the study has no two seeds of these networks")
         faster = stats.wilcoxon(*pair, alternative="less")
-        yield from_test(activation, float(faster.pvalue), len(steps))
+        yield from_test(Case(activation=activation), float(faster.pvalue), len(steps))
 
 
 def _sigmoid_stalls(tables: StudyTables) -> Iterator[Evidence]:
     for start, name in STARTS.items():
-        yield from_seeds(name, 1 - _final_errors(tables, "sigmoid", start))
+        yield from_seeds(Case(name, initializer=start), 1 - _final_errors(tables, "sigmoid", start))
 
 
 def gradient_ratios(tables: StudyTables, start: str) -> pd.Series[float]:
@@ -216,7 +242,7 @@ def gradient_ratios(tables: StudyTables, start: str) -> pd.Series[float]:
 
 def _gradients_stay_alike(tables: StudyTables) -> Iterator[Evidence]:
     standard, normalized = (gradient_ratios(tables, start) for start in (STANDARD, NORMALIZED))
-    yield from_seeds("tanh, layers 2 to 5", standard / normalized)
+    yield from_seeds(Case("tanh, layers 2 to 5", activation="tanh"), standard / normalized)
 
 
 def _final_errors(tables: StudyTables, activation: str, start: str) -> pd.Series[float]:
@@ -230,11 +256,11 @@ def _final_errors(tables: StudyTables, activation: str, start: str) -> pd.Series
 
 def _final_difference(tables: StudyTables) -> Iterator[Evidence]:
     """Compare final test errors at the learning rate 0.1, in points."""
-    for activation in ("tanh", "softsign"):
+    for activation in PLAIN:
         standard, normalized = (
             _final_errors(tables, activation, start) for start in (STANDARD, NORMALIZED)
         )
-        yield from_seeds(activation, 100 * (standard - normalized))
+        yield from_seeds(Case(activation=activation), 100 * (standard - normalized))
 
 
 CLAIMS = [
@@ -451,14 +477,14 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "sigmoid_gradient": math.exp(rates[1].measured / 2),
         "sigmoid_theory": math.exp(rates[0].predicted / 2),
     }
-    for activation in ("tanh", "softsign"):
+    for activation in PLAIN:
         for layer, quantile in _quantiles_at_end(tables, activation).items():
             found[f"{activation}_quantile_{layer}"] = quantile
         steps = arrival_steps(tables, activation).median()
         found[f"{activation}_standard"] = float(at(steps, STANDARD))
         found[f"{activation}_normalized"] = float(at(steps, NORMALIZED))
-    for evidence in _final_difference(tables):
-        found[f"{evidence.case}_gain"] = evidence.measured
-        found[f"{evidence.case}_low"] = evidence.low
-        found[f"{evidence.case}_high"] = evidence.high
+    for activation, evidence in zip(PLAIN, _final_difference(tables), strict=True):
+        found[f"{activation}_gain"] = evidence.measured
+        found[f"{activation}_low"] = evidence.low
+        found[f"{activation}_high"] = evidence.high
     return found

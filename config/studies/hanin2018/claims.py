@@ -22,6 +22,7 @@ from gradprop.claims import (
     Above,
     Below,
     Between,
+    Case,
     Claim,
     Evidence,
     Within,
@@ -56,10 +57,10 @@ EARLY_ARRIVAL = {"statistic": "test_accuracy", "level": 0.2, "hue": "widths"}
 
 
 def _starts(tables: StudyTables) -> dict[tuple[str, str, int], list[Cell]]:
-    """Return the networks at initialization by initializer, architecture and depth."""
+    """Return the relu networks at initialization by initializer, architecture and depth."""
     found: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in tables.study.cells:
-        if cell.depth and not cell.epochs:
+        if cell.depth and not cell.epochs and cell.activation == "relu":
             key = cell.initializer.label, architecture_name(cell), cell.depth
             found.setdefault(key, []).append(cell)
     return found
@@ -79,18 +80,18 @@ def _wide(tables: StudyTables) -> tuple[theory.LogNormalLaw, Float64]:
 
 def _law_mean(tables: StudyTables) -> Iterator[Evidence]:
     law, logs = _wide(tables)
-    yield from_seeds(f"{DEEP} layers", logs[:, -1], float(law.mean[-1]))
+    yield from_seeds(Case(f"{DEEP} layers", depth=DEEP), logs[:, -1], float(law.mean[-1]))
 
 
 def _law_variance(tables: StudyTables) -> Iterator[Evidence]:
     law, logs = _wide(tables)
-    yield from_variance(f"{DEEP} layers", logs[:, -1], float(law.variance[-1]))
+    yield from_variance(Case(f"{DEEP} layers", depth=DEEP), logs[:, -1], float(law.variance[-1]))
 
 
 def _law_shape(tables: StudyTables) -> Iterator[Evidence]:
     law, logs = _wide(tables)
     normal = stats.norm(law.mean[-1], math.sqrt(law.variance[-1]))
-    yield from_distribution(f"{DEEP} layers", logs[:, -1], normal.cdf)
+    yield from_distribution(Case(f"{DEEP} layers", depth=DEEP), logs[:, -1], normal.cdf)
 
 
 # --------------------------------------------------------------------------------- homogeneity
@@ -111,7 +112,9 @@ def product_spread(tables: StudyTables) -> pd.Series[float]:
 
 def _homogeneity(tables: StudyTables) -> Iterator[Evidence]:
     spread = product_spread(tables)
-    yield exact("largest of all networks", float(spread.max()), 0.0, len(spread))
+    yield exact(
+        Case("largest of all networks", networks="all"), float(spread.max()), 0.0, len(spread)
+    )
 
 
 # --------------------------------------------------------------------------------------- drift
@@ -133,14 +136,14 @@ def _drifts(tables: StudyTables, names: tuple[str, ...]) -> Iterator[tuple[Cell,
 def _he_drift(tables: StudyTables) -> Iterator[Evidence]:
     for cell, drifts in _drifts(tables, (HE,)):
         expected = theory.log_growth_mean(cell.width, 2.0, cell.activation)
-        yield from_seeds(f"width {cell.width}", drifts, expected)
+        yield from_seeds(Case(width=cell.width), drifts, expected)
 
 
 def _unbiased(tables: StudyTables) -> Iterator[Evidence]:
     for cell, drifts in _drifts(tables, ("sussillo_abbott", "lyapunov")):
         name = cell.initializer.name
         if name == "lyapunov" or cell.width >= FORMULA_WIDTH:
-            yield from_seeds(f"{name}, width {cell.width}", drifts, 0.0)
+            yield from_seeds(Case(initializer=name, width=cell.width), drifts, 0.0)
 
 
 # --------------------------------------------------------------------------------------- death
@@ -148,11 +151,15 @@ def _unbiased(tables: StudyTables) -> Iterator[Evidence]:
 
 def _dead(tables: StudyTables) -> Iterator[Evidence]:
     """Count networks with a layer, of all, that has no active unit."""
-    for (start, name, _), cells in _starts(tables).items():
+    for (start, name, depth), cells in _starts(tables).items():
         expected = float(theory.dead_probability(architecture.hidden_widths(cells[0]))[-1])
         if start == HE and expected > RARE:
             dead = np.isneginf(log_lengths(tables, cells)[:, -1])
-            found = from_count(f"widths {name}", dead, [cell.seed for cell in cells])
+            found = from_count(
+                Case(f"widths {name}", widths=name, depth=depth),
+                dead,
+                [cell.seed for cell in cells],
+            )
             yield replace(found, predicted=expected)
 
 
@@ -201,7 +208,7 @@ def _spread_slope(tables: StudyTables) -> Iterator[Evidence]:
     def slope(logs: NDArray[Any]) -> float:
         return weighted_slope(expected, np.nanvar(logs, axis=0, ddof=1))
 
-    yield from_bootstrap(f"{len(names)} architectures", lengths, slope, 1.0)
+    yield from_bootstrap(Case(f"{len(names)} architectures", widths="all"), lengths, slope, 1.0)
 
 
 def _spread_fit(tables: StudyTables) -> Iterator[Evidence]:
@@ -210,7 +217,7 @@ def _spread_fit(tables: StudyTables) -> Iterator[Evidence]:
     def squared(logs: NDArray[Any]) -> float:
         return float(np.corrcoef(expected, np.nanvar(logs, axis=0, ddof=1))[0, 1] ** 2)
 
-    yield from_bootstrap(f"{len(names)} architectures", lengths, squared)
+    yield from_bootstrap(Case(f"{len(names)} architectures", widths="all"), lengths, squared)
 
 
 # ----------------------------------------------------------------------------- early training
@@ -235,7 +242,7 @@ def _medians(steps: NDArray[Any]) -> Float64:
 
 def _early_order(tables: StudyTables) -> Iterator[Evidence]:
     steps, sums_ = _early(tables)
-    case = f"{steps.shape[1]} pairs of architecture and depth"
+    case = Case(f"{steps.shape[1]} pairs of architecture and depth", widths="all")
     yield from_bootstrap(case, steps.to_numpy(), lambda values: _rank(sums_, _medians(values)))
 
 
@@ -277,14 +284,21 @@ def _equal_sums(tables: StudyTables) -> Iterator[Evidence]:
         pair = at(sums_, name).align(at(sums_, narrow), join="inner")
         if name != narrow and len(pair[0]) and np.allclose(*pair):
             ratio = time_ratio(steps, name, narrow)
-            yield from_bootstrap(f"{name}, over {narrow}", steps.to_numpy(), ratio, 1.0)
+            yield from_bootstrap(
+                Case(f"{name}, over {narrow}", widths=name, over=narrow),
+                steps.to_numpy(),
+                ratio,
+                1.0,
+            )
 
 
 def _matched_depth(tables: StudyTables) -> Iterator[Evidence]:
     steps, _ = _early(tables)
     wide, narrow = _constant(tables)
     ratio = time_ratio(steps, narrow, wide)
-    yield from_bootstrap(f"width {narrow} over {wide}", steps.to_numpy(), ratio)
+    yield from_bootstrap(
+        Case(f"width {narrow} over {wide}", widths=narrow, over=wide), steps.to_numpy(), ratio
+    )
 
 
 ROLNICK = "hanin-rolnick2018"

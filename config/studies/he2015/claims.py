@@ -13,7 +13,7 @@ from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
 from gradprop.analysis.needs import at, first, need, networks, table
 from gradprop.analysis.slopes import log_growth, log_slopes
-from gradprop.claims import Above, Below, Claim, Evidence, Within, from_seeds, from_test
+from gradprop.claims import Above, Below, Case, Claim, Evidence, Within, from_seeds, from_test
 from gradprop.prediction.mean_field import sigma_w2
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
@@ -24,12 +24,14 @@ STARTS = ("glorot_normal", "he_normal")
 SHALLOW, MODERATE, DEEP = 10, 22, 30
 
 
-def _cases(rows: pd.DataFrame) -> Iterator[tuple[str, str, float, pd.DataFrame]]:
+def _cases(rows: pd.DataFrame) -> Iterator[tuple[Case, str, float, pd.DataFrame]]:
     """Yield every start with its deepest networks: other depths have the same seeds."""
     for _, group in rows.groupby(["activation", "sigma_w2"], sort=False):
         activation, scale = group["activation"].iloc[0], float(group["sigma_w2"].iloc[0])
         deepest = group[group["depth"] == group["depth"].max()]
-        yield f"{activation}, variance {scale:.4g}/n", activation, scale, deepest
+        text, sigma_w2 = f"{activation}, variance {scale:.4g}/n", f"{scale:.4g}"
+        case = Case(text, activation=activation, sigma_w2=sigma_w2)
+        yield case, activation, scale, deepest
 
 
 def _signal_rate(tables: StudyTables) -> Iterator[Evidence]:
@@ -75,7 +77,7 @@ def best_accuracies(tables: StudyTables, optimizer: str, activation: str = "relu
 def _accuracy(start: str, depth: int) -> Callable[[StudyTables], Iterator[Evidence]]:
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         accuracies = at(best_accuracies(tables, "sgd"), (depth, start))
-        yield from_seeds(f"{start}, depth {depth}", accuracies)
+        yield from_seeds(Case(initializer=start, depth=depth), accuracies)
 
     return measure
 
@@ -90,7 +92,7 @@ def _rank_test(tables: StudyTables) -> Iterator[Evidence]:
     accuracies = best_accuracies(tables, "sgd")
     xavier, he = (at(accuracies, (DEEP, start)) for start in STARTS)
     p = float(stats.mannwhitneyu(he, xavier, alternative="greater").pvalue)
-    yield from_test(f"depth {DEEP}", p, len(he) + len(xavier))
+    yield from_test(Case(depth=DEEP), p, len(he) + len(xavier))
 
 
 CLAIMS = [

@@ -13,7 +13,7 @@ from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import prepare_atlas, training_outcomes
 from gradprop.analysis.needs import at, need, recorded
 from gradprop.analysis.thresholds import MOST_DECADES
-from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_seeds
+from gradprop.claims import Above, Below, Case, Claim, Evidence, Within, exact, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start, at_step
 from gradprop.spec import Cell
 
@@ -107,7 +107,7 @@ def _symmetry(tables: StudyTables) -> Iterator[Evidence]:
             moved = float(
                 (recorded(hidden, "weight_log10_norm")["weight_log10_norm"] > -np.inf).mean()
             )
-            yield exact(activation, moved, 0.0, len(chosen))
+            yield exact(Case(activation=activation), moved, 0.0, len(chosen))
 
 
 def _final_accuracies(
@@ -146,7 +146,7 @@ def _signal_decades(
             for label, depth in itertools.product(labels, DEEP):
                 cells = [c.id for c in _digits(tables, activation, (label,)) if c.depth == depth]
                 decades = (slopes.loc[cells] * (depth - 1)).abs().dropna()
-                case = f"{activation}, {label}, depth {depth}"
+                case = Case(activation=activation, initializer=label, depth=depth)
                 if cells and decades.empty:
                     yield exact(case, np.inf, np.nan, len(cells))
                 else:
@@ -168,7 +168,9 @@ def _saturation(tables: StudyTables) -> Iterator[Evidence]:
         if found:
             means = {key: part["saturated_fraction"].mean() for key, part in found.items()}
             table = pd.Series(means).unstack()
-            yield from_seeds(f"{activation}, depth {SHALLOW}", at(table, LARGE) - at(table, XAVIER))
+            yield from_seeds(
+                Case(activation=activation, depth=SHALLOW), at(table, LARGE) - at(table, XAVIER)
+            )
 
 
 def _update_gains(tables: StudyTables, activation: str, start: str) -> pd.DataFrame:
@@ -189,12 +191,17 @@ def _movement(tables: StudyTables) -> Iterator[Evidence]:
         gains = _update_gains(tables, activation, start)
         chi = theory.mean_field_state(activation, variance).chi_1
         predicted = -np.log10(chi) / 2 if activation == "sigmoid" else 0.0
-        yield from_seeds(f"{activation}, {start}, first step", at(gains, 0), predicted)
-        yield from_seeds(f"{activation}, {start}, later", gains.drop(columns=0).mean(axis=1))
+        first, later = (
+            Case(activation=activation, initializer=start, steps=steps)
+            for steps in ("first step", "later")
+        )
+        yield from_seeds(first, at(gains, 0), predicted)
+        yield from_seeds(later, gains.drop(columns=0).mean(axis=1))
 
 
 def _relu_movement(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("first step", at(_update_gains(tables, "relu", "he_normal"), 0), 0.0)
+    gains = _update_gains(tables, "relu", "he_normal")
+    yield from_seeds(Case(steps="first step"), at(gains, 0), 0.0)
 
 
 CLAIMS = [

@@ -19,7 +19,7 @@ from gradprop.analysis.mechanism import (
     prepare_random,
 )
 from gradprop.analysis.needs import NotMeasured, at, need, table
-from gradprop.claims import Above, Claim, Evidence, Within, exact, from_seeds
+from gradprop.claims import Above, Case, Claim, Evidence, Within, exact, from_seeds
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
@@ -77,7 +77,7 @@ def _normal_range(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _power(
-    prepare: Callable[[StudyTables, dict[str, str]], pd.DataFrame], case: str
+    prepare: Callable[[StudyTables, dict[str, str]], pd.DataFrame], quantity: str
 ) -> Callable[[StudyTables], Iterator[Evidence]]:
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         measured = _normal_range(prepare(tables, {}))
@@ -85,14 +85,21 @@ def _power(
             rows = measured[measured["c"] == c]
             if c != 1:
                 slope = estimates.slope(rows["matrices"], rows["measured"])
-                yield exact(f"{case}, c = {c:g}", slope, float(np.log10(c)), len(rows))
+                yield exact(
+                    Case(f"{quantity}, c = {c:g}", quantity=quantity, c=c),
+                    slope,
+                    float(np.log10(c)),
+                    len(rows),
+                )
 
     return measure
 
 
 def _gradient_spread(tables: StudyTables) -> Iterator[Evidence]:
     spread = layer_spread(_normal_range(prepare_gradient(tables, {})))
-    yield exact("all networks", 10 ** float(spread.max()) - 1, 0.0, len(spread))
+    yield exact(
+        Case("all networks", networks="all"), 10 ** float(spread.max()) - 1, 0.0, len(spread)
+    )
 
 
 def kernel_gradients(
@@ -143,7 +150,7 @@ def homogeneity_spread(activation: str, seed: int = 0) -> float:
 
 def _homogeneity(tables: StudyTables) -> Iterator[Evidence]:
     for activation in ("linear", "relu", "leaky_relu"):
-        yield exact(activation, homogeneity_spread(activation), 0.0)
+        yield exact(Case(activation=activation), homogeneity_spread(activation), 0.0)
 
 
 def _growth_rates(tables: StudyTables) -> Iterator[tuple[float, pd.Series[float], float]]:
@@ -165,7 +172,7 @@ def _growth_rates(tables: StudyTables) -> Iterator[tuple[float, pd.Series[float]
 
 def _typical_growth(tables: StudyTables) -> Iterator[Evidence]:
     for scale, rates, predicted in _growth_rates(tables):
-        yield from_seeds(f"c² = {scale:g}", rates, predicted)
+        yield from_seeds(Case(f"c² = {scale:g}", scale=scale), rates, predicted)
 
 
 def _a_little(tables: StudyTables) -> Iterator[Evidence]:
@@ -174,12 +181,21 @@ def _a_little(tables: StudyTables) -> Iterator[Evidence]:
     for c in A_LITTLE_OFF:
         rows = output[np.isclose(output["c"], c)]
         growth = np.log(10) * estimates.slope(rows["matrices"], rows["measured"])
-        yield exact(f"W = {c:g} I", np.sign(c - 1) * growth, abs(np.log(c)), len(rows))
+        yield exact(
+            Case(f"W = {c:g} I", weights="identity", c=c),
+            np.sign(c - 1) * growth,
+            abs(np.log(c)),
+            len(rows),
+        )
     for scale, rates, predicted in _growth_rates(tables):
         for c in A_LITTLE_OFF:
             if np.isclose(scale, c**2):
                 towards = np.sign(c - 1) / 2
-                yield from_seeds(f"random, c = {c:g}", towards * rates, towards * predicted)
+                yield from_seeds(
+                    Case(f"random, c = {c:g}", weights="random", c=c),
+                    towards * rates,
+                    towards * predicted,
+                )
 
 
 def _random_networks(tables: StudyTables) -> Iterator[list[Cell]]:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from gradprop.analysis.mechanism import prepare_output
 from gradprop.analysis.needs import at, first, table
-from gradprop.claims import CONFIDENCE, Above, Claim, Evidence, Within, exact, untested
+from gradprop.claims import CONFIDENCE, Above, Case, Claim, Evidence, Within, exact, untested
 from gradprop.results.study_tables import StudyTables
 
 from . import assignment
@@ -40,7 +40,7 @@ def finals(tables: StudyTables, result: str) -> pd.DataFrame:
     return table(cells, "seed", "start", "value")
 
 
-def median_difference(case: str, larger: pd.Series, smaller: pd.Series) -> Evidence:
+def median_difference(case: Case | str, larger: pd.Series, smaller: pd.Series) -> Evidence:
     """Return the median over seeds of paired differences with its interval by order statistics.
 
     It holds for any distribution (the sign test inverted; its bounds are values of the sample),
@@ -62,7 +62,7 @@ def median_difference(case: str, larger: pd.Series, smaller: pd.Series) -> Evide
     return Evidence(case, math.nan, median, low, high, len(values), reason, interval)
 
 
-def _furthest(case: str, values: npt.ArrayLike, expected: float) -> Evidence:
+def _furthest(case: Case, values: npt.ArrayLike, expected: float) -> Evidence:
     """Return the value that is furthest from what is expected of all."""
     array = np.asarray(values, dtype=np.float64)
     worst = float(array[np.abs(array - expected).argmax()])
@@ -72,44 +72,48 @@ def _furthest(case: str, values: npt.ArrayLike, expected: float) -> Evidence:
 def _zeros_accuracy(tables: StudyTables) -> Iterator[Evidence]:
     for part in PARTS:
         chance = float(at(finals(tables, "chance_accuracy"), ZEROS).iloc[0])
-        yield _furthest(part, at(finals(tables, f"final_{part}_accuracy"), ZEROS), chance)
+        yield _furthest(
+            Case(part=part), at(finals(tables, f"final_{part}_accuracy"), ZEROS), chance
+        )
 
 
 def _zeros_cost(tables: StudyTables) -> Iterator[Evidence]:
     for part in PARTS:
         losses = at(finals(tables, f"final_{part}_loss"), ZEROS)
-        yield _furthest(part, losses, math.log(2))
+        yield _furthest(Case(part=part), losses, math.log(2))
 
 
 def _accuracy_gain(tables: StudyTables) -> Iterator[Evidence]:
     for part in PARTS:
         accuracy = finals(tables, f"final_{part}_accuracy")
-        yield median_difference(part, at(accuracy, HE), at(accuracy, LARGE))
+        yield median_difference(Case(part=part), at(accuracy, HE), at(accuracy, LARGE))
 
 
 def _cost_gain(tables: StudyTables) -> Iterator[Evidence]:
     cost = finals(tables, "final_train_loss")
     for start in (ZEROS, LARGE):
-        yield median_difference(NAMES[start], at(cost, start), at(cost, HE))
+        yield median_difference(
+            Case(NAMES[start], initializer=start), at(cost, start), at(cost, HE)
+        )
 
 
 def _power(tables: StudyTables) -> Iterator[Evidence]:
     """Give the largest relative error over depths, with its sign."""
     for c, rows in prepare_output(tables, {}).groupby("c"):
         errors = np.expm1(math.log(10) * (rows["measured"] - rows["closed_form"]))
-        yield _furthest(f"c = {c:g}", errors, 0.0)
+        yield _furthest(Case(f"c = {c:g}", c=c), errors, 0.0)
 
 
 def _assignment_costs(_: StudyTables) -> Iterator[Evidence]:
     for start, printed in assignment.PRINTED.items():
-        yield exact(start, assignment.train(start).cost, printed.cost)
+        yield exact(Case(start=start), assignment.train(start).cost, printed.cost)
 
 
 def _assignment_accuracies(_: StudyTables) -> Iterator[Evidence]:
     for start, printed in assignment.PRINTED.items():
         found = assignment.train(start)
-        yield exact(f"{start}, train", found.train_accuracy, printed.train_accuracy)
-        yield exact(f"{start}, test", found.test_accuracy, printed.test_accuracy)
+        yield exact(Case(start=start, part="train"), found.train_accuracy, printed.train_accuracy)
+        yield exact(Case(start=start, part="test"), found.test_accuracy, printed.test_accuracy)
 
 
 CLAIMS = (

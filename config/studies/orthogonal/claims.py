@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gradprop.analysis import estimates
 from gradprop.analysis.needs import NotMeasured, at, one_per_seed, table
-from gradprop.claims import Below, Between, Claim, Evidence, from_interval
+from gradprop.claims import Below, Between, Case, Claim, Evidence, from_interval
 from gradprop.grid.selection import deepest
 from gradprop.prediction import fluctuations
 from gradprop.results.study_tables import StudyTables, at_start
@@ -96,7 +96,7 @@ def _against_theory(tables: StudyTables) -> Iterator[Evidence]:
             return float(low), float(high)
 
         ratio = float(_fluctuation(squares)[0] / expected)
-        yield from_interval(f"width {width}", ratio, interval, len(squares), predicted=1.0)
+        yield from_interval(Case(width=width), ratio, interval, len(squares), predicted=1.0)
 
 
 def _against_gaussian(tables: StudyTables) -> Iterator[Evidence]:
@@ -113,7 +113,7 @@ def _against_gaussian(tables: StudyTables) -> Iterator[Evidence]:
                 return float(low / most), float(high / least)
 
         ratio = float(_fluctuation(squares)[0] / _fluctuation(reference)[0])
-        yield from_interval(f"width {width}", ratio, interval, len(squares))
+        yield from_interval(Case(width=width), ratio, interval, len(squares))
 
 
 def _growth(tables: StudyTables) -> Iterator[Evidence]:
@@ -131,7 +131,7 @@ def _growth(tables: StudyTables) -> Iterator[Evidence]:
             low, high = np.quantile(slopes[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
             return float(low), float(high)
 
-        yield from_interval(f"width {width}", float(slopes[0]), interval, len(squares))
+        yield from_interval(Case(width=width), float(slopes[0]), interval, len(squares))
 
 
 CLAIMS = (

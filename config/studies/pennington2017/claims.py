@@ -13,7 +13,7 @@ from gradprop import theory
 from gradprop.analysis.arrivals import arrivals, at_best_rate, exponents
 from gradprop.analysis.needs import at, need, recorded, table
 from gradprop.analysis.spectra import MATRIX, moments
-from gradprop.claims import Above, Below, Between, Claim, Evidence, exact, from_seeds
+from gradprop.claims import Above, Below, Between, Case, Claim, Evidence, exact, from_seeds
 from gradprop.prediction.spectra import Law, law
 from gradprop.results.study_tables import StudyTables, at_start
 
@@ -27,6 +27,10 @@ TIMES = {
 ISOMETRIC = ("tanh", "orthogonal")
 
 
+def _named(kind: tuple[str, str]) -> dict[str, str]:
+    return dict(zip(("activation", "ensemble"), kind, strict=True))
+
+
 class Ensemble(NamedTuple):
     """Networks that differ in their seeds, and what theory says of their Jacobian."""
 
@@ -35,9 +39,16 @@ class Ensemble(NamedTuple):
     relative_variances: npt.NDArray[np.float64]
 
     @property
-    def case(self) -> str:
-        """Name of the ensemble among the evidence."""
-        return f"{self.law.activation}, {self.law.ensemble}, L = {self.law.layers}"
+    def case(self) -> Case:
+        """The ensemble among the evidence."""
+        law = self.law
+        return Case(
+            f"{law.activation}, {law.ensemble}, L = {law.layers}",
+            **_named((law.activation, law.ensemble)),
+            sigma_w2=law.sigma_w2,
+            q=law.q,
+            layers=law.layers,
+        )
 
     @property
     def isometric(self) -> bool:
@@ -163,13 +174,13 @@ def _mean(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _isometric_time(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds(", ".join(ISOMETRIC), at(_exponents(tables), ISOMETRIC))
+    yield from_seeds(Case(**_named(ISOMETRIC)), at(_exponents(tables), ISOMETRIC))
 
 
 def _other_times(tables: StudyTables) -> Iterator[Evidence]:
     for key, slopes in _exponents(tables).items():
         if key != ISOMETRIC:
-            yield from_seeds(", ".join(key), slopes)
+            yield from_seeds(Case(**_named(key)), slopes)
 
 
 SOURCE = "pennington2017"

@@ -15,7 +15,7 @@ from gradprop.analysis.curves import measured_curves
 from gradprop.analysis.maps import iteration
 from gradprop.analysis.needs import NotMeasured, first, need, networks, recorded, table
 from gradprop.analysis.slopes import FIRST_LAYERS
-from gradprop.claims import Claim, Evidence, Within, from_layers, from_seeds
+from gradprop.claims import Case, Claim, Evidence, Within, from_layers, from_seeds
 from gradprop.prediction.curves import expected_curve
 from gradprop.prediction.mean_field import coordinates, state
 from gradprop.results.study_tables import StudyTables, at_start
@@ -54,17 +54,21 @@ def _correlations(
         yield weights, biases, measured, iteration(activation, weights, biases, means)
 
 
-def _case(weights: float, biases: float) -> str:
-    found = state("tanh", weights, biases)
-    return f"σ_w = {math.sqrt(weights):g}, {found.phase}"
+def _case(weights: float, biases: float, text: str = "", **parameters: object) -> Case:
+    """Return the case of tanh networks with these variances and what else tells it from others."""
+    deviations = {"sigma_w": math.sqrt(weights), "sigma_b": math.sqrt(biases)}
+    phase = state("tanh", weights, biases).phase
+    text = f"σ_w = {deviations['sigma_w']:g}, {phase}{text}"
+    return Case(text, **deviations, **parameters)
 
 
 def _trajectory(tables: StudyTables) -> Iterator[Evidence]:
     """Give the deviation of the mean over networks from the iteration."""
     for inputs in (INDEPENDENT, SIMILAR):
         for weights, biases, measured, expected in _correlations(tables, "tanh", inputs):
-            start = "" if inputs == INDEPENDENT else ", similar inputs"
-            case = f"{_case(weights, biases)}, depth {len(measured)}{start}"
+            depth = len(measured)
+            text = f", depth {depth}{', similar inputs' if inputs == SIMILAR else ''}"
+            case = _case(weights, biases, text, depth=depth, inputs=inputs)
             yield from_layers(case, measured.sub(expected, axis=0), 0.0)
 
 
@@ -79,15 +83,16 @@ def _fixed_point(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _relu(tables: StudyTables) -> Iterator[Evidence]:
-    for _, _, measured, expected in _correlations(tables, "relu"):
+    for weights, _, measured, expected in _correlations(tables, "relu"):
         # In the first layer correlations may be too near to 0 for a ratio of 1 - c to say much.
         ratios = (1 - measured).div(1 - expected, axis=0).iloc[1:]
-        yield from_layers(f"depth {len(measured)}", ratios, 1.0)
+        depth = len(measured)
+        yield from_layers(Case(f"depth {depth}", depth=depth, sigma_w2=weights), ratios, 1.0)
 
 
 def _curves(
     tables: StudyTables, width: int = WIDTH
-) -> Iterator[tuple[str, float, pd.DataFrame, theory.CurveTrajectory]]:
+) -> Iterator[tuple[Case, float, pd.DataFrame, theory.CurveTrajectory]]:
     """Yield the case, ln chi_1, the curves in a row per network and layer, and the iteration."""
     curves = recorded(measured_curves(tables, {"select": {"width": width}}))
     for _, rows in curves.groupby("sigma_w2"):

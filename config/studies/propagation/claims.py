@@ -21,6 +21,7 @@ from gradprop.claims import (
     Above,
     Below,
     Between,
+    Case,
     Claim,
     Evidence,
     Within,
@@ -128,7 +129,9 @@ def _slopes_over_layers(
         for name, rows in slopes.groupby("initializer", sort=False):
             predicted = predict(rows["example"].iloc[0])
             if predicted is not None:
-                yield from_seeds(f"{activation}, {name}", rows["slope"] / unit, predicted)
+                yield from_seeds(
+                    Case(activation=activation, initializer=name), rows["slope"] / unit, predicted
+                )
 
     return measure
 
@@ -188,13 +191,13 @@ def _power_law(tables: StudyTables) -> Iterator[Evidence]:
         law = theory.signal_profile("tanh", widths, variances, input_mean_square=square)
         exponents = [estimates.slope(np.log(ln.index), ln) for _, ln in critical]
         predicted = estimates.slope(np.log(signal.index), law.log_delta[signal.index - 1])
-        yield from_seeds("tanh, glorot_normal", exponents, predicted)
+        yield from_seeds(Case(activation="tanh", initializer="glorot_normal"), exponents, predicted)
 
 
 def _power_law_advantage(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the squared residuals of ln signal over the layer with those over its logarithm."""
     logs = [estimates.power_law_advantage(ln.index, ln) for _, ln in _critical_signals(tables)]
-    yield from_seeds("tanh, glorot_normal", logs)
+    yield from_seeds(Case(activation="tanh", initializer="glorot_normal"), logs)
 
 
 def _gradient_slope(cell: Cell) -> float | None:
@@ -276,6 +279,17 @@ def _groups(cells: Sequence[Cell], key: Callable[[Cell], Hashable]) -> list[list
     return list(groups.values())
 
 
+def _by_widths(cell: Cell, text: str = "", **parameters: object) -> Case:
+    """Return the case of relu networks of an architecture."""
+    name = architecture_name(cell)
+    told = {"initializer": cell.initializer.label, "widths": name, **parameters}
+    return Case(text or f"widths {name}", **told)
+
+
+def _by_start(cell: Cell) -> Case:
+    return _by_widths(cell, f"relu, {cell.initializer.label}")
+
+
 def _is_gaussian(cell: Cell) -> bool:
     return cell.initializer.name == "variance_scaling"
 
@@ -309,14 +323,14 @@ def _growth_of_single_examples(
 def _typical_rate(tables: StudyTables, gaussian: bool = False) -> Iterator[Evidence]:
     for cell, growth in _growth_of_single_examples(tables, gaussian):
         drift = theory.log_growth_mean(cell.width, _sigma_w2(cell), "relu")
-        yield from_seeds(f"relu, {cell.initializer.label}", growth.mean(axis=1), drift)
+        yield from_seeds(_by_start(cell), growth.mean(axis=1), drift)
 
 
 def _spread(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the variance over networks of the growth over all layers with the exact one."""
     for cell, growth in _growth_of_single_examples(tables, gaussian=True):
         exact = growth.shape[1] * theory.log_growth_variance(cell.width, "relu")
-        yield from_variance(f"relu, {cell.initializer.label}", growth.sum(axis=1), exact)
+        yield from_variance(_by_start(cell), growth.sum(axis=1), exact)
 
 
 def _spread_per_layer(tables: StudyTables) -> Iterator[Evidence]:
@@ -325,30 +339,29 @@ def _spread_per_layer(tables: StudyTables) -> Iterator[Evidence]:
         drift = theory.log_growth_mean(cell.width, _sigma_w2(cell), "relu")
         squares = ((growth - drift) ** 2).mean(axis=1)
         exact = theory.log_growth_variance(cell.width, "relu")
-        yield from_seeds(f"relu, {cell.initializer.label}", squares / exact, 1.0)
+        yield from_seeds(_by_start(cell), squares / exact, 1.0)
 
 
-def _signals(tables: StudyTables) -> Iterator[tuple[str, pd.Series[float], int, float, float]]:
+def _signals(tables: StudyTables) -> Iterator[tuple[Cell, pd.Series[float], int, float, float]]:
     """Yield what ln mean (dC/dz)^2 of one example gains from the last to the first hidden layer.
 
-    With its case, the number of steps, and the exact mean and variance.
+    With an example, the number of steps, and the exact mean and variance.
     """
     for cells in _single_examples(tables, of_sum=True):
         table = _by_layer(tables, cells, "signal_log10_rms")
         law = theory.gradient_law(hidden_widths(cells[0]), _sigma_w2(cells[0]), "relu")
         gain = table[1] - table[cells[0].depth]
-        case = f"widths {architecture_name(cells[0])}"
-        yield case, gain, cells[0].depth - 1, float(law.mean[0]), float(law.variance[0])
+        yield cells[0], gain, cells[0].depth - 1, float(law.mean[0]), float(law.variance[0])
 
 
 def _signal_drift(tables: StudyTables) -> Iterator[Evidence]:
-    for case, gain, steps, mean, _ in _signals(tables):
-        yield from_seeds(case, gain / steps, mean / steps)
+    for cell, gain, steps, mean, _ in _signals(tables):
+        yield from_seeds(_by_widths(cell), gain / steps, mean / steps)
 
 
 def _signal_spread(tables: StudyTables) -> Iterator[Evidence]:
-    for case, gain, _, _, variance in _signals(tables):
-        yield from_variance(case, gain, variance)
+    for cell, gain, _, _, variance in _signals(tables):
+        yield from_variance(_by_widths(cell), gain, variance)
 
 
 def _log_normal(tables: StudyTables) -> Iterator[Evidence]:
@@ -358,10 +371,12 @@ def _log_normal(tables: StudyTables) -> Iterator[Evidence]:
         mean = steps * theory.log_growth_mean(cell.width, _sigma_w2(cell), "relu")
         variance = steps * theory.log_growth_variance(cell.width, "relu")
         normal = stats.norm(mean, math.sqrt(variance))
-        yield from_distribution(f"lengths, width {cell.width}", growth.sum(axis=1), normal.cdf)
-    for case, gain, _, mean, variance in _signals(tables):
+        case = _by_widths(cell, f"lengths, width {cell.width}", quantity="lengths")
+        yield from_distribution(case, growth.sum(axis=1), normal.cdf)
+    for cell, gain, _, mean, variance in _signals(tables):
         normal = stats.norm(mean, math.sqrt(variance))
-        yield from_distribution(f"signals, {case}", gain, normal.cdf)
+        case = _by_widths(cell, f"signals, widths {architecture_name(cell)}", quantity="signals")
+        yield from_distribution(case, gain, normal.cdf)
 
 
 def _log_ratios(tables: StudyTables) -> Iterator[tuple[Cell, pd.Series[float]]]:
@@ -393,16 +408,19 @@ def ratio_variance(widths: Sequence[int]) -> float:
 def _spread_by_widths(tables: StudyTables) -> Iterator[Evidence]:
     for cell, ratio in _log_ratios(tables):
         exact = ratio_variance(hidden_widths(cell))
-        yield from_variance(f"widths {architecture_name(cell)}", ratio, exact)
+        yield from_variance(_by_widths(cell), ratio, exact)
 
 
 def _equal_sums(tables: StudyTables) -> Iterator[Evidence]:
     """Compare the variance of mixed widths with that of a constant width of the same sum."""
-    found = [(cell.widths.name, architecture_name(cell), r) for cell, r in _log_ratios(tables)]
-    for (profile, name, over), (other, constant, under) in itertools.product(found, found):
-        if profile != "constant" and other == "constant":
+    found = list(_log_ratios(tables))
+    for (mixed, over), (constant, under) in itertools.product(found, found):
+        start = mixed.initializer == constant.initializer
+        if start and mixed.widths.name != "constant" and constant.widths.name == "constant":
             pair = pd.concat([over, under], axis=1).to_numpy(np.float64)
-            case = f"widths {name}, over {constant}"
+            name = architecture_name(constant)
+            text = f"widths {architecture_name(mixed)}, over {name}"
+            case = _by_widths(mixed, text, over=name)
             yield from_bootstrap(case, pair, _variance_ratio, 1.0)
 
 
@@ -418,9 +436,11 @@ def _scale(tables: StudyTables) -> Iterator[Evidence]:
         wanted = {"activation": activation, "initializer": label, "use_bias": False}
         several = [cell for cell in tables.study.cells if cell.batch_size > 1 and cell.depth]
         cells = deepest(networks(several, **wanted))
-        for layer in (1, cells[0].depth):
+        for layer in dict.fromkeys((1, cells[0].depth)):
             values = start.loc[[(cell.id, layer) for cell in cells]]
-            yield from_seeds(f"{activation}, {label}, layer {layer}", values, 0.0)
+            yield from_seeds(
+                Case(activation=activation, initializer=label, layer=layer), values, 0.0
+            )
 
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
@@ -445,7 +465,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
                 f"{kind}_log10_rms", activation, lambda _: math.nan, unit=DECADE
             )
             rows = {row.case: row.measured for row in measure(tables)}
-            found[f"{activation}_{kind}"] = rows.get(f"{activation}, {start}", math.nan)
+            case = Case(activation=activation, initializer=start)
+            found[f"{activation}_{kind}"] = rows.get(case, math.nan)
     single = (
         ("exponent", _power_law),
         ("drift", partial(_typical_rate, gaussian=True)),

@@ -19,6 +19,7 @@ from gradprop.analysis.slopes import log_slopes
 from gradprop.claims import (
     Above,
     Below,
+    Case,
     Claim,
     Evidence,
     Within,
@@ -29,7 +30,7 @@ from gradprop.claims import (
     from_seeds,
 )
 from gradprop.results.study_tables import StudyTables, at_start
-from gradprop.spec import Cell
+from gradprop.spec import Cell, Component
 
 Float64 = NDArray[np.float64]
 
@@ -70,16 +71,18 @@ def _batch_relu(tables: StudyTables) -> Iterator[Evidence]:
     expected = math.sqrt(theory.batch_norm_growth("relu"))
     for start, scale in ((XAVIER, 1), (HE, 2), (EXPLODING, 4)):
         factors = _norm_factors(tables, normalization=BATCH, initializer=start)
-        yield from_seeds(f"relu, variance {scale}/n", factors, expected)
+        yield from_seeds(Case(f"relu, variance {scale}/n", initializer=start), factors, expected)
 
 
 def _batch_linear(tables: StudyTables) -> Iterator[Evidence]:
     factors = _norm_factors(tables, normalization=BATCH, activation="linear")
-    yield from_seeds("linear", factors, math.sqrt(theory.linear_batch_norm_growth(WIDE)))
+    yield from_seeds(
+        Case(activation="linear"), factors, math.sqrt(theory.linear_batch_norm_growth(WIDE))
+    )
 
 
 def _without(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("relu", _norm_factors(tables), 1.0)
+    yield from_seeds(Case(activation="relu"), _norm_factors(tables), 1.0)
 
 
 # ------------------------------------------------------------------------------ residual branches
@@ -97,14 +100,16 @@ def _residual_signal(tables: StudyTables) -> Iterator[Evidence]:
     for name, wanted in BRANCHES.items():
         for residual, branch in FACTORS.items():
             slopes = -_slopes(tables, "signal_log10_rms", residual=residual, **wanted)
-            yield from_seeds(f"{name}, {residual}", slopes, math.log1p(branch))
+            yield from_seeds(Case(activation=name, residual=residual), slopes, math.log1p(branch))
 
 
 def _residual_total(tables: StudyTables) -> Iterator[Evidence]:
     branches = DEEP - 1
     for name, wanted in BRANCHES.items():
         slopes = -_slopes(tables, "signal_log10_rms", residual="scaled", **wanted)
-        yield from_seeds(name, branches * slopes, branches * math.log1p(1 / branches))
+        yield from_seeds(
+            Case(activation=name), branches * slopes, branches * math.log1p(1 / branches)
+        )
 
 
 def _residual_length(tables: StudyTables) -> Iterator[Evidence]:
@@ -113,13 +118,15 @@ def _residual_length(tables: StudyTables) -> Iterator[Evidence]:
         total = math.log(10) * (lengths[:, DEEP - 1] - lengths[:, 1])
         # z_l sees h_(l-1)
         expected = np.log(theory.rectified_residual_length(DEEP - 1, branch))
-        yield from_seeds(residual, total / (DEEP - 2), float(expected[-1]) / (DEEP - 2))
+        yield from_seeds(
+            Case(residual=residual), total / (DEEP - 2), float(expected[-1]) / (DEEP - 2)
+        )
 
 
 def _zero_branches(tables: StudyTables) -> Iterator[Evidence]:
     lengths = _profiles(tables, "activation_log10_mean_square", residual="rezero")
     spread = np.ptp(lengths[:, :DEEP], axis=1)
-    yield exact("rezero", float(spread.max()), 0.0, len(spread))
+    yield exact(Case(residual="rezero"), float(spread.max()), 0.0, len(spread))
 
 
 # ------------------------------------------------------------------------------------ SELU, starts
@@ -165,13 +172,16 @@ def _selu_returns(tables: StudyTables) -> Iterator[Evidence]:
     )
     expected = float(theory.moment_map_jacobian("selu")[1, 1])
     differences = (long - short).dropna(how="all").to_numpy(np.float64)[:, :DEEP]
-    yield from_bootstrap("from both sides of 1", differences, return_rate, expected)
+    yield from_bootstrap(
+        Case("from both sides of 1", inputs="both"), differences, return_rate, expected
+    )
 
 
 def _selu_gradients(tables: StudyTables) -> Iterator[Evidence]:
     for dataset in (LONGER, SHORTER):
         factors = _norm_factors(tables, dataset=dataset, **SELU)
-        case = f"inputs of mean square {dataset.split('q=')[1].rstrip(')')}"
+        square = dict(Component.parse(dataset).parameters)["q"]
+        case = Case(f"inputs of mean square {square}", dataset=dataset)
         yield from_seeds(case, factors, math.sqrt(theory.chi_1("selu", 1.0, 1.0)))
 
 
@@ -181,7 +191,7 @@ def _unit_variances(tables: StudyTables) -> Iterator[Evidence]:
         deviations = _profiles(
             tables, "preactivation_std", initializer="lsuv", activation=activation
         )
-        yield from_layers(activation, (deviations**2).T, 1.0)
+        yield from_layers(Case(activation=activation), (deviations**2).T, 1.0)
 
 
 def _drift(initializer: str) -> Callable[[StudyTables], Float64]:
@@ -202,11 +212,11 @@ def _drift(initializer: str) -> Callable[[StudyTables], Float64]:
 
 def _he_drift(tables: StudyTables) -> Iterator[Evidence]:
     expected = theory.log_growth_mean(NARROW, 2.0, "relu")
-    yield from_seeds(f"width {NARROW}", _drift(HE)(tables), expected)
+    yield from_seeds(Case(width=NARROW), _drift(HE)(tables), expected)
 
 
 def _unbiased(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds(f"width {NARROW}", _drift("sussillo_abbott")(tables), 0.0)
+    yield from_seeds(Case(width=NARROW), _drift("sussillo_abbott")(tables), 0.0)
 
 
 # ---------------------------------------------------------------------------------------- training
@@ -288,20 +298,24 @@ def _deepest(tables: StudyTables) -> pd.DataFrame:
 def _help(tables: StudyTables) -> Iterator[Evidence]:
     accuracies = _deepest(tables)
     for remedy in HELPFUL:
-        yield from_seeds(remedy, at(accuracies, remedy) - at(accuracies, "Xavier"))
+        yield from_seeds(Case(remedy=remedy), at(accuracies, remedy) - at(accuracies, "Xavier"))
 
 
 def _share_diverged(remedy: str, diverged: bool) -> Callable[[StudyTables], Iterator[Evidence]]:
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         cells = trained(tables)
         cells = cells[(cells["remedy"] == remedy) & (cells["depth"] == cells["depth"].max())]
-        yield from_count(f"{remedy}, all rates", cells["diverged"] == diverged, cells["seed"])
+        yield from_count(
+            Case(f"{remedy}, all rates", remedy=remedy),
+            cells["diverged"] == diverged,
+            cells["seed"],
+        )
 
     return measure
 
 
 def _clipped_vanishing(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("Xavier, clipped", at(_deepest(tables), "Xavier, clipped"))
+    yield from_seeds(Case(remedy="Xavier, clipped"), at(_deepest(tables), "Xavier, clipped"))
 
 
 YANG = "yang2019"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,8 @@ from gradprop import theory
 from gradprop.analysis import spectra
 from gradprop.analysis.arrivals import arrivals, at_best_rate, exponents
 from gradprop.analysis.modes import start_strength, time_unit
-from gradprop.analysis.needs import at, need, networks, recorded, table
-from gradprop.claims import Above, Between, Claim, Evidence, Within, exact, from_seeds
+from gradprop.analysis.needs import at, need, networks, one_per_seed, recorded, table
+from gradprop.claims import Above, Between, Case, Claim, Evidence, Within, exact, from_seeds
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 
@@ -32,16 +33,20 @@ def trajectories(
 ) -> Iterator[tuple[Cell, float, Float64, Float64]]:
     """Yield the modes of linear networks of one hidden layer.
 
-    Each as cell, strength s, times in the units of theory, and what is learned at them.
+    Each as cell, strength s, times in the units of theory, and what is learned at them. From a
+    decoupled start all seeds are the same, and the first one is enough.
     """
     modes = recorded(tables.measurement("modes"), "cell")
-    for cell in tables.study.cells:
-        if (cell.initializer.name, cell.activation, cell.depth) == (initializer, "linear", 1):
-            rows = modes[modes["cell"] == cell.id].sort_values("step")
-            for _, mode in rows.groupby("index"):
-                times = time_unit(cell) * mode["step"].to_numpy(np.float64)
-                s = float(mode["strength"].iloc[0])
-                yield cell, s, times, mode["learned"].to_numpy(np.float64)
+    kind = initializer, "linear", 1
+    chosen = one_per_seed(
+        [c for c in tables.study.cells if (c.initializer.name, c.activation, c.depth) == kind]
+    )
+    for cell in chosen[:1] if initializer == DECOUPLED else chosen:
+        rows = modes[modes["cell"] == cell.id].sort_values("step")
+        for _, mode in rows.groupby("index"):
+            times = time_unit(cell) * mode["step"].to_numpy(np.float64)
+            s = float(mode["strength"].iloc[0])
+            yield cell, s, times, mode["learned"].to_numpy(np.float64)
 
 
 def half_time(times: Float64, learned: Float64, s: float) -> float:
@@ -60,18 +65,22 @@ def half_time(times: Float64, learned: Float64, s: float) -> float:
     return float(np.interp(0.0, np.log(share / (1 - share)), times[pair]))
 
 
+def _mode(s: Any) -> Case:
+    return Case(f"s = {s:.3g}", s=f"{s:.3g}")
+
+
 def _exact_solution(tables: StudyTables) -> Iterator[Evidence]:
     """Give R² of the trajectory of every mode from a decoupled start."""
     for cell, s, times, learned in trajectories(tables, DECOUPLED):
         expected = theory.mode_strength(times, s, start_strength(cell))
         lost = np.sum((learned - expected) ** 2) / np.sum((learned - learned.mean()) ** 2)
-        yield exact(f"s = {s:.3g}", float(1 - lost), math.nan)
+        yield exact(_mode(s), float(1 - lost), math.nan)
 
 
 def _half_times(tables: StudyTables) -> Iterator[Evidence]:
     for cell, s, times, learned in trajectories(tables, DECOUPLED):
         expected = theory.half_time(s, start_strength(cell))
-        yield exact(f"s = {s:.3g}", half_time(times, learned, s) / expected, 1.0)
+        yield exact(_mode(s), half_time(times, learned, s) / expected, 1.0)
 
 
 def fitted_start(strengths: Float64, halves: Float64) -> float:
@@ -105,7 +114,7 @@ def random_half_times(tables: StudyTables) -> pd.DataFrame:
 
 def _random_start(tables: StudyTables) -> Iterator[Evidence]:
     for s, ratios in random_half_times(tables).items():
-        yield from_seeds(f"s = {s:.3g}", ratios, 1.0)
+        yield from_seeds(_mode(s), ratios, 1.0)
 
 
 # ----------------------------------------------------------------------- learning time by depth
@@ -127,11 +136,11 @@ def _slopes(tables: StudyTables, initializer: str) -> Float64:
 
 
 def _orthogonal(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("orthogonal", _slopes(tables, ORTHOGONAL), 0.0)
+    yield from_seeds(Case(initializer=ORTHOGONAL), _slopes(tables, ORTHOGONAL), 0.0)
 
 
 def _gaussian(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("scaled Gaussian", _slopes(tables, GAUSSIAN))
+    yield from_seeds(Case("scaled Gaussian", initializer=GAUSSIAN), _slopes(tables, GAUSSIAN))
 
 
 SOURCE = "saxe2014"

@@ -15,7 +15,16 @@ from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
 from gradprop.analysis.needs import NotMeasured, first, need, networks, table
 from gradprop.analysis.slopes import LAST_LAYERS, log_growth
-from gradprop.claims import Above, Between, Claim, Evidence, Within, from_bootstrap, from_seeds
+from gradprop.claims import (
+    Above,
+    Between,
+    Case,
+    Claim,
+    Evidence,
+    Within,
+    from_bootstrap,
+    from_seeds,
+)
 from gradprop.prediction.mean_field import coordinates, sigma_b2, state
 from gradprop.results.study_tables import StudyTables, at_start
 
@@ -42,7 +51,7 @@ def _rates(tables: StudyTables) -> pd.DataFrame:
 
 def _signal_rate(tables: StudyTables) -> Iterator[Evidence]:
     for weights, rows in _rates(tables).groupby("sigma_w2"):
-        case = f"σ_w² = {weights:g}"
+        case = Case(f"σ_w² = {weights:g}", sigma_w2=weights)
         yield from_seeds(case, -rows["growth"], -rows["expected"].iloc[0])
 
 
@@ -59,11 +68,11 @@ def _regression(tables: StudyTables) -> pd.DataFrame:
 
 
 def _rate_slope(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("slope", _regression(tables)["slope"], 1.0)
+    yield from_seeds(Case(rates="slope"), _regression(tables)["slope"], 1.0)
 
 
 def _rate_intercept(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds("intercept", _regression(tables)["intercept"], 0.0)
+    yield from_seeds(Case(rates="intercept"), _regression(tables)["intercept"], 0.0)
 
 
 def _rate_fit(tables: StudyTables) -> Iterator[Evidence]:
@@ -74,7 +83,7 @@ def _rate_fit(tables: StudyTables) -> Iterator[Evidence]:
     def squared(values: NDArray[np.float64]) -> float:
         return float(np.corrcoef(values.mean(axis=0), expected)[0, 1] ** 2)
 
-    yield from_bootstrap("means over seeds", growth.to_numpy(), squared)
+    yield from_bootstrap(Case(rates="means over seeds"), growth.to_numpy(), squared)
 
 
 def _phases(tables: StudyTables) -> Iterator[Evidence]:
@@ -86,7 +95,7 @@ def _phases(tables: StudyTables) -> Iterator[Evidence]:
     def share(values: NDArray[np.float64]) -> float:
         return float((np.sign(values.mean(axis=0)) == np.sign(expected)).mean())
 
-    yield from_bootstrap("points of the plane", measured.to_numpy(), share)
+    yield from_bootstrap(Case(points="points of the plane"), measured.to_numpy(), share)
 
 
 def _critical_signals(tables: StudyTables) -> pd.DataFrame:
@@ -111,7 +120,8 @@ def _critical(tables: StudyTables, statistic: Callable[..., float], predicted: f
     count = min(GROUPS, signals.shape[1])
     groups = np.array_split(signals.to_numpy(), count, axis=1)
     values = [statistic(layers, np.log(group.mean(axis=1))) for group in groups]
-    return from_seeds(f"σ_w² = 1, no biases, {count} groups of networks", values, predicted)
+    case = Case(f"σ_w² = 1, no biases, {count} groups of networks", sigma_w2=1.0, sigma_b2=0.0)
+    return from_seeds(case, values, predicted)
 
 
 def _power(layers: NDArray[np.float64], ln_signal: NDArray[np.float64]) -> float:
@@ -178,13 +188,13 @@ def _depth_exponent(tables: StudyTables) -> Iterator[Evidence]:
     for rows in _by_seed(tables):
         ordered = rows[rows["phase"] == "ordered"]
         slopes.append(estimates.slope(np.log(ordered["xi_c"]), np.log(ordered["depth"])))
-    yield from_seeds("ordered phase", slopes, 1.0)
+    yield from_seeds(Case("ordered phase", phase="ordered"), slopes, 1.0)
 
 
 def _depth_ratio(tables: StudyTables) -> Iterator[Evidence]:
     """Take the geometric mean over weight variances of depth over xi_c, seed by seed."""
     ratios = [stats.gmean(rows["depth"] / rows["xi_c"]) for rows in _by_seed(tables)]
-    yield from_seeds("both phases", ratios)
+    yield from_seeds(Case("both phases", phase="both"), ratios)
 
 
 def _depth_order(tables: StudyTables) -> Iterator[Evidence]:
@@ -192,7 +202,7 @@ def _depth_order(tables: StudyTables) -> Iterator[Evidence]:
         stats.spearmanr(rows["depth"], rows["xi_c"]).statistic if len(rows) > 1 else math.nan
         for rows in _by_seed(tables)
     ]
-    yield from_seeds("both phases", ranks)
+    yield from_seeds(Case("both phases", phase="both"), ranks)
 
 
 CLAIMS = [
@@ -307,7 +317,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     trained, steps = tables.cells[tables.cells["epochs"] > 0], tables.steps
     need(trained, "trained networks")
     critical = theory.critical_point("tanh", _trained_bias(tables))
-    by_phase = ratio.map(math.log).groupby(reached["phase"]).mean().map(math.exp)
+    logs = ratio.map(lambda one: math.log(one) if one > 0 else math.nan)
+    by_phase = logs.groupby(reached["phase"]).mean().map(math.exp)
     deepest = trained[trained["depth"] == trained["depth"].max()]
     accuracies = training_outcomes(deepest)["accuracy"]
     return {

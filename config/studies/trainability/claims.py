@@ -10,7 +10,18 @@ import pandas as pd
 from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
 from gradprop.analysis.needs import at, distinct, need, recorded, table
-from gradprop.claims import Above, Below, Claim, Evidence, Within, exact, from_count, from_seeds
+from gradprop.claims import (
+    Above,
+    Below,
+    Case,
+    Claim,
+    Evidence,
+    Within,
+    exact,
+    from_count,
+    from_seeds,
+)
+from gradprop.grid.selection import select
 from gradprop.results.study_tables import StudyTables, at_start
 
 GLOROT = "glorot2010: section 4.2, equation 14, and figures 7 and 8"
@@ -87,9 +98,10 @@ def _gaps(
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
         best = best_networks(tables, optimizer)
-        for case, (activation, depth, better, worse) in pairs.items():
+        for text, (activation, depth, better, worse) in pairs.items():
             rows = best[(best["activation"] == activation) & (best["depth"] == depth)]
             more, less = _pairs(rows, "accuracy", better, worse)
+            case = Case(text, activation=activation, depth=depth, initializer=better, over=worse)
             yield from_seeds(case, more - less)
 
     return measure
@@ -142,34 +154,35 @@ def _xavier_waits(best: pd.DataFrame, depth: int, steps: str = "least_steps") ->
 def _waits(tables: StudyTables) -> Iterator[Evidence]:
     best = best_networks(tables, "sgd")
     for depth in WAITING_DEPTHS:
-        yield from_seeds(f"relu, depth {depth}", _xavier_waits(best, depth))
+        yield from_seeds(Case(activation="relu", depth=depth), _xavier_waits(best, depth))
 
 
 def _tanh_waits(tables: StudyTables) -> Iterator[Evidence]:
     for optimizer, depth in (("sgd", SHALLOW), ("sgd", DEPTH), ("adam", DEPTH)):
         best = best_networks(tables, optimizer)
         waits = _wait(best, "tanh", depth, HE_START, XAVIER, "least_steps")
-        yield from_seeds(f"tanh, {optimizer}, depth {depth}", waits)
+        yield from_seeds(Case(activation="tanh", optimizer=optimizer, depth=depth), waits)
 
 
 def _care_is_faster(tables: StudyTables) -> Iterator[Evidence]:
     best = best_networks(tables, "sgd")
     for activation, careful in CAREFUL.items():
         waits = _wait(best, activation, DEPTH, TINY, careful, "least_steps")
-        yield from_seeds(f"{activation}, depth {DEPTH}", waits)
+        yield from_seeds(Case(activation=activation, depth=DEPTH), waits)
 
 
 def _large_waits(tables: StudyTables) -> Iterator[Evidence]:
     best = best_networks(tables, "sgd")
     for activation in ("tanh", "sigmoid"):
         waits = _wait(best, activation, SHALLOW, LARGE, XAVIER, "least_steps")
-        yield from_seeds(f"{activation}, depth {SHALLOW}", waits)
+        yield from_seeds(Case(activation=activation, depth=SHALLOW), waits)
 
 
 def _sigmoid(tables: StudyTables) -> Iterator[Evidence]:
     best = best_networks(tables, "sgd")
     rows = best[(best["activation"] == "sigmoid") & (best["depth"] == DEPTH)]
-    yield from_seeds(f"sigmoid, depth {DEPTH}", rows.set_index("seed")["accuracy"])
+    case = Case(activation="sigmoid", depth=DEPTH)
+    yield from_seeds(case, rows.set_index("seed")["accuracy"])
 
 
 def _less_of_an_issue(tables: StudyTables) -> Iterator[Evidence]:
@@ -181,7 +194,7 @@ def _less_of_an_issue(tables: StudyTables) -> Iterator[Evidence]:
             rows = best[(best["activation"] == activation) & (best["depth"] == depth)]
             more, less = _pairs(rows, "accuracy", careful, start)
             costs[activation] = more - less
-        yield from_seeds(f"depth {depth}, {start}", costs["tanh"] - costs["relu"])
+        yield from_seeds(Case(depth=depth, initializer=start), costs["tanh"] - costs["relu"])
 
 
 def _wait_grows(tables: StudyTables) -> Iterator[Evidence]:
@@ -192,7 +205,8 @@ def _wait_grows(tables: StudyTables) -> Iterator[Evidence]:
     """
     best, (low, *_, high) = best_networks(tables, "sgd"), WAITING_DEPTHS
     growth = _xavier_waits(best, high) - _xavier_waits(best, low, "steps")
-    yield from_seeds(f"relu, depth {low} to {high}", growth / np.log2(high / low))
+    case = Case(f"relu, depth {low} to {high}", activation="relu", depths="all")
+    yield from_seeds(case, growth / np.log2(high / low))
 
 
 def _stuck(tables: StudyTables) -> Iterator[Evidence]:
@@ -203,7 +217,8 @@ def _stuck(tables: StudyTables) -> Iterator[Evidence]:
         cells = cells[(cells["start"] == TINY) & (cells["depth"] == DEPTH)]
         for activation, rows in cells.groupby("activation", sort=False):
             stuck = rows["loss"] > STUCK * rows["cell"].map(first)
-            yield from_count(f"{activation}, {optimizer}, depth {DEPTH}", stuck, rows["seed"])
+            case = Case(activation=activation, optimizer=optimizer, depth=DEPTH)
+            yield from_count(case, stuck, rows["seed"])
 
 
 def _spread_over_units(tables: StudyTables) -> Iterator[Evidence]:
@@ -211,34 +226,36 @@ def _spread_over_units(tables: StudyTables) -> Iterator[Evidence]:
 
     In a minibatch of one example, the standard deviation of activations is over units alone.
     """
-    for label, cells, rows in _constant_starts(tables):
+    for case, cells, rows in _constant_starts(tables):
         hidden = recorded(rows, "activation_mean", "activation_std")
         mean, spread = hidden["activation_mean"], hidden["activation_std"]
         size = (mean**2 + spread**2) ** 0.5
         spread = (spread / size.where(size > 0)).fillna(0.0)
-        yield exact(label, float(spread.max()), 0.0, cells)
+        yield exact(case, float(spread.max()), 0.0, cells)
 
 
 def _moved(tables: StudyTables) -> Iterator[Evidence]:
     """Yield how far training moved the norm of the weights of hidden layers, the most."""
-    for label, cells, hidden in _constant_starts(tables):
+    for case, cells, hidden in _constant_starts(tables):
         norms = 10 ** table(hidden, ["cell", "layer"], "step", "weight_log10_norm")
         change = (norms.iloc[:, -1] - norms.iloc[:, 0]).abs().max()
-        yield exact(label, float(change), np.nan, cells)
+        yield exact(case, float(change), np.nan, cells)
 
 
-def _constant_starts(tables: StudyTables) -> Iterator[tuple[str, int, pd.DataFrame]]:
+def _constant_starts(tables: StudyTables) -> Iterator[tuple[Case, int, pd.DataFrame]]:
     """Yield case, number of networks and rows of hidden layers of starts without randomness."""
     cells = [
         c
         for c in tables.study.cells
         if c.initializer.name in ("zeros", "constant") and c.batch_size == 1
     ]
-    for case in dict.fromkeys((c.activation, c.initializer.label) for c in cells):
-        chosen = {c.id: c.depth for c in cells if (c.activation, c.initializer.label) == case}
+    for activation, label in dict.fromkeys((c.activation, c.initializer.label) for c in cells):
+        alike = select(cells, {"activation": activation, "initializer": label})
+        chosen = {cell.id: cell.depth for cell in alike}
         rows = tables.layers[tables.layers["cell"].isin(chosen)]
         hidden = rows[rows["layer"] <= rows["cell"].map(chosen)]
-        yield ", ".join(case), len(chosen), need(hidden, "hidden layers in these networks")
+        case = Case(activation=activation, initializer=label)
+        yield case, len(chosen), need(hidden, "hidden layers in these networks")
 
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:

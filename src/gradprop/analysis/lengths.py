@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from gradprop.analysis.estimates import Float64
+from gradprop.analysis.needs import table
 from gradprop.prediction.finite_width import architecture_name
 from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
@@ -35,7 +36,7 @@ def log_lengths(tables: StudyTables, cells: list[Cell]) -> Float64:
     """
     rows = at_start(tables.layers)
     rows = rows[rows["cell"].isin({cell.id for cell in cells})]
-    table = rows.pivot(index="cell", columns="layer", values=LENGTH)
+    by_layer = table(rows, "cell", "layer", LENGTH)
     hidden = list(range(1, cells[0].depth + 1))
-    values = table.loc[[cell.id for cell in cells], hidden].to_numpy(np.float64)
+    values = by_layer.loc[[cell.id for cell in cells], hidden].to_numpy(np.float64)
     return math.log(10) * values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from gradprop import theory
@@ -22,9 +23,12 @@ def iteration(
     Returns
     -------
     Series
-        The correlation in every layer if `means` has it, else the length.
+        The correlation in every layer if `means` has it, else the length; NaN if the first layer's
+        are not finite.
     """
     depth, first = len(means), means.iloc[0]
+    if not np.isfinite(first.astype(float)).all():
+        return pd.Series(np.nan, index=means.index)
     if "correlation" in means:
         found = theory.correlation_trajectory(
             activation, float(first["correlation"]), depth, weights, biases, float(first["length"])

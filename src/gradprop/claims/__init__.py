@@ -17,6 +17,7 @@ Wolfowitz inequality", Annals of Probability 18, 1269-1283. C. J. Clopper and E.
 """
 
 from gradprop.analysis.needs import NotMeasured, need
+from gradprop.claims.cases import Case
 from gradprop.claims.criteria import Above, Below, Between, Criterion, Within
 from gradprop.claims.evidence import (
     CONFIDENCE,
@@ -60,6 +61,7 @@ __all__ = [
     "Above",
     "Below",
     "Between",
+    "Case",
     "Claim",
     "ClaimError",
     "Criterion",

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from gradprop.analysis import estimates
+from gradprop.claims.cases import Case
 
 # Two-sided; each of its bounds is one of a one-sided test at the level of 5 %.
 CONFIDENCE = 0.90
@@ -26,7 +27,7 @@ class Evidence:
     Attributes
     ----------
     case
-        Which networks, or which part of the claim.
+        Which networks, or which part of the claim; a text is its own id.
     predicted
         NaN if the claim predicts no number.
     measured, low, high
@@ -41,7 +42,7 @@ class Evidence:
         That of `low` and `high`.
     """
 
-    case: str
+    case: Case | str
     predicted: float
     measured: float
     low: float
@@ -59,13 +60,13 @@ class Evidence:
         return replace(self, low=low, high=high, confidence=confidence)
 
 
-def exact(case: str, value: float, predicted: float, networks: int = 1) -> Evidence:
+def exact(case: Case | str, value: float, predicted: float, networks: int = 1) -> Evidence:
     """Return evidence without chance in it."""
     return Evidence(case, predicted, value, value, value, networks)
 
 
 def from_interval(
-    case: str,
+    case: Case | str,
     measured: float,
     interval: Callable[[float], tuple[float, float]],
     networks: int,
@@ -75,7 +76,7 @@ def from_interval(
     return Evidence(case, predicted, measured, *interval(CONFIDENCE), networks, interval=interval)
 
 
-def from_seeds(case: str, values: npt.ArrayLike, predicted: float = math.nan) -> Evidence:
+def from_seeds(case: Case | str, values: npt.ArrayLike, predicted: float = math.nan) -> Evidence:
     """Return the mean over seeds with its t-interval.
 
     Parameters
@@ -97,7 +98,7 @@ def from_seeds(case: str, values: npt.ArrayLike, predicted: float = math.nan) ->
     return from_interval(case, float(array.mean()), interval, len(array), predicted)
 
 
-def from_layers(case: str, values: npt.ArrayLike, predicted: float) -> Evidence:
+def from_layers(case: Case | str, values: npt.ArrayLike, predicted: float) -> Evidence:
     """Return the mean over seeds where it is furthest from its prediction, of several layers.
 
     The interval is the smallest that contains the t-interval of every layer's mean, so that it
@@ -127,7 +128,7 @@ def from_layers(case: str, values: npt.ArrayLike, predicted: float) -> Evidence:
     return from_interval(case, furthest, interval, array.shape[1], predicted)
 
 
-def from_test(case: str, p_value: float, networks: int) -> Evidence:
+def from_test(case: Case | str, p_value: float, networks: int) -> Evidence:
     """Return the p-value of a one-sided test.
 
     With other cases in a family (see `holm`) it is multiplied by the number of those that wait.
@@ -142,7 +143,7 @@ def from_test(case: str, p_value: float, networks: int) -> Evidence:
     return from_interval(case, p_value, adjusted, networks)
 
 
-def from_variance(case: str, values: npt.ArrayLike, expected: float) -> Evidence:
+def from_variance(case: Case | str, values: npt.ArrayLike, expected: float) -> Evidence:
     """Return the variance over networks divided by the expected one, which should be 1.
 
     Its interval is ``(n - 1) s^2 / chi^2``, exact for normal values.
@@ -170,7 +171,7 @@ def from_variance(case: str, values: npt.ArrayLike, expected: float) -> Evidence
 
 
 def from_bootstrap(
-    case: str,
+    case: Case | str,
     values: npt.NDArray[Any],
     statistic: Callable[[npt.NDArray[Any]], float],
     predicted: float = math.nan,
@@ -205,7 +206,9 @@ def from_bootstrap(
     return from_interval(case, float(estimate), interval, len(values), predicted)
 
 
-def from_distribution(case: str, values: npt.ArrayLike, cdf: Callable[[Any], Any]) -> Evidence:
+def from_distribution(
+    case: Case | str, values: npt.ArrayLike, cdf: Callable[[Any], Any]
+) -> Evidence:
     """Return how far the distribution of independent values is from an expected one.
 
     The largest distance between both distribution functions, Kolmogorov's statistic D, with the
@@ -244,7 +247,7 @@ def _lost(values: npt.NDArray[np.float64]) -> str:
     return "" if len(values) else NO_NETWORKS
 
 
-def from_count(case: str, hits: npt.ArrayLike, seeds: npt.ArrayLike) -> Evidence:
+def from_count(case: Case | str, hits: npt.ArrayLike, seeds: npt.ArrayLike) -> Evidence:
     """Return in what fraction of seeds all networks hit (interval: Clopper and Pearson 1934).
 
     Networks of one seed have the same data, and the same random numbers where their layers have the
@@ -271,6 +274,6 @@ def from_count(case: str, hits: npt.ArrayLike, seeds: npt.ArrayLike) -> Evidence
     return from_interval(case, float(by_seed.mean()), interval, len(by_seed))
 
 
-def untested(case: str, reason: str) -> Evidence:
+def untested(case: Case | str, reason: str) -> Evidence:
     """Return evidence that is missing, and why."""
     return Evidence(case, math.nan, math.nan, math.nan, math.nan, 0, reason)

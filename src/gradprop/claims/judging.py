@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gradprop.analysis.needs import NotMeasured
+from gradprop.claims.cases import Case
 from gradprop.claims.criteria import Criterion
 from gradprop.claims.evidence import CONFIDENCE, NO_NETWORKS, Evidence, untested
 from gradprop.claims.verdicts import NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Result
@@ -58,6 +60,11 @@ def judge(claim: Claim, tables: StudyTables) -> list[Result]:
     A study may be changed in any way that its schema allows. Where that leaves a claim without what
     it compares (`NotMeasured`), the cases that were measured before are judged, and the others are
     not tested. Any other exception is a mistake in the claim's code, and is not caught.
+
+    Raises
+    ------
+    ValueError
+        If two cases have one id.
     """
     evidence: list[Evidence] = []
     try:
@@ -66,7 +73,11 @@ def judge(claim: Claim, tables: StudyTables) -> list[Result]:
     except NotMeasured as lacking:
         evidence.append(untested("", str(lacking)))
     judged = holm(claim.criterion, evidence or [untested("", NO_NETWORKS)])
-    return [_result(claim, tables.study.name, item) for item in judged]
+    results = [_result(claim, tables.study.name, item) for item in judged]
+    ids = Counter(result.case_id for result in results)
+    if twice := [name for name, number in ids.items() if number > 1]:
+        raise ValueError(f"two cases have the id {twice[0]!r}")
+    return results
 
 
 def holm(criterion: Criterion, evidence: Sequence[Evidence]) -> list[Evidence]:
@@ -99,10 +110,12 @@ def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
         verdict = SUPPORTED if claim.criterion.holds(evidence) else NOT_SUPPORTED
     numbers = {name: _number(getattr(evidence, name)) for name in _NUMBERS}
     least, most = claim.criterion.accepted(evidence.predicted)
+    case = evidence.case if isinstance(evidence.case, Case) else Case(evidence.case)
     return Result(
         study=study,
         id=claim.id,
-        case=evidence.case,
+        case=case.text,
+        case_id=case.id,
         statement=claim.statement,
         source=claim.source,
         formula=claim.formula,

@@ -31,6 +31,7 @@ class Result:
     study: str
     id: str
     case: str
+    case_id: str
     statement: str
     source: str
     formula: str
@@ -53,7 +54,7 @@ class Result:
     @property
     def key(self) -> str:
         """The name by which a verdict is listed."""
-        return f"{self.study}/{self.id}/{self.case}"
+        return f"{self.study}/{self.id}/{self.case_id}"
 
 
 def write(results: Sequence[Result], path: Path) -> None:

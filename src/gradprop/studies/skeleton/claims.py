@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from gradprop.analysis import estimates
-from gradprop.claims import Claim, Evidence, Within, from_seeds
+from gradprop.claims import Case, Claim, Evidence, Within, from_seeds
 from gradprop.results.study_tables import StudyTables, at_start
 
 TOO_SMALL, WIDTH, STDDEV = "too small", 32, 0.01
@@ -25,7 +25,7 @@ def slopes(tables: StudyTables) -> pd.Series[float]:
 
 def vanishing(tables: StudyTables) -> Iterator[Evidence]:
     """Compare them with the prediction; every seed is one observation."""
-    yield from_seeds("depth 10", slopes(tables), PREDICTED)
+    yield from_seeds(Case(depth=10), slopes(tables), PREDICTED)
 
 
 CLAIMS = [
