@@ -289,7 +289,9 @@ def verify_claims(options: argparse.Namespace) -> None:
         products.require_claims(path)
     results = [result for path in options.claims for result in claims.read(path)]
     print(claims.text_table(results))
-    print(", ".join(f"{number} {verdict}" for verdict, number in claims.counts(results).items()))
+    for kind, check in (("claims", False), ("checks of the instrument", True)):
+        numbers = claims.counts(results, check).items()
+        print(f"{kind}:", ", ".join(f"{number} {verdict}" for verdict, number in numbers))
     listed = claims.read_listed(options.listed)
     studies = {path.stem for path in options.claims}
     if options.update:

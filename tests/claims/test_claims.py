@@ -318,6 +318,33 @@ def test_files_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert "study/id/right" in capsys.readouterr().err
 
 
+def test_checks_of_the_instrument_are_counted_and_listed_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = judge([exact("right", 1.0, 1.0), exact("wrong", 2.0, 1.0)])
+    assert not any(result.check for result in found)
+    identity = replace(claim_of(lambda _: [exact("", 1.0, 1.0)]), id="identity", check=True)
+    tables: Any = SimpleNamespace(study=SimpleNamespace(name="study"))
+    (checked,) = claims.judge(identity, tables)
+    assert checked.check
+    results = [checked, *found]
+    assert claims.counts(results) == {"supported": 1, "not tested": 0, "not supported": 1}
+    assert claims.counts(results, check=True)["supported"] == 1
+    path, listed = tmp_path / "claims/study.json", tmp_path / "listed.json"
+    claims.write(results, path)
+    seal(path)
+    listed.write_text("{}")
+    assert cli.main(["verify", str(path), "--listed", str(listed)]) == 0
+    *lines, judged, instrument = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "not supported  study/id/wrong",
+        "supported      study/id/right",
+        "supported      check study/identity/",
+    ]
+    assert judged == "claims: 1 supported, 0 not tested, 1 not supported"
+    assert instrument == "checks of the instrument: 1 supported, 0 not tested, 0 not supported"
+
+
 @pytest.mark.parametrize(
     ("verdicts", "listed", "message"),
     [

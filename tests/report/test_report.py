@@ -545,6 +545,14 @@ def test_what_is_not_supported_comes_first_and_is_never_folded() -> None:
     assert [case.verdict for case in mixed.folded] == [good] * 9
 
 
+def test_checks_of_the_instrument_come_after_all_claims() -> None:
+    found = entries(
+        result(claims.NOT_SUPPORTED, id="check", check=True),
+        result(claims.SUPPORTED, id="claim"),
+    )[""]
+    assert [entry.first.id for entry in found] == ["claim", "check"]
+
+
 @pytest.mark.parametrize(("cases", "shown"), [(1, 1), (2, 2), (3, 3), (4, 2)])
 def test_one_case_alone_is_not_folded(cases: int, shown: int) -> None:
     (entry,) = entries(*(result(claims.SUPPORTED, case=str(n)) for n in range(cases)))[""]

@@ -346,6 +346,7 @@ CLAIMS = (
         unit="",
         criterion=Below(1e-3),
         measure=_homogeneity,
+        check=True,
     ),
     Claim(
         id="he-drift",

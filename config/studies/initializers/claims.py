@@ -214,6 +214,7 @@ CLAIMS = [
         criterion=Within(0.0),
         measure=_symmetry,
         passage="symmetric",
+        check=True,
     ),
     Claim(
         id="fixed-scales-lose-the-signal",

@@ -220,6 +220,7 @@ CLAIMS = [
         criterion=Within(relative=1e-5),
         measure=_power(prepare_output, "output"),
         passage="powers",
+        check=True,
     ),
     Claim(
         id="a-little-is-enough",
@@ -251,6 +252,7 @@ CLAIMS = [
         criterion=Within(relative=1e-5),
         measure=_power(prepare_gradient, "gradient"),
         passage="gradients-too",
+        check=True,
     ),
     Claim(
         id="gradient-equal-over-layers",
@@ -260,6 +262,7 @@ CLAIMS = [
         unit="",
         criterion=Within(1e-5),
         measure=_gradient_spread,
+        check=True,
     ),
     Claim(
         id="homogeneity",
@@ -272,6 +275,7 @@ CLAIMS = [
         unit="",
         criterion=Within(1e-9),
         measure=_homogeneity,
+        check=True,
     ),
     Claim(
         id="typical-growth",

@@ -126,6 +126,7 @@ CLAIMS = (
         criterion=Within(1e-5),
         measure=_power,
         passage="powers",
+        check=True,
     ),
     Claim(
         id="zeros-accuracy",
@@ -135,6 +136,7 @@ CLAIMS = (
         unit="accuracy",
         criterion=Within(1e-6),
         measure=_zeros_accuracy,
+        check=True,
     ),
     Claim(
         id="zeros-cost",
@@ -144,6 +146,7 @@ CLAIMS = (
         unit="nats",
         criterion=Within(1e-6),
         measure=_zeros_cost,
+        check=True,
     ),
     Claim(
         id="he-accuracy",

@@ -207,6 +207,7 @@ CLAIMS = (
         unit="",
         criterion=Below(1e-10),
         measure=_isometry,
+        check=True,
     ),
     Claim(
         id="mean-square",

@@ -401,6 +401,7 @@ CLAIMS = (
         unit="decades",
         criterion=Within(1e-6),
         measure=_zero_branches,
+        check=True,
     ),
     Claim(
         id="selu-returns",
@@ -493,6 +494,7 @@ CLAIMS = (
         unit="accuracy",
         criterion=Below(0.25),
         measure=_clipped_vanishing,
+        check=True,
     ),
 )
 

@@ -472,6 +472,7 @@ CLAIMS = [
         criterion=Within(EQUAL),
         measure=_spread_over_units,
         passage="symmetric",
+        check=True,
     ),
     Claim(
         id="constant-start-learns-all-the-same",

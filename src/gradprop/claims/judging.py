@@ -41,6 +41,10 @@ class Claim:
     passage
         Where the first reference is tested passage by passage: the name of the passage, whose
         words are the entry's field ``passage-<name>``.
+    check
+        Whether this is a check of the instrument: an identity, or a comparison that cannot come out
+        otherwise. It tells whether the measurement is right, nothing about networks, and is counted
+        apart.
     """
 
     id: str
@@ -52,6 +56,7 @@ class Claim:
     measure: Callable[[StudyTables], Iterable[Evidence]]
     note: str = ""
     passage: str = ""
+    check: bool = False
 
 
 def judge(claim: Claim, tables: StudyTables) -> list[Result]:
@@ -128,6 +133,7 @@ def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
         note=claim.note,
         passage=claim.passage,
         cites=claim.source,
+        check=claim.check,
         least=_number(least),
         most=_number(most),
         **numbers,

@@ -25,7 +25,8 @@ class Result:
     """A row of ``reports/claims/<study>.json``: a claim, one piece of evidence, its verdict.
 
     Its source is for readers; `cites` has the same with the keys of references. The criterion
-    accepts intervals between `least` and `most`; None where there is no such bound.
+    accepts intervals between `least` and `most`; None where there is no such bound. `check` marks a
+    check of the instrument.
     """
 
     study: str
@@ -50,6 +51,7 @@ class Result:
     cites: str = ""
     least: float | None = None
     most: float | None = None
+    check: bool = False
 
     @property
     def key(self) -> str:
@@ -97,8 +99,8 @@ def read_listed(path: Path) -> dict[str, str]:
 
 
 def sort(results: Iterable[Result]) -> list[Result]:
-    """Return results with the failing ones first."""
-    return sorted(results, key=lambda result: VERDICTS.index(result.verdict))
+    """Return results with the failing ones first, checks of the instrument after all claims."""
+    return sorted(results, key=lambda result: (result.check, VERDICTS.index(result.verdict)))
 
 
 def broken(
@@ -128,7 +130,7 @@ def broken(
 
 
 def text_table(results: Iterable[Result]) -> str:
-    """Return verdicts as text for a terminal, the failing ones first."""
+    """Return verdicts as text for a terminal, in the order of `sort`."""
     lines = []
     for result in sort(results):
         number = "–" if result.measured is None else f"{result.measured:.6g}"
@@ -140,11 +142,12 @@ def text_table(results: Iterable[Result]) -> str:
         if result.predicted is not None:
             number += f", predicted {result.predicted:.6g}"
         why = f" ({result.reason})" if result.reason else ""
-        lines.append(f"{result.verdict:14} {result.key}: {number} {result.unit}{why}".rstrip())
+        name = f"check {result.key}" if result.check else result.key
+        lines.append(f"{result.verdict:14} {name}: {number} {result.unit}{why}".rstrip())
     return "\n".join(lines)
 
 
-def counts(results: Iterable[Result]) -> dict[str, int]:
-    """Return how many results have each verdict."""
-    verdicts: list[Any] = [result.verdict for result in results]
+def counts(results: Iterable[Result], check: bool = False) -> dict[str, int]:
+    """Return how many claims have each verdict; or how many checks of the instrument."""
+    verdicts: list[Any] = [result.verdict for result in results if result.check == check]
     return {verdict: verdicts.count(verdict) for verdict in reversed(VERDICTS)}

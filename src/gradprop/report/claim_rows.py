@@ -68,12 +68,15 @@ class Entry:
 
 
 def entries(results: Sequence[Result], bibliography: Bibliography) -> dict[str, list[Entry]]:
-    """Return the claims of every study, by its name; those that are not supported first."""
+    """Return the claims of every study, by its name; those that are not supported first.
+
+    Checks of the instrument come after all others.
+    """
     found: dict[str, list[Entry]] = {}
     for (study, _), cases in groupby(results, key=lambda result: (result.study, result.id)):
         found.setdefault(study, []).append(_entry(list(cases), bibliography))
     for claimed in found.values():
-        claimed.sort(key=lambda entry: entry.verdict == claims.SUPPORTED)
+        claimed.sort(key=lambda entry: (entry.first.check, entry.verdict == claims.SUPPORTED))
     return found
 
 

@@ -113,6 +113,7 @@ def write_report(
         totals=totals_of(chapters),
         overview=overview_table(chapters),
         verdicts=claims.counts(verdicts),
+        checks=claims.counts(verdicts, check=True),
         passages_table=passages,
         claimed=claim_rows.entries(verdicts, bibliography),
         references=bibliography.entries(),  # all that cite have done so
