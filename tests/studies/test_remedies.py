@@ -108,3 +108,12 @@ def test_claims_about_training(claim: str, verdict: str) -> None:
     chosen = next(entry for entry in remedies.CLAIMS if entry.id == claim)
     found = claims.judge(chosen, made_up())
     assert {result.verdict for result in found} == {verdict}
+
+
+def test_clipped_networks_end_at_losses_that_are_finite_or_lost() -> None:
+    """Of two rates and five seeds one diverges; all others have the loss 0.9."""
+    found = remedies.clipped_ends(made_up())
+    assert found["clipped_min_loss"] == pytest.approx(0.9)
+    assert found["clipped_max_loss"] == np.inf
+    assert found["clipped_min_accuracy"] == 0
+    assert found["clipped_max_accuracy"] == pytest.approx(0.14)

@@ -145,7 +145,7 @@ VANISHING = 0.5  # times the balanced scale
 CLAIMS = [
     Claim(
         id="exploding-diverges",
-        statement="Descent from exploding starts diverges or leaves the initial loss for good.",
+        statement="Descent from exploding starts diverges or ends above its initial loss.",
         source=NG_GRADIENTS,
         formula="fraction of seeds: a training loss that is not finite or ends above its start",
         unit="of seeds",
@@ -159,9 +159,11 @@ CLAIMS = [
     ),
     Claim(
         id="balanced-does-not",
-        statement="Descent from balanced starts does not, at the same learning rate.",
+        statement=(
+            "Descent from balanced starts ends at or below its initial loss, at the same rate."
+        ),
         source=NG_GRADIENTS,
-        formula="fraction of seeds: a finite training loss that ends below its start",
+        formula="fraction of seeds: a finite training loss that ends at or below its start",
         unit="of seeds",
         criterion=Above(0.8),
         measure=_share("balanced", "kept"),

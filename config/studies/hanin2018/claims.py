@@ -328,12 +328,16 @@ CLAIMS = (
     ),
     Claim(
         id="log-length-normal",
-        statement="It is distributed normally.",
+        statement=(
+            "It is nearly normal: its distribution function is nowhere further than 0.1 from that "
+            "of the normal law."
+        ),
         source=NICA,
         formula="largest distance of distribution functions from N(Σ m, Σ v) = 0",
         unit="probability",
         criterion=Within(0.1),
         measure=_law_shape,
+        note="The law is normal in the limit alone: enough networks tell it from a normal one.",
     ),
     Claim(
         id="homogeneity",

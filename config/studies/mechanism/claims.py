@@ -89,7 +89,7 @@ def _power(
                     Case(f"{quantity}, c = {c:g}", quantity=quantity, c=c),
                     slope,
                     float(np.log10(c)),
-                    len(rows),
+                    rows["matrices"].nunique(),
                 )
 
     return measure

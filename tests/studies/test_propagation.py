@@ -1,0 +1,31 @@
+"""The chapter on propagation: what its claims say of the normal law, and how often they say it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from config.studies.propagation import claims as propagation
+from gradprop.claims import Case
+
+
+def test_distance_and_p_values_are_those_of_the_empirical_distribution(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kolmogorov's D by brute force: the largest gap at a step of the distribution function."""
+    random = np.random.default_rng(0)
+    samples = [pd.Series(random.normal(shift, 1, 200)) for shift in (0.0, 0.5)]
+    normal = stats.norm()
+    made = [(Case(name), sample, normal) for name, sample in zip("ab", samples, strict=True)]
+    monkeypatch.setattr(propagation, "_normal_samples", lambda _: made)
+    tables: Any = None
+    found = propagation.normality(tables)
+    steps = np.arange(201) / 200
+    cdf = normal.cdf(np.sort(samples[1]))
+    gap = max(np.abs(cdf - steps[1:]).max(), np.abs(cdf - steps[:-1]).max())
+    assert found["normal_distance"] == pytest.approx(gap)
+    assert found["normal_least_p"] < 1e-6 < 0.05 < found["normal_most_p"]
