@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from gradprop.figures import KINDS, StudyTables, lost
+from gradprop.figures import KINDS, StudyTables, lost, training
 from gradprop.grid import loading
 from gradprop.spec import Study
+from gradprop.training import recording
 
 SIGNAL = "signal_log10_rms"
 DEPTH, PROBES = 4, (0, 1, 3, 10)
@@ -299,3 +300,34 @@ def test_a_panel_has_few_notes() -> None:
     figure, axes = plt.subplots()
     lost.finish(axes, lines([5, 5, 5]), SIGNAL)
     assert notes(figure) == ["5 of 9"]
+
+
+def test_captions_and_axes_say_that_training_losses_are_means() -> None:
+    """Of as many minibatches as training takes together; a test loss is of the whole set."""
+    assert recording.SMOOTHING_STEPS == 10
+    curves = {"kind": "learning_curves", "statistic": "train_loss", "hue": "initializer"}
+    expected = "Training loss is the mean over the last ten minibatches, or as many as there were."
+    assert training.smoothed(curves) == expected
+    assert training.smoothed({"kind": "steps_to_target", "hue": "initializer"}) == expected
+    assert training.smoothed({**curves, "statistic": "test_loss"}) == ""
+    assert training.smoothed({**curves, "kind": "atlas", "statistic": "final_train_accuracy"}) == ""
+    kind, tables = KINDS["learning_curves"], tables_of(study_of(1), ["ok"])
+    figure = kind.draw(kind.prepare(tables, curves), curves)
+    assert figure.get_supylabel() == "training loss\n(last ten minibatches)"
+
+
+def test_legends_of_numbers_have_a_title() -> None:
+    study = study_of(1, learning_rate=[0.1, 0.2])
+    tables = tables_of(study, ["ok"] * 2)
+    for name, options in (
+        ("learning_curves", {"statistic": "train_loss"}),
+        ("layer_profile", {"statistic": SIGNAL}),
+        ("update_ratio", {}),
+        ("steps_to_target", {}),
+        ("divergence", {}),
+        ("optimal_rate", {"statistic": "train_accuracy", "level": 0.1}),
+    ):
+        for hue, title in (("learning_rate", "learning rate"), ("initializer", "")):
+            drawn = {**options, "hue": hue}
+            figure = KINDS[name].draw(KINDS[name].prepare(tables, drawn), drawn)
+            assert figure.legends[0].get_title().get_text() == title

@@ -26,6 +26,17 @@ UNREACHED = {
 }
 
 
+def smoothed(options: Options) -> str:
+    """Return what a caption says of results in training, which are means over minibatches."""
+    name = options.get("statistic", "")
+    if options.get("kind") == "steps_to_target":
+        name = "train_loss"
+    if not isinstance(name, str) or not name.startswith("train_"):
+        return ""
+    what = style.label(name).capitalize()
+    return f"{what} is the mean over the last ten minibatches, or as many as there were."
+
+
 def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Median and quartiles over seeds of a column of ``steps``.
 
@@ -83,7 +94,7 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
         facets.figure,
         [*line_handles(rows[hue], colours, dashes), *lost.handles(facets.axes.flat)],
         xlabel=time,
-        ylabel=style.label(name),
+        ylabel=style.label(name) + ("\n(last ten minibatches)" if smoothed(options) else ""),
         legend_title=style.title_of_numbers(rows[hue], hue),
     )
 
