@@ -96,6 +96,15 @@ def test_diverged_networks_are_the_worst(name: str, median: float) -> None:
     assert found["median"] == median
 
 
+def test_means_are_those_of_most_networks_or_none() -> None:
+    values = [1.0, 2.0, np.nan, 4.0, -np.inf, np.nan]
+    rows = pd.DataFrame({"group": [0, 0, 0, 1, 1, 1], "value": values})
+    table = estimates.means(rows, ["group"], "value", pd.Series([False] * 5 + [True]))
+    np.testing.assert_array_equal(table["mean"], [1.5, np.nan])
+    counts = table[["networks", "finite", "zero", "diverged", "missing"]]
+    assert counts.to_numpy().tolist() == [[3, 2, 0, 0, 1], [3, 1, 1, 1, 0]]
+
+
 @pytest.mark.parametrize("name", ["test_loss", "test_accuracy", "activation_mean"])
 def test_there_is_no_median_where_most_networks_are_lost(name: str) -> None:
     lost = [False] * 3 + [True] * 9

@@ -489,7 +489,7 @@ def test_phases_and_depth_scales_agree_with_theory(tmp_path: Path) -> None:
     ]
     np.testing.assert_allclose(edge, 1.0, atol=1e-6)
     scales = KINDS["depth_scales"].prepare(StudyTables(study, tmp_path / "small"), {})
-    found = scales[(scales["part"] == "networks") & (scales["scale"] == "xi_gradient")]
+    found = scales[(scales["part"] == "networks") & (scales["scale"] == "xi_gradient")].dropna()
     expected = [
         abs(theory.mean_field_state("tanh", w, b).xi_gradient)
         for w, b in zip(found["sigma_w2"], found["sigma_b2"], strict=True)
@@ -694,6 +694,7 @@ def test_a_trainability_map_reaches_down_to_no_weights_at_all() -> None:
             "sigma_b2": 0.0,
             "depth": 2,
             "accuracy": [0.1, 0.2],
+            **{"networks": 1, "finite": 1, "zero": 0, "diverged": 0, "missing": 0},
         }
     )
     figure = KINDS["trainability_map"].draw(rows, {"statistic": "final_test_accuracy"})

@@ -17,7 +17,7 @@ from gradprop.grid import loading
 from gradprop.spec import Study
 from gradprop.training import recording
 
-SIGNAL = "signal_log10_rms"
+SIGNAL, LENGTH = "signal_log10_rms", "activation_log10_mean_square"
 DEPTH, PROBES = 4, (0, 1, 3, 10)
 BAD_STEP = 3  # of networks that diverge
 LINES = {"statistic": SIGNAL, "hue": "initializer"}
@@ -81,7 +81,13 @@ def tables_of(study: Study, fates: list[str]) -> StudyTables:
                     value = -np.inf if layer <= DEPTH else value
                 elif bad:
                     value = np.nan
-                names = (SIGNAL, "gradient_log10_rms", "log10_update_ratio", "activation_std")
+                names = (
+                    SIGNAL,
+                    "gradient_log10_rms",
+                    "log10_update_ratio",
+                    "activation_std",
+                    LENGTH,
+                )
                 place = {"cell": cell.id, "step": step, "layer": layer}
                 layers.append({**place, **dict.fromkeys(names, value)})
     tables = StudyTables(study, Path("none"))
@@ -291,12 +297,18 @@ def test_a_panel_has_few_notes() -> None:
             for number, n in enumerate(finite)
         ]
 
-    for line in lines([8, 3, 9, 7, 5, 1]):
+    all_ = lines([8, 3, 9, 7, 5, 1])
+    for line in all_:
         line.draw(axes)
-    lost.finish(axes, lines([8, 3, 9, 7, 5, 1]), SIGNAL)
+    lost.finish(axes, all_, SIGNAL)
     assert notes(figure) == ["1 of 9", "3 of 9", "5 of 9", "7 of 9"]
     places = [text.xy[1] for text in axes.texts]  # type: ignore[attr-defined]
     assert min(np.diff(places)) > 0 and max(places) < 1
+    figure, axes = plt.subplots()
+    gone = [lost.Line(line.rows.assign(median=np.nan, diverged=9), "layer", "C0") for line in all_]
+    lost.finish(axes, gone, SIGNAL)
+    places = [text.xy[1] for text in axes.texts]  # type: ignore[attr-defined]
+    assert len(places) == 4 and min(np.diff(places)) > 0 and max(places) < 0.97
     figure, axes = plt.subplots()
     lost.finish(axes, lines([5, 5, 5]), SIGNAL)
     assert notes(figure) == ["5 of 9"]
@@ -331,3 +343,45 @@ def test_legends_of_numbers_have_a_title() -> None:
             drawn = {**options, "hue": hue}
             figure = KINDS[name].draw(KINDS[name].prepare(tables, drawn), drawn)
             assert figure.legends[0].get_title().get_text() == title
+
+
+def test_a_point_of_the_phase_diagram_without_most_networks_has_a_mark() -> None:
+    scales = [{"name": "variance_scaling", "scale": scale} for scale in (1.0, 2.0)]
+    study = study_of(3, initializer=scales, depth=DEPTH, activation="tanh")
+    tables = tables_of(study, ["ok", "ok", "dead", "dead", "dead", "ok"])
+    kind = KINDS["phase_diagram"]
+    rows = kind.prepare(tables, {})
+    points = rows[rows["part"] == "networks"]
+    assert points[["networks", "finite", "missing"]].to_numpy().tolist() == [[3, 2, 1], [3, 1, 2]]
+    assert np.isfinite(points["measured"].to_numpy()).tolist() == [True, False]
+    assert len(marks(kind.draw(rows, {}), lost.MISSING)) == 1
+    assert "2 of 3 without a value" in kind.describe(rows, {})
+
+
+def test_fields_of_the_trainability_map_tell_divergence_from_an_accuracy_of_0() -> None:
+    study = study_of(3, depth=[2, 4])
+    tables = tables_of(study, ["ok", "ok", "diverged", "diverged", "diverged", "ok"])
+    kind, options = KINDS["trainability_map"], {"statistic": "final_test_accuracy"}
+    rows = kind.prepare(tables, options)
+    final = tables.cells["final_test_accuracy"].fillna(0).to_numpy().reshape(2, 3)
+    np.testing.assert_allclose(rows["accuracy"], final.mean(axis=1))
+    assert rows[["networks", "finite", "diverged"]].to_numpy().tolist() == [[3, 2, 1], [3, 1, 2]]
+    figure = kind.draw(rows, options)
+    drawn = [c.get_gid() for c in figure.axes[0].collections if c.get_gid()]
+    assert drawn == [lost.DIVERGED] and "diverged" in legend(figure)
+
+
+def test_lengths_and_fluctuations_count_networks() -> None:
+    tables = tables_of(study_of(5), ["ok"] * 3 + ["dead"] * 2)
+    options = {"statistic": LENGTH, "hue": "initializer"}
+    for name in ("mean_length", "length_spread"):
+        rows = KINDS[name].prepare(tables, options)
+        assert (rows[["networks", "finite", "zero"]] == [5, 3, 2]).all(axis=None)
+        assert "2 of 5 exactly 0" in KINDS[name].describe(rows, options)
+        assert (notes(KINDS[name].draw(rows, options)) == ["3 of 5"]) == (name == "mean_length")
+    rows = KINDS["fluctuations"].prepare(tables, options)
+    assert (rows[["networks", "finite"]] == 5).all(axis=None)  # a mean square of 0 is a value
+    tables.layers.loc[0, LENGTH] = np.nan
+    rows = KINDS["fluctuations"].prepare(tables, options)
+    assert rows[["finite", "missing"]].to_numpy().tolist() == [[4, 1], *[[5, 0]] * (DEPTH - 1)]
+    assert "1 of 5 without a value" in KINDS["fluctuations"].describe(rows, options)

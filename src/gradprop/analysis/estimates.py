@@ -198,7 +198,8 @@ def resampled_relative_variances(values: npt.ArrayLike) -> Float64:
     mean = weights @ deviations / count
     square = weights @ np.square(deviations) / count
     variance: Float64 = (square - np.square(mean)) * count / (count - 1)
-    return variance / np.square(1 + mean)
+    with np.errstate(invalid="ignore"):  # a resample may be of zeros alone
+        return np.asarray(variance / np.square(1 + mean))
 
 
 def bootstrap(values: npt.NDArray[Any], statistic: Callable[[npt.NDArray[Any]], float]) -> Float64:
@@ -275,6 +276,31 @@ def _kinds_of_values(values: pd.Series[float], diverged: pd.Series[bool]) -> pd.
             "missing": values.isna() & ~diverged,
         }
     )
+
+
+def means(
+    rows: pd.DataFrame, by: Sequence[str], value: str, diverged: pd.Series[bool]
+) -> pd.DataFrame:
+    """Return the mean over networks of the finite values of a column, for every group.
+
+    A mean has no place for what is not finite: there is none where more than half of the networks
+    have no finite value.
+
+    Parameters
+    ----------
+    rows, by, value, diverged
+        As for `counts`.
+
+    Returns
+    -------
+    DataFrame
+        Columns `by`, ``mean`` and those of `counts`.
+    """
+    table = counts(rows, by, value, diverged)
+    finite = rows[value].astype(np.float64).where(np.isfinite(rows[value].astype(np.float64)))
+    mean = finite.groupby([rows[name] for name in by], sort=False).mean()
+    table.insert(0, "mean", mean.mask(2 * table["finite"] < table["networks"]))
+    return table.reset_index()
 
 
 def quartiles(

@@ -28,6 +28,16 @@ QUANTITIES = {
 }
 
 
+def _describe_lost(rows: pd.DataFrame) -> str:
+    """Say how many networks have no finite value where most have none."""
+    lacking = (rows["networks"] - rows["finite"]).max()
+    if not lacking > 0:
+        return ""
+    return (
+        f" In a layer up to {lacking:.0f} of {rows['networks'].max():.0f} networks are not finite."
+    )
+
+
 def _sigma(weights: float) -> str:
     return f"$\\sigma_w$ = {math.sqrt(weights):.3g}"
 
@@ -79,7 +89,8 @@ def _images(group: pd.DataFrame) -> pd.DataFrame:
 def _autocorrelations(group: pd.DataFrame) -> pd.DataFrame:
     half = group[group["angle"] <= math.pi * (1 + 1e-9)].rename(columns={"angle": "offset"})
     table = half.groupby([*NETWORK, "layer", "offset"], as_index=False)["lag_correlation"]
-    found = table.agg(["mean", "std", "count"]).rename(columns={"std": "sd", "count": "networks"})
+    found = table.agg(["mean", "std", "count", "size"])
+    found = found.rename(columns={"std": "sd", "count": "finite", "size": "networks"})
     found["predicted"] = _iterated(found, float(group.loc[group["layer"] == 1, "length"].mean()))
     return found.assign(part="autocorrelation")
 
@@ -207,7 +218,7 @@ def describe_circle(rows: pd.DataFrame, options: Options) -> str:
         "A circle's image on three principal components, coloured by angle, with the share of "
         f"variance in these: {'; '.join(shares)}. Beside them the correlation of two points of the "
         "circle by the offset of their angles and the layer; the largest distance of its mean "
-        f"from the iterated map is {worst:.2g}."
+        f"from the iterated map is {worst:.2g}.{_describe_lost(rows)}"
     )
 
 
@@ -223,8 +234,8 @@ def prepare_curvature(tables: StudyTables, options: Options) -> pd.DataFrame:
         known = rows.loc[rows["layer"] == 1, [*QUANTITIES]].gt(0).to_numpy().all()
         expected = expected_curve(rows) if known else None
         for quantity in QUANTITIES:
-            table = layers[quantity].agg(["mean", "std", "count"])
-            table = table.rename(columns={"std": "sd", "count": "networks"})
+            table = layers[quantity].agg(["mean", "std", "count", "size"])
+            table = table.rename(columns={"std": "sd", "count": "finite", "size": "networks"})
             predicted = math.nan if expected is None else getattr(expected, quantity)
             parts.append(table.assign(quantity=quantity, predicted=predicted))
     return pd.concat(parts, ignore_index=True) if parts else curves
@@ -266,7 +277,7 @@ def describe_curvature(rows: pd.DataFrame, options: Options) -> str:
     ]
     return (
         "Curvature, expansion and Grassmannian length of a circle's image against the layer, with "
-        f"theory. In the last layer: {'; '.join(ends)}."
+        f"theory. In the last layer: {'; '.join(ends)}.{_describe_lost(rows)}"
     )
 
 

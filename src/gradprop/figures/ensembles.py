@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from gradprop.analysis import estimates
 from gradprop.analysis.layers import hidden
-from gradprop.figures import style
+from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
 from gradprop.figures.layers import THEORY_LINE, line_handles
 from gradprop.prediction.fluctuations import expected_fluctuation
@@ -20,6 +20,10 @@ def prepare_fluctuations(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Relative variance over networks of a mean square, by layer, with what theory expects."""
     (name,) = statistics(options)
     rows = hidden(at_step(tables.join(tables.layers, options), options))
+    with np.errstate(over="ignore"):
+        squares = rows.assign(square=10.0 ** rows[name].astype(np.float64))
+    keys = [*groups(options), "layer"]
+    counts = estimates.counts(squares, keys, "square", tables.diverged(rows)).reset_index()
     examples = {cell.id: cell for cell in tables.study.cells}
     parts = []
     for key, networks in rows.groupby(groups(options), sort=False):
@@ -36,11 +40,10 @@ def prepare_fluctuations(tables: StudyTables, options: Options) -> pd.DataFrame:
                     "low": low,
                     "high": high,
                     "predicted": expected_fluctuation(examples[values.index[0]]),
-                    "networks": len(values),
                 }
             )
         )
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return pd.concat(parts, ignore_index=True).merge(counts, on=keys) if parts else pd.DataFrame()
 
 
 def draw_fluctuations(rows: pd.DataFrame, options: Options) -> Figure:
@@ -87,7 +90,7 @@ def describe_fluctuations(rows: pd.DataFrame, options: Options) -> str:
     )
     return (
         "Relative variance over networks of a mean square against the layer, on logarithmic axes, "
-        f"with 90 % intervals. In the last hidden layer: {ends}."
+        f"with 90 % intervals. In the last hidden layer: {ends}.{lost.describe(rows, keys[-1])}"
     )
 
 

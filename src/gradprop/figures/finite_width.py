@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
-from gradprop.analysis.lengths import log_lengths, series
-from gradprop.figures import style
+from gradprop.analysis.lengths import LENGTH, log_lengths, series
+from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind
 from gradprop.figures.layers import MEASURED_LINE, THEORY_LINE, line_handles
 from gradprop.grid.selection import select
@@ -70,8 +70,17 @@ def prepare_mean_length(tables: StudyTables, options: Options) -> pd.DataFrame:
         }
         columns = {key: value / math.log(10) for key, value in decades.items()}
         layers = np.arange(1, cells[0].depth + 1)
-        parts.append(pd.DataFrame({hue: name, "layer": layers, **columns, "networks": len(cells)}))
+        parts.append(pd.DataFrame({hue: name, "layer": layers, **columns, **_counts(logs)}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _counts(logs: Float64) -> dict[str, Any]:
+    """Count the networks, shape (networks, layers), and those without a finite logarithm."""
+    finite, zero = np.isfinite(logs).sum(axis=0), (logs == -np.inf).sum(axis=0)
+    others = len(logs) - finite - zero
+    return {
+        "networks": len(logs), "finite": finite, "zero": zero, "diverged": others, "missing": 0,
+    }  # fmt: skip
 
 
 def _log_mean(logs: Float64) -> Float64:
@@ -95,7 +104,12 @@ def draw_mean_length(rows: pd.DataFrame, options: Options) -> Figure:
             )
         axes.plot(line["layer"], line["predicted_mean"], **THEORY_LINE)
         axes.plot(line["layer"], line["predicted_typical"], **TYPICAL_LINE)
-    handles = line_handles(rows[hue], colours, dict.fromkeys(colours, "solid"))
+    lines = [
+        lost.Line(line, "layer", colours[value]) for value, line in rows.groupby(hue, sort=False)
+    ]
+    lost.finish(axes, lines, LENGTH, bands=False)
+    handles: list[Line2D] = line_handles(rows[hue], colours, dict.fromkeys(colours, "solid"))
+    handles += lost.handles([axes])
     grey: dict[str, Any] = {"color": "#4d4d4d", "linewidth": 2.2}
     handles += [
         Line2D([], [], label="mean over networks", **grey),
@@ -121,7 +135,10 @@ def describe_mean_length(rows: pd.DataFrame, options: Options) -> str:
         f"median {row['median']:.2f} (theory {row['predicted_typical']:.2f})"
         for _, row in last.iterrows()
     )
-    return f"log10 of the length of activations against depth. At the largest depth: {ends}."
+    return (
+        f"log10 of the length of activations against depth. At the largest depth: {ends}."
+        f"{lost.describe(rows, options['hue'])}"
+    )
 
 
 # ---------------------------------------------------------------------------------- spread of it
@@ -139,8 +156,8 @@ def prepare_length_spread(tables: StudyTables, options: Options) -> pd.DataFrame
     last = min((cells[0].depth for cells in ensembles.values()), default=0)
     for name, cells in ensembles.items():
         logs = log_lengths(tables, cells)
-        logs = np.where(np.isfinite(logs), logs, np.nan)
-        count = np.isfinite(logs).sum(axis=0)
+        counts = _counts(logs)
+        logs, count = np.where(np.isfinite(logs), logs, np.nan), counts["finite"]
         low, high = stats.chi2.interval(CONFIDENCE, np.maximum(count - 1, 1))
         enough = count > 1
         variance = np.full(len(count), np.nan)
@@ -154,7 +171,7 @@ def prepare_length_spread(tables: StudyTables, options: Options) -> pd.DataFrame
             "low": (count - 1) * variance / high,
             "high": (count - 1) * variance / low,
             "predicted": law[1].variance if law else np.nan,
-            "networks": count,
+            **counts,
         }
         rows = pd.DataFrame({"line": name, **columns})
         parts.append(rows[rows["depth"] <= last])
@@ -197,6 +214,7 @@ def describe_length_spread(rows: pd.DataFrame, options: Options) -> str:
     return (
         "Variance over networks of the logarithm of the length, against depth, where architectures "
         f"differ, and against the sum of reciprocal widths, where they come together. {ends}."
+        f"{lost.describe(rows, 'line')}"
     )
 
 

@@ -50,7 +50,7 @@ def prepare_learning_time(tables: StudyTables, options: Options) -> pd.DataFrame
                 "median": median,
                 "low": low,
                 "high": high,
-                "seeds": len(group),
+                "networks": len(group),
                 "arrived": int(np.isfinite(group["steps"]).sum()),
                 "arrives": bool(np.isfinite(median)),
             }

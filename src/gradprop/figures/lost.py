@@ -31,6 +31,8 @@ HATCH = "#808080"
 EDGE, STAGGER, NOTE = 0.03, 0.045, 8.0
 PAPER = {"facecolor": "white", "alpha": 0.7, "pad": 0.6, "linewidth": 0}  # behind notes
 MOST_NOTES = 4  # in a panel, of the lines that lack most networks
+# Of a mark or a note: x in data, y in parts of the panel's height.
+Place = tuple[float, float]
 COUNTED = "n of m: n of m networks have a finite value"
 
 
@@ -83,16 +85,21 @@ def finish(axes: Axes, lines: Sequence[Line], statistic: str, *, bands: bool = T
     """Show what of a panel's lines is not finite; the panel's limits have to be final.
 
     At the upper edge stand diverged networks, at the lower one exact zeros (and diverged
-    accuracies, whose worst is 0); quartiles that are infinite reach the edge. A note at the end of
-    a line says how many networks have a finite value, where it is some and not all.
+    accuracies, whose worst is 0); quartiles that are infinite reach the edge. A note at the mark,
+    or at the end of a line without one, says how many networks have a finite value, where it is
+    some and not all.
     """
     bottom, top = axes.get_ylim()
+    marks = []
     for number, line in enumerate(lines):
         if bands:
             _open_bands(axes, line, bottom, top)
-        _mark_edges(axes, line, number, statistic)
+        marks.append(_mark_edges(axes, line, number, statistic))
     axes.set_ylim(bottom, top)
-    _write_notes(axes, lines)
+    places = [
+        found[0] if found else _end(axes, line) for line, found in zip(lines, marks, strict=True)
+    ]
+    _write_notes(axes, lines, places)
 
 
 def _open_bands(axes: Axes, line: Line, bottom: float, top: float) -> None:
@@ -107,27 +114,53 @@ def _open_bands(axes: Axes, line: Line, bottom: float, top: float) -> None:
             )  # fmt: skip
 
 
-def _mark_edges(axes: Axes, line: Line, number: int, statistic: str) -> None:
+def _mark_edges(axes: Axes, line: Line, number: int, statistic: str) -> list[Place]:
     """Draw, for every stretch of a line without a median, its course along the edge and a mark.
 
-    The mark stands where the stretch meets the line, or in its middle if it meets none.
+    The mark stands where the stretch meets the line, or in its middle if it meets none. The places
+    of the marks are returned.
     """
+    places = []
     found = states(line.rows, positive=axes.get_yscale() == "log")
     for _, run in found.groupby((found != found.shift()).cumsum()):
         state = run.iloc[0]
         if not state:
             continue
         low = state == ZERO or (state == DIVERGED and counted_as(statistic) == 0)
-        height = EDGE + STAGGER * number
+        height = EDGE + STAGGER * number if low else 1 - EDGE - STAGGER * number
         before, after = run.index[0] != found.index[0], run.index[-1] != found.index[-1]
+        at = 0 if before else len(run) - 1 if after else len(run) // 2
+        places.append((float(line.rows.loc[run.index[at], line.x]), height))
         axes.plot(
             line.rows.loc[run.index, line.x],
-            np.full(len(run), height if low else 1 - height),
+            np.full(len(run), height),
             MARKERS[state] + "-",
             color=line.colour, transform=axes.get_xaxis_transform(), clip_on=False,
-            markevery=[0 if before else len(run) - 1 if after else len(run) // 2],
+            markevery=[at],
             markersize=5, linewidth=0.5, gid=state,
         )  # fmt: skip
+    return places
+
+
+def mark_points(axes: Axes, x: pd.Series[float], y: pd.Series[float], rows: pd.DataFrame) -> None:
+    """Mark the points of a plane that have no median or mean.
+
+    Parameters
+    ----------
+    axes
+        The panel.
+    x, y
+        Where the points are.
+    rows
+        With the columns ``median`` and those of `counts`.
+    """
+    found = states(rows)
+    for state, marker in MARKERS.items():
+        chosen = found == state
+        if chosen.any():
+            axes.plot(
+                x[chosen], y[chosen], marker, color="black", markersize=6, zorder=4, gid=state
+            )
 
 
 def mark_sides(axes: Axes, rows: pd.DataFrame, height: pd.Series[float], colour: str) -> None:
@@ -163,20 +196,23 @@ def mark_sides(axes: Axes, rows: pd.DataFrame, height: pd.Series[float], colour:
             )  # fmt: skip
 
 
-def _write_notes(axes: Axes, lines: Sequence[Line]) -> None:
-    """Write "n of m" at the ends of those lines that lack most networks, one above the other."""
-    counts = [(line, *_fewest(line)) for line in lines]
-    partial = sorted((note for note in counts if note[1]), key=lambda note: note[1] / note[2])
-    if len({note[1:] for note in partial}) == 1:  # one note speaks for all
+def _write_notes(axes: Axes, lines: Sequence[Line], places: Sequence[Place]) -> None:
+    """Write "n of m" at those lines that lack most networks, one above the other."""
+    notes = [
+        (*_fewest(line), place, line.colour) for line, place in zip(lines, places, strict=True)
+    ]
+    partial = sorted((note for note in notes if note[1]), key=lambda note: note[0] / note[1])
+    if len({note[:2] for note in partial}) == 1:  # one note speaks for all
         partial = partial[:1]
-    shown = [(*_end(axes, line), f"{n} of {m}", line.colour) for line, n, m in partial[:MOST_NOTES]]
     figure: Any = axes.figure
     gap = NOTE / 72 / (axes.get_position().height * figure.get_figheight())
     free = 0.0
-    for x, y, text, colour in sorted(shown, key=lambda note: note[1]):
-        free = max(y, free)
+    upwards = sorted(partial[:MOST_NOTES], key=lambda note: note[2][1])
+    for number, (n, m, (x, y), colour) in enumerate(upwards):
+        # Above the last one, with room for the others below the marks at the upper edge.
+        free = min(max(y, free), 1 - gap * (len(upwards) - number + 1))
         axes.annotate(
-            text, (x, min(free, 1 - gap)), (0, 2), xycoords=axes.get_xaxis_transform(),
+            f"{n} of {m}", (x, free), (0, 2), xycoords=axes.get_xaxis_transform(),
             textcoords="offset points", ha="right" if _is_right(axes, x) else "left",
             fontsize=7, color=colour, gid=COUNTED, bbox=PAPER,
         )  # fmt: skip
@@ -195,15 +231,12 @@ def _fewest(line: Line) -> tuple[int, int]:
     return int(worst["finite"]), int(worst["networks"])
 
 
-def _end(axes: Axes, line: Line) -> tuple[float, float]:
-    """Return where a line's note stands: x in data, y in parts of the panel's height."""
+def _end(axes: Axes, line: Line) -> Place:
+    """Return where a line ends."""
     rows = line.rows[np.isfinite(line.rows["median"])]
-    if rows.empty:
-        found = states(line.rows).iloc[-1]
-        return float(line.rows[line.x].iloc[-1]), 2 * EDGE if found == ZERO else 1 - 4 * EDGE
     x, y = float(rows[line.x].iloc[-1]), float(rows["median"].iloc[-1])
     place = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[1]
-    return x, float(np.clip(place, 0.0, 0.92))
+    return x, float(np.clip(place, 0.0, 1.0))
 
 
 def _is_right(axes: Axes, x: float) -> bool:

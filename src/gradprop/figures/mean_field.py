@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -17,7 +18,7 @@ from gradprop.analysis import estimates
 from gradprop.analysis.maps import iteration
 from gradprop.analysis.slopes import FIRST_LAYERS, log_growth
 from gradprop.components import activations
-from gradprop.figures import style
+from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind
 from gradprop.grid.selection import select
 from gradprop.prediction.mean_field import coordinates, state
@@ -50,8 +51,9 @@ def prepare_phases(tables: StudyTables, options: Options) -> pd.DataFrame:
     if growth.empty:
         return growth
     keys = ["activation", "sigma_w2", "sigma_b2"]
-    points = growth.groupby(keys, as_index=False, sort=False)["growth"].agg(["mean", "count"])
-    points = points.rename(columns={"mean": "measured", "count": "seeds"})
+    diverged = tables.diverged(growth.assign(step=0))
+    points = estimates.means(growth, keys, "growth", diverged)
+    points = points.rename(columns={"mean": "measured"})
     found = [state(*values) for values in points[keys].itertuples(index=False)]
     points = points.assign(part="networks", predicted=[math.log(s.chi_1) for s in found])
     lines = [
@@ -100,12 +102,17 @@ def draw_phases(rows: pd.DataFrame, options: Options) -> Figure:
                 dot["sigma_w2"], dot["sigma_b2"], c=dot[value], s=size, linewidths=0.4,
                 edgecolors="white", zorder=3, clip_on=False, **scale,
             )  # fmt: skip
+        measured = dot.rename(columns={"measured": "median"})
+        lost.mark_points(axes, dot["sigma_w2"], dot["sigma_b2"], measured)
         axes.text(0.01, 0.99, "ordered, $\\chi_1 < 1$", transform=axes.transAxes, va="top")
         axes.text(
             0.99, 0.99, "chaotic, $\\chi_1 > 1$", transform=axes.transAxes, ha="right", va="top"
         )
         axes.set(xlim=(0, right), ylim=(0, top), xlabel="", ylabel="")
-    handles = [Line2D([], [], color="black", linewidth=1.6, label="$\\chi_1 = 1$, theory")]
+    handles = [
+        Line2D([], [], color="black", linewidth=1.6, label="$\\chi_1 = 1$, theory"),
+        *lost.handles(facets.axes.flat),
+    ]
     figure = style.finish(
         facets.figure, handles, xlabel="weight variance $\\sigma_w^2$",
         ylabel="bias variance $\\sigma_b^2$", right=0.86 if len(facets.axes[0]) > 1 else 0.8,
@@ -117,13 +124,15 @@ def draw_phases(rows: pd.DataFrame, options: Options) -> Figure:
 
 def describe_phases(rows: pd.DataFrame, options: Options) -> str:
     """Count the points on the side that theory says, and give the largest difference."""
-    dots = rows[rows["part"] == "networks"].dropna(subset=["measured"])
+    points = rows[rows["part"] == "networks"]
+    dots = points.dropna(subset=["measured"])
     right = np.sign(dots["measured"]) == np.sign(dots["predicted"])
     worst = (dots["measured"] - dots["predicted"]).abs().max()
     return (
         "Phase diagram over weight and bias variance with the critical line of mean-field theory. "
         f"At {int(right.sum())} of {len(dots)} points the measured signal vanishes or explodes as "
         f"theory says; the largest difference of ln chi_1 is {worst:.2g} per layer."
+        f"{lost.describe(points)}"
     )
 
 
@@ -135,7 +144,8 @@ def prepare_scales(tables: StudyTables, options: Options) -> pd.DataFrame:
 
     ``measured`` is the mean over seeds (its t-interval ``low``, ``high``): of the gradient
     ``1 / |growth|`` (`log_growth`), of the correlation minus the reciprocal slope of
-    ``ln |c - c*|`` over the layers before it has come to rest.
+    ``ln |c - c*|`` over the layers before it has come to rest. It is NaN where the interval has no
+    upper end or more than half of the ``networks`` have no ``finite`` rate.
     """
     growth = log_growth(tables, options).dropna(subset=["sigma_w2"])
     if growth.empty:
@@ -150,9 +160,11 @@ def prepare_scales(tables: StudyTables, options: Options) -> pd.DataFrame:
     dots = []
     for values, group in rates.groupby(keys, sort=False):
         mean, low, high = estimates.mean_interval(group["rate"].to_numpy())
-        if np.isfinite(low) and low > 0:
-            dots.append([*values, "networks", 1 / mean, 1 / high, 1 / low, len(group)])
-    names = [*keys, "part", "layers", "low", "high", "seeds"]
+        finite = int(np.isfinite(group["rate"]).sum())
+        known = 2 * finite >= len(group) and np.isfinite(low) and low > 0
+        scale = [1 / mean, 1 / high, 1 / low] if known else [math.nan] * 3
+        dots.append([*values, "networks", *scale, len(group), finite])
+    names = [*keys, "part", "layers", "low", "high", "networks", "finite"]
     lines = dict.fromkeys(zip(growth["activation"], growth["sigma_b2"], strict=True))
     curves = [row for line in lines for row in _scale_curves(*line, growth["sigma_w2"])]
     parts = [pd.DataFrame(rows, columns=names) for rows in (dots, curves) if rows]
@@ -225,11 +237,15 @@ def describe_scales(rows: pd.DataFrame, options: Options) -> str:
     """Say how far measured scales are from theory's, in the middle and at most."""
     parts = []
     dots = rows[rows["part"] == "networks"]
-    for scale, group in dots.groupby("scale", sort=False):
+    for scale, points in dots.groupby("scale", sort=False):
+        group = points.dropna(subset=["layers"])
         curve = rows[(rows["part"] == "theory") & (rows["scale"] == scale)]
         expected = np.interp(group["sigma_w2"], curve["sigma_w2"], curve["layers"])
-        ratio = np.median(group["layers"] / expected)
-        parts.append(f"{scale} measured over theory {ratio:.3g} (median of {len(group)} points)")
+        ratio = np.median(group["layers"] / expected) if len(group) else math.nan
+        none = f", {len(points) - len(group)} have none" if len(group) < len(points) else ""
+        parts.append(
+            f"{scale} measured over theory {ratio:.3g} (median of {len(group)} points{none})"
+        )
     return "Depth scales against weight variance, theory as curves. " + "; ".join(parts) + "."
 
 
@@ -245,10 +261,13 @@ def prepare_trainability(tables: StudyTables, options: Options) -> pd.DataFrame:
     cells = cells[cells["depth"] > 0].merge(
         tables.cells[["cell", "status", options["statistic"]]], on="cell"
     )
-    cells["accuracy"] = cells[options["statistic"]].where(cells["status"] != "diverged", 0.0)
+    name: str = options["statistic"]
+    diverged = cells["status"] == "diverged"
+    final = cells[name].astype(float).mask(diverged)
+    cells = cells.assign(final=final, accuracy=final.mask(diverged, 0.0))
     keys = ["activation", "sigma_w2", "sigma_b2", "depth"]
-    rows = cells.groupby(keys, as_index=False)["accuracy"].agg(["mean", "count"])
-    rows = rows.rename(columns={"mean": "accuracy", "count": "seeds"})
+    rows = cells.groupby(keys)[["accuracy"]].mean()
+    rows = rows.join(estimates.counts(cells, keys, "final", diverged)).reset_index()
     return rows.assign(xi_c=[_xi_c(*place) for place in rows[keys[:3]].itertuples(index=False)])
 
 
@@ -275,6 +294,13 @@ def draw_trainability(rows: pd.DataFrame, options: Options) -> Figure:
         mesh = axes.pcolormesh(
             x, edges, table.to_numpy(float), vmin=0, vmax=1, cmap="inferno", rasterized=True
         )
+        measured = panel.assign(
+            median=panel["accuracy"].mask(2 * panel["diverged"] > panel["networks"])
+        )
+        state = measured.assign(state=lost.states(measured))
+        lost.draw_fields(
+            axes, x, edges, state.pivot(index="depth", columns="sigma_w2", values="state")
+        )
         values = np.linspace(max(x[0], 0.0), x[-1], CURVE_POINTS)
         scales = np.array([_xi_c(activation, float(v), biases) for v in values])
         for multiple, dash in multiples.items():
@@ -285,10 +311,11 @@ def draw_trainability(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set_yticks(y, [f"{depth:g}" for depth in y])
         axes.minorticks_off()
         axes.grid(False)
-    handles = [
+    handles: list[Artist] = [
         Line2D([], [], color="#4d4d4d", linestyle=dash, label=f"{multiple:g} $\\xi_c$, theory")
         for multiple, dash in multiples.items()
     ]
+    handles += lost.field_handles(panels)
     figure = style.finish(
         figure, handles, xlabel="weight variance $\\sigma_w^2$", ylabel="depth L", right=0.86
     )
@@ -314,7 +341,7 @@ def describe_trainability(rows: pd.DataFrame, options: Options) -> str:
     return (
         f"Heat map of the mean {style.label(options['statistic'])} over weight variance and depth "
         f"with multiples of the depth scale of the correlation. Largest depth above one half, by "
-        f"weight variance: {deepest or 'none'}."
+        f"weight variance: {deepest or 'none'}.{lost.describe(rows)}"
     )
 
 

@@ -184,12 +184,12 @@ def prepare_spectral_variance(tables: StudyTables, options: Options) -> pd.DataF
     parameters = rows[["cell", *keys]].drop_duplicates().set_index("cell")
     values = moments(rows).join(parameters).reset_index()
     cells = {cell.id: cell for cell in tables.study.cells}
-    found = []
+    found, steps = [], rows[["cell", "step"]].drop_duplicates()
     for key, networks in values.groupby(keys, sort=False):
         spread = networks["relative_variance"].dropna()
-        if spread.empty:
-            continue
-        mean, low, high = estimates.mean_interval(spread, CONFIDENCE)
+        bad = tables.diverged(networks.merge(steps, on="cell")).sum()
+        few = 2 * len(spread) < len(networks)
+        mean, low, high = estimates.mean_interval([] if few else spread, CONFIDENCE)
         shared = common_law(cells, networks["cell"])
         found.append(
             {
@@ -199,7 +199,11 @@ def prepare_spectral_variance(tables: StudyTables, options: Options) -> pd.DataF
                 "low": low,
                 "high": high,
                 "predicted": shared.relative_variance if shared else np.nan,
-                "networks": len(spread),
+                "networks": len(networks),
+                "finite": len(spread),
+                "zero": 0,
+                "diverged": min(int(bad), len(networks) - len(spread)),
+                "missing": max(0, len(networks) - len(spread) - int(bad)),
             }
         )
     return pd.DataFrame(found)
@@ -260,7 +264,7 @@ def describe_spectral_variance(rows: pd.DataFrame, options: Options) -> str:
     )
     return (
         "Relative variance of the squared singular values against the number of layers, on "
-        f"logarithmic axes, with 90 % intervals. {ends}."
+        f"logarithmic axes, with 90 % intervals. {ends}.{lost.describe(rows, options['hue'])}"
     )
 
 
