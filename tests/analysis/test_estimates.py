@@ -140,3 +140,15 @@ def test_the_best_rate_has_the_smallest_mean_loss() -> None:
     chosen = estimates.at_smallest_loss(cells, ["start"])
     assert chosen["learning_rate"].tolist() == [0.1, 0.1, 0.1]  # a tie goes to the smaller
     assert chosen["start"].tolist() == ["a", "a", "b"]
+
+
+def test_scaled_copies_of_an_experiment_are_told_from_others() -> None:
+    random = np.random.default_rng(0)
+    first, other = random.normal(size=(2, 20))
+    rounded = (first + 3).astype(np.float32)
+    assert estimates.same_experiment(first, rounded)
+    assert not estimates.same_experiment(first, 1.01 * first)
+    assert not estimates.same_experiment(first, other)
+    assert not estimates.same_experiment(first, first[:-1])
+    assert not estimates.same_experiment([1.0], [2.0])
+    assert not estimates.same_experiment([1.0, np.nan], [1.0, np.nan])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -129,3 +130,20 @@ def test_the_numbers_in_the_prose_are_those_of_the_simulation(values: Values) ->
             expected = found[f"{place}_{name}_theory"]
             assert found[f"{place}_{name}"] == pytest.approx(expected, rel=0.02)
     assert found["weights_standard"] == pytest.approx(8 / (3 * math.pi) / math.sqrt(3), rel=0.005)
+
+
+@pytest.mark.parametrize("never", [9.0, math.inf])
+def test_the_trend_is_judged_within_seeds(monkeypatch: pytest.MonkeyPatch, never: float) -> None:
+    """Page's L by brute force, over all orders of three depths in three seeds."""
+    epochs = pd.DataFrame([[1.0, 3.0, 2.0], [2.0, 3.0, 4.0], [4.0, 5.0, never]], columns=[1, 2, 3])
+    monkeypatch.setattr(glorot2010, "_plateau_epochs", lambda _: epochs)
+    tables: Any = None
+    (found,) = glorot2010._trend(tables)
+    orders = list(itertools.permutations((1, 2, 3)))
+    totals = [
+        sum(np.dot((1, 2, 3), ranks) for ranks in seeds)
+        for seeds in itertools.product(orders, repeat=3)
+    ]
+    observed = 13 + 14 + 14
+    assert found.measured == pytest.approx(np.mean(np.array(totals) >= observed))
+    assert found.networks == 3

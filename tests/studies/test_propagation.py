@@ -11,6 +11,7 @@ from scipy import stats
 
 from config.studies.propagation import claims as propagation
 from gradprop.claims import Case
+from tests.reference import make_cell
 
 
 def test_distance_and_p_values_are_those_of_the_empirical_distribution(
@@ -29,3 +30,16 @@ def test_distance_and_p_values_are_those_of_the_empirical_distribution(
     gap = max(np.abs(cdf - steps[1:]).max(), np.abs(cdf - steps[:-1]).max())
     assert found["normal_distance"] == pytest.approx(gap)
     assert found["normal_least_p"] < 1e-6 < 0.05 < found["normal_most_p"]
+
+
+def test_a_start_that_is_another_one_scaled_is_no_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    growth = pd.DataFrame(np.random.default_rng(0).normal(size=(4, 6)))
+    made = [
+        (make_cell(initializer="glorot_normal", width=8), growth - np.log(2)),
+        (make_cell(initializer="he_normal", width=8), growth),
+    ]
+    monkeypatch.setattr(propagation, "_growth_of_single_examples", lambda *_: made)
+    tables: Any = None
+    (found,) = propagation._typical_rate(tables)
+    assert "he_normal" in str(found.case)
+    assert found.measured == pytest.approx(growth.to_numpy().mean())

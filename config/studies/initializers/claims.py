@@ -135,8 +135,9 @@ def _signal_decades(
 ) -> Callable[[StudyTables], Iterator[Evidence]]:
     """Return the measure of by how many decades the signal of deep networks changes.
 
-    `starts` holds the starts of every activation. A network whose signal is exactly zero, or not
-    finite, in all hidden layers is left out; if all are, the change is infinite.
+    `starts` holds the starts of every activation. If the signal of all networks of a case is
+    exactly zero, or not finite, in all hidden layers, the change is infinite; of some, there is no
+    mean, and the case is not tested.
     """
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
@@ -145,9 +146,9 @@ def _signal_decades(
         for activation, labels in starts.items():
             for label, depth in itertools.product(labels, DEEP):
                 cells = [c.id for c in _digits(tables, activation, (label,)) if c.depth == depth]
-                decades = (slopes.loc[cells] * (depth - 1)).abs().dropna()
+                decades = (slopes.loc[cells] * (depth - 1)).abs()
                 case = Case(activation=activation, initializer=label, depth=depth)
-                if cells and decades.empty:
+                if cells and decades.isna().all():
                     yield exact(case, np.inf, np.nan, len(cells))
                 else:
                     yield from_seeds(case, decades)
@@ -228,7 +229,8 @@ CLAIMS = [
         criterion=Above(MOST_DECADES),
         measure=_signal_decades(dict.fromkeys(("tanh", "relu", "sigmoid"), (TINY, LARGE))),
         note=(
-            "Where no number is given, the signal leaves the range of float32 in every layer. "
+            "Where no number is given, the signal leaves the range of float32 in every layer; if "
+            "only some networks of a case lose it so, the case is not tested. "
             "Where it does not hold: a sigmoid is so flat that weights of standard deviation 1, "
             "large for the other two, come near what its signal needs at this width."
         ),

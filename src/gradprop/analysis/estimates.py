@@ -90,6 +90,29 @@ def at_smallest_loss(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return cells[best == best.groupby(kinds).transform("min")]
 
 
+def same_experiment(first: npt.ArrayLike, second: npt.ArrayLike) -> bool:
+    """Tell whether two quantities of the same seeds differ by one number, the same for all seeds.
+
+    Then they are one experiment: in networks without biases whose layers are homogeneous, a scale
+    of the weights multiplies every length by its power, and the random numbers stay the same.
+
+    Parameters
+    ----------
+    first, second
+        One value per seed, in the same order of seeds.
+
+    Returns
+    -------
+    bool
+        Whether differences spread over seeds less than a thousandth as far as the values do, which
+        leaves room for rounding to float32; False for fewer than two seeds.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape or len(a) < 2:
+        return False
+    return bool(np.ptp(a - b) < 1e-3 * np.ptp(a))
+
+
 def layer_slopes(layers: pd.DataFrame, statistic: str) -> pd.Series[float]:
     """Fit the slope of a log10 statistic over the hidden layers of every cell and probe.
 
