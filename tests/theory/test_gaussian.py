@@ -131,15 +131,48 @@ def test_pairs_obey_price_theorem(activation: Activation, qa: float, qb: float) 
     assert start + math.sqrt(qa * qb) * rise == pytest.approx(end, rel=2e-9)
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "gelu", "swish"])
-@pytest.mark.parametrize("variance", [0.3, 8.0, 64.0])
-def test_both_rules_for_pairs_agree(name: str, variance: float) -> None:
-    std = math.sqrt(variance)
-    for f in (ACTIVATIONS[name].function, ACTIVATIONS[name].derivative):
-        for c in (-0.9, 0.2, 0.999):
-            smooth = module._trapezoid(f, f, std, std, c)
-            nested = module._nested(f, f, std, std, c, ())
-            assert smooth == pytest.approx(nested, rel=1e-10, abs=1e-12)
+def square_of(f: Function, variance: float) -> float:
+    """Return E[f(u)^2]; activation functions have no kink but at 0."""
+    return expectation(lambda u: f(u) ** 2, variance)
+
+
+@EVERY
+@pytest.mark.parametrize("stds", [(1e-3, 1e-3), (0.5, 0.5), (8.0, 8.0), (0.1, 300.0)], ids=str)
+def test_both_rules_for_pairs_agree(activation: Activation, stds: tuple[float, float]) -> None:
+    for f in (activation.function, activation.derivative):
+        for c in (-0.9, 0.2, 1.0 - 1e-6):
+            polar = module._polar(f, f, *stds, c)
+            nested = module._nested(f, f, *stds, c, (0.0,))
+            scale = math.sqrt(square_of(f, stds[0] ** 2) * square_of(f, stds[1] ** 2))
+            assert polar == pytest.approx(nested, rel=1e-12, abs=1e-12 * scale)
+
+
+@EVERY
+@pytest.mark.parametrize("std", [1e-3, 0.5, 8.0, 1e6])
+def test_pairs_end_in_one_variable(activation: Activation, std: float) -> None:
+    for f in (activation.function, activation.derivative):
+        square = square_of(f, std**2)
+        pair = pair_expectation(f, f, std**2, std**2, 1.0, activation.kinks)
+        assert pair == pytest.approx(square, rel=1e-13)
+        mirrored = module._collinear(f, f, std, -std, activation.kinks)
+        pair = pair_expectation(f, f, std**2, std**2, -1.0, activation.kinks)
+        assert pair == pytest.approx(mirrored, rel=1e-12, abs=1e-13 * square)
+
+
+@pytest.mark.parametrize("q", [1e-12, 1.0, 1e4, 1e9, 1e15, 1e21])
+@pytest.mark.parametrize("c", [-0.3, 0.0, 0.6, 1.0 - 1e-9])
+def test_pairs_at_any_scale_against_closed_forms(q: float, c: float) -> None:
+    value = pair_expectation(special.erf, special.erf, q, q, c)
+    law = 2.0 / math.pi * math.asin(2.0 * q * c / (1.0 + 2.0 * q))
+    assert value == pytest.approx(law, rel=1e-12, abs=1e-13)
+
+    def bell(u: FloatArray) -> FloatArray:
+        return np.exp(-np.square(u))
+
+    # 1 / sqrt(det(1 + 2 C)), C the covariance
+    value = pair_expectation(bell, bell, q, q, c)
+    det = (1.0 + 2.0 * q * (1.0 - c)) * (1.0 + 2.0 * q * (1.0 + c))
+    assert value == pytest.approx(det**-0.5, rel=1e-10)
 
 
 def test_bad_arguments() -> None:

@@ -2,13 +2,14 @@
 
 Mean-field theory is made of integrals ``E[f(u)]`` and ``E[f(u_a) g(u_b)]``. Gauss-Hermite rules
 are poor at kinks (ReLU's derivative is a step) and at large variances (``tanh(10 z)`` is nearly
-one). The rules used here are:
+one). The rules used here are all Gauss-Legendre on panels that end at the kinks and are narrow
+where activation functions bend, which is around 0:
 
-* one variable: Gauss-Legendre on panels that end at the kinks, that are narrow where activation
-  functions bend (around 0, growing by octaves) and at most about two standard deviations wide;
-* two variables, no kinks, moderate variance: the trapezoidal rule, which converges geometrically
-  for analytic functions;
-* two variables, otherwise: the panel rule nested in itself, the inner panels following the kinks.
+* one variable: panels that grow by octaves from there, up to about two standard deviations;
+* two variables, no kink but at 0: polar coordinates. The lines ``u_a = 0`` and ``u_b = 0`` cut the
+  plane into four sectors, in each of which all is smooth at any correlation, +-1 included;
+* two variables, kinks elsewhere: the rule of one variable nested in itself, the inner panels
+  following the kinks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from gradprop.theory.arguments import not_negative, valid_correlation
+
 __all__ = ["expectation", "pair_expectation"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -28,7 +31,9 @@ Function = Callable[[FloatArray], FloatArray]
 _LIMIT = 9.5  # in standard deviations: the normal density there is 1e-20
 _PANELS = 10  # equal panels over (-_LIMIT, _LIMIT), before any further split
 _NODES = 16  # Gauss-Legendre nodes a panel
-_TRAPEZOID_VARIANCE = 64.0  # beyond it the trapezoidal rule needs too many nodes
+_POLAR_PANELS = 3  # equal panels over the radius, before any further split
+_POLAR_RATIO = 3.0  # of the ends of a graded panel
+_FLAT = -4  # log2 of a standard deviation within whose reach nothing bends
 _ONE_SIDED = 1e-200  # stands for the limits to 0 from the left and from the right
 _COLLINEAR = 1e-15  # 1 - |correlation| below which two variables are taken as multiples
 
@@ -43,6 +48,21 @@ def _legendre() -> tuple[FloatArray, FloatArray]:
     """Nodes and weights of the Gauss-Legendre rule on (-1, 1)."""
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     return np.asarray(nodes, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+
+
+def _composite(breakpoints: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Nodes and weights for panels between `breakpoints` (last axis, sorted).
+
+    Returns
+    -------
+    tuple of two ndarrays
+        Of the shape of `breakpoints` but for the last axis, which has all nodes.
+    """
+    nodes, weights = _legendre()
+    half = 0.5 * np.diff(breakpoints, axis=-1)[..., None]
+    middle = 0.5 * (breakpoints[..., 1:] + breakpoints[..., :-1])[..., None]
+    flat = (*breakpoints.shape[:-1], -1)
+    return (middle + half * nodes).reshape(flat), (half * weights).reshape(flat)
 
 
 def _octaves(std: float) -> FloatArray:
@@ -61,13 +81,8 @@ def _features(std: float, kinks: Sequence[float]) -> FloatArray:
 
 def _panel_rule(breakpoints: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Nodes and density-weighted weights for panels between `breakpoints` (last axis, sorted)."""
-    nodes, weights = _legendre()
-    half = 0.5 * np.diff(breakpoints, axis=-1)[..., None]
-    middle = 0.5 * (breakpoints[..., 1:] + breakpoints[..., :-1])[..., None]
-    z = middle + half * nodes
-    w = half * weights * _density(z)
-    flat = (*breakpoints.shape[:-1], -1)
-    return z.reshape(flat), w.reshape(flat)
+    z, w = _composite(breakpoints)
+    return z, w * _density(z)
 
 
 def _breakpoints(features: FloatArray) -> FloatArray:
@@ -76,14 +91,30 @@ def _breakpoints(features: FloatArray) -> FloatArray:
     return np.unique(np.concatenate([equal, features[np.abs(features) < _LIMIT]]))
 
 
+@functools.lru_cache(maxsize=128)
+def _rule_around_zero(exponent: int) -> tuple[FloatArray, FloatArray]:
+    """Rule for functions that bend around 0 only, for standard deviations of about 2^exponent."""
+    return _panel_rule(_breakpoints(_features(2.0**exponent, ())))
+
+
+def rule(std: float, kinks: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+    """Nodes and weights of a rule for functions that bend around 0 and at the kinks.
+
+    Nodes are in units of `std`; the density of a standard normal variable is in the weights.
+    """
+    if any(kinks):
+        return _panel_rule(_breakpoints(_features(std, kinks)))
+    return _rule_around_zero(_exponent(std))
+
+
+def _exponent(std: float) -> int:
+    """Power of 2 next to `std`, and a small one for all that are smaller."""
+    return max(round(math.log2(std)), _FLAT)
+
+
 def _at_zero(f: Function) -> float:
     """Mean of the two one-sided limits of ``f`` at 0: what ``E[f(u)]`` tends to."""
     return float(np.mean(f(np.array([-_ONE_SIDED, _ONE_SIDED]))))
-
-
-def _check_variance(variance: float) -> None:
-    if not 0.0 <= variance < math.inf:
-        raise ValueError(f"a variance must be finite and not negative, got {variance}")
 
 
 def expectation(f: Function, variance: float, kinks: Sequence[float] = ()) -> float:
@@ -113,11 +144,11 @@ def expectation(f: Function, variance: float, kinks: Sequence[float] = ()) -> fl
     ValueError
         If `variance` is negative, infinite or NaN.
     """
-    _check_variance(variance)
+    not_negative(variance=variance)
     if variance == 0.0:
         return _at_zero(f)
     std = math.sqrt(variance)
-    z, w = _panel_rule(_breakpoints(_features(std, kinks)))
+    z, w = rule(std, kinks)
     return float(w @ f(std * z))
 
 
@@ -137,8 +168,7 @@ def pair_expectation(
     Parameters
     ----------
     f, g : callable
-        Elementwise functions of a float64 array; piecewise smooth, of polynomial growth. If
-        `kinks` is empty they are taken to be analytic in ``|Im z| < pi / 2``.
+        Elementwise functions of a float64 array, as for `expectation`.
     variance_a, variance_b : float
         Variances of the two variables.
     correlation : float
@@ -156,20 +186,72 @@ def pair_expectation(
     ValueError
         If a variance is negative, infinite or NaN, or the correlation is not within [-1, 1].
     """
-    _check_variance(variance_a)
-    _check_variance(variance_b)
-    if not abs(correlation) <= 1.0:
-        raise ValueError(f"a correlation must be within [-1, 1], got {correlation}")
+    not_negative(variance_a=variance_a, variance_b=variance_b)
+    valid_correlation(correlation)
     if variance_a == 0.0:
         return _at_zero(f) * expectation(g, variance_b, kinks)
     if variance_b == 0.0:
         return _at_zero(g) * expectation(f, variance_a, kinks)
     std_a, std_b = math.sqrt(variance_a), math.sqrt(variance_b)
+    if not any(kinks):
+        return _polar(f, g, std_a, std_b, correlation)
     if 1.0 - abs(correlation) < _COLLINEAR:
         return _collinear(f, g, std_a, math.copysign(std_b, correlation), kinks)
-    if not kinks and max(variance_a, variance_b) <= _TRAPEZOID_VARIANCE:
-        return _trapezoid(f, g, std_a, std_b, correlation)
     return _nested(f, g, std_a, std_b, correlation, kinks)
+
+
+def _polar(f: Function, g: Function, std_a: float, std_b: float, correlation: float) -> float:
+    """Rule in polar coordinates, for functions that are smooth on either side of 0.
+
+    With independent ``x = r cos(p)`` and ``y = r sin(p)``, ``u_a = std_a r cos(p)`` and
+    ``u_b = std_b r cos(p - t)``, ``cos t = correlation``. Between the rays where one of the two is
+    0 the signs are opposite in two sectors of the angle ``t`` and equal in two of ``pi - t``; of
+    each kind one is the other mirrored at the origin.
+    """
+    exponent = _exponent(max(std_a, std_b))
+    r, w_r = _radial_rule(exponent)
+    # half a sector starts at the ray where one variable is 0; that of the other is far
+    near, far, w = _half_sectors(math.acos(correlation), math.acos(-correlation), exponent)
+    places = [sign * x[:, None] * r for sign in (1.0, -1.0) for x in (near, far)]
+    of_f = [f(std_a * place) for place in places]
+    of_g = of_f if f is g and std_a == std_b else [g(std_b * place) for place in places]
+    values = sum(of_f[i] * of_g[j] for i, j in ((0, 1), (1, 0), (2, 3), (3, 2)))
+    return float(w @ (values @ w_r))
+
+
+@functools.lru_cache(maxsize=128)
+def _radial_rule(exponent: int) -> tuple[FloatArray, FloatArray]:
+    """Rule for the radius, for standard deviations up to about 2^exponent."""
+    ends = np.linspace(0.0, _LIMIT, _POLAR_PANELS + 1)
+    r, w = _composite(np.append(_graded(2.0**-exponent, ends[1]), ends[2:]))
+    return r, w * r * np.exp(-0.5 * r * r) / (2.0 * math.pi)
+
+
+def _half_sectors(
+    angle: float, rest: float, exponent: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Sines of the angles to the nearer and the farther ray, and weights, for half of each sector.
+
+    The sectors are `angle` and `rest` wide, which make up half a turn; in the first the far sine
+    has the opposite sign. Panels are graded towards the nearer ray.
+    """
+    scale = 0.25 * 2.0**-exponent
+    first, w_first = _composite(_graded(scale, 0.5 * angle))
+    second, w_second = _composite(_graded(scale, 0.5 * rest))
+    return (
+        np.sin(np.concatenate([first, second])),
+        # sin(width - x) = sin(pi - width + x), which keeps its digits next to the other ray
+        np.concatenate([-np.sin(rest + first), np.sin(angle + second)]),
+        np.concatenate([w_first, w_second]),
+    )
+
+
+def _graded(scale: float, end: float) -> FloatArray:
+    """Return ends of growing panels from 0 to `end`; the first is at most `scale` wide."""
+    if scale >= end:
+        return np.array([0.0, end])
+    inner = scale * _POLAR_RATIO ** np.arange(math.ceil(math.log(end / scale, _POLAR_RATIO)))
+    return np.concatenate([[0.0], inner, [end]])
 
 
 def _collinear(
@@ -180,27 +262,6 @@ def _collinear(
     features = np.concatenate([_features(std_a, kinks), mirrored])
     z, w = _panel_rule(_breakpoints(features))
     return float(w @ (f(std_a * z) * g(std_b * z)))
-
-
-@functools.lru_cache(maxsize=64)
-def _trapezoid_rule(half_count: int) -> tuple[FloatArray, FloatArray]:
-    """Nodes and density-weighted weights of a trapezoidal rule with 2 half_count + 1 nodes."""
-    z = np.linspace(-_LIMIT, _LIMIT, 2 * half_count + 1)
-    return z, _density(z) * (_LIMIT / half_count)
-
-
-def _trapezoid(f: Function, g: Function, std_a: float, std_b: float, correlation: float) -> float:
-    """Tensor-product trapezoidal rule.
-
-    With poles at a distance ``pi / (2 std)`` from the real axis its error is about
-    ``exp(-pi**2 / (std * step))``, here 1e-17 after the growth of the density off the axis, and
-    ``exp(-2 pi**2 / step**2)`` from the density.
-    """
-    step = min(0.4, 0.22 / max(std_a, std_b))
-    z, w = _trapezoid_rule(math.ceil(_LIMIT / step))
-    rest = math.sqrt((1.0 - correlation) * (1.0 + correlation))
-    inner = g(std_b * (correlation * z[:, None] + rest * z[None, :])) @ w
-    return float(w @ (f(std_a * z) * inner))
 
 
 def _nested(
