@@ -107,7 +107,7 @@ def test_bad_arguments() -> None:
         infinite_depth_learning_time(0.01, 1.0, 0.1)
     with pytest.raises(ValueError, match="tau"):
         half_time(1.0, 0.1, tau=0.0)
-    with pytest.raises(ValueError, match="3 layers"):
+    with pytest.raises(ValueError, match="layers must be at least 3"):
         mode_strength(1.0, 1.0, 0.1, layers=2)
     with pytest.raises(ValueError, match="times"):
         mode_strength(-1.0, 1.0, 0.1)

@@ -18,7 +18,7 @@ def test_scaling() -> None:
     assert sigma_w2_of_scaling(1.0, "fan_out", 64, 100) == pytest.approx(0.64)
     with pytest.raises(ValueError, match="unknown mode"):
         sigma_w2_of_scaling(1.0, "fan", 3, 3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="widths"):
+    with pytest.raises(ValueError, match="fan_in must be at least 1"):
         sigma_w2_of_scaling(1.0, "fan_in", 0, 3)
 
 

@@ -8,6 +8,7 @@ the theory that figures compare with, because the weights of networks depend on 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
@@ -40,6 +41,7 @@ def slopes(activation: Activation | str) -> tuple[float, float]:
     return float(right), float(left)
 
 
+@lru_cache(maxsize=1024)
 def log_moments(width: int, activation: Activation | str) -> tuple[float, float]:
     """Return mean and variance of ``ln((1 / n) sum_i phi(g_i)**2)`` given that it is not 0.
 
@@ -59,7 +61,7 @@ def log_moments(width: int, activation: Activation | str) -> tuple[float, float]
     ValueError
         If `width` is less than 1 or the activation is not homogeneous.
     """
-    if width < 1:
+    if not 1 <= width < math.inf:
         raise ValueError(f"width must be at least 1, got {width}")
     right, left = slopes(activation)
     if abs(right) == abs(left):
@@ -235,7 +237,7 @@ def sussillo_abbott_gain(width: int, activation: Activation | str = "relu") -> f
     Sussillo & Abbott 2014, "Random walk initialization for training very deep feedforward
     networks", arXiv:1412.6558.
     """
-    if width < 1:
+    if not 1 <= width < math.inf:
         raise ValueError(f"width must be at least 1, got {width}")
     name = activations.get(activation).name
     if name == "linear":

@@ -9,6 +9,13 @@ import numpy.typing as npt
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
+from gradprop.theory.arguments import (
+    at_least,
+    finite,
+    not_negative,
+    positive,
+    valid_correlation,
+)
 from gradprop.theory.gaussian import expectation
 
 __all__ = [
@@ -51,7 +58,7 @@ def relu_correlation_map(c: npt.ArrayLike, slope: float = 0.0) -> FloatArray:
     Raises
     ------
     ValueError
-        If a correlation is not within [-1, 1].
+        If a correlation is not within [-1, 1] or `slope` is not finite.
 
     References
     ----------
@@ -59,8 +66,8 @@ def relu_correlation_map(c: npt.ArrayLike, slope: float = 0.0) -> FloatArray:
     Botev & Martens 2022 (ICLR).
     """
     c_array = np.asarray(c, dtype=np.float64)
-    if not np.all(np.abs(c_array) <= 1.0):
-        raise ValueError("a correlation must be within [-1, 1]")
+    valid_correlation(c_array)
+    finite(slope=slope)
     bend = np.sqrt((1.0 - c_array) * (1.0 + c_array)) - c_array * np.arccos(c_array)
     factor = (1.0 - slope) ** 2 / (math.pi * (1.0 + slope**2))
     return np.asarray(np.minimum(c_array + factor * bend, 1.0), dtype=np.float64)
@@ -81,10 +88,16 @@ def relu_correlation_asymptote(layer: npt.ArrayLike) -> FloatArray:
     -------
     ndarray of float64
 
+    Raises
+    ------
+    ValueError
+        If a number of layers is less than 1.
+
     References
     ----------
     Hayou, Doucet & Rousseau 2019 (ICML).
     """
+    at_least(1, layer=layer)
     layers = np.asarray(layer, dtype=np.float64)
     return np.asarray(4.5 * (math.pi / layers) ** 2, dtype=np.float64)
 
@@ -110,7 +123,7 @@ def relu_gradient_correlation(c: float, depth: int) -> FloatArray:
     Raises
     ------
     ValueError
-        If ``|c| > 1``.
+        If ``|c| > 1`` or `depth` is less than 1.
 
     Notes
     -----
@@ -118,8 +131,8 @@ def relu_gradient_correlation(c: float, depth: int) -> FloatArray:
     gradients that decorrelate like ``2**-l`` (Balduzzi et al. 2017) assume that a unit is active
     for both inputs with probability 1/4, which holds in the first layer of orthogonal inputs only.
     """
-    if not abs(c) <= 1.0:
-        raise ValueError(f"a correlation must be within [-1, 1], got {c}")
+    valid_correlation(c)
+    at_least(1, depth=depth)
     correlations = np.empty(depth)
     current = c
     for layer in range(depth):
@@ -145,10 +158,16 @@ def critical_tanh_length(layer: npt.ArrayLike) -> FloatArray:
     -------
     ndarray of float64
 
+    Raises
+    ------
+    ValueError
+        If a layer is less than 1.
+
     References
     ----------
     Roberts, Yaida & Hanin 2022, arXiv:2106.10165; Schoenholz et al. 2017, arXiv:1611.01232.
     """
+    at_least(1, layer=layer)
     return np.asarray(0.5 / np.asarray(layer, dtype=np.float64), dtype=np.float64)
 
 
@@ -168,10 +187,16 @@ def critical_tanh_delta_ratio(layer: npt.ArrayLike, depth: int) -> FloatArray:
     -------
     ndarray of float64
 
+    Raises
+    ------
+    ValueError
+        If a layer or `depth` is less than 1.
+
     References
     ----------
     Roberts, Yaida & Hanin 2022, arXiv:2106.10165; Schoenholz et al. 2017, arXiv:1611.01232.
     """
+    at_least(1, layer=layer, depth=depth)
     return np.asarray(np.asarray(layer, dtype=np.float64) / depth, dtype=np.float64)
 
 
@@ -234,8 +259,7 @@ def linear_batch_norm_growth(batch_size: int) -> float:
     ----------
     Yang et al. 2019 (ICLR, arXiv:1902.08129).
     """
-    if batch_size <= 3:
-        raise ValueError(f"the batch must have more than 3 examples, got {batch_size}")
+    at_least(4, batch_size=batch_size)
     return (batch_size - 2) / (batch_size - 3)
 
 
@@ -271,13 +295,16 @@ def moment_map(
     Raises
     ------
     ValueError
-        If the variance is negative, infinite or NaN, or the activation is unknown.
+        If `mean` or `omega` is not finite, `variance` or `tau` is negative, infinite or NaN, or
+        the activation is unknown.
 
     References
     ----------
     Klambauer et al. 2017 (NeurIPS, arXiv:1706.02515).
     """
     phi = activations.get(activation)
+    finite(mean=mean, omega=omega)
+    not_negative(variance=variance, tau=tau)
     shift = mean * omega
     kinks = tuple(kink - shift for kink in phi.kinks)
     first = expectation(lambda u: phi.function(u + shift), variance * tau, kinks)
@@ -314,16 +341,17 @@ def moment_map_jacobian(
     Raises
     ------
     ValueError
-        If ``variance * tau`` is not positive and finite, or the activation is unknown.
+        If `mean` or `omega` is not finite, `variance` or `tau` is not positive and finite, or the
+        activation is unknown.
 
     References
     ----------
     Klambauer et al. 2017 (NeurIPS, arXiv:1706.02515).
     """
     phi = activations.get(activation)
+    finite(mean=mean, omega=omega)
+    positive(variance=variance, tau=tau)
     spread, shift = variance * tau, mean * omega
-    if not 0.0 < spread < math.inf:
-        raise ValueError(f"variance * tau must be positive and finite, got {spread}")
     kinks = tuple(kink - shift for kink in phi.kinks)
     first, _ = moment_map(phi, mean, variance, omega, tau)
 
@@ -365,11 +393,18 @@ def rectified_residual_length(depth: int, branch: float = 1.0) -> FloatArray:
     ndarray, shape (depth,)
         ``q_1 ... q_depth`` relative to ``q_1``.
 
+    Raises
+    ------
+    ValueError
+        If `depth` is less than 1 or `branch` is negative, infinite or NaN.
+
     References
     ----------
     The variance of residual networks: De & Smith 2020 (arXiv:2002.10444), whose branches have mean
     zero and grow by ``1 + branch``; with the mean, derived here.
     """
+    at_least(1, depth=depth)
+    not_negative(branch=branch)
     # h_1 = relu(z_1) with z_1 ~ N(0, 2 q_1): its mean square is q_1, its mean sqrt(q_1 / pi).
     square, mean = 1.0, math.sqrt(1 / math.pi)
     found = [square]

@@ -18,15 +18,18 @@ from scipy import optimize
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
+from gradprop.theory.arguments import at_least, not_negative, valid_correlation
 from gradprop.theory.gaussian import pair_expectation
 from gradprop.theory.length import (
-    check_sigmas,
     chi_1,
     depth_scale,
+    iterate,
     length_fixed_point,
     length_map,
     length_trajectory,
+    mean_square_activation,
     mean_square_slope_at_zero,
+    slopes_at_infinity,
     slopes_at_zero,
 )
 
@@ -43,6 +46,8 @@ FloatArray = npt.NDArray[np.float64]
 
 _EPS = 1e-14
 _UNDERFLOW = 1e-290  # lengths below it have lost digits
+# Beyond, an activation is a kinked line, or a step if it is bounded, to 11 digits.
+_LARGEST = 1e22
 
 
 def _homogeneous_pair(right: float, left: float, c: float) -> float:
@@ -99,12 +104,37 @@ def covariance_map(
     Poole et al. 2016, arXiv:1606.05340; for ReLU the closed form of Cho & Saul 2009 is used.
     """
     phi = activations.get(activation)
-    check_sigmas(sigma_w2, sigma_b2)
-    if phi.homogeneous and abs(c) <= 1.0 and 0.0 <= min(q_a, q_b) <= max(q_a, q_b) < math.inf:
-        unit = _homogeneous_pair(*slopes_at_zero(phi), c)
-        return sigma_w2 * math.sqrt(q_a) * math.sqrt(q_b) * unit + sigma_b2
-    product = pair_expectation(phi.function, phi.function, q_a, q_b, c, phi.kinks)
-    return sigma_w2 * product + sigma_b2
+    not_negative(q_a=q_a, q_b=q_b, sigma_w2=sigma_w2, sigma_b2=sigma_b2)
+    valid_correlation(c)
+    return sigma_w2 * _mean_product(phi, q_a, q_b, c) + sigma_b2
+
+
+def _mean_product(phi: Activation, q_a: float, q_b: float, c: float) -> float:
+    """``E[phi(u_a) phi(u_b)]``."""
+    if phi.homogeneous:
+        return math.sqrt(q_a) * math.sqrt(q_b) * _homogeneous_pair(*slopes_at_zero(phi), c)
+    if max(q_a, q_b) <= _LARGEST:
+        return pair_expectation(phi.function, phi.function, q_a, q_b, c, phi.kinks)
+    squares = [mean_square_activation(phi, q) for q in (q_a, q_b)]
+    return math.sqrt(squares[0]) * math.sqrt(squares[1]) * _far_kernel(phi, c)[0]
+
+
+def _far_kernel(phi: Activation, c: float) -> tuple[float, float]:
+    """Limit for large lengths of the map of `c` without bias, and of its slope.
+
+    A bounded activation acts as a step from one limit to the other, others act as lines with a
+    kink at 0; the slope of the former is infinite at ``|c| = 1``.
+    """
+    right, left = slopes_at_infinity(phi)
+    if right or left:
+        whole = _homogeneous_pair(right, left, 1.0)
+        pair, slope = _homogeneous_pair(right, left, c), _homogeneous_slope_pair(right, left, c)
+        return pair / whole, slope / whole
+    high, low = phi.function(np.array([1e150, -1e150]))
+    whole = 0.5 * float(high**2 + low**2)
+    fall = 0.5 * float(high - low) ** 2 / math.pi
+    sine = math.sqrt((1.0 - c) * (1.0 + c))
+    return 1.0 - fall * math.acos(c) / whole, fall / (sine * whole) if sine else math.inf
 
 
 def correlation_map(
@@ -150,8 +180,11 @@ def correlation_map(
     """
     phi = activations.get(activation)
     q_b = q if q_b is None else q_b
+    valid_correlation(c)
     v_a = length_map(phi, q, sigma_w2, sigma_b2)
-    v_b = length_map(phi, q_b, sigma_w2, sigma_b2)
+    v_b = v_a if q_b == q else length_map(phi, q_b, sigma_w2, sigma_b2)
+    if max(v_a, v_b) == math.inf:
+        raise ValueError(f"the lengths {q} and {q_b} overflow in the next layer")
     if min(v_a, v_b) > _UNDERFLOW:
         covariance = covariance_map(phi, q, q_b, c, sigma_w2, sigma_b2)
         return min(max(covariance / (math.sqrt(v_a) * math.sqrt(v_b)), -1.0), 1.0)
@@ -195,18 +228,24 @@ def correlation_map_slope(
     Schoenholz et al. 2017, arXiv:1611.01232.
     """
     phi = activations.get(activation)
+    valid_correlation(c)
     v = length_map(phi, q, sigma_w2, sigma_b2)
-    if not abs(c) <= 1.0:
-        raise ValueError(f"a correlation must be within [-1, 1], got {c}")
     if v == 0.0 and sigma_w2 == 0.0:
         raise ValueError("with sigma_w2 = sigma_b2 = 0 there is no signal to correlate")
-    if phi.homogeneous or v <= _UNDERFLOW:
-        product = _homogeneous_slope_pair(*slopes_at_zero(phi), c)
-        if v <= _UNDERFLOW:
-            return product / mean_square_slope_at_zero(phi)
-    else:
-        product = pair_expectation(phi.derivative, phi.derivative, q, q, c, phi.kinks)
-    return sigma_w2 * product * q / v
+    if v <= _UNDERFLOW:
+        return _homogeneous_slope_pair(*slopes_at_zero(phi), c) / mean_square_slope_at_zero(phi)
+    return sigma_w2 * _mean_slope_product(phi, q, c) * (q / v)
+
+
+def _mean_slope_product(phi: Activation, q: float, c: float) -> float:
+    """``E[phi'(u_a) phi'(u_b)]`` for two inputs of equal length."""
+    if phi.homogeneous:
+        return _homogeneous_slope_pair(*slopes_at_zero(phi), c)
+    if c == 1.0:
+        return chi_1(phi, q, 1.0)
+    if q <= _LARGEST or c == -1.0:
+        return pair_expectation(phi.derivative, phi.derivative, q, q, c, phi.kinks)
+    return _far_kernel(phi, c)[1] * mean_square_activation(phi, q) / q
 
 
 def correlation_trajectory(
@@ -236,29 +275,32 @@ def correlation_trajectory(
     Returns
     -------
     ndarray of float64, shape (depth,)
-        ``c^1 ... c^depth``.
+        ``c^1 ... c^depth``; NaN from the layer on where a length would overflow.
 
     Raises
     ------
     ValueError
         As `correlation_map`; also if `depth` is less than 1.
     """
-    lengths_a = length_trajectory(activation, q_a, depth, sigma_w2, sigma_b2)
-    lengths_b = (
-        lengths_a if q_b is None else length_trajectory(activation, q_b, depth, sigma_w2, sigma_b2)
+    phi = activations.get(activation)
+    valid_correlation(c_1)
+    at_least(1, depth=depth)
+    q_b = q_a if q_b is None else q_b
+    pairs = zip(
+        length_trajectory(phi, q_a, depth, sigma_w2, sigma_b2).tolist(),
+        length_trajectory(phi, q_b, depth, sigma_w2, sigma_b2).tolist(),
+        strict=True,
     )
-    correlations = np.empty(depth)
-    correlations[0] = c_1
-    for layer in range(1, depth):
-        correlations[layer] = correlation_map(
-            activation,
-            float(correlations[layer - 1]),
-            float(lengths_a[layer - 1]),
-            sigma_w2,
-            sigma_b2,
-            float(lengths_b[layer - 1]),
-        )
-    return correlations
+    next(pairs)
+
+    def following(state: tuple[float, float, float]) -> tuple[float, float, float]:
+        a, b, c = state
+        next_a, next_b = next(pairs)
+        if math.isinf(max(next_a, next_b)):
+            return math.inf, math.inf, math.nan
+        return next_a, next_b, correlation_map(phi, c, a, sigma_w2, sigma_b2, b)
+
+    return np.array([c for _, _, c in iterate(following, (q_a, q_b, c_1), depth)])
 
 
 def correlation_fixed_point(
@@ -288,7 +330,8 @@ def correlation_fixed_point(
     Returns
     -------
     float
-        ``c*``; NaN if the lengths of a non-homogeneous activation grow without bound.
+        ``c*``; 1 if lengths grow without bound, where activations are kinked lines, unless the
+        line has no kink.
 
     Raises
     ------
@@ -300,6 +343,7 @@ def correlation_fixed_point(
     Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232.
     """
     phi = activations.get(activation)
+    valid_correlation(c_start)
     q = length_fixed_point(phi, sigma_w2, sigma_b2, q_start)
     return correlation_limit(phi, sigma_w2, sigma_b2, q, c_start)
 
@@ -311,9 +355,9 @@ def correlation_limit(
     if sigma_w2 == 0.0 and sigma_b2 == 0.0:
         raise ValueError("with sigma_w2 = sigma_b2 = 0 there is no signal to correlate")
     if phi.homogeneous or q == 0.0:
-        return _homogeneous_limit(phi, sigma_w2, sigma_b2, c_start)
+        return _homogeneous_limit(slopes_at_zero(phi), sigma_w2, sigma_b2, c_start)
     if math.isinf(q):
-        return math.nan
+        return _homogeneous_limit(slopes_at_infinity(phi), sigma_w2, sigma_b2, c_start)
     if chi_1(phi, q, sigma_w2) <= 1.0:
         return 1.0
 
@@ -331,9 +375,11 @@ def correlation_limit(
     return float(optimize.brentq(excess, low, 1.0 - distance, xtol=1e-14, rtol=1e-14))
 
 
-def _homogeneous_limit(phi: Activation, sigma_w2: float, sigma_b2: float, c_start: float) -> float:
+def _homogeneous_limit(
+    slopes: tuple[float, float], sigma_w2: float, sigma_b2: float, c_start: float
+) -> float:
     """``c*`` where the activation acts as a (piecewise) linear function."""
-    right, left = slopes_at_zero(phi)
+    right, left = slopes
     if right != left:
         return 1.0  # angles shrink at a kink, with or without a bias, at any gain
     bias_matters = sigma_b2 > 0.0 and sigma_w2 * right**2 <= 1.0 + _EPS
@@ -361,8 +407,8 @@ def correlation_depth_scale(
     Returns
     -------
     float
-        In layers; infinite if the correlation does not converge exponentially, as at criticality
-        and for ReLU without bias; NaN where ``c*`` is NaN.
+        In layers; infinite if the correlation does not converge exponentially, as at criticality,
+        for ReLU without bias, and where lengths grow without bound.
 
     Raises
     ------
@@ -383,8 +429,6 @@ def correlation_scale(
     phi: Activation, sigma_w2: float, sigma_b2: float, q: float, c: float
 ) -> float:
     """``xi_c`` for known fixed points."""
-    if math.isnan(c):
-        return math.nan
     if q == 0.0 or math.isinf(q) or (phi.homogeneous and sigma_b2 == 0.0):
         return math.inf
     return depth_scale(

@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradprop.components.activations import Activation
+from gradprop.theory.arguments import not_negative
 from gradprop.theory.length import chi_1, chi_2, length_fixed_point, length_trajectory
 
 __all__ = ["CurveTrajectory", "curvature_fixed_point", "curve_trajectory"]
@@ -101,17 +102,19 @@ def curve_trajectory(
     ----------
     Poole et al. 2016, arXiv:1606.05340, equation 8.
     """
+    not_negative(expansion_1=expansion_1, curvature_1=curvature_1)
     lengths = length_trajectory(activation, q_1, depth, sigma_w2, sigma_b2)
     expansion, squared = np.empty(depth), np.empty(depth)
     expansion[0], squared[0] = expansion_1, curvature_1**2
-    for layer in range(1, depth):
-        q = float(lengths[layer - 1])
-        stretch, bend = chi_1(activation, q, sigma_w2), chi_2(activation, q, sigma_w2)
-        expansion[layer] = stretch * expansion[layer - 1]
-        still = stretch == 0.0
-        squared[layer] = (
-            math.nan if still else 3.0 * bend / stretch**2 + squared[layer - 1] / stretch
-        )
+    with np.errstate(over="ignore", under="ignore"):
+        for layer in range(1, depth):
+            q = float(lengths[layer - 1])
+            stretch, bend = chi_1(activation, q, sigma_w2), chi_2(activation, q, sigma_w2)
+            expansion[layer] = stretch * expansion[layer - 1]
+            added = 3.0 * np.float64(bend)
+            squared[layer] = (
+                math.nan if stretch == 0.0 else (added / stretch + squared[layer - 1]) / stretch
+            )
     return CurveTrajectory(expansion, np.sqrt(squared))
 
 

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import integrate, special
 
+from gradprop.theory.arguments import at_least, not_negative, positive
+
 __all__ = [
     "half_time",
     "infinite_depth_learning_time",
@@ -31,10 +33,8 @@ FloatArray = npt.NDArray[np.float64]
 def _check_mode(s: float, u_0: float, tau: float, layers: int = 3) -> None:
     if not 0.0 < u_0 < s < math.inf:
         raise ValueError(f"need 0 < u_0 < s, got u_0 = {u_0} and s = {s}")
-    if not 0.0 < tau < math.inf:
-        raise ValueError(f"tau must be positive and finite, got {tau}")
-    if layers < 3:
-        raise ValueError(f"a deep linear network has at least 3 layers of units, got {layers}")
+    positive(tau=tau)
+    at_least(3, layers=layers)
 
 
 def mode_strength(
@@ -77,8 +77,7 @@ def mode_strength(
     """
     _check_mode(s, u_0, tau, layers)
     times = np.asarray(t, dtype=np.float64)
-    if not np.all((times >= 0.0) & np.isfinite(times)):
-        raise ValueError("times must be finite and not negative")
+    not_negative(times=times)
     if layers == 3:
         decay = np.exp(-2.0 * s * times / tau)
         return np.asarray(s / (1.0 + (s / u_0 - 1.0) * decay), dtype=np.float64)

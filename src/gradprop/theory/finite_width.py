@@ -23,6 +23,7 @@ from scipy import special
 from gradprop.components import activations
 from gradprop.components.activations import Activation
 from gradprop.components.gains import log_growth_mean, log_growth_variance
+from gradprop.theory.arguments import at_least, positive
 
 __all__ = [
     "LogNormalLaw",
@@ -41,8 +42,9 @@ FloatArray = npt.NDArray[np.float64]
 def _checked(widths: Sequence[int]) -> FloatArray:
     """Widths as floats."""
     array = np.asarray(widths, dtype=np.float64)
-    if array.ndim != 1 or array.size == 0 or array.min() < 1:
-        raise ValueError(f"need a sequence of widths of at least 1, got {list(widths)}")
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"need a sequence of widths, got {widths}")
+    at_least(1, widths=array)
     return array
 
 
@@ -113,7 +115,8 @@ def length_fluctuation(widths: Sequence[int], activation: Activation | str = "re
     second, fourth = _slope_moments(activation)
     kurtosis = 3.0 * fourth / second**2
     growth = np.log1p((kurtosis - 1.0) / _checked(widths))
-    return np.asarray(np.expm1(np.cumsum(growth)), dtype=np.float64)
+    with np.errstate(over="ignore"):
+        return np.asarray(np.expm1(np.cumsum(growth)), dtype=np.float64)
 
 
 def gradient_fluctuation(widths: Sequence[int], activation: Activation | str = "relu") -> float:
@@ -157,7 +160,8 @@ def gradient_fluctuation(widths: Sequence[int], activation: Activation | str = "
     second, fourth = _slope_moments(activation)
     excess = fourth / second**2 - 1.0
     logs = np.log1p(3.0 * excess / (n[1:] + 2.0)) + np.log1p(2.0 / n[:-1])
-    return float(np.expm1(np.sum(logs)))
+    with np.errstate(over="ignore"):
+        return float(np.expm1(np.sum(logs)))
 
 
 def critical_tanh_fluctuation(widths: Sequence[int]) -> FloatArray:
@@ -240,6 +244,7 @@ def _weight_variances(sigma_w2: float | Sequence[float], depth: int) -> FloatArr
         array = np.full(depth, array)
     if array.shape != (depth,):
         raise ValueError(f"sigma_w2 must have one value or {depth}, got shape {array.shape}")
+    positive(sigma_w2=array)
     return array
 
 
@@ -282,8 +287,7 @@ def length_law(
     Hanin & Nica 2020, arXiv:1812.05994; Sussillo & Abbott 2014, arXiv:1412.6558.
     """
     n = [int(width) for width in _checked(widths)]
-    if not 0.0 < start < math.inf:
-        raise ValueError(f"start must be positive and finite, got {start}")
+    positive(start=start)
     variances = _weight_variances(sigma_w2, len(n))
     pairs = zip(n, variances, strict=True)
     drift = [log_growth_mean(width, float(s), activation) for width, s in pairs]

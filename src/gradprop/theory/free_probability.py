@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
+from gradprop.theory.arguments import at_least, positive
 from gradprop.theory.jacobian import Ensemble
 
 __all__ = ["jacobian_singular_density"]
@@ -121,8 +122,7 @@ def jacobian_singular_density(
     """
     law = _product(activation, q, sigma_w2, depth, ensemble)
     s = np.asarray(singular, dtype=np.float64)
-    if not (s > 0.0).all():
-        raise ValueError("singular values must be positive")
+    positive(singular=s)
     squares = s.ravel() ** 2
     m = _follow(law, np.log(squares))
     density = np.maximum(-m.imag, 0.0) / (math.pi * squares)
@@ -134,10 +134,8 @@ def _product(
 ) -> _Product:
     if ensemble not in ("gaussian", "orthogonal"):
         raise ValueError(f"unknown ensemble {ensemble!r}; known are gaussian, orthogonal")
-    if depth < 1 or not 0.0 < sigma_w2 < math.inf or not 0.0 < q < math.inf:
-        raise ValueError(
-            f"depth, sigma_w2 and q must be positive and finite, got {depth}, {sigma_w2}, {q}"
-        )
+    at_least(1, depth=depth)
+    positive(sigma_w2=sigma_w2, q=q)
     squares, probabilities = _squared_slopes(activations.get(activation), q)
     orthogonal = ensemble == "orthogonal"
     if orthogonal and (depth == 1 or len(squares) == 1 == probabilities[0]):
@@ -175,7 +173,8 @@ def _squared_slopes(phi: Activation, q: float) -> tuple[ComplexArray, ComplexArr
     z: ComplexArray = np.exp(1j * angle) * x.astype(np.complex128)
     density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
     probabilities = 2.0 * density * np.exp(1j * angle) * (half * weights).ravel()
-    return np.asarray(height**2 * np.cosh(rate * z) ** -4), np.asarray(probabilities)
+    decay = np.exp(-rate * z)  # 1 / cosh without overflow
+    return np.asarray(height**2 * (2.0 * decay / (1.0 + decay**2)) ** 4), np.asarray(probabilities)
 
 
 def _follow(law: _Product, log_squares: FloatArray) -> ComplexArray:

@@ -17,7 +17,8 @@ from scipy import integrate
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
-from gradprop.theory.gaussian import expectation
+from gradprop.theory.arguments import at_least, not_negative, positive
+from gradprop.theory.gaussian import expectation, rule
 
 __all__ = [
     "fuss_catalan_density",
@@ -42,16 +43,7 @@ Ensemble = Literal["gaussian", "orthogonal"]
 _S_1 = {"gaussian": -1.0, "orthogonal": 0.0}
 
 _BISECTIONS = 60
-
-
-def _check_depth(depth: int) -> None:
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}")
-
-
-def _check_sigma(sigma_w2: float) -> None:
-    if not 0.0 <= sigma_w2 < math.inf:
-        raise ValueError(f"sigma_w2 must be finite and not negative, got {sigma_w2}")
+_TINY = 1e-150  # stands for the limit of no variance
 
 
 # ----------------------------------------------------------------------------- moments, any slope
@@ -67,7 +59,7 @@ def slope_moment(activation: Activation | str, q: float, k: int) -> float:
     q : float
         Mean square of the pre-activations.
     k : int
-        Order.
+        Order, not negative.
 
     Returns
     -------
@@ -76,13 +68,15 @@ def slope_moment(activation: Activation | str, q: float, k: int) -> float:
     Raises
     ------
     ValueError
-        If `q` is negative, infinite or NaN, or the activation is unknown.
+        If an argument is negative, infinite or NaN, or the activation is unknown.
 
     References
     ----------
     Pennington et al.
     """
     phi = activations.get(activation)
+    not_negative(q=q)
+    at_least(0, k=k)
     return expectation(lambda u: phi.derivative(u) ** (2 * k), q, phi.kinks)
 
 
@@ -115,8 +109,8 @@ def jacobian_mean_square(
     ----------
     Pennington et al.
     """
-    _check_depth(depth)
-    _check_sigma(sigma_w2)
+    at_least(1, depth=depth)
+    not_negative(sigma_w2=sigma_w2)
     with np.errstate(over="ignore", under="ignore"):
         return float(np.float_power(sigma_w2 * slope_moment(activation, q, 1), depth))
 
@@ -154,7 +148,7 @@ def jacobian_relative_variance(
     ----------
     Pennington et al.
     """
-    _check_depth(depth)
+    at_least(1, depth=depth)
     if ensemble not in _S_1:
         raise ValueError(f"unknown ensemble {ensemble!r}; known are {', '.join(_S_1)}")
     spread = slope_moment(activation, q, 2) / slope_moment(activation, q, 1) ** 2
@@ -236,6 +230,7 @@ def has_dynamical_isometry(
     ----------
     Saxe et al. 2014, arXiv:1312.6120 (the notion); Pennington et al. (the moments).
     """
+    not_negative(tolerance=tolerance)
     mean = jacobian_mean_square(activation, q, sigma_w2, depth)
     variance = jacobian_variance(activation, q, sigma_w2, depth, ensemble)
     return abs(mean - 1.0) <= tolerance and variance <= tolerance**2
@@ -268,7 +263,7 @@ def mean_singular_value(sigma_w2: float) -> float:
     ----------
     Glorot & Bengio 2010 (the observation); mean of the quarter-circle law.
     """
-    _check_sigma(sigma_w2)
+    not_negative(sigma_w2=sigma_w2)
     return 8.0 / (3.0 * math.pi) * math.sqrt(sigma_w2)
 
 
@@ -311,21 +306,18 @@ def layer_mean_singular_value(activation: Activation | str, q: float, sigma_w2: 
     Marchenko & Pastur 1967, Math. USSR Sbornik 1, 457-483; that slopes may depend on the weights:
     Pastur & Slavin 2020, arXiv:2011.11439. Glorot & Bengio 2010, section 4.2.2 (the observation).
     """
-    _check_sigma(sigma_w2)
+    not_negative(sigma_w2=sigma_w2)
     phi = activations.get(activation)
     square = slope_moment(phi, q, 1)
     if square == 0.0:
         return 0.0
+    std = 1.0 if phi.homogeneous else max(math.sqrt(q), _TINY)
+    z, weights = rule(std, phi.kinks)
+    b = phi.derivative(std * z) ** 2 / square
 
     def integrand(y: float) -> float:
-        w = y * y
-
-        def ratio(u: FloatArray, power: int) -> FloatArray:
-            b = phi.derivative(u) ** 2 / square
-            return np.asarray(b ** (power - 1) / (1.0 - w + b * w) ** power, dtype=np.float64)
-
-        inverse = expectation(lambda u: ratio(u, 1), q, phi.kinks)
-        return (1.0 - w) * math.sqrt(inverse) * expectation(lambda u: ratio(u, 2), q, phi.kinks)
+        d = 1.0 - y * y + b * (y * y)
+        return (1.0 - y * y) * math.sqrt(weights @ (1.0 / d)) * float(weights @ (b / d**2))
 
     integral = integrate.quad(integrand, 0.0, 1.0, epsrel=1e-9)[0]
     return 4.0 / math.pi * math.sqrt(sigma_w2 * square) * float(integral)
@@ -357,8 +349,8 @@ def linear_orthogonal_singular_value(sigma_w2: float, depth: int) -> float:
     ----------
     Saxe et al. 2014, arXiv:1312.6120.
     """
-    _check_depth(depth)
-    _check_sigma(sigma_w2)
+    at_least(1, depth=depth)
+    not_negative(sigma_w2=sigma_w2)
     with np.errstate(over="ignore", under="ignore"):
         return float(np.float_power(math.sqrt(sigma_w2), depth))
 
@@ -388,8 +380,8 @@ def linear_gaussian_edge(depth: int, sigma_w2: float = 1.0) -> float:
     ----------
     Pennington et al.; edge of the Fuss-Catalan law.
     """
-    _check_depth(depth)
-    _check_sigma(sigma_w2)
+    at_least(1, depth=depth)
+    not_negative(sigma_w2=sigma_w2)
     edge = (depth + 1.0) * math.exp(depth * math.log1p(1.0 / depth))
     with np.errstate(over="ignore", under="ignore"):
         return float(np.float_power(sigma_w2, depth)) * edge
@@ -408,7 +400,7 @@ def fuss_catalan_moment(order: int, depth: int) -> float:
     Returns
     -------
     float
-        ``E[(s**2)**k]``: 1, then 1, then ``L + 1`` ...
+        ``E[(s**2)**k]``: 1, then 1, then ``L + 1`` ...; infinite where it would overflow.
 
     Raises
     ------
@@ -419,10 +411,12 @@ def fuss_catalan_moment(order: int, depth: int) -> float:
     ----------
     Penson & Zyczkowski 2011, Phys. Rev. E 83, 061118.
     """
-    _check_depth(depth)
-    if order < 0:
-        raise ValueError(f"order must not be negative, got {order}")
-    return math.comb((depth + 1) * order, order) / (depth * order + 1)
+    at_least(1, depth=depth)
+    at_least(0, order=order)
+    try:
+        return math.comb((depth + 1) * order, order) / (depth * order + 1)
+    except OverflowError:
+        return math.inf
 
 
 def fuss_catalan_density(squared: npt.ArrayLike, depth: int) -> FloatArray:
@@ -449,22 +443,28 @@ def fuss_catalan_density(squared: npt.ArrayLike, depth: int) -> FloatArray:
     Raises
     ------
     ValueError
-        If `depth` is less than 1.
+        If `depth` is less than 1 or a squared singular value is NaN.
 
     References
     ----------
     Penson & Zyczkowski 2011, Phys. Rev. E 83, 061118 (the law); the parametrization is that of
     Biane and of Haagerup & Moeller 2013. Pennington et al. derive the law for linear networks.
     """
-    _check_depth(depth)
+    at_least(1, depth=depth)
     x = np.asarray(squared, dtype=np.float64)
+    if np.any(np.isnan(x)):
+        raise ValueError("a squared singular value is NaN")
     inside = (x > 0.0) & (x < linear_gaussian_edge(depth))
     density = np.zeros(x.shape)
-    t = _fuss_catalan_angle(np.log(x[inside]), depth)
-    rest = _supplement(t, depth)
-    logs = 2.0 * np.log(np.sin(t)) + (depth - 1) * np.log(np.sin(depth * t))
-    density[inside] = np.exp(logs - depth * np.log(np.sin(rest))) / math.pi
+    density[inside] = np.exp(_log_fuss_catalan_density(np.log(x[inside]), depth))
     return density
+
+
+def _log_fuss_catalan_density(log_x: FloatArray, depth: int) -> FloatArray:
+    """Logarithm of the density at points of the support, given by their logarithms."""
+    t = _fuss_catalan_angle(log_x, depth)
+    logs = 2.0 * np.log(np.sin(t)) + (depth - 1) * np.log(np.sin(depth * t))
+    return np.asarray(logs - depth * np.log(np.sin(_supplement(t, depth))) - math.log(math.pi))
 
 
 def _supplement(t: FloatArray, depth: int) -> FloatArray:
@@ -513,17 +513,25 @@ def linear_gaussian_singular_density(
     Raises
     ------
     ValueError
-        If `depth` is less than 1 or `sigma_w2` is not positive.
+        If `depth` is less than 1, `sigma_w2` is not positive, or a singular value is negative,
+        infinite or NaN.
 
     References
     ----------
     Pennington et al.; see `fuss_catalan_density`.
     """
-    if not 0.0 < sigma_w2 < math.inf:
-        raise ValueError(f"sigma_w2 must be positive and finite, got {sigma_w2}")
-    scale = math.exp(0.5 * depth * math.log(sigma_w2))
-    s = np.asarray(singular, dtype=np.float64) / scale
-    return np.asarray(2.0 * s * fuss_catalan_density(s**2, depth) / scale, dtype=np.float64)
+    at_least(1, depth=depth)
+    positive(sigma_w2=sigma_w2)
+    not_negative(singular=singular)
+    s = np.asarray(singular, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        log_s = np.log(s)
+    log_x = 2.0 * log_s - depth * math.log(sigma_w2)  # x itself may leave the range of floats
+    inside = (s > 0.0) & (log_x < math.log(linear_gaussian_edge(depth)))
+    density = np.zeros(s.shape)
+    logs = log_x[inside] + _log_fuss_catalan_density(log_x[inside], depth) - log_s[inside]
+    density[inside] = 2.0 * np.exp(logs)
+    return density
 
 
 def linear_gaussian_relative_variance(width: int, depth: int) -> float:
@@ -554,9 +562,8 @@ def linear_gaussian_relative_variance(width: int, depth: int) -> float:
     From ``E[(g_i^T A g_j)**2]`` for the independent standard normal rows ``g_i`` of the next
     factor: ``tr A**2``, and ``(tr A)**2 + 2 tr A**2`` if ``i = j``.
     """
-    _check_depth(depth)
-    if width < 1:
-        raise ValueError(f"width must be at least 1, got {width}")
+    at_least(1, depth=depth)
+    at_least(1, width=width)
     ratio = 1.0  # a / b; the common growth cancels
     for _ in range(depth):
         ratio = ((1.0 + 1.0 / width) * ratio + 1.0) / (1.0 + 2.0 * ratio / width**2)

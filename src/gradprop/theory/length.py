@@ -11,8 +11,10 @@ its name. Lengths are mean squares of pre-activations, dimensionless; depth scal
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from scipy import optimize
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
+from gradprop.theory.arguments import at_least, not_negative
 from gradprop.theory.gaussian import expectation
 
 __all__ = [
@@ -33,17 +36,15 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+State = TypeVar("State", bound=Hashable)
 
-DIVERGED = 1e12  # a length beyond which its map is taken to have no fixed point
+HUGE = 1e300  # a length beyond which nothing is computed any more
+_STRIDE = 1.1  # exponent by which lengths beyond _FAR grow in a search
+_FAR = 1e12  # a length beyond which V(q) - q is computed without cancellation
+_ENDLESS = 1e40  # a length beyond which a mean square is that of the limit of phi to all digits
 _VANISHED = 1e-10  # a length below which a map with V(0) = 0, V'(0) <= 1 is taken to end at 0
+_FLAT = 1e-100  # a slope below which an activation has come to its limit
 _EPS = 1e-14
-
-
-def check_sigmas(sigma_w2: float, sigma_b2: float = 0.0) -> None:
-    if not 0.0 <= sigma_w2 < math.inf or not 0.0 <= sigma_b2 < math.inf:
-        raise ValueError(
-            f"sigma_w2 and sigma_b2 must be finite and not negative, got {sigma_w2} and {sigma_b2}"
-        )
 
 
 def slopes_at_zero(activation: Activation) -> tuple[float, float]:
@@ -52,13 +53,51 @@ def slopes_at_zero(activation: Activation) -> tuple[float, float]:
     return float(right), float(left)
 
 
+def slopes_at_infinity(activation: Activation) -> tuple[float, float]:
+    """Slope far to the right and far to the left."""
+    right, left = activation.derivative(np.array([1e150, -1e150]))
+    return float(right) if abs(right) > _FLAT else 0.0, float(left) if abs(left) > _FLAT else 0.0
+
+
 def mean_square_slope_at_zero(activation: Activation) -> float:
     """``lim E[phi'(u)**2]`` as the variance of ``u`` tends to 0; for homogeneous ``phi``, always.
 
     1 for linear, 1/2 for ReLU (He et al. 2015), ``(1 + a**2) / 2`` for leaky ReLU of slope ``a``.
     """
-    right, left = slopes_at_zero(activation)
-    return 0.5 * (right**2 + left**2)
+    return _mean_square(slopes_at_zero(activation))
+
+
+def mean_square_slope_at_infinity(activation: Activation) -> float:
+    """``lim E[phi'(u)**2]`` as the variance of ``u`` grows: 0 for bounded ``phi``."""
+    return _mean_square(slopes_at_infinity(activation))
+
+
+def _mean_square(slopes: tuple[float, float]) -> float:
+    return 0.5 * (slopes[0] ** 2 + slopes[1] ** 2)
+
+
+def square_beyond_limit(phi: Activation, q: float) -> float:
+    """``E[phi(u)**2] - E[a(u)**2]``, ``u ~ N(0, q)``, with what ``phi`` tends to far from 0.
+
+    ``a(u)`` is ``u`` times the slope at infinity of its side. The difference is taken before the
+    expectation, so that it keeps its digits where it is far smaller than both.
+    """
+    right, left = slopes_at_infinity(phi)
+
+    def difference(u: FloatArray) -> FloatArray:
+        return phi.function(u) ** 2 - (np.where(u > 0.0, right, left) * u) ** 2
+
+    return expectation(difference, q, phi.kinks)
+
+
+def slope_beyond_limit(phi: Activation, q: float) -> float:
+    """``E[phi'(u)**2] - E[a'(u)**2]`` for ``u ~ N(0, q)``, see `square_beyond_limit`."""
+    right, left = slopes_at_infinity(phi)
+
+    def difference(u: FloatArray) -> FloatArray:
+        return phi.derivative(u) ** 2 - np.where(u > 0.0, right, left) ** 2
+
+    return expectation(difference, q, phi.kinks)
 
 
 # --------------------------------------------------------------------------------- length map
@@ -83,6 +122,7 @@ def length_map(
     Returns
     -------
     float
+        Infinite where it would overflow.
 
     Raises
     ------
@@ -94,13 +134,18 @@ def length_map(
     Poole et al. 2016, arXiv:1606.05340.
     """
     phi = activations.get(activation)
-    check_sigmas(sigma_w2, sigma_b2)
-    if phi.homogeneous and 0.0 <= q < math.inf:
+    not_negative(q=q, sigma_w2=sigma_w2, sigma_b2=sigma_b2)
+    return sigma_w2 * mean_square_activation(phi, q) + sigma_b2
+
+
+def mean_square_activation(phi: Activation, q: float) -> float:
+    """``E[phi(u)**2]`` for ``u ~ N(0, q)``."""
+    if phi.homogeneous:
         # exact, also where squares of single values would underflow
-        mean_square = mean_square_slope_at_zero(phi) * q
-    else:
-        mean_square = expectation(lambda u: phi.function(u) ** 2, q, phi.kinks)
-    return sigma_w2 * mean_square + sigma_b2
+        return mean_square_slope_at_zero(phi) * q
+    if q > _ENDLESS and any(slopes_at_infinity(phi)):
+        return mean_square_slope_at_infinity(phi) * q  # also where squares would overflow
+    return expectation(lambda u: phi.function(u) ** 2, min(q, _ENDLESS), phi.kinks)
 
 
 def length_map_slope(activation: Activation | str, q: float, sigma_w2: float) -> float:
@@ -108,7 +153,8 @@ def length_map_slope(activation: Activation | str, q: float, sigma_w2: float) ->
 
     ``V'(q) = sigma_w2 E[phi(u) phi'(u) u] / q = chi_1 + sigma_w2 E[phi''(u) phi(u)]`` with
     ``u ~ N(0, q)`` (the second form by partial integration, with point masses of ``phi''``
-    included).
+    included). The first is taken for large lengths and the second for small ones, since both
+    cancel at the other end.
 
     Parameters
     ----------
@@ -133,15 +179,28 @@ def length_map_slope(activation: Activation | str, q: float, sigma_w2: float) ->
     Schoenholz et al. 2017, arXiv:1611.01232 (the second form).
     """
     phi = activations.get(activation)
-    check_sigmas(sigma_w2)
+    not_negative(q=q, sigma_w2=sigma_w2)
     if phi.homogeneous:
         return sigma_w2 * mean_square_slope_at_zero(phi)
-    if q == 0.0:
-        return sigma_w2 * expectation(
-            lambda u: phi.derivative(u) ** 2 + phi.function(u) * phi.second_derivative(u), 0.0
+    if q < 1.0:
+        smooth = expectation(
+            lambda u: phi.derivative(u) ** 2 + phi.function(u) * phi.second_derivative(u),
+            q,
+            phi.kinks,
         )
-    product = expectation(lambda u: phi.function(u) * phi.derivative(u) * u, q, phi.kinks)
-    return sigma_w2 * product / q
+        return sigma_w2 * (smooth + _point_masses(phi, q))
+    # phi(u) u / q does not overflow
+    scaled = expectation(lambda u: (phi.function(u) / q) * u * phi.derivative(u), q, phi.kinks)
+    return sigma_w2 * scaled
+
+
+def _point_masses(phi: Activation, q: float) -> float:
+    """Return the part of ``E[phi''(u) phi(u)]`` that is due to jumps of ``phi'``."""
+    kinks = np.asarray(phi.kinks, dtype=np.float64)
+    weighted = phi.function(kinks) * _jumps(phi)
+    if q == 0.0 or not np.any(weighted):
+        return 0.0
+    return float(weighted @ np.exp(-0.5 * kinks**2 / q)) / math.sqrt(2.0 * math.pi * q)
 
 
 def length_trajectory(
@@ -163,7 +222,7 @@ def length_trajectory(
     Returns
     -------
     ndarray of float64, shape (depth,)
-        ``q^1 ... q^depth``.
+        ``q^1 ... q^depth``; infinite from the layer on where it would overflow.
 
     Raises
     ------
@@ -171,13 +230,33 @@ def length_trajectory(
         If `depth` is less than 1, an argument is negative, infinite or NaN, or the activation is
         unknown.
     """
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}")
-    lengths = np.empty(depth)
-    lengths[0] = q_1
-    for layer in range(1, depth):
-        lengths[layer] = length_map(activation, float(lengths[layer - 1]), sigma_w2, sigma_b2)
-    return lengths
+    phi = activations.get(activation)
+    at_least(1, depth=depth)
+    not_negative(q_1=q_1, sigma_w2=sigma_w2, sigma_b2=sigma_b2)
+
+    def following(q: float) -> float:
+        if math.isinf(q):
+            return q
+        return sigma_w2 * mean_square_activation(phi, q) + sigma_b2
+
+    return np.array(iterate(following, q_1, depth), dtype=np.float64)
+
+
+def iterate(step: Callable[[State], State], start: State, count: int) -> list[State]:
+    """Return `start` and what `step` makes of it again and again, `count` states in all.
+
+    A state that was there before, as happens next to a fixed point, repeats all that came after it.
+    """
+    states, seen = [start], {start: 0}
+    while len(states) < count:
+        state = step(states[-1])
+        if state in seen:
+            cycle = itertools.cycle(states[seen[state] :])
+            states += itertools.islice(cycle, count - len(states))
+        else:
+            seen[state] = len(states)
+            states.append(state)
+    return states
 
 
 def length_fixed_point(
@@ -213,16 +292,43 @@ def length_fixed_point(
     Poole et al. 2016, arXiv:1606.05340.
     """
     phi = activations.get(activation)
-    check_sigmas(sigma_w2, sigma_b2)
+    not_negative(sigma_w2=sigma_w2, sigma_b2=sigma_b2, q_start=q_start)
     if phi.homogeneous:
         return _homogeneous_fixed_point(phi, sigma_w2, sigma_b2, q_start)
     dies_at_zero = (
         length_map(phi, 0.0, sigma_w2, sigma_b2) == 0.0
         and length_map_slope(phi, 0.0, sigma_w2) <= 1.0 + _EPS
     )
+    beyond = sigma_w2 * mean_square_slope_at_infinity(phi) - 1.0
+
+    def excess(q: float) -> float:
+        return beyond * q + sigma_w2 * square_beyond_limit(phi, q) + sigma_b2
+
+    start = _far_fixed_point(excess, q_start)
+    if start > _FAR:
+        return start
     return _monotone_fixed_point(
-        lambda q: length_map(phi, q, sigma_w2, sigma_b2), q_start, dies_at_zero
+        lambda q: length_map(phi, q, sigma_w2, sigma_b2), excess, start, dies_at_zero
     )
+
+
+def _far_fixed_point(excess: Callable[[float], float], q: float) -> float:
+    """Limit from a length `q` on if it is beyond `_FAR`, else what is left to be searched from.
+
+    `excess` is ``V(q) - q``. Beyond `_FAR` activations are nearly lines, and it is quadratic in
+    ``sqrt(q)``: two fixed points would have to be rather near each other to fall into one stride.
+    """
+    if q <= _FAR:
+        return q
+    q = min(q, HUGE)
+    rising = excess(q) > 0.0
+    while q > _FAR and not (rising and q >= HUGE):
+        other = min(q, HUGE ** (1.0 / _STRIDE)) ** _STRIDE if rising else q ** (1.0 / _STRIDE)
+        if (excess(other) > 0.0) != rising:
+            low, high = sorted((q, other))
+            return float(optimize.brentq(excess, low, high, xtol=1e-300, rtol=1e-14))
+        q = other
+    return math.inf if rising else q
 
 
 def _homogeneous_fixed_point(
@@ -237,7 +343,9 @@ def _homogeneous_fixed_point(
     return sigma_b2 / (1.0 - slope)
 
 
-def _monotone_fixed_point(v: Callable[[float], float], q_start: float, dies_at_zero: bool) -> float:
+def _monotone_fixed_point(
+    v: Callable[[float], float], excess: Callable[[float], float], q_start: float, dies: bool
+) -> float:
     """Limit of ``q -> v(q)`` for an increasing `v`.
 
     The plain iteration never passes a fixed point but takes for ever near a critical one. So two
@@ -249,9 +357,9 @@ def _monotone_fixed_point(v: Callable[[float], float], q_start: float, dies_at_z
         if abs(first - q) <= _EPS * first:
             return first
         second = v(first)
-        if second > DIVERGED:
-            return math.inf
-        if dies_at_zero and second < _VANISHED:
+        if second > _FAR:
+            return _far_fixed_point(excess, second)
+        if dies and second < _VANISHED:
             return 0.0
         candidate = _extrapolate(q, first, second)
         if (v(candidate) - candidate) * (first - q) < 0.0:
@@ -349,14 +457,18 @@ def chi_1(activation: Activation | str, q: float, sigma_w2: float) -> float:
     Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232.
     """
     phi = activations.get(activation)
-    check_sigmas(sigma_w2)
-    if math.isnan(q) or q < 0.0:
-        raise ValueError(f"q must not be negative, got {q}")
+    not_negative(sigma_w2=sigma_w2)
+    _check_limit(q)
+    return sigma_w2 * mean_square_slope(phi, q)
+
+
+def mean_square_slope(phi: Activation, q: float) -> float:
+    """``E[phi'(u)**2]`` for ``u ~ N(0, q)``."""
     if phi.homogeneous:
-        return sigma_w2 * mean_square_slope_at_zero(phi)
-    if math.isinf(q):
-        return sigma_w2 * float(np.mean(phi.derivative([-1e150, 1e150]) ** 2))
-    return sigma_w2 * expectation(lambda u: phi.derivative(u) ** 2, q, phi.kinks)
+        return mean_square_slope_at_zero(phi)
+    if math.isinf(q) or (q > _ENDLESS and any(slopes_at_infinity(phi))):
+        return mean_square_slope_at_infinity(phi)
+    return expectation(lambda u: phi.derivative(u) ** 2, q, phi.kinks)
 
 
 def chi_2(activation: Activation | str, q: float, sigma_w2: float) -> float:
@@ -367,7 +479,7 @@ def chi_2(activation: Activation | str, q: float, sigma_w2: float) -> float:
     activation : Activation or str
         The activation function.
     q : float
-        Mean square of the pre-activations.
+        Mean square of the pre-activations; may be 0 or infinite, meaning the limit.
     sigma_w2 : float
         Weight variance times fan-in.
 
@@ -379,22 +491,30 @@ def chi_2(activation: Activation | str, q: float, sigma_w2: float) -> float:
     Raises
     ------
     ValueError
-        If an argument is negative, infinite or NaN, or the activation is unknown.
+        If an argument is negative or NaN, or the activation is unknown.
 
     References
     ----------
     Poole et al. 2016, arXiv:1606.05340.
     """
     phi = activations.get(activation)
-    check_sigmas(sigma_w2)
-    if sigma_w2 > 0.0 and slope_jumps(phi):
+    not_negative(sigma_w2=sigma_w2)
+    _check_limit(q)
+    if sigma_w2 > 0.0 and np.any(_jumps(phi)):
         return math.inf
+    if math.isinf(q):
+        return sigma_w2 * float(np.mean(phi.second_derivative([-1e150, 1e150]) ** 2))
     return sigma_w2 * expectation(lambda u: phi.second_derivative(u) ** 2, q, phi.kinks)
 
 
-def slope_jumps(phi: Activation) -> bool:
-    """Whether ``phi'`` is discontinuous at one of the kinks."""
+def _check_limit(q: float) -> None:
+    if not q >= 0.0:
+        raise ValueError(f"q must not be negative, got {q}")
+
+
+def _jumps(phi: Activation) -> FloatArray:
+    """Return by how much ``phi'`` jumps at each of the kinks."""
     kinks = np.asarray(phi.kinks, dtype=np.float64)
     offset = 1e-9 * (1.0 + np.abs(kinks))
-    jumps = np.abs(phi.derivative(kinks + offset) - phi.derivative(kinks - offset))
-    return bool(np.any(jumps > 1e-6))
+    jumps = phi.derivative(kinks + offset) - phi.derivative(kinks - offset)
+    return np.where(np.abs(jumps) > 1e-6, jumps, 0.0)

@@ -16,16 +16,18 @@ from scipy import optimize
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
+from gradprop.theory.arguments import not_negative
 from gradprop.theory.correlation import correlation_limit, correlation_scale
 from gradprop.theory.length import (
-    DIVERGED,
-    check_sigmas,
+    HUGE,
     chi_1,
     depth_scale,
     length_fixed_point,
-    length_map,
     length_map_slope,
+    mean_square_slope_at_infinity,
     mean_square_slope_at_zero,
+    slope_beyond_limit,
+    square_beyond_limit,
 )
 
 __all__ = ["CriticalPoint", "MeanField", "critical_line", "critical_point", "mean_field_state"]
@@ -184,7 +186,7 @@ def critical_point(activation: Activation | str, sigma_b2: float = 0.0) -> Criti
     Principles of Deep Learning Theory", arXiv:2106.10165.
     """
     phi = activations.get(activation)
-    check_sigmas(0.0, sigma_b2)
+    not_negative(sigma_b2=sigma_b2)
     if sigma_b2 == 0.0 and float(phi.function(0.0)) == 0.0:
         # towards q = 0 the activation is homogeneous
         sigma_w2 = 1.0 / mean_square_slope_at_zero(phi)
@@ -195,10 +197,10 @@ def critical_point(activation: Activation | str, sigma_b2: float = 0.0) -> Criti
     def excess(q: float) -> float:
         return _critical_bias(phi, q) - sigma_b2
 
-    high = 1.0
+    high = max(1.0, sigma_b2)
     while excess(high) < 0.0:
         high *= 4.0
-        if high > DIVERGED:
+        if high > HUGE:
             raise ValueError(f"{phi.name} has no critical point with sigma_b2 = {sigma_b2}")
     # below q = sigma_b2 the bias alone is more than the length
     q = float(optimize.brentq(excess, sigma_b2, high, xtol=1e-300, rtol=1e-14))
@@ -206,8 +208,13 @@ def critical_point(activation: Activation | str, sigma_b2: float = 0.0) -> Criti
 
 
 def _critical_bias(phi: Activation, q: float) -> float:
-    """Bias variance for which the length `q` is a fixed point with ``chi_1 = 1``."""
-    return q - length_map(phi, q, 1.0) / chi_1(phi, q, 1.0)
+    """Bias variance for which the length `q` is a fixed point with ``chi_1 = 1``.
+
+    ``(q E[phi'**2] - E[phi**2]) / E[phi'**2]``, of which what both tend to far from 0 cancels.
+    """
+    slope = slope_beyond_limit(phi, q)
+    difference = q * slope - square_beyond_limit(phi, q)
+    return difference / (mean_square_slope_at_infinity(phi) + slope)
 
 
 def critical_line(activation: Activation | str, sigma_b2s: Iterable[float]) -> FloatArray:

@@ -21,6 +21,7 @@ from scipy import special
 
 from gradprop.components.activations import Activation
 from gradprop.components.gains import log_moments, slopes
+from gradprop.theory.arguments import at_least, finite, not_negative, positive
 
 __all__ = [
     "expected_square_norm",
@@ -43,11 +44,6 @@ def _power(base: float, exponent: int) -> float:
         return float(np.float_power(base, exponent))
 
 
-def _check_depth(depth: int) -> None:
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}")
-
-
 def scaled_identity_output(c: float, depth: int) -> float:
     """Output of a linear network of `depth` layers ``W = c I``, relative to its input.
 
@@ -67,14 +63,15 @@ def scaled_identity_output(c: float, depth: int) -> float:
     Raises
     ------
     ValueError
-        If `depth` is less than 1.
+        If `depth` is less than 1 or `c` is not finite.
 
     References
     ----------
     The example of A. Ng, "Deep Learning Specialization", course 2, week 1, which writes the last
     layer apart: ``W^[L] c**(L - 1) x``.
     """
-    _check_depth(depth)
+    finite(c=c)
+    at_least(1, depth=depth)
     return _power(c, depth)
 
 
@@ -99,9 +96,10 @@ def scaled_identity_delta(c: float, depth: int, layer: int) -> float:
     Raises
     ------
     ValueError
-        If `depth` is less than 1 or `layer` is not within 1 to `depth`.
+        If `depth` is less than 1, `layer` is not within 1 to `depth`, or `c` is not finite.
     """
-    _check_depth(depth)
+    finite(c=c)
+    at_least(1, depth=depth)
     if not 1 <= layer <= depth:
         raise ValueError(f"layers go from 1 to {depth}, got {layer}")
     return _power(c, depth - layer)
@@ -127,9 +125,10 @@ def scaled_identity_weight_gradient(c: float, depth: int) -> float:
     Raises
     ------
     ValueError
-        If `depth` is less than 1.
+        If `depth` is less than 1 or `c` is not finite.
     """
-    _check_depth(depth)
+    finite(c=c)
+    at_least(1, depth=depth)
     return _power(c, depth - 1)
 
 
@@ -161,13 +160,15 @@ def expected_square_norm(
     Raises
     ------
     ValueError
-        If `depth` is less than 1 or the activation is not homogeneous.
+        If `depth` is less than 1, `sigma_w2` is negative, infinite or NaN, or the activation is
+        not homogeneous.
 
     References
     ----------
     He et al. 2015, arXiv:1502.01852.
     """
-    _check_depth(depth)
+    not_negative(sigma_w2=sigma_w2)
+    at_least(1, depth=depth)
     right, left = slopes(activation)
     return _power(sigma_w2 * 0.5 * (right**2 + left**2), depth)
 
@@ -229,8 +230,8 @@ def lyapunov_spectrum(width: int, sigma_w2: float = 1.0) -> FloatArray:
     C. M. Newman 1986, "The distribution of Lyapunov exponents: exact results for random matrices",
     Commun. Math. Phys. 103.
     """
-    if width < 1 or not 0.0 < sigma_w2 < math.inf:
-        raise ValueError(f"need width >= 1 and sigma_w2 > 0, got {width} and {sigma_w2}")
+    at_least(1, width=width)
+    positive(sigma_w2=sigma_w2)
     rank = np.arange(width, 0, -1, dtype=np.float64)
     exponents = 0.5 * (math.log(2.0 * sigma_w2 / width) + special.digamma(0.5 * rank))
     return np.asarray(exponents, dtype=np.float64)

@@ -9,6 +9,7 @@ every width. They generalise Glorot & Bengio 2010 (linear regime: use ``"linear"
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
+from gradprop.theory.arguments import at_least, not_negative
 from gradprop.theory.length import chi_1, length_map
 
 __all__ = ["SignalProfile", "sigma_w2_of_scaling", "signal_profile"]
@@ -57,8 +59,8 @@ def sigma_w2_of_scaling(scale: float, mode: FanMode, fan_in: int, fan_out: int) 
     ----------
     Glorot & Bengio 2010 (AISTATS); He et al. 2015, arXiv:1502.01852.
     """
-    if min(fan_in, fan_out) < 1 or not 0.0 <= scale < math.inf:
-        raise ValueError(f"need widths >= 1 and scale >= 0, got {fan_in}, {fan_out}, {scale}")
+    at_least(1, fan_in=fan_in, fan_out=fan_out)
+    not_negative(scale=scale)
     fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": 0.5 * (fan_in + fan_out)}
     if mode not in fans:
         raise ValueError(f"unknown mode {mode!r}; known are {', '.join(fans)}")
@@ -181,15 +183,16 @@ def signal_profile(
     arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232.
     """
     phi = activations.get(activation)
-    if len(widths) < 2 or min(widths) < 1:
-        raise ValueError(f"need at least two widths of at least 1, got {list(widths)}")
+    if len(widths) < 2:
+        raise ValueError(f"need at least two widths, got {list(widths)}")
+    at_least(1, widths=widths)
     depth = len(widths) - 1
     weights = _per_layer(sigma_w2, depth, "sigma_w2")
     biases = _per_layer(sigma_b2, depth, "sigma_b2")
-    if not 0.0 <= input_mean_square < math.inf:
-        raise ValueError(f"input_mean_square must not be negative, got {input_mean_square}")
+    not_negative(input_mean_square=input_mean_square)
     q, incoming = _forward(phi, weights, biases, input_mean_square)
-    chi = np.array([chi_1(phi, float(q[i]), float(weights[i + 1])) for i in range(depth - 1)])
+    slope = functools.cache(lambda length: chi_1(phi, length, 1.0))  # many lengths are one q*
+    chi = weights[1:] * np.array([slope(float(length)) for length in q[:-1]])
     log_delta = _backward(chi, np.asarray(widths[1:], dtype=np.float64))
     log_gradient = log_delta + _log(incoming)
     with np.errstate(invalid="ignore"):  # without any signal every ratio is undefined: NaN
@@ -204,8 +207,7 @@ def _per_layer(values: float | Sequence[float], depth: int, name: str) -> FloatA
         array = np.full(depth, array)
     if array.shape != (depth,):
         raise ValueError(f"{name} must have one value or {depth}, got shape {array.shape}")
-    if not np.all((array >= 0.0) & (array < math.inf)):
-        raise ValueError(f"{name} must be finite and not negative, got {array.tolist()}")
+    not_negative(**{name: array})
     return array
 
 
@@ -214,13 +216,14 @@ def _forward(
 ) -> tuple[FloatArray, FloatArray]:
     """``q^l`` and ``E[(h^{l-1})**2]`` for layers 1 to D."""
     q, incoming = np.empty(weights.size), np.empty(weights.size)
+    square = functools.cache(lambda length: length_map(phi, length, 1.0))
     mean_square = input_mean_square
     for i in range(weights.size):
         incoming[i] = mean_square
         length = float(weights[i]) * mean_square + float(biases[i])
         q[i] = length if length < _OVERFLOW else math.inf
         # only unbounded activations let q overflow, and their h overflows with it
-        mean_square = length_map(phi, float(q[i]), 1.0) if math.isfinite(q[i]) else math.inf
+        mean_square = square(float(q[i])) if math.isfinite(q[i]) else math.inf
     return q, incoming
 
 
