@@ -241,9 +241,19 @@ def _medians(steps: NDArray[Any]) -> Float64:
 
 
 def _early_order(tables: StudyTables) -> Iterator[Evidence]:
+    """Correlate times with the sum, and compare that with their correlation with depth."""
     steps, sums_ = _early(tables)
-    case = Case(f"{steps.shape[1]} pairs of architecture and depth", widths="all")
-    yield from_bootstrap(case, steps.to_numpy(), lambda values: _rank(sums_, _medians(values)))
+    depths = steps.columns.get_level_values("depth")
+
+    def by_sum(values: NDArray[Any]) -> float:
+        return _rank(sums_, _medians(values))
+
+    def over_depth(values: NDArray[Any]) -> float:
+        return by_sum(values) - _rank(depths, _medians(values))
+
+    yield from_bootstrap(Case("with the sum", correlation="sum"), steps.to_numpy(), by_sum)
+    case = Case("with the sum, less that with depth", correlation="sum less depth")
+    yield from_bootstrap(case, steps.to_numpy(), over_depth)
 
 
 def _rank(x: Any, y: NDArray[Any]) -> float:
@@ -276,20 +286,31 @@ def time_ratio(steps: pd.DataFrame, over: str, under: str) -> Callable[[NDArray[
     return ratio
 
 
-def _equal_sums(tables: StudyTables) -> Iterator[Evidence]:
-    """Compare mixed widths with the constant width of the same sum."""
+def _equal_ratios(
+    tables: StudyTables,
+) -> Iterator[tuple[Case, NDArray[Any], Callable[[NDArray[Any]], float]]]:
+    """Yield case, steps and ratio of times, of mixed widths over the constant of the same sum."""
     steps, sums_ = _early(tables)
     _, narrow = _constant(tables)
     for name in steps.columns.get_level_values("line").unique():
         pair = at(sums_, name).align(at(sums_, narrow), join="inner")
         if name != narrow and len(pair[0]) and np.allclose(*pair):
-            ratio = time_ratio(steps, name, narrow)
-            yield from_bootstrap(
-                Case(f"{name}, over {narrow}", widths=name, over=narrow),
-                steps.to_numpy(),
-                ratio,
-                1.0,
-            )
+            case = Case(f"{name}, over {narrow}", widths=name, over=narrow)
+            yield case, steps.to_numpy(), time_ratio(steps, name, narrow)
+
+
+def _equal_sums(tables: StudyTables) -> Iterator[Evidence]:
+    """Compare how far times differ at equal sums with how far they do at unequal ones."""
+    steps, _ = _early(tables)
+    wide, narrow = _constant(tables)
+    unequal = time_ratio(steps, narrow, wide)
+    for case, values, equal in _equal_ratios(tables):
+
+        def excess(chosen: NDArray[Any], equal: Callable[..., float] = equal) -> float:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return float(abs(np.log(equal(chosen))) - abs(np.log(unequal(chosen))))
+
+        yield from_bootstrap(case, values, excess)
 
 
 def _matched_depth(tables: StudyTables) -> Iterator[Evidence]:
@@ -410,27 +431,38 @@ CLAIMS = (
     ),
     Claim(
         id="early-training-order",
-        statement="The larger the sum of reciprocal widths, the later training begins to work.",
+        statement=(
+            "The larger the sum of reciprocal widths, the later training begins to work, and the "
+            "sum orders the times better than depth does."
+        ),
         source=f"{ROLNICK}: on early training",
-        formula="Spearman's rank correlation of steps to 20 % and Σ 1/n",
+        formula="Spearman's rank correlation of steps to 20 % with Σ 1/n; less that with depth",
         unit="",
-        criterion=Above(0.8),
+        criterion=Above(0.0),
         measure=_early_order,
         note=(
-            "The margin is thin. Other ranges of depth and budgets of steps were tried while the "
-            "study was cut to its time: estimates were 0.88 to 0.94, and 0.88 was not supported."
+            "The paper says which of the two decides and gives no number. An earlier form asked "
+            "for a correlation above 0.8, and ranges of depth were tried until it had it."
         ),
     ),
     Claim(
         id="equal-sums",
         statement=(
-            "Architectures with equal sums begin to learn at the same time, up to a factor of two."
+            "Equally deep architectures with equal sums begin to learn at times that differ less "
+            "than those of unequal sums."
         ),
         source=f"{ROLNICK}: on early training",
-        formula="ratio of median steps to 20 %, geometric mean over depths, within a factor of 2",
-        unit="ratio",
-        criterion=Between(0.5, 2.0),
+        formula=(
+            "|ln ratio of median steps to 20 %| at equal sums, less that of the widest and the "
+            "narrowest constant width; ratios are geometric means over depths"
+        ),
+        unit="",
+        criterion=Below(0.0),
         measure=_equal_sums,
+        note=(
+            "In the paper times of equal sums coincide, and it gives no tolerance. An earlier "
+            "form allowed a factor of two, which was ours, and was met by a hair."
+        ),
     ),
     Claim(
         id="matched-depth",
@@ -491,7 +523,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "depth_rank": _rank(medians.index.get_level_values("depth"), medians.to_numpy()),
         "matched": next(_matched_depth(tables)).measured,
     }
-    equal = need([row.measured for row in _equal_sums(tables)], "architectures of equal sums")
+    ratios = [ratio(values) for _, values, ratio in _equal_ratios(tables)]
+    equal = need(ratios, "architectures of equal sums")
     found |= {"least_equal": min(equal), "most_equal": max(equal)}
     options = {**EARLY_ARRIVAL, "hue": "initializer"}
     for name, label in (("xavier", XAVIER), ("double", DOUBLE)):
