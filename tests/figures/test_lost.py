@@ -99,6 +99,21 @@ def tables_of(study: Study, fates: list[str]) -> StudyTables:
     return tables
 
 
+def with_measurements(tables: StudyTables, fates: list[str]) -> StudyTables:
+    """Return the tables with modes and singular values; of diverged networks they are NaN."""
+    modes, spectra = [], []
+    for cell, fate in zip(tables.study.cells, fates, strict=True):
+        for step in PROBES:
+            value = np.nan if fate == "diverged" and step >= BAD_STEP else 0.5
+            place = {"cell": cell.id, "step": step, "index": 1}
+            modes.append({**place, "strength": 1.0, "learned": value})
+            for layer in range(2, DEPTH + 1):
+                spectrum = {"matrix": "kernel", "layer": layer, "example": 0, "resolved": True}
+                spectra.append({**place, **spectrum, "log10_singular_value": value})
+    tables._measurements = {"modes": pd.DataFrame(modes), "spectra": pd.DataFrame(spectra)}
+    return tables
+
+
 def marks(figure: Figure, state: str) -> list[tuple[float, float]]:
     """Return where the marks of a state stand, in parts of their panel's width and height."""
     found = []
@@ -244,6 +259,8 @@ def test_untrained_networks_are_not_called_diverged() -> None:
         ("layer_curves", {"statistic": "activation_std", "columns": "initializer"}),
         ("final_spread", {"statistic": "final_train_loss", "hue": "initializer"}),
         ("steps_to_target", {"hue": "initializer"}),
+        ("modes", {"hue": "initializer"}),
+        ("layer_singular_values", {"hue": "initializer", "at": "end"}),
     ],
 )
 @pytest.mark.parametrize("fate", ["diverged", "dead"])
@@ -252,7 +269,9 @@ def test_what_the_legend_names_is_inside_the_axes(
 ) -> None:
     """Of ten lines the last one is lost altogether."""
     scales = [{"name": "variance_scaling", "scale": float(n)} for n in range(1, 11)]
-    tables = tables_of(study_of(1, initializer=scales), ["ok"] * 9 + [fate])
+    fates = ["ok"] * 9 + [fate]
+    study = study_of(1, initializer=scales, measurements=["spectra"])
+    tables = with_measurements(tables_of(study, fates), fates)
     kind = KINDS[name]
     figure = kind.draw(kind.prepare(tables, options), options)
     for state, text in lost.NAMES.items():
@@ -385,3 +404,18 @@ def test_lengths_and_fluctuations_count_networks() -> None:
     rows = KINDS["fluctuations"].prepare(tables, options)
     assert rows[["finite", "missing"]].to_numpy().tolist() == [[4, 1], *[[5, 0]] * (DEPTH - 1)]
     assert "1 of 5 without a value" in KINDS["fluctuations"].describe(rows, options)
+
+
+def test_marks_of_many_products_beyond_float32_are_inside_the_axes() -> None:
+    gains = [1.5 + n / 10 for n in range(12)]
+    rows = pd.DataFrame(
+        {"quantity": "output", "c": gains, "matrices": 3, "relative_error": np.nan, "state": state}
+        for state in ("overflow", "zero")
+    )
+    rows = rows.explode("c", ignore_index=True).astype({"c": float})
+    figure = KINDS["float_limits"].draw(rows, {})
+    assert {"infinite or NaN", "exactly 0"} < set(legend(figure))
+    (axes,) = figure.axes
+    drawn = [line for line in axes.lines if line.get_marker() in ("x", "|")]
+    heights = [np.asarray(line.get_ydata(), dtype=float) for line in drawn]
+    assert len(drawn) == 24 and np.concatenate(heights).max() < axes.get_ylim()[1]

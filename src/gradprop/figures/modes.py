@@ -36,8 +36,10 @@ def prepare_modes(tables: StudyTables, options: Options) -> pd.DataFrame:
     units = {name: time_unit(cells[name]) for name in rows["cell"].unique()}
     starts = {name: start_strength(cells[name]) for name in units}
     rows = rows.assign(time=rows["step"] * rows["cell"].map(units), start=rows["cell"].map(starts))
-    keys = [*groups(options), "index", "strength", "start", "time"]
+    keys = [*groups(options), "index", "strength", "time"]
     table = estimates.quartiles(rows, keys, "learned", tables.diverged(rows))
+    # No key of the groups: theory does not know it of all networks.
+    table = table.merge(rows.groupby(keys)["start"].first().reset_index(), on=keys)
     predicted = [
         float(theory.mode_strength(time, s, u_0)) if 0 < u_0 < s else math.nan
         for s, u_0, time in zip(table["strength"], table["start"], table["time"], strict=True)
