@@ -770,6 +770,19 @@ def test_waiting_at_the_best_rates_by_hand() -> None:
     assert growth.measured == pytest.approx((math.log2(10) - 1) / 2)
 
 
+def test_networks_whose_least_loss_is_not_the_best_accuracy_are_named() -> None:
+    tables = race(
+        {("he_normal", depth, rate): round(100 * rate) for depth in (5, 10) for rate in (0.1, 0.3)}
+    )
+    accurate = (tables.cells["depth"] == 5) & (tables.cells["learning_rate"] == 0.1)
+    tables.cells["final_train_accuracy"] = np.where(accurate, 0.6, 0.5)
+    tables.cells["initializer"] = "He"
+    found = trainability.parted(tables, "sgd").replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert found == "relu, depth 5, He (50 % at 0.3 and 60 % at 0.1)"
+    tables.cells["final_train_accuracy"] = 0.5
+    assert trainability.parted(tables, "sgd") == "none"
+
+
 def test_first_gradients_of_half_the_identity_halve_with_every_layer(teacher: Dataset) -> None:
     shape = {
         "dataset": {"name": "linear_teacher", "dimension": 7, "outputs": 5},

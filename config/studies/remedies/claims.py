@@ -473,7 +473,7 @@ CLAIMS = (
             "start with SGD."
         ),
         source="the papers of each remedy",
-        formula="final training accuracy − Xavier's, each at its best rate, deepest networks",
+        formula="final training accuracy − Xavier's, deepest networks, rates of least loss",
         unit="accuracy",
         criterion=Above(0.25),
         measure=_help,
@@ -511,7 +511,7 @@ CLAIMS = (
             "do not learn with it."
         ),
         source=PASCANU,
-        formula="final training accuracy at the best rate",
+        formula="final training accuracy at the rate of least loss",
         unit="accuracy",
         criterion=Below(0.25),
         measure=_clipped_vanishing,
