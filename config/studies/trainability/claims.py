@@ -70,7 +70,7 @@ def parted(tables: StudyTables, optimizer: str) -> str:
     for (activation, depth, start), cells in _trained(tables, optimizer).groupby(kinds, sort=False):
         rates = cells.groupby("learning_rate")["accuracy"].mean()
         chosen = float(estimates.at_smallest_loss(cells, kinds)["learning_rate"].iloc[0])
-        best = float(rates.index[rates.argmax()])
+        best = float(rates.index.to_numpy()[int(rates.to_numpy().argmax())])
         if rates[best] - rates[chosen] >= PARTED:
             shares = " and ".join(
                 f"{100 * rates[rate]:.0f}\u202f% at {rate:g}" for rate in (chosen, best)
