@@ -169,6 +169,9 @@ def test_slopes_are_those_of_networks_with_all_layers() -> None:
     first = (layers["layer"] == 1) & (layers["cell"] != cells["cell"][0])
     layers.loc[first, SIGNAL] = -np.inf
     cells.loc[1, "status"] = "underflowed"
+    never = layers["cell"] == cells["cell"][2]  # and one that has zeros alone, from the start
+    layers.loc[never & (layers["layer"] <= DEPTH), SIGNAL] = -np.inf
+    cells.loc[2, "status"] = "underflowed"
     found = KINDS["slope"].prepare(tables, LINES).iloc[0]
     assert found[["networks", "finite", "zero"]].tolist() == [3, 2, 1]
     start = layers[(layers["step"] == 0) & (layers["layer"] <= DEPTH)]

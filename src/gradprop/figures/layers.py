@@ -155,7 +155,7 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set(xlabel="", ylabel="")
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         if names[0].endswith("_std"):
-            axes.set_yscale("log")
+            axes.set_yscale("log", nonpositive="mask")
     for axes, lines, name in shown:
         lost.finish(axes, lines, name)
     handles = [*line_handles(rows[hue], colours, dashes), *lost.handles(facets.axes.flat)]
@@ -381,7 +381,8 @@ def _slopes_of_networks(tables: StudyTables, rows: pd.DataFrame, name: str) -> p
     below = cells.loc[cells["status"] == "underflowed", "cell"]
     slopes = estimates.layer_slopes(rows, name).reset_index()
     cell = slopes["cell"]
-    slopes["slope"] = slopes["slope"].mask(cell.isin(zero) & ~cell.isin(below), -np.inf)
+    told = cell.isin(below) & slopes["slope"].notna()
+    slopes["slope"] = slopes["slope"].mask(cell.isin(zero) & ~told, -np.inf)
     slopes["slope"] = slopes["slope"].mask(cell.isin(bad))
     return slopes
 

@@ -118,7 +118,7 @@ def _mark_edges(axes: Axes, line: Line, number: int, statistic: str) -> list[Pla
     """Draw, for every stretch of a line without a median, its course along the edge and a mark.
 
     The mark stands where the stretch meets the line, or in its middle if it meets none. The places
-    of the marks are returned.
+    of notes at the marks are returned.
     """
     places = []
     found = states(line.rows, positive=axes.get_yscale() == "log")
@@ -130,7 +130,8 @@ def _mark_edges(axes: Axes, line: Line, number: int, statistic: str) -> list[Pla
         height = EDGE + STAGGER * number if low else 1 - EDGE - STAGGER * number
         before, after = run.index[0] != found.index[0], run.index[-1] != found.index[-1]
         at = 0 if before else len(run) - 1 if after else len(run) // 2
-        places.append((float(line.rows.loc[run.index[at], line.x]), height))
+        note = height if low else height - _note_height(axes)  # above and below the edges
+        places.append((float(line.rows.loc[run.index[at], line.x]), note))
         axes.plot(
             line.rows.loc[run.index, line.x],
             np.full(len(run), height),
@@ -204,19 +205,23 @@ def _write_notes(axes: Axes, lines: Sequence[Line], places: Sequence[Place]) -> 
     partial = sorted((note for note in notes if note[1]), key=lambda note: note[0] / note[1])
     if len({note[:2] for note in partial}) == 1:  # one note speaks for all
         partial = partial[:1]
-    figure: Any = axes.figure
-    gap = NOTE / 72 / (axes.get_position().height * figure.get_figheight())
-    free = 0.0
+    free, gap = 0.0, _note_height(axes)
     upwards = sorted(partial[:MOST_NOTES], key=lambda note: note[2][1])
     for number, (n, m, (x, y), colour) in enumerate(upwards):
-        # Above the last one, with room for the others below the marks at the upper edge.
-        free = min(max(y, free), 1 - gap * (len(upwards) - number + 1))
+        # Above the last one, with room for the others below the upper edge.
+        free = min(max(y, free), 1 - EDGE - gap * (len(upwards) - number))
         axes.annotate(
             f"{n} of {m}", (x, free), (0, 2), xycoords=axes.get_xaxis_transform(),
             textcoords="offset points", ha="right" if _is_right(axes, x) else "left",
             fontsize=7, color=colour, gid=COUNTED, bbox=PAPER,
         )  # fmt: skip
         free += gap
+
+
+def _note_height(axes: Axes) -> float:
+    """Return the height of a note in parts of the panel's."""
+    figure: Any = axes.figure
+    return NOTE / 72 / (axes.get_position().height * figure.get_figheight())
 
 
 def _fewest(line: Line) -> tuple[int, int]:
