@@ -553,6 +553,25 @@ def test_checks_of_the_instrument_come_after_all_claims() -> None:
     assert [entry.first.id for entry in found] == ["claim", "check"]
 
 
+def test_the_report_counts_checks_of_the_instrument_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, heading = make_study(), "<h4>Checks of the instrument</h4>"
+    judged = [
+        result(claims.NOT_SUPPORTED, study=study.name, id="claim"),
+        result(claims.SUPPORTED, study=study.name, id="identity", check=True),
+    ]
+    monkeypatch.setattr(claims, "read", lambda _: judged)
+    html = write(tmp_path, study)
+    assert "Of 1 case 0 are supported, 1 are not, and 0 were not tested." in html
+    assert "counted apart: of 1 case 1 holds." in html
+    claim, _, identity = html[html.index('<h2 id="claims">') :].partition(heading)
+    assert f"<code>{study.name}/claim</code>" in claim
+    assert f"<code>{study.name}/identity</code>" in identity
+    judged.pop()
+    assert heading not in write(tmp_path / "other", study)
+
+
 @pytest.mark.parametrize(("cases", "shown"), [(1, 1), (2, 2), (3, 3), (4, 2)])
 def test_one_case_alone_is_not_folded(cases: int, shown: int) -> None:
     (entry,) = entries(*(result(claims.SUPPORTED, case=str(n)) for n in range(cases)))[""]

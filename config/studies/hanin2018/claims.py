@@ -257,8 +257,9 @@ def _early_order(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _rank(x: Any, y: NDArray[Any]) -> float:
-    """Return Spearman's rank correlation; NaN if all y are the same."""
-    return math.nan if (y == y[0]).all() else float(stats.spearmanr(x, y).statistic)
+    """Return Spearman's rank correlation; NaN if all x or all y are the same."""
+    constant = len(np.unique(x)) < 2 or len(np.unique(y)) < 2
+    return math.nan if constant else float(stats.spearmanr(x, y).statistic)
 
 
 def _constant(tables: StudyTables) -> tuple[str, str]:
