@@ -59,7 +59,7 @@ def made_up(error: float = 0.0, seeds: int = SEEDS, **changes: dict[str, float])
     return SimpleNamespace(
         study=SimpleNamespace(name="ng2017", cells=tuple(cells), names={}),
         cells=frame,
-        layers=pd.DataFrame(layers, columns=names),
+        layers=pd.DataFrame(layers, columns=names).assign(step=0),
         steps=pd.DataFrame({"step": [0, 3000]}),
     )
 
