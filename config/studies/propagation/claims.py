@@ -17,6 +17,7 @@ from scipy import stats
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.needs import NotMeasured, networks, one_per_seed, recorded
+from gradprop.analysis.slopes import ln_mean_square
 from gradprop.claims import (
     Above,
     Below,
@@ -82,15 +83,13 @@ def _ln_slopes(
 ) -> pd.DataFrame:
     """Fit, for every network of an activation, the slope over layers of ln of a mean square.
 
-    `column` is log10 of a root mean square, or of a mean square if its name says so. The slope
-    is per layer from input to output.
+    `column` is as in `ln_mean_square`. The slope is per layer from input to output.
     """
-    factor = math.log(10) * (1 if "mean_square" in column else 2)
     rows = []
     for cell, layers in _interior(
         tables, lambda cell: (cell.activation, cell.use_bias) == (activation, use_bias)
     ):
-        slope = estimates.slope(layers["layer"], factor * recorded(layers, column)[column])
+        slope = estimates.slope(layers["layer"], ln_mean_square(layers, column))
         rows.append((cell, cell.initializer.label, slope))
     return pd.DataFrame(rows, columns=["example", "initializer", "slope"])
 
@@ -173,7 +172,7 @@ def _critical_signals(tables: StudyTables) -> Iterator[tuple[Cell, pd.Series[flo
         lambda cell: (cell.activation, cell.initializer.name) == ("tanh", "glorot_normal"),
         FIRST_LAYERS - 1,
     ):
-        yield cell, DECADE * layers.set_index("layer")["signal_log10_rms"]
+        yield cell, ln_mean_square(layers.set_index("layer"), "signal_log10_rms")
 
 
 def _power_law(tables: StudyTables) -> Iterator[Evidence]:
@@ -297,13 +296,13 @@ def _is_gaussian(cell: Cell) -> bool:
 def _by_layer(tables: StudyTables, cells: list[Cell], column: str) -> pd.DataFrame:
     """Return the natural logarithm of a mean square at initialization, one row per network.
 
-    The columns are the hidden layers; `column` is log10 of a mean square or its root.
+    The columns are the hidden layers; `column` is as in `ln_mean_square`.
     """
-    factor = math.log(10) * (1 if "mean_square" in column else 2)
-    rows = at_start(tables.layers).set_index(["cell", "layer"])[column]
+    rows = ln_mean_square(at_start(tables.layers).set_index(["cell", "layer"]), column)
     table = rows.loc[[cell.id for cell in cells]].unstack()
     hidden = list(range(1, cells[0].depth + 1))
-    return factor * table[hidden].loc[[cell.id for cell in cells]]
+    found: pd.DataFrame = table[hidden].loc[[cell.id for cell in cells]]
+    return found
 
 
 def _growth_of_single_examples(

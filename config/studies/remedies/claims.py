@@ -30,7 +30,7 @@ from gradprop.claims import (
     from_seeds,
 )
 from gradprop.results.study_tables import StudyTables, at_start
-from gradprop.spec import Cell, Component
+from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]
 
@@ -147,7 +147,8 @@ def _profiles(tables: StudyTables, statistic: str, **wanted: Any) -> Float64:
 
 SELU = {"activation": "selu", "initializer": "lecun_normal"}
 # Inputs of mean squares above and below 1.
-LONGER, SHORTER = "sphere(examples=160, q=1.5)", "sphere(examples=160, q=0.5)"
+LONG, SHORT = 1.5, 0.5
+LONGER, SHORTER = (f"sphere(examples=160, q={square})" for square in (LONG, SHORT))
 
 
 def return_rate(differences: NDArray[Any]) -> float:
@@ -178,9 +179,8 @@ def _selu_returns(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _selu_gradients(tables: StudyTables) -> Iterator[Evidence]:
-    for dataset in (LONGER, SHORTER):
+    for square, dataset in ((LONG, LONGER), (SHORT, SHORTER)):
         factors = _norm_factors(tables, dataset=dataset, **SELU)
-        square = dict(Component.parse(dataset).parameters)["q"]
         case = Case(f"inputs of mean square {square}", dataset=dataset)
         yield from_seeds(case, factors, math.sqrt(theory.chi_1("selu", 1.0, 1.0)))
 

@@ -18,15 +18,23 @@ DRAWN_NETWORKS = 25
 PART_OF_LIMIT = 0.5  # part of the way to a limit of float32, from which on the limit is drawn
 
 
-def gain(label: str) -> float:
+def gain(initializer: Component) -> float:
     """Return the c of W = c I, or of random W with E|W x|^2 = c^2 |x|^2; NaN for others."""
-    component = Component.parse(label)
-    parameters = dict(component.parameters)
-    if component.name == "identity":
+    parameters = dict(initializer.parameters)
+    if initializer.name == "identity":
         return float(parameters.get("gain", 1.0))
-    if component.name == "variance_scaling":
+    if initializer.name == "variance_scaling":
         return float(np.sqrt(float(parameters.get("scale", 1.0))))
     return float("nan")
+
+
+def _started_from(tables: StudyTables, name: str) -> pd.DataFrame:
+    """Return the rows of ``cells`` whose initializer has this name, with their `gain` as ``c``."""
+    cells = [cell for cell in tables.study.cells if cell.initializer.name == name]
+    need(cells, f"networks with initializer {name}")
+    gains = {cell.id: gain(cell.initializer) for cell in cells}
+    rows = tables.cells[tables.cells["cell"].isin(gains)]
+    return rows.assign(c=rows["cell"].map(gains))
 
 
 def scaled_identities(tables: StudyTables) -> pd.DataFrame:
@@ -40,8 +48,8 @@ def scaled_identities(tables: StudyTables) -> pd.DataFrame:
         ``c^layer``) and ``gradient`` (RMS of dC/dW over that of the network with c = 1;
         closed form ``c^(L-1)``).
     """
-    cells = tables.cells[tables.cells["initializer"].str.match(r"identity\b")]
-    cells = cells.assign(c=cells["initializer"].map(gain), matrices=cells["depth"] + 1)
+    cells = _started_from(tables, "identity")
+    cells = cells.assign(matrices=cells["depth"] + 1)
     columns = ["cell", "layer", "preactivation_log10_mean_square", "gradient_log10_rms"]
     rows = at_start(recorded(tables.layers, *columns))[columns].merge(
         cells[["cell", "c", "matrices", "seed"]], on="cell"
@@ -112,9 +120,7 @@ def prepare_random(tables: StudyTables, options: Options) -> pd.DataFrame:
     ``mean`` over all, ``theory of the mean`` (c^2 a layer) or ``theory of the typical``
     (exp m(n) a layer, m the mean logarithmic growth).
     """
-    random = tables.cells["initializer"].str.startswith("variance_scaling")
-    cells = need(tables.cells[random], "networks with initializer variance_scaling")
-    cells = cells.assign(c=cells["initializer"].map(gain))
+    cells = _started_from(tables, "variance_scaling")
     columns = ["cell", "layer", "preactivation_log10_mean_square"]
     rows = at_start(tables.layers)[columns].merge(cells[["cell", "c", "seed", "width"]], on="cell")
     first = rows[rows["layer"] == 1].set_index("cell")["preactivation_log10_mean_square"]

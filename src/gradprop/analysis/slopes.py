@@ -16,6 +16,21 @@ from gradprop.results.study_tables import Options, StudyTables, at_start
 FIRST_LAYERS, LAST_LAYERS = 8, 2
 
 
+def ln_mean_square(rows: pd.DataFrame, statistic: str) -> pd.Series[float]:
+    """Return the natural logarithm of a mean square, of every row of the table ``layers``.
+
+    Parameters
+    ----------
+    rows
+        Rows of the table.
+    statistic
+        A column with log10 of a root mean square or, if its name says so, of a mean square.
+    """
+    factor = math.log(10) * (1 if "mean_square" in statistic else 2)
+    found: pd.Series[float] = factor * recorded(rows, statistic)[statistic]
+    return found
+
+
 def log_slopes(tables: StudyTables, options: Options, statistic: str) -> pd.DataFrame:
     """Fit how the logarithm of a mean square changes at initialization, for every selected cell.
 
@@ -24,7 +39,7 @@ def log_slopes(tables: StudyTables, options: Options, statistic: str) -> pd.Data
     tables, options
         The study, and which of its cells are selected.
     statistic
-        A column with log10 of a root mean square or, if its name says so, of a mean square.
+        As in `ln_mean_square`.
 
     Returns
     -------
@@ -34,12 +49,14 @@ def log_slopes(tables: StudyTables, options: Options, statistic: str) -> pd.Data
         two layers are left.
     """
     cells = coordinates(networks(tables.study.cells, **options.get("select", {})))
-    factor = math.log(10) * (1 if "mean_square" in statistic else 2)
-    rows = at_start(recorded(tables.layers, statistic)).merge(cells[["cell", "depth"]], on="cell")
+    rows = at_start(tables.layers)
+    rows = rows.assign(ln=ln_mean_square(rows, statistic)).merge(
+        cells[["cell", "depth"]], on="cell"
+    )
     first = np.minimum(FIRST_LAYERS, np.maximum(rows["depth"] // 4, 1))
     rows = rows[(rows["layer"] >= first) & (rows["layer"] <= rows["depth"] - LAST_LAYERS)]
     slopes = {
-        name: estimates.slope(group["layer"], factor * group[statistic])
+        name: estimates.slope(group["layer"], group["ln"])
         for name, group in rows.groupby("cell", sort=False)
     }
     return cells.assign(slope=cells["cell"].map(slopes).astype(float))
