@@ -122,7 +122,8 @@ def _first_steps(tables: StudyTables) -> Iterator[Evidence]:
     Plain descent's first step is this gradient times the learning rate.
     """
     cells = _starts(tables)
-    cells = cells[cells["start"] == "vanishing"].set_index("cell")
+    cells = need(cells[cells["start"] == "vanishing"], "networks that start vanishing")
+    cells = cells.set_index("cell")
     rows = at_start(recorded(tables.layers, "gradient_log10_rms"))
     rows = rows[rows["cell"].isin(cells.index)]
     hidden = rows[rows["layer"] <= rows["cell"].map(cells["depth"])]
