@@ -274,6 +274,12 @@ def test_two_cases_of_one_id_are_refused() -> None:
         judge([exact(case, 1.0, 1.0) for case in cases])
 
 
+def test_what_is_no_evidence_is_refused() -> None:
+    items: Any = [exact("right", 1.0, 1.0), 3]
+    with pytest.raises(TypeError, match=r"^its measure gives 3; allowed: Evidence$"):
+        judge(items)
+
+
 @pytest.mark.parametrize("error", [IndexError, KeyError, TypeError, ValueError])
 def test_other_exceptions_of_a_claim_are_not_caught(error: type[Exception]) -> None:
     def failing(_: Any) -> list[Evidence]:

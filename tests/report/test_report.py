@@ -318,6 +318,20 @@ def test_numbers_that_fail_are_a_mistake_in_their_code(tmp_path: Path, numbers: 
         write(tmp_path, with_prose(tmp_path, "Own prose", numbers))
 
 
+@pytest.mark.parametrize("numbers", ["[1]", "None", "(pair for pair in ())", "{1: 2}"])
+def test_numbers_are_values_by_name(tmp_path: Path, numbers: str) -> None:
+    told = r"claims.py: study example, numbers: TypeError: returned .*; allowed: a dict"
+    with pytest.raises(CodeError, match=told):
+        write(tmp_path, with_prose(tmp_path, "Own prose", numbers))
+
+
+def test_an_opening_that_is_left_out_takes_no_chapter_with_it(tmp_path: Path) -> None:
+    (tmp_path / "opening.md.j2").write_text("{{ numbers.absent }} {{ picture('wide') }}")
+    html = write(tmp_path, with_prose(tmp_path, "Own prose"))
+    assert "Own prose" in html
+    assert re.search(r"It is left out\. \(.*opening\.md\.j2: line 1: .*absent", html)
+
+
 # ----------------------------------------------------------------------------------- tables
 
 

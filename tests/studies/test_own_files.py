@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gradprop import cli, figures, studies
 from gradprop.claims.references import CitationError
-from gradprop.errors import ConfigError
+from gradprop.errors import CodeError, ConfigError
 from gradprop.grid import folders
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
@@ -60,6 +61,42 @@ def test_kinds_of_figures_that_are_none(tmp_path: Path, text: str, message: str)
     with pytest.raises(ConfigError) as caught:
         figures.kinds_of(study(tmp_path, figures=text))
     assert str(caught.value) == f"{tmp_path}/{message}"
+
+
+OWN_KIND = """import pandas as pd
+from matplotlib.figure import Figure
+from gradprop.figures.kind import Kind
+def prepare(tables, options): return pd.DataFrame({"x": [1]})
+def draw(rows, options): return Figure()
+def describe(rows, options): return "One."
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "does", "told"),
+    [
+        ("prepare", "1 / 0", ":7: study own, prepare of kind mine: ZeroDivisionError: division"),
+        ("draw", "{}['x']", ":7: study own, draw of kind mine: KeyError: 'x'"),
+        ("describe", "options.x", ":7: study own, describe of kind mine: AttributeError: 'dict'"),
+        (
+            "prepare",
+            "[1]",
+            ": study own, prepare of kind mine: TypeError: returned [1]; allowed: a",
+        ),
+        ("draw", "None", ": study own, draw of kind mine: TypeError: returned nothing; allowed: a"),
+        ("describe", "3", ": study own, describe of kind mine: TypeError: returned 3; allowed: a"),
+    ],
+)
+def test_an_own_kind_that_fails_names_its_place(
+    tmp_path: Path, part: str, does: str, told: str
+) -> None:
+    code = f"{OWN_KIND}def wrong(rows, options): return {does}\n{part} = wrong\n"
+    own = study(tmp_path, figures=f"{code}KINDS = {{'mine': Kind(prepare, draw, describe)}}")
+    options = {"mine": {"kind": "mine", "title": "Mine"}}
+    with pytest.raises(CodeError) as caught:
+        figures.draw_study(replace(own, figures=options), tmp_path, tmp_path / "reports")
+    assert str(caught.value).startswith(f"{tmp_path}/figures.py{told}")
+    assert not list((tmp_path / "reports").rglob("*"))
 
 
 def test_a_new_study_is_written_once(

@@ -37,7 +37,7 @@ for name, study in STUDIES.items():
         message:
             f"Study {name}: figures"
         shell:
-            "gradprop figures {input.study:q} --processes {threads} --folder {params.folder:q} 2>&1 | tee {log:q}"
+            f"gradprop figures {{input.study:q}} --processes {{threads}} --folder {{params.folder:q}} {PROGRESS}"
 
     rule:
         name:

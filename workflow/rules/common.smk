@@ -28,6 +28,8 @@ shell.prefix(
 
 # Of a job that fails in a study's own code the log has the traceback, and the screen what it means.
 LAST_WORDS = "2>{log:q} || {{ sed -n '/^gradprop: /,$p' {log:q} >&2; exit 1; }}"
+# Of one that tells what it does the screen has that as well.
+PROGRESS = r"2>&1 | tee {log:q} | sed -nu '/^\[/p; /^gradprop: /,$p'"
 
 for folder in {workflow.basedir, str(provenance.PACKAGE)}:
     if re.search("[{}]", folder):  # and it knows no way to write a brace that is none

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence, Sized
+from collections.abc import Hashable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
+from gradprop import errors
+from gradprop.errors import CodeError, GradpropError
 from gradprop.grid.selection import select
-from gradprop.spec import Cell
+from gradprop.spec import Cell, Study
 
 Found = TypeVar("Found", bound=Sized)
 Item = TypeVar("Item")
@@ -21,6 +25,32 @@ class NotMeasured(Exception):
     mistake of the user's: a claim is not tested then, and a chapter's prose is left out. Every
     other exception of a claim is a mistake in its code.
     """
+
+
+@contextmanager
+def failures_placed(study: Study, file: str, what: str) -> Iterator[None]:
+    """Name the place where a study's own code fails; what is no mistake of it is told as it is.
+
+    Parameters
+    ----------
+    study, file
+        The study, and the file of its folder whose code runs.
+    what
+        What the code was run for.
+
+    Raises
+    ------
+    gradprop.errors.CodeError
+        If it fails; the message names file and line.
+    """
+    try:
+        yield
+    except (GradpropError, MemoryError, NotMeasured, OSError):
+        raise
+    except Exception as error:
+        place = errors.place_in_code(error, (study.folder or Path()) / file)
+        told = f"study {study.name}, {what}: {errors.describe(error)}"
+        raise CodeError(f"{place}: {told}") from error
 
 
 def need(found: Found, what: str) -> Found:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from gradprop import errors
 from gradprop.analysis.needs import NotMeasured
 from gradprop.claims.cases import Case
 from gradprop.claims.criteria import Criterion
@@ -77,6 +78,9 @@ def judge(claim: Claim, tables: StudyTables) -> list[Result]:
             evidence.append(item)
     except NotMeasured as lacking:
         evidence.append(untested("", str(lacking)))
+    for item in evidence:
+        if not isinstance(item, Evidence):
+            raise TypeError(f"its measure gives {errors.show(item)}; allowed: Evidence")
     judged = holm(claim.criterion, evidence or [untested("", NO_NETWORKS)])
     results = [_result(claim, tables.study.name, item) for item in judged]
     ids = Counter(result.case_id for result in results)

@@ -8,23 +8,25 @@ CSV; the report is made of these files alone.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from gradprop import files, provenance
-from gradprop.analysis.needs import NotMeasured
+from gradprop import errors, files, provenance
+from gradprop.analysis.needs import NotMeasured, failures_placed
 from gradprop.errors import ConfigError
 from gradprop.figures import (
     curves,
@@ -69,6 +71,7 @@ FORMATS = ("svg", "pdf", "png")
 UNCHANGED = "unchanged"
 # Modules outside this package that figures take curves and captions from.
 DRAWN_WITH = ("analysis", "figures/__init__", "prediction", "results/study_tables", "theory")
+Made = TypeVar("Made")
 NOTHING = "No network of this study has what this figure shows."
 
 
@@ -115,7 +118,9 @@ def _draw_all(study: Study, results: Path, reports: Path, processes: int) -> lis
         return _draw_some(study, results, reports, names)
     try:
         with ProcessPoolExecutor(len(shares), initializer=_begin, initargs=(study,)) as pool:
-            return [*chain(*pool.map(partial(_draw_some, study, results, reports), shares))]
+            return [
+                *chain(*pool.map(functools.partial(_draw_some, study, results, reports), shares))
+            ]
     except BrokenProcessPool:
         problem = "a process that drew figures was killed; perhaps there was too little memory"
         raise StudyError(f"study {study.name!r}: {problem}") from None
@@ -140,7 +145,29 @@ def kinds_of(study: Study) -> dict[str, Kind]:
         if name in KINDS or not isinstance(kind, Kind):
             problem = "is a kind of the package" if name in KINDS else "is not a Kind"
             raise ConfigError(f"{study.folder}/{folders.FIGURES}: KINDS: {name!r} {problem}")
-    return {**KINDS, **own}
+    return {**KINDS, **{name: _guarded(study, name, kind) for name, kind in own.items()}}
+
+
+def _guarded(study: Study, name: str, kind: Kind) -> Kind:
+    """Return an own kind whose mistakes are told with their place."""
+
+    def guarded(part: str, function: Callable[..., Made], made: type[Made]) -> Callable[..., Made]:
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Made:
+            with failures_placed(study, folders.FIGURES, f"{part} of kind {name}"):
+                found = function(*arguments)
+                if not isinstance(found, made):
+                    raise TypeError(f"returned {errors.show(found)}; allowed: a {made.__name__}")
+            return found
+
+        return call
+
+    return replace(
+        kind,
+        prepare=guarded("prepare", kind.prepare, pd.DataFrame),
+        draw=guarded("draw", kind.draw, Figure),
+        describe=guarded("describe", kind.describe, str),
+    )
 
 
 def paths_of(reports: Path, study: str, figure: str) -> dict[str, Path]:
@@ -195,13 +222,13 @@ def draw_figure(
                 temporary.write_bytes(contents[ending])
         return "as drawn before" if lost else UNCHANGED
     figure = style.note(NOTHING) if rows.empty else kind.draw(rows, options)
-    style.save(figure, [paths[ending] for ending in FORMATS])
-    files.write_text(paths["csv"], numbers)
     text = {
         "title": options["title"],
         "caption": _caption(found.study, options),
         "alt": NOTHING if rows.empty else kind.describe(rows, options),
     }
+    style.save(figure, [paths[ending] for ending in FORMATS])
+    files.write_text(paths["csv"], numbers)
     files.write_text(paths["json"], json.dumps(text, indent=1, ensure_ascii=False) + "\n")
     for older in store.entries(f"{name}-*"):
         older.path.unlink()

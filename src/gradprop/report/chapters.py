@@ -26,8 +26,7 @@ from gradprop.spec import Study
 
 TEMPLATES = Path(__file__).parent / "templates"
 PROSE_LEFT_OUT = (
-    "The text of this chapter was written for the study as it is shipped. It is left out, because "
-    "the study was changed."
+    "A text of this chapter speaks of what the study, as it is now, does not have. It is left out."
 )
 
 
@@ -98,18 +97,21 @@ class Chapter:
     ) -> None:
         """Fill the body: the study's own prose if it has any, and the figures it does not place.
 
-        Prose speaks of the study as it is shipped. If the study was changed so that a number or
-        a figure in it is gone, the prose is left out, and the chapter says so.
+        Prose speaks of numbers and figures. If one of them is gone, because the study was changed,
+        the prose is left out, and the chapter says so; the opening is a text by itself.
         """
         place, refer, show = _helpers(self, environment)
+        cite = _citing(bibliography, self.place)
         try:
-            cite = _citing(bibliography, self.place)
             text = self._prose(folders.CHAPTER, results, figure=place, ref=refer, cite=cite)
-            self.opening = Markup(self._prose(folders.OPENING, results, picture=show))
         except StudyChangedError as error:
             self.placed.clear()
             bibliography.forget(self.place)
-            text = str(Markup('<p class="note">{} ({})</p>').format(PROSE_LEFT_OUT, error))
+            text = _left_out(error)
+        try:
+            self.opening = Markup(self._prose(folders.OPENING, results, picture=show))
+        except StudyChangedError as error:
+            text = _left_out(error) + text
         text += "".join(place(name) for name in self.available if name not in self.placed)
         text = _NUMBER.sub(lambda match: self.figure_number(match[1]), text)
         self.body = _with_anchors(text, self.study)
@@ -172,6 +174,10 @@ def _citing(bibliography: Bibliography, where: Place) -> Callable[..., Markup]:
         return bibliography.cite(key, place, where)
 
     return cite
+
+
+def _left_out(reason: StudyChangedError) -> str:
+    return str(Markup('<p class="note">{} ({})</p>').format(PROSE_LEFT_OUT, reason))
 
 
 def _with_anchors(text: str, study: Study) -> Markup:

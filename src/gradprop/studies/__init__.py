@@ -9,18 +9,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from gradprop import claims, errors, provenance
 from gradprop.analysis import diagnosis
-from gradprop.analysis.needs import NotMeasured
+from gradprop.analysis.needs import failures_placed
 from gradprop.claims import Claim, Result
 from gradprop.claims.references import CitationError, References
-from gradprop.errors import CodeError, ConfigError, GradpropError
+from gradprop.errors import ConfigError
 from gradprop.grid import config, folders, schema
 from gradprop.results import manifests, products, tables
 from gradprop.results.study_tables import StudyTables
@@ -129,7 +128,7 @@ def judge(found: StudyTables) -> list[Result]:
     said = [(claim, *_said(claim, found.study, references)) for claim in claims_of(found.study)]
     results: list[Result] = []
     for claim, source, passage in said:
-        with _failures_placed(found.study, f"claim {claim.id}"):
+        with failures_placed(found.study, folders.CLAIMS, f"claim {claim.id}"):
             judged = claims.judge(claim, found)
         results += [replace(row, source=source, passage=passage) for row in judged]
     return results
@@ -160,22 +159,11 @@ def numbers(study: Study, results: Path) -> Numbers:
     gradprop.analysis.needs.NotMeasured
         If the study, as it was changed, lacks what a number is about.
     gradprop.errors.CodeError
-        If the code of a number fails.
+        If the code of a number fails, or gives no numbers by name.
     """
     compute = getattr(own_code(study), "numbers", None)
-    with _failures_placed(study, "numbers"):
-        found: Numbers = compute(StudyTables(study, results)) if compute else {}
+    with failures_placed(study, folders.CLAIMS, "numbers"):
+        found = compute(StudyTables(study, results)) if compute else {}
+        if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+            raise TypeError(f"returned {errors.show(found)}; allowed: a dict of values by name")
     return found
-
-
-@contextmanager
-def _failures_placed(study: Study, what: str) -> Iterator[None]:
-    """Name the place where a study's own code fails; what is no mistake of it is told as it is."""
-    try:
-        yield
-    except (GradpropError, MemoryError, NotMeasured, OSError):
-        raise
-    except Exception as error:
-        place = errors.place_in_code(error, (study.folder or Path()) / folders.CLAIMS)
-        told = f"study {study.name}, {what}: {errors.describe(error)}"
-        raise CodeError(f"{place}: {told}") from error
