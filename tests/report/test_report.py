@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from gradprop import claims
 from gradprop.analysis.thresholds import Thresholds
@@ -278,11 +278,14 @@ def test_mistakes_in_prose_are_clear_errors(tmp_path: Path, text: str, message: 
     ],
 )
 def test_prose_of_a_study_that_was_changed_is_left_out(
-    tmp_path: Path, text: str, message: str
+    tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     html = write(tmp_path, with_prose(tmp_path, f"Own prose\n\n{text}"))
     assert "Own prose" not in html
     assert message in html
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in str(escape(line))
+    assert line.endswith(": this text is left out of the report")
     shown = ["Figure 1.1: Title of small", "Alt small", "Alt wide"]
     assert Document(html).values("img", "alt") == shown
 

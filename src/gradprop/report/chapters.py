@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,6 +178,8 @@ def _citing(bibliography: Bibliography, where: Place) -> Callable[..., Markup]:
 
 
 def _left_out(reason: StudyChangedError) -> str:
+    """Return the note that stands for a text, and say it where the run is watched."""
+    print(f"gradprop: {reason}: this text is left out of the report", file=sys.stderr)
     return str(Markup('<p class="note">{} ({})</p>').format(PROSE_LEFT_OUT, reason))
 
 
