@@ -104,6 +104,20 @@ def test_its_claim_paragraph_and_figures_are_in_the_report(workspace: Workspace)
         assert expected in page
 
 
+def test_an_edit_of_its_initializer_trains_exactly_its_networks_anew(workspace: Workspace) -> None:
+    assert "all requested files are present" in workspace.build("--config", "studies=[mine]")
+    before = workspace.runs("mine")
+    path = workspace.study_file("mine").with_name("components.py")
+    path.write_text(path.read_text().replace("[-1.0, 1.0]", "[1.0, -1.0]"))
+    workspace.build("--config", "studies=[mine]", "--until", "train")
+    own.forget(path)
+    networks = {cell.id: cell.initializer.name for cell in workspace.study("mine").cells}
+    after = workspace.runs("mine")
+    new = after.keys() - before.keys()
+    assert sorted(networks[cell] for cell in new) == ["signs", "signs"]
+    assert after.items() - before.items() == {(cell, after[cell]) for cell in new}
+
+
 def planned(workspace: Workspace) -> set[str]:
     """Return the kinds of jobs that Snakemake would run."""
     said = workspace.build("--config", "studies=[mine]", "-n")
@@ -114,9 +128,9 @@ def planned(workspace: Workspace) -> set[str]:
     }
 
 
+@pytest.mark.long
 def test_an_edit_makes_again_what_depends_on_it(workspace: Workspace) -> None:
     """Manifests that are not right any more go at the first look: edits add up."""
-    assert "all requested files are present" in workspace.build("--config", "studies=[mine]")
     for name, old, new, jobs in (
         ("chapter.md.j2", "Small weights", "Tiny weights", {"report"}),
         ("figures.py", '"o"', '"x"', {"figures", "report"}),
@@ -127,6 +141,7 @@ def test_an_edit_makes_again_what_depends_on_it(workspace: Workspace) -> None:
         assert planned(workspace) == jobs, name
 
 
+@pytest.mark.long
 def test_a_mistake_in_its_code_stops_the_job_in_one_line(workspace: Workspace) -> None:
     path = workspace.study_file("mine").with_name("claims.py")
     text = path.read_text()
@@ -138,16 +153,3 @@ def test_a_mistake_in_its_code_stops_the_job_in_one_line(workspace: Workspace) -
     assert "Traceback" not in said
     path.write_text(text)
     assert planned(workspace) == {"claims", "report"}
-
-
-def test_an_edit_of_its_initializer_trains_exactly_its_networks_anew(workspace: Workspace) -> None:
-    before = workspace.runs("mine")
-    path = workspace.study_file("mine").with_name("components.py")
-    path.write_text(path.read_text().replace("[-1.0, 1.0]", "[1.0, -1.0]"))
-    workspace.build("--config", "studies=[mine]", "--until", "train")
-    own.forget(path)
-    networks = {cell.id: cell.initializer.name for cell in workspace.study("mine").cells}
-    after = workspace.runs("mine")
-    new = after.keys() - before.keys()
-    assert sorted(networks[cell] for cell in new) == ["signs", "signs"]
-    assert after.items() - before.items() == {(cell, after[cell]) for cell in new}
