@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -69,14 +70,14 @@ FIGURE = """
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """Return a finished run of a new study with components and a kind of figure of its own."""
     folder = tmp_path_factory.mktemp("elsewhere")
     found = Workspace(folder)
     (folder / "config/config.yaml").unlink()
-    own = studies.create("mine", folder)
-    (own / "figures.py").write_text(KIND)
-    (own / "components.py").write_text(COMPONENTS)
+    mine = studies.create("mine", folder)
+    (mine / "figures.py").write_text(KIND)
+    (mine / "components.py").write_text(COMPONENTS)
     text = found.study_file("mine").read_text().replace("epochs: 3", "epochs: 0")
     text = text.replace("grid:\n  dataset", "grid:\n  - dataset")
     text = text.replace("    at: start\n", "    at: start\n    select: {activation: tanh}\n")
@@ -84,7 +85,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     lines = block.replace("\n  ", "\n    ")
     found.study_file("mine").write_text(f"{before}{lines}{BLOCK}{after}{FIGURE}")
     found.build("--config", "studies=[mine]")
-    return found
+    yield found
+    own.forget(mine / "components.py")  # which this process read with the study
 
 
 def test_its_claim_paragraph_and_figures_are_in_the_report(workspace: Workspace) -> None:

@@ -105,7 +105,12 @@ def test_same_results_give_the_same_report(built: Workspace) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["-n"], ["--list"], ["--lint"], ["--config", "seeds=2", "limits={cells: 500, hours: 2.5}"]],
+    [
+        ["-n"],
+        ["--list"],
+        ["--lint", "--config", "studies=[tiny, mechanism]"],  # one that has files of its own
+        ["--config", "seeds=2", "limits={cells: 500, hours: 2.5}"],
+    ],
 )
 def test_snakemake_options(built: Workspace, arguments: list[str]) -> None:
     built.build(*arguments)

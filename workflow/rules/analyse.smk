@@ -33,7 +33,7 @@ for name, study in STUDIES.items():
             mem_mb=analysis_memory(name),
             runtime=analysis_time(name),
         params:
-            folder=str(study.folder),
+            folder=study_folder(name),
         message:
             f"Study {name}: figures"
         shell:
@@ -61,7 +61,7 @@ for name, study in STUDIES.items():
             mem_mb=analysis_memory(name),
             runtime=analysis_time(name),
         params:
-            folder=str(study.folder),
+            folder=study_folder(name),
         message:
             f"Study {name}: claims"
         shell:

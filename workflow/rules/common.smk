@@ -27,9 +27,9 @@ shell.prefix(
 )
 
 # Of a job that fails in a study's own code the log has the traceback, and the screen what it means.
-LAST_WORDS = "2>{log:q} || {{ sed -n '/^gradprop: /,$p' {log:q} >&2; exit 1; }}"
+LAST_WORDS = r"2>{log:q} || {{ sed -n '\%^gradprop: %,$p' {log:q} >&2; exit 1; }}"
 # Of one that tells what it does the screen has that as well.
-PROGRESS = r"2>&1 | tee {log:q} | sed -nu '/^\[/p; /^gradprop: /,$p'"
+PROGRESS = r"2>&1 | tee {log:q} | sed -nu '\%^\[%p; \%^gradprop: %,$p'"
 
 for folder in {workflow.basedir, str(provenance.PACKAGE)}:
     if re.search("[{}]", folder):  # and it knows no way to write a brace that is none
@@ -73,6 +73,11 @@ wildcard_constraints:
 def definition(study, part):
     """Return the file that holds a study's definition, or the part that its cells depend on."""
     return str(definitions.definition_path(RESULTS / study, STUDIES[study], part))
+
+
+def study_folder(study):
+    """Return a function that gives the folder of a study."""
+    return lambda wildcards: str(STUDIES[study].folder)
 
 
 def own_files(study, *wanted):
