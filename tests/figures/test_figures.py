@@ -24,6 +24,7 @@ from gradprop.figures import KINDS, StudyError, StudyTables, draw_figure, draw_s
 from gradprop.figures.layers import with_residuals
 from gradprop.grid import loading, sharding
 from gradprop.grid.schema import study_schema
+from gradprop.prediction.data import data_likeness
 from gradprop.prediction.networks import predict
 from gradprop.results import tables
 from gradprop.results.store import Store
@@ -325,13 +326,23 @@ def test_theory_is_drawn_over_the_measurement(tmp_path: Path) -> None:
     assert signal["predicted"][3] == signal["median"][3]  # set to it at the last hidden layer
     assert signal["predicted_sd"][3] == 0
     assert signal["predicted_sd"][1] > signal["predicted_sd"][2] > 0
-    expected = predict(study.cells[0], inputs=4, outputs=2)  # inputs have a mean square of 1
+    alike = data_likeness(study.cells[0].dataset)
+    expected = predict(study.cells[0], inputs=4, outputs=2, alike=alike)  # inputs: mean square 1
     assert expected is not None
     np.testing.assert_allclose(length["predicted"], expected.length, atol=1e-6)
     np.testing.assert_allclose(np.diff(signal["predicted"]), np.diff(expected.signal), atol=1e-6)
     residual = (lines["median"] - lines["predicted"]).abs().drop(4, level="layer")
     assert residual.max() < 0.2
     assert f"is {residual.max():.2g} decades" in kind.describe(rows, options)
+    assert np.isnan(length["predicted_lift"]).all()
+    np.testing.assert_array_equal(signal["predicted_lift"], expected.lift)
+    assert (
+        signal["predicted_lift"][1] > signal["predicted_lift"][2] > signal["predicted_lift"][3] == 0
+    )
+    assert "minibatch" not in kind.describe(rows, options)  # too little to be worth a sentence
+    lifted = rows.assign(predicted_lift=10 * rows["predicted_lift"])
+    sentence = f"up to {10 * expected.lift[0]:.2g} decades above a typical single example"
+    assert sentence in kind.describe(lifted, options)
     drawn = kind.draw(rows, options)
     black = [line for axes in drawn.axes for line in axes.lines if line.get_color() == "black"]
     shown = [line for line in black if np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any()]

@@ -36,6 +36,7 @@ MEASURED_LINE: dict[str, Any] = {"linewidth": 2.8, "alpha": 0.65}  # below the t
 # Parts of a profile with residuals, and the heights of their panels.
 VALUE, RESIDUAL = "value", "residual"
 RESIDUAL_HEIGHTS = (1.0, 0.5)
+LEAST_LIFT = 0.01  # decades that are worth a sentence
 THEORY_LINE: dict[str, Any] = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 0.8}
 
 
@@ -58,7 +59,10 @@ def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 def add_theory(profile: pd.DataFrame, tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Add the columns ``predicted`` and ``predicted_sd``; NaN where theory has nothing to say.
+    """Add the columns ``predicted``, ``predicted_sd`` and ``predicted_lift``.
+
+    They are NaN where theory has nothing to say. The last is the part of the first by which a
+    mean over a minibatch lies above a single example.
 
     Theory gives the ratio of signals and gradients, not their size, which depends on the loss:
     what is predicted is shifted to the measured median at the last hidden layer.
@@ -99,10 +103,11 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
         for name in statistics(options):
             part = PREDICTED[name]
             keys += [(cell.id, layer, name) for layer in range(1, layers + 1)]
-            values = [getattr(found, key, np.nan) for key in (part, f"{part}_sd")]
+            lift = "lift" if part in ("signal", "gradient") else ""
+            values = [getattr(found, key, np.nan) for key in (part, f"{part}_sd", lift)]
             numbers.append(np.column_stack([np.broadcast_to(v, layers) for v in values]))
     rows = pd.DataFrame(keys, columns=["cell", "layer", "statistic"])
-    rows[["predicted", "predicted_sd"]] = np.concatenate(numbers)
+    rows[["predicted", "predicted_sd", "predicted_lift"]] = np.concatenate(numbers)
     return tables.join(rows, options).drop(columns="cell")
 
 
@@ -283,7 +288,20 @@ def _describe_residual(rows: pd.DataFrame, options: Options) -> str:
     below = " Lower panels show the differences." if options.get("residual") else ""
     return (
         " Dashed lines are the theory; over the hidden layers its largest distance from a median "
-        f"is {residual.max():.2g} decades ({place}, layer {worst['layer']}).{below}"
+        f"is {residual.max():.2g} decades ({place}, layer {worst['layer']})."
+        f"{_describe_lift(inner)}{below}"
+    )
+
+
+def _describe_lift(rows: pd.DataFrame) -> str:
+    """Say how much of the theory is due to the mean over the examples of a minibatch."""
+    lift = rows["predicted_lift"].max()
+    if not lift >= LEAST_LIFT:
+        return ""
+    return (
+        " The mean square over the examples of a minibatch, to which large signals contribute "
+        f"most, lies up to {lift:.2g} decades above a typical single example, and the theory "
+        "includes this."
     )
 
 

@@ -11,25 +11,44 @@ has to do with another. ``k`` goes forward by the correlation map; back,
 ``r_ab <- r_ab E[phi'(u_a) phi'(u_b)] / E[phi'(u)^2]``. (``B A_l`` sums a layer's part of the neural
 tangent kernel over the minibatch.)
 
+The mean square of the signals themselves, over the units of a layer and all B examples, scatters
+less from network to network than that of one example, and its typical value is nearer to its
+expectation: what one network does to two examples is alike only as far as they are. With ``V`` the
+variance that the layers in between add to ``ln D`` of one example, and ``V_ab`` what two examples
+have in common of it, the mean over a minibatch has the variance
+
+    ``W = ln((1/B^2) sum_ab exp(V_ab))``
+
+of a log-normal law with the right second moment, and lies ``(V - W) / 2`` above one example. A
+layer of n units adds to ``V_ab``, by the fourth moments of the normal ``W^T delta_a`` and
+``W^T delta_b``, which have the correlation ``r_ab``,
+
+    ``((1 + 2 r_ab^2) E[phi'(u_a)^2 phi'(u_b)^2] / E[phi'(u)^2]^2 - 1) / n``
+
+and to ``V`` what that is of an example with itself.
+
 Two kinds of pairs are told apart, of the same class and of two classes, each with the mean
 correlation of its inputs. Nothing measured enters but the data.
 
 References
 ----------
 Poole et al. 2016, arXiv:1606.05340 (forward); Schoenholz et al. 2017, arXiv:1611.01232, and Jacot
-et al. 2018, arXiv:1806.07572 (back).
+et al. 2018, arXiv:1806.07572 (back). The law of signals is derived here.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradprop import theory
+from gradprop.components import activations
 from gradprop.components.datasets import Dataset
 
 Float64 = NDArray[np.float64]
@@ -96,21 +115,88 @@ def log_agreement(
         ``output_sum``, of which all examples have the same signal, or else the cross-entropy of a
         softmax.
     """
-    same = _pairs(alike, True, activation, lengths, shares, loss)
-    other = _pairs(alike, False, activation, lengths, shares, loss)
-    others = (same + (alike.classes - 1) * other) / alike.classes
+    kinds = [_pairs(alike, same, activation, lengths, shares, loss) for same in (True, False)]
+    same, other = (pairs.signals * pairs.entering for pairs in kinds)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.log((1 + (batch_size - 1) * others) / batch_size))
+        return np.log(_mean_of_pairs(alike, batch_size, np.ones(len(lengths)), same, other))
+
+
+def log_signal_variance(
+    alike: Likeness,
+    batch_size: int,
+    activation: str,
+    lengths: Float64,
+    shares: Float64,
+    loss: str,
+    noises: Float64,
+    kept: Float64,
+) -> Callable[[slice], tuple[float, float]]:
+    """Return what tells ``V`` and ``W`` of the mean square of signals, see above.
+
+    Parameters
+    ----------
+    alike, batch_size, activation, lengths, shares, loss
+        As for `log_agreement`.
+    noises
+        The variance that each layer adds to ``ln D`` of one example, shape (depth,).
+    kept
+        The share of a signal's norm that the kernel after each layer keeps, 0 if it is random,
+        shape (depth,): so much of ``2 r_ab^2`` is no chance.
+
+    Returns
+    -------
+    callable
+        From a slice of the layers 1 … depth to ``V`` and ``W`` of what is between them.
+    """
+    parts = []
+    for same in (True, False):
+        pairs = _pairs(alike, same, activation, lengths, shares, loss)
+        fourths = [
+            _slope_fourth(activation, q, c) for q, c in zip(lengths[:-1], pairs.before, strict=True)
+        ]
+        parts.append(_noise(np.array(fourths), pairs.signals[1:], kept))
+    ones = [_slope_fourth(activation, q, 1.0) for q in lengths[:-1]]
+    alone = _noise(np.array(ones), np.ones(len(kept)), kept)
+    shared = noises * np.divide(parts, alone, where=alone > 0, out=np.ones((2, len(kept))))
+
+    def variances(layers: slice) -> tuple[float, float]:
+        of_one = float(noises[layers].sum())
+        squares = [np.exp(total) for total in (of_one, *shared[:, layers].sum(axis=1))]
+        return of_one, float(np.log(_mean_of_pairs(alike, batch_size, *squares)))
+
+    return variances
+
+
+def _noise(fourths: Float64, signals: Float64, kept: Float64) -> Float64:
+    """Return n times what layers add to ``V_ab``, see above."""
+    return (1 + 2 * signals**2) * fourths - 1 - 2 * kept * signals**2
+
+
+def _mean_of_pairs(
+    alike: Likeness, batch_size: int, own: Float64, same: Float64, other: Float64
+) -> Float64:
+    """Return the mean over all pairs of a minibatch; `own` is that of an example with itself."""
+    others = (same + (alike.classes - 1) * other) / alike.classes
+    return (own + (batch_size - 1) * others) / batch_size
+
+
+class _Pairs(NamedTuple):
+    """Correlations of one kind of pair of examples, by layer."""
+
+    entering: Float64  # of what enters layers 1 … depth + 1
+    before: list[float]  # of the pre-activations of layers 1 … depth
+    signals: Float64  # of dC/dz in layers 1 … depth + 1
 
 
 def _pairs(
     alike: Likeness, same: bool, activation: str, lengths: Float64, shares: Float64, loss: str
-) -> Float64:
-    """Return ``r_ab k_ab`` of one kind of pair, layers 1 … depth + 1."""
-    entering = [alike.same if same else alike.other]
+) -> _Pairs:
+    """Carry correlations of one kind of pair forward and back."""
+    entering, before = [alike.same if same else alike.other], []
     slopes = []
     for q, share in zip(lengths[:-1], shares[:-1], strict=True):
         c = _with_bias(entering[-1], share)
+        before.append(c)
         entering.append(_agreement(activation, "function", _rounded(q), _rounded(c)))
         slopes.append(_agreement(activation, "derivative", _rounded(q), _rounded(c)))
     signals = 1.0
@@ -118,7 +204,7 @@ def _pairs(
         c = _with_bias(entering[-1], shares[-1])
         signals = _output_agreement(_rounded(lengths[-1]), _rounded(c), same, alike.classes)
     back = signals * np.append(np.cumprod(slopes[::-1])[::-1], 1.0)
-    return back * np.array(entering)
+    return _Pairs(np.array(entering), before, back)
 
 
 def _with_bias(entering: float, share: float) -> float:
@@ -138,6 +224,23 @@ def _agreement(activation: str, member: str, q: float, c: float) -> float:
         return theory.correlation_map(activation, c, q, 1.0)
     slope = theory.correlation_map_slope
     return slope(activation, c, q, 1.0) / slope(activation, 1.0, q, 1.0)
+
+
+def _slope_fourth(activation: str, q: float, c: float) -> float:
+    """Return ``E[phi'(u_a)^2 phi'(u_b)^2] / E[phi'(u)^2]^2`` at correlation c."""
+    length = 1.0 if activations.get(activation).homogeneous else min(max(q, SMALLEST), LARGEST)
+    return _rounded_slope_fourth(activation, _rounded(length), _rounded(c))
+
+
+@lru_cache(maxsize=100_000)
+def _rounded_slope_fourth(activation: str, q: float, c: float) -> float:
+    phi = activations.get(activation)
+
+    def square(u: Float64) -> Float64:
+        return phi.derivative(u) ** 2
+
+    both = theory.pair_expectation(square, square, q, q, c, phi.kinks)
+    return both / theory.expectation(square, q, phi.kinks) ** 2
 
 
 @lru_cache

@@ -78,6 +78,9 @@ class Prediction:
         0, shape (depth + 1,).
     gradient, gradient_sd
         The same of dC/dW of a minibatch.
+    lift
+        What of `signal` and `gradient` is due to the mean over a minibatch: how far it lies above
+        a single example, shape (depth + 1,).
     """
 
     length: Float64
@@ -86,6 +89,7 @@ class Prediction:
     signal_sd: Float64
     gradient: Float64
     gradient_sd: Float64
+    lift: Float64
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ def predict(
     input_mean_square
         ``E[x^2]`` of an entry of an example.
     alike
-        How alike the examples of a minibatch are. Without it, weight gradients are NaN.
+        How alike the examples of a minibatch are. Without it, weight gradients are NaN, and
+        signals those of a single example.
 
     Returns
     -------
@@ -135,10 +140,12 @@ def predict(
 
     Notes
     -----
-    The law is that of a single example. The mean square over a minibatch spreads less and is
-    larger where examples have lost their likeness, as in networks with ``chi_1 > 1``: the few
-    with the largest signals make it up. Left out is the correlation, within a layer, of
-    ``phi(z)^2`` with ``phi'(z)^2``. Orthogonal kernels keep norms, which lowers ``r`` (`_spread`).
+    Lengths are those of a single example; signals, too, without `alike`. Their mean square over a
+    minibatch spreads less, and is larger where examples have lost their likeness, as in networks
+    with ``chi_1 > 1``: the few with the largest signals make it up
+    (`gradprop.prediction.minibatch`). Left out are the correlation, within a layer, of
+    ``phi(z)^2`` with ``phi'(z)^2``, and what the spread of lengths between examples does to
+    signals. Orthogonal kernels keep norms, which lowers ``r`` (`_spread`).
 
     References
     ----------
@@ -156,8 +163,15 @@ def predict(
     gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
     lengths = _forward(cell, shapes, gains, input_mean_square)
     length, length_variance = _measured_length(cell, shapes, lengths)
+    if cell.loss not in ("auto", "cross_entropy", "output_sum"):
+        alike = None  # nothing is known of the errors of examples
+    shares = _shares(cell, lengths)
     signal, signal_variance = _backward(cell, shapes, known, lengths)
-    gradient, gradient_variance = _weight_gradient(cell, gains, lengths, signal, alike)
+    lift = np.zeros(len(shapes))
+    if alike is not None:
+        lift, variance = _minibatch_signal(cell, shapes, lengths, shares, alike)
+        signal, signal_variance = signal + lift, np.maximum(signal_variance + variance, 0.0)
+    gradient, gradient_variance = _weight_gradient(cell, gains, lengths, shares, signal, alike)
     decade = math.log(10)
     return Prediction(
         length / decade,
@@ -166,6 +180,7 @@ def predict(
         np.sqrt(signal_variance) / (2 * decade),
         gradient / (2 * decade),
         np.sqrt(signal_variance + gradient_variance) / (2 * decade),
+        lift / (2 * decade),
     )
 
 
@@ -211,7 +226,7 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
         length = np.log10(np.append(first, lengths))
     else:
         return None
-    return Prediction(length, unknown, signal, unknown, unknown, unknown)
+    return Prediction(length, unknown, signal, unknown, unknown, unknown, unknown)
 
 
 # What residual connections multiply the mean square of a branch by, in a network of some depth.
@@ -354,10 +369,46 @@ def _backward(
     return logs - logs[reference], np.maximum(np.array(spreads), 0.0)
 
 
+def _shares(cell: Cell, lengths: _Lengths) -> Float64:
+    """Return the part of ``q_l`` that is not the variance of the bias."""
+    bias = cell.bias_std**2 if cell.use_bias else 0.0
+    if not bias:
+        return np.ones(len(lengths.mean))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.maximum(1 - bias * np.exp(-lengths.mean), EPSILON)
+
+
+def _minibatch_signal(
+    cell: Cell,
+    shapes: list[Shape],
+    lengths: _Lengths,
+    shares: Float64,
+    alike: minibatch.Likeness,
+) -> tuple[Float64, Float64]:
+    """Return what a minibatch adds to mean and variance of ``ln(D_l / D_reference)``."""
+    pairs = list(zip(shapes[1:], lengths.mean, strict=False))
+    noises = np.array([_backward_noise(cell, shape, float(y))[1] for shape, y in pairs])
+    orthogonal = cell.initializer.name == "orthogonal"
+    kept = np.array([_kept(shape[::-1]) if orthogonal else 0.0 for shape, _ in pairs])
+    with np.errstate(over="ignore", under="ignore"):
+        q = np.exp(lengths.mean)
+    variances = minibatch.log_signal_variance(
+        alike, cell.batch_size, cell.activation, q, shares, cell.loss, noises, kept
+    )
+    reference = max(cell.depth - 1, 0)
+    lift, variance = np.zeros(len(shapes)), np.zeros(len(shapes))
+    for layer in range(len(shapes)):
+        of_one, of_all = variances(slice(*sorted((layer, reference))))
+        lift[layer] = 0.5 * (of_one - of_all) * np.sign(reference - layer)
+        variance[layer] = of_all - of_one
+    return lift, variance
+
+
 def _weight_gradient(
     cell: Cell,
     gains: list[float],
     lengths: _Lengths,
+    shares: Float64,
     signal: Float64,
     alike: minibatch.Likeness | None,
 ) -> tuple[Float64, Float64]:
@@ -365,13 +416,11 @@ def _weight_gradient(
 
     And what ``M`` adds to the variance of the signal, as if both were independent.
     """
-    bias = cell.bias_std**2 if cell.use_bias else 0.0
     with np.errstate(over="ignore", under="ignore"):
         q = np.exp(lengths.mean)
-        shares = np.maximum(1 - bias * np.exp(-lengths.mean), EPSILON) if bias else np.ones(len(q))
     entering = lengths.mean + np.log(shares) - np.log(gains)
     logs = np.full(len(q), np.nan)
-    if alike is not None and cell.loss in ("auto", "cross_entropy", "output_sum"):
+    if alike is not None:
         logs = minibatch.log_agreement(
             alike, cell.batch_size, cell.activation, q, shares, cell.loss
         )
