@@ -481,6 +481,19 @@ def test_trajectories_of_any_depth() -> None:
     assert path[-1] == pytest.approx(1.0, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["tanh", "softsign", "elu", "gelu", "swish"])
+def test_curvature_at_large_lengths(name: str) -> None:
+    """What bends around 0 only: an integral over the line times the density there."""
+    phi = ACTIVATIONS[name].second_derivative
+    sides = [
+        integrate.quad(lambda u: float(phi(u)) ** 2, *ends)[0]
+        for ends in ((-math.inf, 0.0), (0.0, math.inf))
+    ]
+    for q in (1e30, 1e60, 1e307):
+        expected = sum(sides) / math.sqrt(2.0 * math.pi) / math.sqrt(q)
+        assert chi_2(name, q, 1.0) == pytest.approx(expected, rel=1e-8)
+
+
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "softsign", "selu", "gelu"])
 def test_maps_go_over_into_their_limit_for_large_lengths(name: str) -> None:
     for c in (-0.4, 0.7):

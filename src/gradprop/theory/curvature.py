@@ -25,6 +25,7 @@ of the length; here ``chi_1`` and ``chi_2`` are those of every layer's own lengt
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -106,10 +107,14 @@ def curve_trajectory(
     lengths = length_trajectory(activation, q_1, depth, sigma_w2, sigma_b2)
     expansion, squared = np.empty(depth), np.empty(depth)
     expansion[0], squared[0] = expansion_1, curvature_1**2
+    # many lengths are one q*
+    chi = functools.cache(
+        lambda q: (chi_1(activation, q, sigma_w2), chi_2(activation, q, sigma_w2))
+    )
     with np.errstate(over="ignore", under="ignore"):
         for layer in range(1, depth):
             q = float(lengths[layer - 1])
-            stretch, bend = chi_1(activation, q, sigma_w2), chi_2(activation, q, sigma_w2)
+            stretch, bend = chi(q)
             expansion[layer] = stretch * expansion[layer - 1]
             added = 3.0 * np.float64(bend)
             squared[layer] = (

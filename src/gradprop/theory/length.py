@@ -504,7 +504,10 @@ def chi_2(activation: Activation | str, q: float, sigma_w2: float) -> float:
         return math.inf
     if math.isinf(q):
         return sigma_w2 * float(np.mean(phi.second_derivative([-1e150, 1e150]) ** 2))
-    return sigma_w2 * expectation(lambda u: phi.second_derivative(u) ** 2, q, phi.kinks)
+    # far out phi bends no more: the density at 0 is all that changes, like 1 / sqrt(q)
+    near = min(q, _ENDLESS)
+    bend = expectation(lambda u: phi.second_derivative(u) ** 2, near, phi.kinks)
+    return sigma_w2 * bend * (math.sqrt(near / q) if q > near else 1.0)
 
 
 def _check_limit(q: float) -> None:
