@@ -135,6 +135,7 @@ def tables_of(values: Values, exponents: dict[tuple[str, str], float] = EXPONENT
         steps=steps,
         cells=pd.DataFrame([{"cell": cell.id, **cell.columns()} for cell in cells]),
         join=join,
+        diverged=lambda rows: pd.Series(False, index=rows.index),
     )
 
 

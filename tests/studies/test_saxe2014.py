@@ -88,6 +88,7 @@ def made_up(speed: float = 1.0, exponent: float = 0.0, gaussian: float = 1.0) ->
         study=SimpleNamespace(name="saxe2014", cells=tuple(cells), names={}),
         cells=pd.DataFrame([{"cell": cell.id, **cell.columns()} for cell in cells]),
         steps=pd.concat(steps, ignore_index=True),
+        diverged=lambda rows: pd.Series(False, index=rows.index),
     )
 
 
