@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -209,8 +210,11 @@ def test_two_processes_do_not_draw_the_same_study_at_once(
     with ThreadPoolExecutor(1) as other:
         with files.one_at_a_time(results / "drawings", "drawing"):
             waiting = other.submit(draw_study, study, results, reports)
-            while "waiting for another process: drawing" not in capfd.readouterr().err:
+            said = ""  # in however many pieces
+            while "waiting for another process: drawing" not in said:
+                said += capfd.readouterr().err
                 assert not waiting.done()
+                time.sleep(0.01)
             assert not reports.exists()
         assert waiting.result() == ["atlas"]
 
