@@ -18,7 +18,7 @@ from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Cell
 
 PAPER = "he2015"
-START = {"width": 128}
+START = {"width": 128, "activation": ["relu", "leaky_relu"]}  # rectifiers at initialization
 STARTS = ("glorot_normal", "he_normal")
 SHALLOW, MODERATE, DEEP = 10, 22, 30
 
