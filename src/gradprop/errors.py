@@ -21,7 +21,7 @@ class CodeError(GradpropError):
 MOST_LISTED = 60
 MOST_ALIKE = 100
 # How much of what it was given a line repeats: a file's name, one key or name, a value.
-_LONGEST_SOURCE = 100
+_LONGEST_SOURCE = 180
 _LONGEST_KEY = 40
 LONGEST_VALUE = 60
 # What neither YAML nor XML can hold: most control characters, half a surrogate pair.
