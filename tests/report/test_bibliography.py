@@ -32,14 +32,14 @@ def claim(cites: str, source: str = "") -> Result:
 
 
 def test_citations_lead_to_entries_and_back(bibliography: Bibliography) -> None:
-    assert bibliography.cite("a2001", "section 2", THERE) == Markup(
+    assert bibliography.cite("a2001", "section 2", where=THERE) == Markup(
         '<a href="#reference-a2001" id="cited-a2001.study-b">'
         "A &lt;i&gt; and B (2001, section 2)</a>"
     )
-    assert bibliography.cite("a2001", "", THERE) == Markup(
+    assert bibliography.cite("a2001", "", where=THERE) == Markup(
         '<a href="#reference-a2001">A &lt;i&gt; and B (2001)</a>'
     )
-    bibliography.cite("b2000", "", HERE)
+    bibliography.cite("b2000", "", where=HERE)
     assert bibliography.source(claim("a1999: <p>; derived <here>; b2000")) == Markup(
         '<a href="#reference-a1999" id="cited-a1999.claims">A &lt;i&gt; and B 1999</a>, '
         "&lt;p&gt;; derived &lt;here&gt;; "
@@ -58,9 +58,9 @@ def test_citations_lead_to_entries_and_back(bibliography: Bibliography) -> None:
 
 
 def test_what_a_text_cites_that_is_left_out_is_not_listed(bibliography: Bibliography) -> None:
-    bibliography.cite("a2001", "", HERE)
-    bibliography.cite("b2000", "", HERE)
-    bibliography.cite("b2000", "", THERE)
+    bibliography.cite("a2001", "", where=HERE)
+    bibliography.cite("b2000", "", where=HERE)
+    bibliography.cite("b2000", "", where=THERE)
     bibliography.forget(HERE)
     assert [(key.key, places) for _, key, places in bibliography.entries()] == [
         ("b2000", [("cited-b2000.study-b", "2 B <i>")])
@@ -73,4 +73,4 @@ def test_a_claim_without_keys_shows_its_source(bibliography: Bibliography) -> No
 
 def test_an_unknown_key_names_the_closest(bibliography: Bibliography) -> None:
     with pytest.raises(CitationError, match=r"'a2002' is no key in .* Did you mean 'a2001'"):
-        bibliography.cite("a2002", "", HERE)
+        bibliography.cite("a2002", "", where=HERE)

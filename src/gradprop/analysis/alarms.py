@@ -16,7 +16,7 @@ from gradprop.analysis.layers import kernel_shapes
 from gradprop.analysis.thresholds import Thresholds
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.prediction.data import guessing_loss
-from gradprop.results.study_tables import StudyTables
+from gradprop.results.study_tables import StudyTables, at_start
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _joined(found: StudyTables) -> pd.DataFrame:
         index=[c.id for c in cells],
     )
     parameters["guessing_loss"] = [guessing_loss(c) for c in cells]
-    start = found.steps[found.steps["step"] == 0]
+    start = at_start(found.steps)
     parameters["train_loss"] = start.set_index("cell")["train_loss"]
     wanted = {alarm.statistic for alarm in ALARMS.values()} & set(found.layers)
     rows = found.layers[["cell", "step", "layer", *sorted(wanted)]].copy()

@@ -29,8 +29,8 @@ PROJECT = provenance.PACKAGE.parents[1]
 STUDY, REFERENCES = "study.yaml", "references.bib"
 CLAIMS, CHAPTER, COMPONENTS, FIGURES = "claims.py", "chapter.md.j2", "components.py", "figures.py"
 OPENING = "opening.md.j2"
-# What a chapter is made from: its prose, the numbers in it, its references.
-OF_CHAPTER = (CHAPTER, OPENING, CLAIMS, REFERENCES)
+# What a chapter is made from, besides its references: its prose and the numbers in it.
+OF_CHAPTER = (CHAPTER, OPENING, CLAIMS)
 
 
 def roots(directory: Path = Path(), project: Path = PROJECT) -> list[Path]:

@@ -44,7 +44,7 @@ class Bibliography:
             pieces.append(Markup(", ").join(piece for piece in (link, words) if piece))
         return Markup("; ").join(pieces) if pieces else Markup.escape(result.source)
 
-    def cite(self, key: str, place: str, where: Place) -> Markup:
+    def cite(self, key: str, place: str = "", *, where: Place) -> Markup:
         """Return a citation for a sentence: ``He et al. (2015, section 2.2)``."""
         reference = self.references.find(key)
         within = f"{reference.names} ({', '.join(filter(None, (reference.fields['year'], place)))})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable
@@ -102,15 +103,16 @@ class Chapter:
         the prose is left out, and the chapter says so; the opening is a text by itself.
         """
         place, refer, show = _helpers(self, environment)
-        cite = _citing(bibliography, self.place)
+        cite = functools.partial(bibliography.cite, where=self.place)
+        numbers = functools.cache(functools.partial(self._numbers, results))
         try:
-            text = self._prose(folders.CHAPTER, results, figure=place, ref=refer, cite=cite)
+            text = self._prose(folders.CHAPTER, numbers, figure=place, ref=refer, cite=cite)
         except StudyChangedError as error:
             self.placed.clear()
             bibliography.forget(self.place)
             text = _left_out(error)
         try:
-            self.opening = Markup(self._prose(folders.OPENING, results, picture=show))
+            self.opening = Markup(self._prose(folders.OPENING, numbers, picture=show))
         except StudyChangedError as error:
             text = _left_out(error) + text
         text += "".join(place(name) for name in self.available if name not in self.placed)
@@ -122,16 +124,20 @@ class Chapter:
         """The first figure of the text with its number; the gallery shows it."""
         return next(iter(self.figures.items()), None)
 
-    def _prose(self, name: str, results: Path, **functions: Callable[..., Markup]) -> str:
+    def _prose(
+        self, name: str, numbers: Callable[[], Numbers], **functions: Callable[..., Markup]
+    ) -> str:
         """Return a text of the study as HTML, with its numbers; nothing if it has none."""
         path = self.study.folder and self.study.folder / name
         if not path or not path.exists():
             return ""
+        return prose.render(path, {"study": self.study, "numbers": numbers()}, functions)
+
+    def _numbers(self, results: Path) -> Numbers:
         try:
-            numbers = studies.numbers(self.study, results / self.study.name)
+            return Numbers(**studies.numbers(self.study, results / self.study.name))
         except NotMeasured as lacking:
             raise StudyChangedError(f"its numbers: {lacking}") from lacking
-        return prose.render(path, {"study": self.study, "numbers": Numbers(**numbers)}, functions)
 
 
 class Numbers(SimpleNamespace):
@@ -166,15 +172,6 @@ def _helpers(
         return prose.Block(environment.get_template("picture.html.j2").render(it=find(name)))
 
     return figure, ref, picture
-
-
-def _citing(bibliography: Bibliography, where: Place) -> Callable[..., Markup]:
-    """Return what else it can call: ``cite(key)`` and ``cite(key, place)``."""
-
-    def cite(key: str, place: str = "") -> Markup:
-        return bibliography.cite(key, place, where)
-
-    return cite
 
 
 def _left_out(reason: StudyChangedError) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
+import jinja2
 from markupsafe import Markup
 
 DASH = "–"
@@ -95,3 +98,25 @@ def slugify(text: str) -> str:
 
 # What templates can write numbers with.
 FILTERS = (sig, power, percent, count, plural, span)
+
+
+def templates_of(folder: Path, finalize: Callable[[Any], str] | None = None) -> jinja2.Environment:
+    """Return what renders the templates of a folder: values are escaped, numbers have `FILTERS`.
+
+    Parameters
+    ----------
+    folder
+        Where the templates lie.
+    finalize
+        What becomes of the value of an expression before it is put in.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        finalize=finalize,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {f.__name__: f for f in FILTERS}
+    return environment

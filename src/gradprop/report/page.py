@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from gradprop import claims, files, provenance
@@ -15,7 +14,7 @@ from gradprop.report import claim_rows
 from gradprop.report.bibliography import Bibliography
 from gradprop.report.chapters import TEMPLATES, Chapter, read_chapter
 from gradprop.report.errors import ReportError
-from gradprop.report.formatting import FILTERS
+from gradprop.report.formatting import templates_of
 from gradprop.report.pictures import figure_files
 from gradprop.report.provenance import effort_table, environment_table, overview_table, totals_of
 from gradprop.report.tables import (
@@ -83,7 +82,7 @@ def write_report(
     """
     _require_files(studies, reports)
     read = manifests.checksums(p for study in studies for p in _sources(study, results, reports))
-    environment = _environment()
+    environment = templates_of(TEMPLATES)
     chapters = [
         read_chapter(study, number, results, reports) for number, study in enumerate(studies, 1)
     ]
@@ -160,18 +159,6 @@ def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:
         manifests.require(products.claims(reports, chapter.study), path)
         found[summary] = build(chapter.id, chapter.study, chapter.cells, path)
     return {summary: table for summary, table in found.items() if table.rows}
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {f.__name__: f for f in FILTERS}
-    return environment
 
 
 def _example_target(chapters: Sequence[Chapter], reports: Path) -> str | None:

@@ -23,7 +23,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from gradprop import errors
 from gradprop.errors import GradpropError
 from gradprop.report.errors import ReportError, StudyChangedError
-from gradprop.report.formatting import FILTERS
+from gradprop.report.formatting import FILTERS, templates_of
 from gradprop.report.formulas import FormulaError, mathml
 
 LINKS = ("https://", "http://", "mailto:", "#")
@@ -83,14 +83,7 @@ class _Chapter:
 
     def _expand(self, values: Mapping[str, Any], functions: Mapping[str, Any]) -> str:
         """Return the Markdown that the expressions of the chapter give, with signs for values."""
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(self.path.parent),
-            autoescape=True,
-            finalize=self._put,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        environment = templates_of(self.path.parent, finalize=self._put)
         environment.filters |= {f.__name__: self._kept(f) for f in FILTERS}
         try:
             return environment.get_template(self.path.name).render(**values, **functions)

@@ -97,7 +97,7 @@ def passages_table(results: Sequence[Result], bibliography: Bibliography) -> Tab
         id="passages-table",
         caption=(
             "Passage by passage, in our words: how many of the cases that test it are supported, "
-            "and why where some are not. The cases and their numbers are in the next table."
+            "and why where some are not. The cases and their numbers follow, claim by claim."
         ),
         columns=[
             ("What it says", False),
