@@ -1,4 +1,4 @@
-"""The figure of the results: competitors, cost a cell, time of a step."""
+"""The figure of the results: competitors, cost per cell, time of a step."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def _draw_competitors(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _draw_scale(axes: Axes, rows: Sequence[Row]) -> None:
-    for subject in dict.fromkeys(r.subject for r in rows if r.quantity == "time a cell"):
+    for subject in dict.fromkeys(r.subject for r in rows if r.quantity == "time per cell"):
         shown = [r for r in rows if r.subject == subject]
         cells = [int(r.case.split()[0]) for r in shown]
         axes.plot(cells, [r.value for r in shown], marker="o", label=subject)
-    axes.set(xscale="log", yscale="log", xlabel="cells", ylabel="CPU ms a cell")
+    axes.set(xscale="log", yscale="log", xlabel="cells", ylabel="CPU ms per cell")
     axes.set_title("Many small cells")
     axes.legend(fontsize=7, frameon=False)
 

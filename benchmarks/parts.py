@@ -14,7 +14,7 @@ from benchmarks import work
 from benchmarks.process import Job, Usage, run_interleaved
 from benchmarks.results import Row, row
 
-GRADPROP, PROCESSES = "gradprop", "model.fit, one process a cell"
+GRADPROP, PROCESSES = "gradprop", "model.fit, one process per cell"
 ONE_PROCESS, JAX = "model.fit, one process", "JAX vmap + jit"
 COMPETITORS = "competitors"
 RATE, RATIO = "cells per CPU-s", "CPU time over gradprop's"
@@ -143,7 +143,7 @@ def _fit_jobs(block: Mapping[str, Any], depth: int, count: int, data: str) -> di
 def _competitor_rows(rounds: Rounds, size: Size, cells: int) -> list[Row]:
     depths = [str(depth) for depth in size.depths]
     rounds_of_seconds = [_cpu_seconds(usages, depths, cells) for usages in rounds]
-    extrapolated = f"extrapolated from {size.real_cells} real cells a depth"
+    extrapolated = f"extrapolated from {size.real_cells} real cells per depth"
     aims = {PROCESSES: ">= 50", ONE_PROCESS: ">= 8", JAX: ">= 1"}
     rows = []
     for subject in rounds_of_seconds[0]:
@@ -305,7 +305,7 @@ def _scale_rows(usages: Sequence[Usage]) -> list[Row]:
     rows = []
     for key, name in names.items():
         each = [1e3 * s[key] / cells for s in seconds]
-        rows.append(row("scale", name, f"{cells} cells", "time a cell", "CPU-ms", each))
+        rows.append(row("scale", name, f"{cells} cells", "time per cell", "CPU-ms", each))
     peaks = [usage.peak for usage in usages]
     return [*rows, row("scale", "whole job", f"{cells} cells", "peak memory", "MiB", peaks)]
 

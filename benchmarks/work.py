@@ -29,7 +29,7 @@ def reference(depths: Sequence[int], seeds: int, epochs: int) -> dict[str, Any]:
     depths
         Numbers of hidden layers.
     seeds
-        Number of seeds a cell.
+        Number of seeds per cell.
     epochs
         Passes over the training set.
     """

@@ -86,7 +86,7 @@ def cells_table(study: Study) -> pd.DataFrame:
 
 
 def layers_table(study: Study) -> pd.DataFrame:
-    """Return signals that lose a decade a layer at the start and are even after training."""
+    """Return signals that lose a decade per layer at the start and are even after training."""
     rows = pd.DataFrame(
         [
             {"cell": cell.id, "step": step, "layer": layer, "signal_log10_rms": slope * layer}

@@ -215,7 +215,7 @@ def _add_train(commands: _Commands) -> None:
         "--stack-size",
         type=_count(spec.LARGEST_INTEGER),
         default=40,
-        help="most cells a stack; default: 40",
+        help="most cells per stack; default: 40",
     )
     _add_folder(parser)
     parser.set_defaults(run=train_cells)

@@ -19,7 +19,7 @@ SIGNAL = "signal_log10_rms"
 
 
 def ramp(depth: int, per_layer: float) -> list[float]:
-    """Return a signal that changes by `per_layer` decades a layer towards the input."""
+    """Return a signal that changes by `per_layer` decades per layer towards the input."""
     return [per_layer * (depth - layer) for layer in range(1, depth + 1)]
 
 

@@ -11,7 +11,7 @@ from gradprop.analysis import estimates
 
 
 def layers_table(values: dict[str, list[float]]) -> pd.DataFrame:
-    """Return a table with one probe a cell and one value a layer."""
+    """Return a table with one probe per cell and one value per layer."""
     return pd.DataFrame(
         [
             {"cell": cell, "step": 0, "layer": layer, "value": value}

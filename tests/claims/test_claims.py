@@ -621,7 +621,7 @@ def test_early_layers_are_told_from_all_layers(blobs: Dataset) -> None:
 
 
 def test_movement_of_early_layers_by_hand() -> None:
-    """Half a decade a layer in sigmoid networks, none in relu ones, at two probes."""
+    """Half a decade per layer in sigmoid networks, none in relu ones, at two probes."""
     tables = []
     for activation, start, gain in (("sigmoid", "glorot_normal", 0.5), ("relu", "he_normal", 0.0)):
         for seed in range(3):
@@ -644,7 +644,7 @@ def test_movement_of_early_layers_by_hand() -> None:
 
 
 def test_a_start_is_called_stable_by_its_signal() -> None:
-    """Of networks that lose 0.2 decades a layer, and that lose none."""
+    """Of networks that lose 0.2 decades per layer, and that lose none."""
     parts = []
     for activation, start, loss in (
         ("tanh", "glorot_normal", 0.0),

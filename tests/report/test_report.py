@@ -464,7 +464,7 @@ def test_text_contrasts_with_its_background() -> None:
 
 
 def test_diagnoses_by_initializer_and_depth(tmp_path: Path) -> None:
-    """One decade a layer is little in two layers and much in five; even after training."""
+    """One decade per layer is little in two layers and much in five; even after training."""
     study = replace(make_study(), names={"initializer": {"zeros": HOSTILE}})
     html = write(tmp_path, study, make_study("start", epochs=0))
     rows = [row for row in Document(html).rows if len(row) == 10 and row[1] in ("2", "5")]

@@ -33,7 +33,7 @@ def tables_of(dataset: Component, *changes: dict[str, Any], **shared: Any) -> St
 
 
 def test_equal_weights_leave_nothing_but_rounding() -> None:
-    """dC/dh is 0 in algebra, and weights of 0.1 let what is left grow by 0.806 decades a layer."""
+    """dC/dh is 0 in algebra, and weights of 0.1 let the rest grow by 0.806 decades per layer."""
     starts = [Component("constant", (("value", 0.1),)), Component("ones"), Component("he_normal")]
     found = tables_of(
         Component("digits"),
@@ -63,7 +63,7 @@ def test_an_overflow_in_the_forward_pass_is_not_a_dead_signal() -> None:
 
 
 def test_nine_wide_layers_start_far_from_guessing_with_a_signal_that_is_stable() -> None:
-    """Mean z^2 grows by 512 / 2 / 100 a layer, 3.3 decades in all; the signal by half of that."""
+    """Mean z^2 grows by 512 / 2 / 100 per layer, 3.3 decades in all; the signal by half of that."""
     found = tables_of(
         Component("digits"),
         {"initializer": Component("normal", (("stddev", 0.1),))},

@@ -35,7 +35,7 @@ class Ensemble(NamedTuple):
     """Networks that differ in their seeds, and what theory says of their Jacobian."""
 
     law: Law
-    mean_squares: npt.NDArray[np.float64]  # one a network
+    mean_squares: npt.NDArray[np.float64]  # one per network
     relative_variances: npt.NDArray[np.float64]
 
     @property

@@ -152,7 +152,7 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> tuple[floa
     Parameters
     ----------
     values
-        One finite number a seed (seeds are the unit of replication, layers are not).
+        One finite number per seed (seeds are the unit of replication, layers are not).
     confidence
         Probability that the interval covers the expectation of normal values.
 

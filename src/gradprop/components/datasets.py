@@ -340,7 +340,7 @@ DATASETS = Registry(
         ),
         "spirals": Generator(
             task="classification",
-            definition="interleaved spiral arms in the plane, one a class",
+            definition="interleaved spiral arms in the plane, one per class",
             source="radius sqrt(u), angle 2 pi (turns radius + class / classes)",
             make=_spirals,
             parameters={

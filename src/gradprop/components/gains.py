@@ -119,7 +119,7 @@ def log_growth_mean(width: int, sigma_w2: float, activation: Activation | str = 
     leaky ReLU: by its Laplace transform. Exact for Gaussian weights.
 
     Twice the Lyapunov exponent of the random product: squared lengths of almost every network grow
-    by this much a layer.
+    by this much per layer.
 
     Parameters
     ----------

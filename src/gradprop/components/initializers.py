@@ -1,4 +1,4 @@
-"""Registry of weight initializers: a name becomes one freshly seeded Keras initializer a layer.
+"""Registry of weight initializers: a name becomes one freshly seeded Keras initializer per layer.
 
 Every kernel is drawn in two dimensions, (fan_in, fan_out), by an initializer of its own: one
 Keras instance used for several layers would give them identical kernels, and a stacked kernel
@@ -360,7 +360,7 @@ def draw_kernels(
     Returns
     -------
     list of ndarray
-        One array a layer, (cells, fan_in, fan_out).
+        One array per layer, (cells, fan_in, fan_out).
     """
     kernels = [np.empty((len(cells), *shape), dtype=np.float32) for shape in shapes]
     places: dict[tuple[Component, Layer], list[tuple[int, int]]] = {}
@@ -409,7 +409,7 @@ def _scale_to_unit_variance(
 def _draw_many(
     initializer: Component, layer: Layer, seeds: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Draw one kernel a seed, (seeds, fan_in, fan_out)."""
+    """Draw one kernel per seed, (seeds, fan_in, fan_out)."""
     import tensorflow as tf
 
     shape = (layer.fan_in, layer.fan_out)

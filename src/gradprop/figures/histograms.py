@@ -69,7 +69,7 @@ def _at(rows: pd.DataFrame, tables: StudyTables, options: Options) -> pd.Series[
 
 
 def draw_histograms(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw densities as one outline a layer; a column of panels for every quantity."""
+    """Draw densities as one outline per layer; a column of panels for every quantity."""
     colours = layer_colours(rows)
     rows = rows.assign(panel=_panel_titles(rows, options))
     facets = style.grid(rows, options.get("rows"), "panel", height=2.2, sharex="col", sharey=False)

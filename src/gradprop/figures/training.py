@@ -366,7 +366,7 @@ def prepare_layer_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 def draw_layer_curves(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw statistics against the epoch, a colour a layer, a dash a statistic."""
+    """Draw statistics against the epoch, a colour per layer, a dash per statistic."""
     names = statistics(options)
     colours = layer_colours(rows)
     order = (style.DASHES[0], style.DASHES[2], style.DASHES[1], style.DASHES[3])

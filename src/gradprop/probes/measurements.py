@@ -75,7 +75,7 @@ class Network(Protocol):
 
     @property
     def kernels(self) -> Sequence[Any]:
-        """One tensor a layer, (replicas, fan_in, fan_out)."""
+        """One tensor per layer, (replicas, fan_in, fan_out)."""
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return outputs (replicas, examples, outputs) of inputs (examples, features)."""

@@ -539,7 +539,7 @@ STATISTICS: dict[str, Statistic] = {
         _of("signal", log10_rms),
         "log10 sqrt(mean (dC/dz)^2) of single examples",
         "Glorot and Bengio 2010, eq. 6 and fig. 7; Schoenholz et al. 2017: its mean square is "
-        "multiplied by chi_1 a layer",
+        "multiplied by chi_1 per layer",
     ),
     "signal_log10_q05": Statistic(
         _of("signal", log10_magnitude_quantile(0.05)),

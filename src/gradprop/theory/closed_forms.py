@@ -322,7 +322,7 @@ def moment_map_jacobian(
     """Jacobian of `moment_map` with respect to mean and variance.
 
     For SELU at (0, 1) it is ``[[0, 0.088834], [0, 0.782648]]``: a perturbed variance returns to 1
-    by a factor of 0.78 a layer.
+    by a factor of 0.78 per layer.
 
     Parameters
     ----------

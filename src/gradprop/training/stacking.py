@@ -28,7 +28,7 @@ from gradprop.training.losses import LOSSES, PACKET, Tensor, resolve_loss
 
 
 class LayerTensors(NamedTuple):
-    """What a training step computed in the layers: lists with one entry a layer, 1 … depth + 1."""
+    """What a training step computed: lists with one entry per layer, 1 … depth + 1."""
 
     preactivations: list[Tensor]  # (replicas, batch, units), normalized
     activations: list[Tensor]  # (replicas, batch, units), residual connections included
@@ -39,7 +39,7 @@ class LayerTensors(NamedTuple):
 
 
 class _Forward(NamedTuple):
-    """One pass forward; lists have one entry a layer."""
+    """One pass forward; lists have one entry per layer."""
 
     sums: list[Tensor]  # W h + b: the pre-activations before normalization
     preactivations: list[Tensor]
@@ -48,7 +48,7 @@ class _Forward(NamedTuple):
 
 
 class _Backward(NamedTuple):
-    """One pass forward and backward; lists have one entry a layer."""
+    """One pass forward and backward; lists have one entry per layer."""
 
     losses: Tensor
     forward: _Forward
@@ -113,9 +113,9 @@ class StackedNetwork:
     Attributes
     ----------
     kernels
-        One variable a layer, (replicas, fan_in, fan_out).
+        One variable per layer, (replicas, fan_in, fan_out).
     biases
-        One variable a layer, (replicas, 1, fan_out); empty for networks without biases.
+        One variable per layer, (replicas, 1, fan_out); empty for networks without biases.
     structure
         The other trained variables: scales and shifts of normalization, (replicas, 1, fan_out),
         and the factors of residual branches, (replicas, 1, 1); empty in a plain network.
@@ -206,7 +206,7 @@ class StackedNetwork:
         Returns
         -------
         tuple of two lists of ndarray
-            Shape (replicas, examples, units), one entry a layer.
+            Shape (replicas, examples, units), one entry per layer.
         """
         shared = tf.constant(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
         forward = self._run_forward(shared, training=False)
