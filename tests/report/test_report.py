@@ -328,6 +328,14 @@ def test_numbers_are_values_by_name(tmp_path: Path, numbers: str) -> None:
         write(tmp_path, with_prose(tmp_path, "Own prose", numbers))
 
 
+def test_numbers_are_computed_once_for_chapter_and_opening(tmp_path: Path) -> None:
+    study = with_prose(tmp_path, "{{ numbers.first }}", "{'first': __import__('time').time_ns()}")
+    (tmp_path / "opening.md.j2").write_text("{{ numbers.first }}")
+    computed = re.findall(r"<p>(\d{15,})</p>", write(tmp_path, study))
+    assert len(computed) == 2
+    assert len(set(computed)) == 1
+
+
 def test_an_opening_that_is_left_out_takes_no_chapter_with_it(tmp_path: Path) -> None:
     (tmp_path / "opening.md.j2").write_text("{{ numbers.absent }} {{ picture('wide') }}")
     html = write(tmp_path, with_prose(tmp_path, "Own prose"))
