@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -812,13 +810,3 @@ def test_first_gradients_of_half_the_identity_halve_with_every_layer(teacher: Da
     assert set(verdicts("tiny-steps", tables).values()) == {claims.SUPPORTED}
     tables.layers["gradient_log10_rms"] *= 1.25
     assert set(verdicts("tiny-steps", tables).values()) == {claims.NOT_SUPPORTED}
-
-
-@pytest.mark.parametrize("module", ["claims", "studies", "report.page"])
-def test_nothing_that_judges_or_tells_loads_what_draws(module: str) -> None:
-    code = f"import sys, gradprop.{module}; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert f"gradprop.{module}" in loaded
-    assert not {"matplotlib", "seaborn", "tensorflow"} & set(loaded)

@@ -500,3 +500,15 @@ def test_evaluation_in_parts(blobs: Dataset, monkeypatch: pytest.MonkeyPatch) ->
     parts = train([cell], blobs).cells
     for name in ("final_train_loss", "final_test_loss", "final_train_accuracy"):
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5)
+
+
+def test_progress_of_a_cell_that_is_trained_alone_ends_at_the_end(
+    blobs: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is trained twice, which is one cell and twice the work."""
+    monkeypatch.setattr(loop.Progress.__init__, "__defaults__", (0.0,))
+    train([make_cell(epochs=1)], blobs)
+    said = [line for line in capsys.readouterr().err.splitlines() if "remaining" in line]
+    assert all(", 1 cell, step " in line for line in said)
+    assert not any("-" in line.split("about")[1] for line in said)
+    assert said[-1].endswith("about 0 s remaining")

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy
 
 from gradprop.components.registry import Entry, Registry
 
@@ -171,19 +171,19 @@ def _tanh_2(z: FloatArray) -> npt.ArrayLike:
 @_elementwise
 def _sigmoid(z: FloatArray) -> npt.ArrayLike:
     """``1 / (1 + exp(-z))``."""
-    return special.expit(z)
+    return scipy.special.expit(z)
 
 
 @_elementwise
 def _sigmoid_1(z: FloatArray) -> npt.ArrayLike:
     """``s' = s(z) s(-z)``, which is ``s (1 - s)`` without cancellation."""
-    return special.expit(z) * special.expit(-z)
+    return scipy.special.expit(z) * scipy.special.expit(-z)
 
 
 @_elementwise
 def _sigmoid_2(z: FloatArray) -> npt.ArrayLike:
     """``s'' = s' (1 - 2 s) = -s' tanh(z / 2)``."""
-    return -special.expit(z) * special.expit(-z) * np.tanh(0.5 * z)
+    return -scipy.special.expit(z) * scipy.special.expit(-z) * np.tanh(0.5 * z)
 
 
 @_elementwise
@@ -272,13 +272,13 @@ def _normal_density(z: FloatArray) -> FloatArray:
 @_elementwise
 def _gelu(z: FloatArray) -> npt.ArrayLike:
     """``z Phi(z)`` with the exact normal distribution function, not the tanh approximation."""
-    return z * special.ndtr(z)
+    return z * scipy.special.ndtr(z)
 
 
 @_elementwise
 def _gelu_1(z: FloatArray) -> npt.ArrayLike:
     """``Phi(z) + z density(z)``."""
-    return special.ndtr(z) + z * _normal_density(z)
+    return scipy.special.ndtr(z) + z * _normal_density(z)
 
 
 @_elementwise
@@ -290,19 +290,19 @@ def _gelu_2(z: FloatArray) -> npt.ArrayLike:
 @_elementwise
 def _swish(z: FloatArray) -> npt.ArrayLike:
     """``z s(z)`` with the logistic sigmoid ``s``."""
-    return z * special.expit(z)
+    return z * scipy.special.expit(z)
 
 
 @_elementwise
 def _swish_1(z: FloatArray) -> npt.ArrayLike:
     """``s(z) (1 + z s(-z))``."""
-    return special.expit(z) * (1.0 + z * special.expit(-z))
+    return scipy.special.expit(z) * (1.0 + z * scipy.special.expit(-z))
 
 
 @_elementwise
 def _swish_2(z: FloatArray) -> npt.ArrayLike:
     """``s'(z) (2 - z tanh(z / 2))``."""
-    return special.expit(z) * special.expit(-z) * (2.0 - z * np.tanh(0.5 * z))
+    return scipy.special.expit(z) * scipy.special.expit(-z) * (2.0 - z * np.tanh(0.5 * z))
 
 
 # sech(z)**2 = 0.01 at z = arccosh(10); sigmoid'(z) = sech(z / 2)**2 / 4.

@@ -11,7 +11,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
+import scipy
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
@@ -73,20 +73,28 @@ def log_moments(width: int, activation: Activation | str) -> tuple[float, float]
 
 def _log_moments_linear(width: int, slope: float) -> tuple[float, float]:
     """Use that the sum is ``slope**2`` times chi-squared with ``n`` degrees of freedom."""
-    mean = float(special.digamma(0.5 * width)) - math.log(0.5 * width) + 2.0 * math.log(abs(slope))
-    return mean, float(special.polygamma(1, 0.5 * width))
+    mean = (
+        float(scipy.special.digamma(0.5 * width))
+        - math.log(0.5 * width)
+        + 2.0 * math.log(abs(slope))
+    )
+    return mean, float(scipy.special.polygamma(1, 0.5 * width))
 
 
 def _log_moments_relu(width: int, slope: float) -> tuple[float, float]:
     """Use that given ``K`` active units the sum is chi-squared with ``K`` degrees of freedom."""
     k = np.arange(1, width + 1, dtype=np.float64)
-    log_count = special.gammaln(width + 1) - special.gammaln(k + 1) - special.gammaln(width - k + 1)
+    log_count = (
+        scipy.special.gammaln(width + 1)
+        - scipy.special.gammaln(k + 1)
+        - scipy.special.gammaln(width - k + 1)
+    )
     probability = np.exp(log_count - log_count.max())
     probability /= probability.sum()  # given K >= 1; 2**-n cancels
-    logs = special.digamma(0.5 * k) - math.log(0.5 * width)
+    logs = scipy.special.digamma(0.5 * k) - math.log(0.5 * width)
     mean = float(probability @ logs)
     spread = float(probability @ (logs - mean) ** 2)
-    inner = float(probability @ special.polygamma(1, 0.5 * k))
+    inner = float(probability @ scipy.special.polygamma(1, 0.5 * k))
     return mean + 2.0 * math.log(abs(slope)), inner + spread
 
 

@@ -6,13 +6,11 @@ replica: its numbers do not depend on the neighbours.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
@@ -22,7 +20,6 @@ from gradprop.components.registry import Entry, Parameter, Registry
 from gradprop.errors import GradpropError
 from gradprop.probes.histograms import histograms
 from gradprop.probes.spectra import spectra
-from gradprop.probes.statistics import LayerRecord
 from gradprop.probes.trajectories import circle, curvature, trajectories
 from gradprop.spec import Cell, Component
 
@@ -399,57 +396,3 @@ def conflict(cell: Cell) -> str | None:
             "classification"
         )
     return None
-
-
-class Measurer:
-    """Makes the measurements of a stack at its probes.
-
-    Parameters
-    ----------
-    cells
-        The cells of the stack.
-    network
-        Their networks.
-    dataset
-        What they are trained on.
-    last
-        The last step.
-    """
-
-    def __init__(
-        self, cells: Sequence[Cell], network: Network, dataset: Dataset, last: int
-    ) -> None:
-        self.cells, self.last = cells, last
-        self.subject = Subject(cells[0], network, dataset)
-        self.chosen = measured(cells[0].measurements)
-        self.parts: dict[str, list[pd.DataFrame]] = defaultdict(list)
-
-    def before_step(self, step: int) -> None:
-        """Measure the networks of a probe."""
-        for name, parameters in self._due(step, of_layers=False):
-            replicas = MEASUREMENTS[name].measure(self.subject, **parameters)
-            for cell, columns in zip(self.cells, replicas, strict=True):
-                self._add(name, cell, {"step": step}, columns)
-
-    def observe(self, step: int, layer: int, record: LayerRecord) -> None:
-        """Measure what a probed step computed in a layer."""
-        for name, parameters in self._due(step, of_layers=True):
-            for replica, cell in enumerate(self.cells):
-                columns = MEASUREMENTS[name].measure(record, replica, **parameters)
-                self._add(name, cell, {"step": step, "layer": layer}, columns)
-
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Return the rows of every measurement."""
-        return {name: pd.concat(parts, ignore_index=True) for name, parts in self.parts.items()}
-
-    def _due(self, step: int, of_layers: bool) -> list[tuple[str, dict[str, Any]]]:
-        return [
-            (name, {key: value for key, value in parameters.items() if key != "at"})
-            for name, parameters in self.chosen.items()
-            if MEASUREMENTS[name].of_layers == of_layers
-            and SCHEDULES[parameters["at"]](step, self.last)
-        ]
-
-    def _add(self, name: str, cell: Cell, place: Mapping[str, int], columns: Columns) -> None:
-        rows = pd.DataFrame({"cell": cell.id, **place, **columns})
-        self.parts[name].append(rows)

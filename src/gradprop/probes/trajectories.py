@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import linalg
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
 from gradprop.components.activations import ACTIVATIONS, Activation
@@ -53,7 +53,7 @@ def principal_components(points: Float64) -> Float64:
         square = centred @ centred.T if few else centred.T @ centred
         count = min(COMPONENTS, len(square))
         chosen = (len(square) - count, len(square) - 1)
-        values, vectors = linalg.eigh(square, subset_by_index=chosen, check_finite=False)
+        values, vectors = scipy.linalg.eigh(square, subset_by_index=chosen, check_finite=False)
         along = vectors * np.sqrt(np.maximum(values, 0)) if few else centred @ vectors
     found = np.zeros((len(points), COMPONENTS))
     found[:, :count] = scale * along[:, ::-1]

@@ -97,7 +97,8 @@ def train_stack(
         network = StackedNetwork(stack, dataset)
     recorder = Recorder(stack, network, dataset, steps)
     traced: set[bool] = set()  # plain and probed steps are two programs
-    label = f"{program.activation}, depth {program.depth}, {len(stack.cells)} cells"
+    cells = len({cell.id for cell in stack.cells})
+    label = f"{program.activation}, depth {program.depth}, {cells} cell{'s' * (cells > 1)}"
     for step, batch in zip(range(steps + 1), minibatches(stack, examples), strict=False):
         if step in probes and steps > 0:
             with stopwatch.phase("evaluate"):
@@ -120,8 +121,9 @@ def train_stack(
 
 
 def step_work(stack: Stack) -> float:
-    """Return a measure of the work of one step of a stack: its hidden weights."""
-    return len(stack.cells) * (stack.first.depth + 1) * stack.first.width**2
+    """Return a measure of the work of one step of a stack: the hidden weights that it trains."""
+    trained = max(len(stack.cells), 2)  # a cell that is alone is trained twice
+    return trained * (stack.first.depth + 1) * stack.first.width**2
 
 
 def train(

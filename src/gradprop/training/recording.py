@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gradprop.components.datasets import Dataset
 from gradprop.components.initializers import stream_seed
-from gradprop.probes.measurements import MEASUREMENTS, Measurer
+from gradprop.probes.measurements import MEASUREMENTS
 from gradprop.probes.statistics import (
     MINIBATCHES,
     STATISTICS,
@@ -23,6 +23,7 @@ from gradprop.probes.statistics import (
     recorded,
 )
 from gradprop.spec import Cell, Stack
+from gradprop.training.measuring import Measurer
 from gradprop.training.stacking import LayerTensors, StackedNetwork, Step, as_numpy
 
 # Minibatch losses are averaged over this many steps before they are compared with a target.
