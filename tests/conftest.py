@@ -8,8 +8,12 @@ from gradprop.training import environment
 
 environment.fix()  # before a test imports TensorFlow by itself
 
+from gradprop import threads  # noqa: E402
 from gradprop.components import datasets  # noqa: E402
 from gradprop.components.datasets import Dataset  # noqa: E402
+
+# One process of tests per core: more threads would only wait for each other.
+threads.limit(1)
 
 # Fixtures that take up to a minute and that several tests work on, one after another.
 SHARED = ("built", "grown", "expected")

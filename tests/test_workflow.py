@@ -106,10 +106,9 @@ def test_same_results_give_the_same_report(built: Workspace) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-n"],
         ["--list"],
         ["--lint", "--config", "studies=[tiny, mechanism]"],  # one that has files of its own
-        ["--config", "seeds=2", "limits={cells: 500, hours: 2.5}"],
+        ["-n", "--config", "seeds=2", "limits={cells: 500, hours: 2.5}"],
     ],
 )
 def test_snakemake_options(built: Workspace, arguments: list[str]) -> None:
@@ -186,15 +185,15 @@ def test_an_edited_figure_alone_is_redrawn(built: Workspace) -> None:
         return {path.name: path.read_bytes() for path in paths}
 
     before = pictures()
-    figures = {**TINY["figures"], "atlas": {**TINY["figures"]["atlas"], "title": "Another"}}
+    figures = {**TINY["figures"], "curves": {**TINY["figures"]["curves"], "title": "Another"}}
     built.write_study({**TINY, "figures": figures})
     said = built.build()
     # Claims are read off the tables again: they use the names that stand beside the figures.
     jobs = ["all", "claims_tiny", "definition", "figures_tiny", "report"]
     assert sorted(finished(said)) == jobs
-    assert re.findall(r"\[tiny\] (\w+): drawn", said) == ["atlas"]
+    assert re.findall(r"\[tiny\] (\w+): drawn", said) == ["curves"]
     changed = {name for name, content in pictures().items() if content != before[name]}
-    assert {Path(name).stem for name in changed} <= {"atlas"}
+    assert {Path(name).stem for name in changed} <= {"curves"}
     assert "Another" in (built.folder / "reports/index.html").read_text()
 
 
@@ -202,7 +201,7 @@ def test_a_new_seed_trains_only_new_cells(built: Workspace) -> None:
     before = tables.read(built.results, "layers", built.study())
     jobs = built.runs()
     assert len(jobs) == 16
-    built.build("--config", "seeds=3")
+    built.build("--until", "train", "--config", "seeds=3")
     assert len(built.trained()) == 24
     assert built.trained() == built.ids()
     assert {cell: job for cell, job in built.runs().items() if cell in jobs} == jobs

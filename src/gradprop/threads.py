@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import scipy.linalg  # noqa: F401 - has a BLAS of its own, which can be limited once it is loaded
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
 

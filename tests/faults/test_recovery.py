@@ -20,7 +20,7 @@ pytestmark = pytest.mark.workflow
 
 STUDY: dict[str, Any] = {
     **small(depth=[1, 3], initializer="he_normal", measurements=["spectra"]),
-    "figures": {name: TINY["figures"][name] for name in ("curves", "atlas")},
+    "figures": {"curves": TINY["figures"]["curves"]},
 }
 
 # Runs at the start of every Python that finds it, and lets the steps named in FAILS fail.
@@ -113,17 +113,23 @@ def fail(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, step: str, how: 
     monkeypatch.setenv("FAILS", "nothing")
 
 
-@pytest.mark.parametrize(
-    ("step", "how"),
-    [
-        ("train", "killed"),
-        *(
-            pytest.param(step, how, marks=pytest.mark.long)
-            for step in ("define", "data", "train", "figures", "claims", "report")
-            for how in ("error", "killed", "1.5", "3.0")
-        ),
-    ],
-)
+def test_the_plain_command_makes_good_a_killed_job_and_damaged_files(
+    workspace: Workspace, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every cause by itself, and every kind of damage, is tried at greater length below."""
+    fail(workspace, monkeypatch, "train", "killed")
+    kept = workspace.runs()
+    damage(workspace, "flipped", spare="stacks")
+    said = workspace.build()
+    assert "Traceback" not in said
+    assert contents(workspace) == expected
+    assert {cell: job for cell, job in workspace.runs().items() if cell in kept} == kept
+    assert "all requested files are present" in workspace.build()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", ["define", "data", "train", "figures", "claims", "report"])
+@pytest.mark.parametrize("how", ["error", "killed", "1.5", "3.0"])
 def test_a_failed_job_is_done_again(
     workspace: Workspace,
     expected: dict[str, bytes],
@@ -175,12 +181,19 @@ def leave_temporary_files(workspace: Workspace) -> None:
         (workspace.folder / path).write_bytes(b"half a file")
 
 
-HOW = ["flipped", *(pytest.param(how, marks=pytest.mark.long)
-                    for how in ("truncated", "emptied", "foreign", "gone"))]  # fmt: skip
+def damage(workspace: Workspace, how: str, spare: str = "") -> None:
+    """Damage every file of results and reports, but for those in the folder to spare."""
+    paths = [path for path in products_of(workspace) if spare not in path.parts]
+    assert {path.suffix for path in paths} >= {".parquet", ".npz", ".svg", ".json", ".csv", ".html"}
+    for path in paths:
+        left = damaged(path.read_bytes(), how)
+        path.unlink() if left is None else path.write_bytes(left)
+    leave_temporary_files(workspace)
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("more", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["flipped", "truncated", "emptied", "foreign", "gone"])
+@pytest.mark.parametrize("more", [False, True])
 def test_no_damaged_file_is_used(
     request: pytest.FixtureRequest, tmp_path: Path, expected: dict[str, bytes], how: str, more: bool
 ) -> None:
@@ -188,12 +201,7 @@ def test_no_damaged_file_is_used(
     start = request.getfixturevalue("finished" if more else "undisturbed")
     workspace = copy_of(start, tmp_path / "work")
     workspace.write_study(with_seeds(2))
-    paths = products_of(workspace)
-    assert {path.suffix for path in paths} >= {".parquet", ".npz", ".svg", ".json", ".csv", ".html"}
-    for path in paths:
-        left = damaged(path.read_bytes(), how)
-        path.unlink() if left is None else path.write_bytes(left)
-    leave_temporary_files(workspace)
+    damage(workspace, how)
     said = workspace.build()
     assert "Traceback" not in said
     assert contents(workspace) == expected  # the temporary files are gone, too

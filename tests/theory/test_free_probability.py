@@ -96,7 +96,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("depth", [4, 9])
+@pytest.mark.parametrize("depth", [4, pytest.param(9, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("activation", "point", "ensemble", "mass", "top"), CASES)
 def test_moments(
     activation: str,
@@ -132,7 +132,12 @@ def _simulated(
 
 
 @pytest.mark.parametrize(
-    ("activation", "point", "ensemble"), [case[:3] for case in CASES if case[0] != "leaky_relu"]
+    ("activation", "point", "ensemble"),
+    [
+        pytest.param(*case[:3], marks=[] if case in CASES[:4:3] else pytest.mark.long)
+        for case in CASES
+        if case[0] != "leaky_relu"
+    ],
 )
 def test_simulation(activation: str, point: tuple[float, float], ensemble: Ensemble) -> None:
     rng = np.random.default_rng(5)

@@ -82,8 +82,15 @@ def test_isometry() -> None:
     assert not has_dynamical_isometry("tanh", near.q_star, near.sigma_w2, 10, "gaussian")
 
 
-@pytest.mark.parametrize("ensemble", ["gaussian", "orthogonal"])
-@pytest.mark.parametrize(("name", "sigma_w2", "q"), [("relu", 2.0, 1.0), ("tanh", 1.394, 0.25)])
+@pytest.mark.parametrize(
+    ("name", "sigma_w2", "q", "ensemble"),
+    [
+        ("relu", 2.0, 1.0, "gaussian"),
+        ("tanh", 1.394, 0.25, "orthogonal"),
+        pytest.param("relu", 2.0, 1.0, "orthogonal", marks=pytest.mark.long),
+        pytest.param("tanh", 1.394, 0.25, "gaussian", marks=pytest.mark.long),
+    ],
+)
 def test_variance_law_by_simulation(
     name: str, sigma_w2: float, q: float, ensemble: Ensemble
 ) -> None:

@@ -47,9 +47,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {
     "gelu": {"width": 5, "batch_size": 13, "optimizer": "adam", "depth": 1},
     "swish": {"width": 37, "batch_size": 11, "optimizer": "sgd", "loss": "output_sum"},
 }
-EVERY = pytest.mark.parametrize(
-    "activation", long_but(["linear", "tanh", "relu", "softsign", "leaky_relu"], PROGRAMS)
-)
+EVERY = pytest.mark.parametrize("activation", long_but(["tanh", "relu"], PROGRAMS))
 
 IDENTITY = {"cells.cell", "steps.cell", "layers.cell", "cells.statistics"}
 
@@ -140,7 +138,7 @@ STRUCTURES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("activation", long_but(["linear", "softsign", "elu"], STRUCTURES))
+@pytest.mark.parametrize("activation", long_but(["elu"], STRUCTURES))
 @pytest.mark.parametrize("epochs", [0, 1], ids=["eager", "compiled"])
 def test_a_structured_cell_does_not_depend_on_its_stack(
     activation: str, epochs: int, blobs: Dataset, teacher: Dataset
@@ -357,7 +355,7 @@ def test_a_diverging_replica(case: str, blobs: Dataset, teacher: Dataset) -> Non
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("activation", long_but(["softsign", "elu"], STRUCTURES))
+@pytest.mark.parametrize("activation", long_but(["softsign"], STRUCTURES))
 def test_a_diverging_replica_among_structured_ones(
     activation: str, blobs: Dataset, teacher: Dataset
 ) -> None:
