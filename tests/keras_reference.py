@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradprop.components import architecture, initializers
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import Dataset
+from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.spec import Cell
 from gradprop.training.backend import keras
@@ -70,7 +71,7 @@ def _normalized(cell: Cell, number: int, z: keras.KerasTensor) -> keras.KerasTen
     }
     if cell.normalization.name == "none":
         return z
-    given = architecture.NORMALIZATIONS.parameters_of(cell.normalization)
+    given = NORMALIZATIONS.parameters_of(cell.normalization)
     return classes[cell.normalization.name](**given, name=f"normalization_{number}")(z)
 
 

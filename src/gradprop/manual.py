@@ -16,10 +16,11 @@ import yaml
 from gradprop.analysis import thresholds
 from gradprop.analysis.alarms import ALARMS
 from gradprop.components.activations import ACTIVATIONS
-from gradprop.components.architecture import NORMALIZATIONS, RESIDUALS, WIDTHS
+from gradprop.components.architecture import RESIDUALS, WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Entry, Registry
 from gradprop.grid import schema

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from gradprop.components import initializers
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.architecture import (
-    NORMALIZATIONS,
     RESIDUALS,
     WIDTHS,
     conflict,
@@ -24,11 +23,11 @@ from gradprop.components.architecture import (
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import Dataset
 from gradprop.components.initializers import layer_shapes
+from gradprop.components.normalization import NORMALIZATIONS, BatchNormalization
 from gradprop.components.registry import Registry
 from gradprop.prediction import networks
 from gradprop.probes import measurements
 from gradprop.spec import Cell, Stack
-from gradprop.training.normalization import BatchNormalization
 from gradprop.training.stacking import StackedNetwork
 from tests import keras_reference
 from tests.reference import ROUNDING, make_cell

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from gradprop.components.activations import ACTIVATIONS
-from gradprop.components.architecture import NORMALIZATIONS, RESIDUALS, WIDTHS
+from gradprop.components.architecture import RESIDUALS, WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Registry
 from gradprop.figures import KINDS

@@ -40,6 +40,7 @@ from gradprop.analysis import alarms, estimates, rounding
 from gradprop.analysis.layers import kernel_shapes
 from gradprop.analysis.thresholds import Thresholds
 from gradprop.components.activations import ACTIVATIONS
+from gradprop.components.architecture import RESIDUALS
 from gradprop.results.study_tables import StudyTables
 
 DIAGNOSES = ("vanishing", "stable", "exploding", "dead", "rounding", "diverged")
@@ -257,7 +258,8 @@ def _rounding(found: StudyTables, probes: _Probes) -> Bool:
     for name in functions.unique():
         chosen = (functions == name).to_numpy()
         slope[chosen] = rounding.least_slope(ACTIVATIONS[name], length[chosen])
-    told = table["cell"].map({name: cell.residual != "rezero" for name, cell in cells.items()})
+    trained = {name: RESIDUALS[cell.residual].trained for name, cell in cells.items()}
+    told = ~table["cell"].map(trained).astype(bool)
     with np.errstate(divide="ignore"):
         error = error + np.log10(slope)
     return np.isfinite(signal) & (signal <= error) & told.to_numpy()

@@ -1,7 +1,7 @@
 """What a network is besides its depth, width and activation: registries of structural choices.
 
-Width profiles, normalization and residual connections. Each has a default that leaves the plain
-multilayer perceptron as it is.
+Width profiles and residual connections here, `gradprop.components.normalization` beside it. Each
+has a default that leaves the plain multilayer perceptron as it is.
 """
 
 from __future__ import annotations
@@ -105,49 +105,39 @@ WIDTHS = Registry(
 )
 
 
-def _epsilon() -> Parameter:
-    return Parameter(1e-3, "Added to the variance.", above=0)
+@dataclass(frozen=True, kw_only=True)
+class Residual(Entry):
+    """What hidden layers with a skip add to their input.
 
+    Attributes
+    ----------
+    divisor
+        From the number of such layers to what the mean square of phi(z_l) is divided by.
+    trained
+        Whether phi(z_l) is multiplied by a trained number, one per layer, that starts at 0.
+    """
 
-NORMALIZATIONS = Registry(
-    {
-        "none": Entry(definition="z = W h + b", source="the plain network"),
-        "batch": Entry(
-            definition="z = gamma (u - mean u) / sqrt(var u + epsilon) + beta, u = W h + b, mean "
-            "and variance of a unit over the minibatch; on test and training sets after steps "
-            "those of running means: running <- momentum running + (1 - momentum) minibatch, from "
-            "0 and 1",
-            source="Ioffe and Szegedy 2015; keras.layers.BatchNormalization",
-            parameters={
-                "epsilon": _epsilon(),
-                "momentum": Parameter(
-                    0.99, "Share of the running means that a step keeps.", minimum=0, maximum=1
-                ),
-            },
-        ),
-        "layer": Entry(
-            definition="the same with mean and variance of an example over the units of the layer",
-            source="Ba et al. 2016; keras.layers.LayerNormalization",
-            parameters={"epsilon": _epsilon()},
-        ),
-    }
-)
+    divisor: Callable[[int], float] = lambda layers: 1.0
+    trained: bool = False
+
 
 RESIDUALS = Registry(
     {
-        "none": Entry(definition="h_l = phi(z_l)", source="the plain network"),
-        "plain": Entry(
+        "none": Residual(definition="h_l = phi(z_l)", source="the plain network"),
+        "plain": Residual(
             definition="h_l = h_(l-1) + phi(z_l)",
             source="He et al. 2016; Yang and Schoenholz 2017",
         ),
-        "scaled": Entry(
+        "scaled": Residual(
             definition="h_l = h_(l-1) + phi(z_l) / sqrt(L), L the number of such layers",
             source="Hanin and Rolnick 2018; De and Smith 2020",
+            divisor=float,
         ),
-        "rezero": Entry(
+        "rezero": Residual(
             definition="h_l = h_(l-1) + alpha_l phi(z_l), alpha_l one trained number that starts "
             "at 0",
             source="ReZero (Bachlechner et al. 2021); SkipInit (De and Smith 2020)",
+            trained=True,
         ),
     }
 )

@@ -9,10 +9,11 @@ from dataclasses import fields, replace
 from typing import Any
 
 from gradprop.components import own
-from gradprop.components.architecture import NORMALIZATIONS, WIDTHS
+from gradprop.components.architecture import WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.probes import measurements
 from gradprop.spec import Cell

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from gradprop.components.activations import ACTIVATIONS
-from gradprop.components.architecture import NORMALIZATIONS, RESIDUALS, WIDTHS
+from gradprop.components.architecture import RESIDUALS, WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Entry, Parameter, Registry
 from gradprop.grid.axes import PARAMETERS

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from gradprop import theory
 from gradprop.components import activations
-from gradprop.components.architecture import is_plain
+from gradprop.components.architecture import RESIDUALS, is_plain
 from gradprop.components.initializers import INITIALIZERS, Layer, layer_shapes
 from gradprop.prediction import minibatch
 from gradprop.spec import Cell, Component
@@ -211,6 +211,7 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
     unknown = np.full(cell.depth + 1, np.nan)
     length, signal = unknown.copy(), unknown.copy()
     variance = weight_variance(cell.initializer, (inputs, cell.width), cell.activation)
+    residual = RESIDUALS[cell.residual]
     if cell.normalization.name == "batch" and cell.residual == "none" and variance:
         linear = cell.activation == "linear"
         growth = (
@@ -219,21 +220,14 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
             else theory.batch_norm_growth(cell.activation)
         )
         signal[:-1] = 0.5 * math.log10(growth) * np.arange(cell.depth - 1, -1, -1)
-    elif cell.residual in _BRANCHES and _is_rectified(cell) and variance:
-        branch = _BRANCHES[cell.residual](cell.depth)
+    elif not residual.trained and cell.residual != "none" and _is_rectified(cell) and variance:
+        branch = 1.0 / residual.divisor(max(cell.depth - 1, 1))
         first = inputs * variance * input_mean_square
         lengths = first * theory.rectified_residual_length(cell.depth, branch)
         length = np.log10(np.append(first, lengths))
     else:
         return None
     return Prediction(length, unknown, signal, unknown, unknown, unknown, unknown)
-
-
-# What residual connections multiply the mean square of a branch by, in a network of some depth.
-_BRANCHES: dict[str, Callable[[int], float]] = {
-    "plain": lambda depth: 1.0,
-    "scaled": lambda depth: 1.0 / max(depth - 1, 1),
-}
 
 
 def _is_rectified(cell: Cell) -> bool:

@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop.components import architecture, initializers
+from gradprop.components import architecture, initializers, normalization
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.clipping import create_clip
 from gradprop.components.datasets import Dataset
 from gradprop.components.optimizers import create_update
 from gradprop.spec import Stack
-from gradprop.training import normalization
 from gradprop.training.backend import keras, tf
 from gradprop.training.losses import LOSSES, PACKET, Tensor, resolve_loss
 
@@ -146,12 +145,12 @@ class StackedNetwork:
             program.normalization, self.replicas, widths
         )
         self._skips = architecture.skips(program)
-        self._branch_factor = 1 / math.sqrt(sum(self._skips) or 1)
-        self._residual = program.residual
+        residual = architecture.RESIDUALS[program.residual]
+        self._branch_factor = 1 / math.sqrt(residual.divisor(sum(self._skips) or 1))
         self.branch_scales = [
             tf.Variable(tf.zeros((self.replicas, 1, 1))) if skip else None
             for skip in self._skips
-            if program.residual == "rezero"
+            if residual.trained
         ]
         self.structure = [
             *(
@@ -243,9 +242,9 @@ class StackedNetwork:
         """Add what the hidden layer computed to what went in, if the layer has a skip."""
         if not self._skips[index]:
             return branch
-        if self._residual == "scaled":
+        if self._branch_factor != 1:
             branch = branch * self._branch_factor
-        elif self._residual == "rezero":
+        if self.branch_scales:
             row = tf.matmul(self.branch_scales[index], tf.ones_like(branch[:, :1, :]))
             branch = branch * normalization.spread(row, branch)
         return before + branch
