@@ -318,6 +318,19 @@ def test_profile_numbers_are_those_of_the_table(tmp_path: Path) -> None:
     assert row["networks"].item() == row["finite"].item() == 3
 
 
+def test_a_panel_without_networks_stays_empty(tmp_path: Path) -> None:
+    """Where rows and columns meet that no block of the grid has together."""
+    block = {"activation": ["tanh", "relu"], "epochs": 0, "initializer": "he_normal"}
+    study = make_study(tmp_path, block, kinds=["layer_profile"])
+    kind, options = KINDS["layer_profile"], study.figures["layer_profile"]
+    one = {**options, "statistic": "signal_log10_rms"}
+    rows = kind.prepare(StudyTables(study, tmp_path / "small"), one)
+    rows = rows[(rows["activation"] == "tanh") | (rows["depth"] == 2)]
+    lines = [len(axes.lines) > 0 for axes in kind.draw(rows, one).axes]
+    assert sorted(lines) == [False, True, True, True]
+    assert kind.describe(rows, one)
+
+
 def test_theory_is_drawn_over_the_measurement(tmp_path: Path) -> None:
     block = {"width": 128, "depth": 3, "epochs": 0, "activation": "relu", "seeds": 4}
     study = make_study(tmp_path, block, kinds=["theory"])

@@ -99,6 +99,16 @@ def test_an_own_kind_that_fails_names_its_place(
     assert not list((tmp_path / "reports").rglob("*"))
 
 
+def test_a_kind_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
+    """It was there when the workflow began."""
+    options = {"mine": {"kind": "mine", "title": "Mine"}}
+    own = replace(study(tmp_path), figures=options)
+    with pytest.raises(ConfigError) as caught:
+        figures.draw_study(own, tmp_path, tmp_path / "reports")
+    told = f"{tmp_path}/study.yaml: figures.mine.kind: 'mine' is not allowed; allowed: "
+    assert str(caught.value).startswith(told)
+
+
 def test_a_new_study_is_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

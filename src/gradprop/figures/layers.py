@@ -155,7 +155,8 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
         ]
         for value, line in zip(panel[hue].unique(), lines, strict=True):
             _draw_line(axes, line, dashes[value], theory)
-        if panel.get("part", VALUE) is VALUE or (panel["part"] == VALUE).any():
+        has_values = "part" not in panel or (panel["part"] == VALUE).any()
+        if lines and has_values:  # rows and columns may meet where the grid has no networks
             shown.append((axes, lines, panel["statistic"].iloc[0]))
         axes.set(xlabel="", ylabel="")
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
