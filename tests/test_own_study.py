@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from gradprop import studies
@@ -37,7 +39,10 @@ def describe(rows, options):
 KINDS = {"mine": Kind(prepare, draw, describe, Needs(shows=("depth",)))}
 """
 COMPONENTS = """
-from gradprop.components import Parameter, activation, initializer
+import numpy as np
+
+from gradprop.components import Parameter, activation, initializer, optimizer
+from gradprop.probes import statistic
 
 
 @initializer(parameters={"gain": Parameter(1.0, "Factor of all weights.", above=0)})
@@ -50,6 +55,38 @@ def bend(z):
     import keras
 
     return z / (1.0 + keras.ops.abs(z))
+
+
+@optimizer(state=("before",), parameters={"share": Parameter(0.5, "Of the last step.", minimum=0)})
+def heavy_ball(weights, before, share):
+    change = share * before + weights.rate * weights.gradient
+    return change, change
+
+
+@statistic(definition="log10 of fan-in times the mean square of W")
+def weight_log10_gain(layer):
+    return np.log10(len(layer.weight) * np.mean(layer.weight**2))
+"""
+CLAIM = """
+def gains(tables):
+    cells = tables.cells[(tables.cells["initializer"] == TOO_SMALL) & (tables.cells["depth"] > 2)]
+    rows = at_start(tables.layers)
+    rows = rows[rows["cell"].isin(cells["cell"]) & (rows["layer"] == 2)]
+    gain = rows.set_index("cell")["weight_log10_gain"]
+    yield from_seeds(Case(layer=2), gain, math.log10(WIDTH * STDDEV**2))
+
+
+CLAIMS.append(
+    Claim(
+        id="gain",
+        statement="Small weights have a small gain.",
+        source="this study",
+        formula="log10 n Var(W)",
+        unit="decades",
+        criterion=Within(0.1),
+        measure=gains,
+    )
+)
 """
 BLOCK = """
   - dataset: {name: gaussian_mixture, examples: 400}
@@ -57,6 +94,7 @@ BLOCK = """
     width: 32
     activation: bend
     initializer: [signs, glorot_normal]
+    optimizer: {name: heavy_ball, share: 0.9}
     seeds: 2
 """
 FIGURE = """
@@ -66,6 +104,15 @@ FIGURE = """
     rows: activation
     columns: depth
     hue: initializer
+  gain:
+    kind: layer_profile
+    title: The gain of every layer
+    statistic: weight_log10_gain
+    at: start
+    rows: activation
+    columns: depth
+    hue: initializer
+statistics: [standard, weight_log10_gain]
 """
 
 
@@ -78,6 +125,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     mine = studies.create("mine", folder)
     (mine / "figures.py").write_text(KIND)
     (mine / "components.py").write_text(COMPONENTS)
+    with (mine / "claims.py").open("a") as file:
+        file.write(CLAIM)
     text = found.study_file("mine").read_text().replace("epochs: 3", "epochs: 0")
     text = text.replace("grid:\n  dataset", "grid:\n  - dataset")
     text = text.replace("    at: start\n", "    at: start\n    select: {activation: tanh}\n")
@@ -90,13 +139,16 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 
 def test_its_claim_paragraph_and_figures_are_in_the_report(workspace: Workspace) -> None:
-    (claim,) = json.loads((workspace.folder / "reports/claims/mine.json").read_text())
-    assert claim["verdict"] == "supported"
-    assert claim["measured"] == pytest.approx(claim["predicted"], abs=0.1)
+    claims = json.loads((workspace.folder / "reports/claims/mine.json").read_text())
+    assert len(claims) == 2
+    for claim in claims:
+        assert claim["verdict"] == "supported"
+        assert claim["measured"] == pytest.approx(claim["predicted"], abs=0.1)
     page = (workspace.folder / "reports/index.html").read_text(encoding="utf-8")
     for expected in (
         'id="figure-mine.signal"',
         'id="figure-mine.own"',
+        'id="figure-mine.gain"',
         'alt="24 networks of my own."',
         "Small weights make every layer shrink",
         "<math",
@@ -118,6 +170,16 @@ def test_an_edit_of_its_initializer_trains_exactly_its_networks_anew(workspace: 
     new = after.keys() - before.keys()
     assert sorted(networks[cell] for cell in new) == ["signs", "signs"]
     assert after.items() - before.items() == {(cell, after[cell]) for cell in new}
+
+
+def test_its_optimizer_and_its_statistic_are_in_the_tables(workspace: Workspace) -> None:
+    results = workspace.folder / "results/mine"
+    cells, layers = (pd.read_parquet(results / table) for table in ("cells", "layers"))
+    assert set(cells["optimizer"]) == {"sgd", "heavy_ball(share=0.9)"}
+    assert np.isfinite(layers["weight_log10_gain"]).all()
+    numbers = pd.read_csv(workspace.folder / "reports/data/mine/gain.csv")
+    signs = numbers[(numbers["initializer"] == "signs") & (numbers["layer"] == 2)]
+    np.testing.assert_allclose(signs["median"], 0, atol=1e-6)  # 32 weights of +-1/sqrt(32)
 
 
 def planned(workspace: Workspace) -> set[str]:

@@ -156,8 +156,8 @@ class Cell:
     probes
         Number of log-spaced probes after the one at step 0.
     statistics
-        What the probes record: preset of `gradprop.probes.statistics.PRESETS`, or names joined by
-        commas (`gradprop.probes.statistics.canonical`).
+        What the probes record: statistics and presets, joined by commas
+        (`gradprop.probes.statistics.canonical`).
     measurements
         Tables that the probes make besides (`gradprop.probes.measurements.canonical`).
     widths, normalization, residual, clipping

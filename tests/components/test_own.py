@@ -9,23 +9,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import special
 
 from gradprop.components import datasets, initializers, own
 from gradprop.components.activations import ACTIVATIONS, find_saturation
 from gradprop.components.datasets import DATASETS, generate
 from gradprop.components.initializers import INITIALIZERS, draw_kernel
+from gradprop.components.optimizers import OPTIMIZERS, create_update
 from gradprop.errors import ConfigError
-from gradprop.grid import axes, loading, schema
+from gradprop.grid import axes, loading, plan, schema
 from gradprop.grid.config import validate
 from gradprop.prediction.networks import weight_variance
 from gradprop.spec import Cell, Component
 from tests.reference import make_cell
 
+Float32 = NDArray[np.float32]
+
 HEAD = """
 import math
 import numpy as np
-from gradprop.components import Layer, Parameter, activation, dataset, initializer
+from gradprop.components import Layer, Parameter, activation, dataset, initializer, optimizer
 """
 INITIALIZER = '''
 def gain(layer):
@@ -62,6 +66,24 @@ RAMP = """
 def ramp(examples, seed):
     x = np.random.default_rng(seed).standard_normal((examples, 2))
     return x, x[:, :1]
+"""
+
+RMS = """
+@optimizer(
+    parameters={"decay": Parameter(0.9, "Decay of the mean square.", minimum=0, below=1)},
+    state=("square",),
+)
+def rms(weights, square, decay):
+    import tensorflow as tf
+
+    square = decay * square + (1 - decay) * tf.square(weights.gradient)
+    return weights.rate * weights.gradient / (tf.sqrt(square) + 1e-7), square
+"""
+DECAYING = """
+@optimizer()
+def decaying(weights):
+    '''w <- w - rate (g + w) / t.'''
+    return weights.rate * (weights.gradient + weights.value) / weights.step
 """
 
 
@@ -202,6 +224,62 @@ def test_a_data_set_is_made_split_and_standardized(files: Files) -> None:
     assert datasets.outputs(component) == made.outputs == 1
 
 
+def steps(optimizer: Any, start: Float32, gradients: Float32, rates: Float32) -> list[Float32]:
+    """Return what an optimizer subtracts from a variable (replicas, rows, columns), step by step.
+
+    The last is the variable after all steps.
+    """
+    import tensorflow as tf
+
+    variable = tf.Variable(start)
+    update = create_update(OPTIMIZERS.create(optimizer), [variable], rates)
+    return [*(update([tf.constant(g)])[0].numpy() for g in gradients), variable.numpy()]
+
+
+@pytest.fixture
+def descent() -> tuple[Float32, Float32, Float32]:
+    """Return a variable of three replicas, gradients of five steps, and learning rates."""
+    rng = np.random.default_rng(0)
+    start, *gradients = rng.standard_normal((6, 3, 4, 5)).astype(np.float32)
+    return start, np.array(gradients), np.array([[[0.1]], [[0.2]], [[0.5]]], np.float32)
+
+
+def test_steps_of_an_optimizer_with_a_state(files: Files, descent: Any) -> None:
+    files.load(RMS)
+    start, gradients, rates = descent
+    found = steps({"name": "rms", "decay": 0.5}, *descent)
+    w, square = start.astype(np.float64), np.zeros(start.shape)
+    for g, change in zip(gradients.astype(np.float64), found, strict=False):
+        square = 0.5 * square + 0.5 * g**2
+        np.testing.assert_allclose(change, rates * g / (np.sqrt(square) + 1e-7), rtol=1e-6)
+        w -= rates * g / (np.sqrt(square) + 1e-7)
+    np.testing.assert_allclose(found[-1], w, atol=1e-5)
+    assert OPTIMIZERS["rms"].state == ("square",)
+
+
+def test_an_optimizer_sees_the_weights_and_the_number_of_the_step(
+    files: Files, descent: Any
+) -> None:
+    files.load(DECAYING)
+    start, gradients, rates = descent
+    w = start.astype(np.float64)
+    found = steps("decaying", *descent)
+    for number, g in enumerate(gradients, start=1):
+        w -= rates * (g + w) / number
+    np.testing.assert_allclose(found[-1], w, atol=1e-5)
+    assert OPTIMIZERS["decaying"].definition == "w <- w - rate (g + w) / t"
+
+
+def test_the_plan_counts_what_an_optimizer_keeps(files: Files) -> None:
+    files.load(RMS, DECAYING)
+    for name, like in (("rms", "sgd"), ("decaying", "sgd"), ("adam", "sgd")):
+        mine, plain = (
+            plan.cell_work(plan.Program.of(cells(optimizer=n)[0]))["weight updated"]
+            for n in (name, like)
+        )
+        assert mine == (1 + len(OPTIMIZERS[name].state)) * plain
+
+
 def test_only_the_study_of_the_file_may_name_it(files: Files) -> None:
     one, two = files.load(INITIALIZER), files.load(OTHER, name="two")
     for path, name in ((one, "halved"), (two, "other")):
@@ -236,7 +314,7 @@ def test_a_study_is_built_with_its_own_components(files: Files) -> None:
 
 def test_no_other_id_moves(files: Files) -> None:
     before = [of("initializer", "zeros"), make_cell().id]
-    files.load(INITIALIZER, MISH, RAMP)
+    files.load(INITIALIZER, MISH, RAMP, RMS)
     assert [of("initializer", "zeros"), make_cell().id] == before
     assert cells()[0].code == "" and "code" not in cells(initializer="halved")[0].columns()
 
@@ -272,6 +350,29 @@ def test_an_edit_moves_the_ids_of_its_cells_alone(
     old, new = ids(text), ids(text.replace(before, after))
     assert new[:2] == old[:2]
     assert (new[2] != old[2]) == moves
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moves"),
+    [
+        ('"Decay of the mean square."', '"Decay."', False),
+        ("tf.sqrt(square) + 1e-7", "tf.sqrt(square) + 1e-6", True),
+        ("Parameter(0.9", "Parameter(0.8", True),
+        ("square", "squares", True),
+    ],
+)
+def test_an_edit_of_an_optimizer_moves_the_ids_of_its_cells_alone(
+    before: str, after: str, moves: bool, files: Files
+) -> None:
+    def ids(content: str) -> list[str]:
+        files.load(DECAYING, content)
+        return [of("optimizer", name) for name in ("sgd", "decaying", "rms")]
+
+    assert before in RMS
+    old, new = ids(RMS), ids(RMS.replace(before, after))
+    assert new[:2] == old[:2]
+    assert (new[2] != old[2]) == moves
+    assert cells(optimizer="rms")[0].code == f"optimizer={OPTIMIZERS['rms'].code}"
 
 
 USES = """
@@ -375,6 +476,14 @@ def test_a_name_has_one_code(files: Files) -> None:
             "6: dataset 'f': neither a parameter nor fixed: examples, dimension, outputs",
         ),
         (
+            "@optimizer(state=('m'))\ndef f(weights, m): ...\n",
+            "6: optimizer 'f': state is 'm'; allowed: a tuple of names",
+        ),
+        (
+            "@optimizer(state=('m',), parameters={'m': Parameter(1, '')})\ndef f(w, m): ...\n",
+            "6: optimizer 'f': both a parameter and kept: m",
+        ),
+        (
             "@dataset(task='regresion')\ndef f(seed): ...\n",
             "6: dataset 'f': 'regresion' is not allowed; allowed: classification, regression",
         ),
@@ -417,6 +526,26 @@ def test_mistakes_in_an_activation(body: str, expected: str, files: Files) -> No
     path = files.load(f"\n@activation()\ndef bad_one(z):\n    return {body}\n")
     with pytest.raises(ConfigError) as caught:
         ACTIVATIONS["bad_one"].function(np.ones((3, 4)))
+    assert str(caught.value).startswith(f"{path}:{expected}")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("weights.gradient", "6: optimizer 'bad': returned 1 tensors; needed are: the change, m"),
+        (
+            "weights.gradient[:, :1], m",
+            "6: optimizer 'bad': made (3, 1, 5), <dtype: 'float32'> of a tensor (3, 4, 5)",
+        ),
+        ("weights.gradient, 1.0", "6: optimizer 'bad': made None, None of a tensor (3, 4, 5)"),
+        ("weights.grad, m", "8: AttributeError: 'Weights' object has no attribute 'grad'"),
+    ],
+)
+def test_mistakes_in_an_optimizer(body: str, expected: str, files: Files, descent: Any) -> None:
+    mark = "@optimizer(state=('m',))"
+    path = files.load(f"\n{mark}\ndef bad(weights, m):\n    return {body}\n")
+    with pytest.raises(ConfigError) as caught:
+        steps("bad", *descent)
     assert str(caught.value).startswith(f"{path}:{expected}")
 
 

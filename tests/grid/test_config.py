@@ -292,7 +292,7 @@ def test_mistakes_in_a_grid(key: str, value: str, expected: str) -> None:
         (
             "[dead_fraction, gradient_curtosis]",
             "statistics[1]: 'gradient_curtosis' is not allowed; allowed: "
-            f"{', '.join(STATISTICS)}. Did you mean 'gradient_kurtosis'?",
+            f"{', '.join([*STATISTICS, *PRESETS])}. Did you mean 'gradient_kurtosis'?",
         ),
     ],
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,34 @@ class Optimizer(Entry):
     ----------
     make
         From variables, learning rates and parameters to the update, as `create_update`.
+    state
+        What it keeps of every weight from step to step, by name.
     """
 
     make: Callable[..., Update]
+    state: tuple[str, ...] = ()
+
+
+class Weights(NamedTuple):
+    """One trained variable of all networks of a stack, as an update rule sees it.
+
+    Attributes
+    ----------
+    value
+        The variable before the step, (networks, rows, columns): a kernel, or biases and others
+        with one row.
+    gradient
+        The derivative of the loss by it, of the same shape, clipped if the study clips.
+    rate
+        The learning rate of every network, (networks, 1, 1).
+    step
+        The number of the step, from 1, in float32.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    rate: Tensor
+    step: Tensor
 
 
 def create_update(
@@ -53,6 +78,44 @@ def create_update(
     """
     make = OPTIMIZERS[optimizer.name].make
     return make(variables, rates, **OPTIMIZERS.parameters_of(optimizer))
+
+
+def following(
+    rule: Callable[..., tuple[Tensor, ...]], state: Sequence[str] = ()
+) -> Callable[..., Update]:
+    """Return what makes the update of a rule for one variable: `Optimizer.make`.
+
+    Parameters
+    ----------
+    rule
+        From a `Weights`, and by name the state and the parameters, to what is subtracted from the
+        variable and the new state.
+    state
+        Names of what is kept of every variable, in its shape and 0 before the first step.
+    """
+
+    def make(variables: Sequence[Tensor], rates: NDArray[np.float32], **given: Any) -> Update:
+        import tensorflow as tf
+
+        rate, count = tf.constant(rates), tf.Variable(0.0)
+        kept = [[tf.Variable(tf.zeros_like(v)) for _ in state] for v in variables]
+
+        def update(gradients: Sequence[Tensor]) -> list[Tensor]:
+            step = count.assign_add(1.0)
+            changes = []
+            for variable, gradient, memory in zip(variables, gradients, kept, strict=True):
+                weights = Weights(variable.read_value(), gradient, rate, step)
+                before = {n: v.read_value() for n, v in zip(state, memory, strict=True)}
+                change, *after = rule(weights, **before, **given)
+                for old, new in zip(memory, after, strict=True):
+                    old.assign(new)
+                variable.assign_sub(change)
+                changes.append(change)
+            return changes
+
+        return update
+
+    return make
 
 
 def _sgd(variables: Sequence[Tensor], rates: NDArray[np.float32], momentum: float) -> Update:
@@ -128,6 +191,7 @@ OPTIMIZERS = Registry(
             source="Kingma and Ba 2015, the efficient form at the end of section 2; "
             "keras.optimizers.Adam",
             make=_adam,
+            state=("mean", "mean_square"),
             parameters={
                 "beta_1": _decay(0.9, "Decay of the mean of the gradients."),
                 "beta_2": _decay(0.999, "Decay of the mean of the squared gradients."),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -24,6 +24,7 @@ from gradprop.components import datasets
 from gradprop.components.activations import ACTIVATIONS, Activation, Elementwise
 from gradprop.components.datasets import DATASETS, SPLIT, Arrays, Generator
 from gradprop.components.initializers import INITIALIZERS, Initializer, Layer
+from gradprop.components.optimizers import OPTIMIZERS, Optimizer, Tensor, Weights, following
 from gradprop.components.registry import INSTALLED, Entry, Parameter, Registry
 from gradprop.components.source import Source
 from gradprop.errors import ConfigError, GradpropError
@@ -45,17 +46,18 @@ _texts: dict[Path, str] = {}
 class Own(NamedTuple):
     """One own component."""
 
-    kind: str  # initializer, activation, dataset
+    kind: str  # one of `REGISTRIES`
     name: str
     code: str
 
 
-_REGISTRIES: dict[str, Registry[Any]] = {
+# By the name of the decorator; `gradprop.probes.own` adds that of statistics.
+REGISTRIES: dict[str, Registry[Any]] = {
     "initializer": INITIALIZERS,
     "activation": ACTIVATIONS,
     "dataset": DATASETS,
+    "optimizer": OPTIMIZERS,
 }
-KINDS = tuple(_REGISTRIES)
 
 
 # ----------------------------------------------------------------------------- decorators
@@ -92,7 +94,7 @@ def initializer(
     """
 
     def enter(draw: F) -> F:
-        place = _Place.of(draw, "initializer")
+        place = Place.of(draw, "initializer")
         call = place.guarded(draw)
 
         def build(layer: Layer, seed: int, **given: Any) -> Callable[..., NDArray[np.float32]]:
@@ -102,7 +104,7 @@ def initializer(
             return kernel
 
         entry = Initializer(
-            definition=definition or _first_line(draw),
+            definition=definition or first_line(draw),
             source=source or str(place.file),
             parameters=parameters or {},
             code=place.code([_defaults(parameters), random]),
@@ -153,7 +155,7 @@ def activation(
     """
 
     def enter(tensors: F) -> F:
-        place = _Place.of(tensors, "activation")
+        place = Place.of(tensors, "activation")
         call = place.tensors(tensors)
         given = (derivative, second_derivative)
         automatic = (_automatic(call, order) for order in (1, 2))
@@ -162,7 +164,7 @@ def activation(
         )
         entry = Activation(
             name=place.name,
-            definition=definition or _first_line(tensors),
+            definition=definition or first_line(tensors),
             source=source or str(place.file),
             code=place.code([saturation, homogeneous, kinks]),
             function=_automatic(call, 0),
@@ -211,7 +213,7 @@ def dataset(
     """
 
     def enter(make: F) -> F:
-        place = _Place.of(make, "dataset")
+        place = Place.of(make, "dataset")
         known = {**(parameters or {}), **SPLIT}
         sizes = {**{name: p.default for name, p in known.items()}, **(fixed or {})}
         needed = ("examples", "dimension", "classes" if task == "classification" else "outputs")
@@ -227,7 +229,7 @@ def dataset(
             return place.arrays(made, task, [{**sizes, **given}[name] for name in needed])
 
         entry = Generator(
-            definition=definition or _first_line(make),
+            definition=definition or first_line(make),
             source=source or str(place.file),
             parameters=known,
             code=place.code([_defaults(known), task, sorted((fixed or {}).items()), exact]),
@@ -242,19 +244,66 @@ def dataset(
     return enter
 
 
+def optimizer(
+    *,
+    parameters: Parameters | None = None,
+    state: Sequence[str] = (),
+    definition: str = "",
+    source: str = "",
+) -> Callable[[F], F]:
+    """Enter an update rule, written with operations of TensorFlow or ``keras.ops``.
+
+    It gets a trained variable as a `Weights` (value, gradient, rate, step), and by name what is
+    kept of it from step to step and the parameters. It returns what is subtracted from the
+    variable; if something is kept, a tuple of that and the new state in the order of `state`.
+
+    The first axis of all these tensors is that of the networks trained together: norms and means
+    are over the axes 1 and 2, with ``keepdims=True``.
+
+    Parameters
+    ----------
+    parameters
+        The parameters by name. The learning rate is none of them: every network has one.
+    state
+        Names of what is kept of every variable, in its shape and 0 before the first step.
+    definition, source
+        What it is and where it comes from, for the reader.
+    """
+
+    def enter(rule: F) -> F:
+        place = Place.of(rule, "optimizer")
+        if isinstance(state, str):
+            raise place.error(f"state is {errors.show(state)}; allowed: a tuple of names")
+        if twice := [name for name in state if name in (parameters or {})]:
+            raise place.error(f"both a parameter and kept: {', '.join(twice)}")
+        entry = Optimizer(
+            definition=definition or first_line(rule),
+            source=source or str(place.file),
+            parameters=parameters or {},
+            code=place.code([_defaults(parameters), [*state]]),
+            make=following(place.rule(rule, state), state),
+            state=tuple(state),
+        )
+        place.enter(OPTIMIZERS, entry)
+        return rule
+
+    return enter
+
+
 def _defaults(parameters: Parameters | None) -> list[tuple[str, Scalar]]:
     return sorted((name, parameter.default) for name, parameter in (parameters or {}).items())
 
 
-def _first_line(function: Callable[..., Any]) -> str:
+def first_line(function: Callable[..., Any]) -> str:
+    """Return the first line of a docstring, without a full stop."""
     return (function.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
 # -------------------------------------------------------------- what stands in own files
 
 
-class _Place(NamedTuple):
-    """Where an own component is defined."""
+class Place(NamedTuple):
+    """Where an own component is defined; what looks at its results and tells its mistakes."""
 
     kind: str
     name: str
@@ -262,7 +311,8 @@ class _Place(NamedTuple):
     line: int
 
     @classmethod
-    def of(cls, function: Callable[..., Any], kind: str) -> _Place:
+    def of(cls, function: Callable[..., Any], kind: str) -> Place:
+        """Return the place of a decorated function."""
         if not isinstance(function, FunctionType):
             raise TypeError(f"{kind} is the decorator of a function")
         code = function.__code__
@@ -284,7 +334,7 @@ class _Place(NamedTuple):
         node = source.function(self.name, self.line)
         if node is None:
             raise self.error("not a decorated function at the top level of its file")
-        return source.digest(node, KINDS, counted)
+        return source.digest(node, REGISTRIES, counted)
 
     def enter(self, registry: Registry[E], entry: E) -> None:
         """Enter the component, unless it is there already with the same code."""
@@ -339,15 +389,30 @@ class _Place(NamedTuple):
     def tensors(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function of tensors whose results have the shape and type of its argument."""
         call = self.guarded(function)
+        return lambda z: self._like(z, call(z))
 
-        def checked(z: Any) -> Any:
-            y = call(z)
-            was, found = (z.shape, z.dtype), (getattr(y, "shape", None), getattr(y, "dtype", None))
-            if was != found:
-                raise self.error(f"made {found[0]}, {found[1]} of a tensor {was[0]}, {was[1]}")
-            return y
+    def rule(
+        self, function: Callable[..., Any], state: Sequence[str]
+    ) -> Callable[..., tuple[Tensor, ...]]:
+        """Return an update rule whose change and state have the shape and type of the gradient."""
+        call = self.guarded(function)
+
+        def checked(weights: Weights, **named: Any) -> tuple[Tensor, ...]:
+            made = call(weights, **named)
+            parts = made if isinstance(made, tuple) else (made,)
+            if len(parts) != 1 + len(state):
+                wanted = ", ".join(("the change", *state))
+                raise self.error(f"returned {len(parts)} tensors; needed are: {wanted}")
+            return tuple(self._like(weights.gradient, part) for part in parts)
 
         return checked
+
+    def _like(self, z: Any, y: Any) -> Any:
+        """Return a tensor that was made of `z`, after a look at its shape and type."""
+        was, found = (z.shape, z.dtype), (getattr(y, "shape", None), getattr(y, "dtype", None))
+        if was != found:
+            raise self.error(f"made {found[0]}, {found[1]} of a tensor {was[0]}, {was[1]}")
+        return y
 
     def arrays(self, made: Any, task: str, sizes: list[int]) -> Arrays:
         """Return the arrays of a data set, after a look at them."""
@@ -364,6 +429,16 @@ class _Place(NamedTuple):
         if task == "classification" and (np.bincount(y.astype(int), minlength=outputs) < 2).any():
             raise self.error("y has a class of fewer than 2 examples, which cannot be split")
         return x, y
+
+    def number(self, made: Any) -> float:
+        """Return a statistic's number."""
+        try:
+            if not np.shape(made):
+                return float(made)
+            problem = f"an array of shape {np.shape(made)}"
+        except (TypeError, ValueError):
+            problem = errors.show(made)
+        raise self.error(f"returned {problem}, not a number")
 
     def _numbers(self, made: Any, what: str) -> NDArray[np.float64]:
         try:
@@ -435,7 +510,7 @@ def forget(path: Path) -> None:
     """Take back what a file entered, but for what another file defines too."""
     key = path.resolve()
     _texts.pop(key, None)
-    for registry in _REGISTRIES.values():
+    for registry in REGISTRIES.values():
         for name, owners in list(registry.owners.items()):
             if owners.pop(key, None) and not owners:
                 del registry.owners[name], registry[name]
@@ -447,7 +522,7 @@ def registered(path: Path) -> list[Own]:
     key = path.resolve()
     return [
         Own(kind, name, registry[name].code)
-        for kind, registry in _REGISTRIES.items()
+        for kind, registry in REGISTRIES.items()
         for name, owners in registry.owners.items()
         if key in owners
     ]
@@ -472,9 +547,9 @@ def load_installed() -> None:
             raise ConfigError(f"entry point {point.name} = {point.value}: {problem}") from error
 
 
-def code_of(**names: str) -> str:
+def code_of(named: Iterable[tuple[str, str]]) -> str:
     """Return the digests of the own components among those that a cell names, by kind."""
-    codes = ((kind, _REGISTRIES[kind][name].code) for kind, name in names.items())
+    codes = ((kind, REGISTRIES[kind][name].code) for kind, name in named)
     return " ".join(f"{kind}={code}" for kind, code in codes if code)
 
 

@@ -15,7 +15,7 @@ from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
-from gradprop.probes import measurements
+from gradprop.probes import measurements, statistics
 from gradprop.spec import Cell
 
 COMPONENT_TYPES = {
@@ -38,12 +38,18 @@ def expand(block: Mapping[str, Any]) -> Iterator[Cell]:
     axes["seed"] = axes.pop("seeds")
     for values in itertools.product(*axes.values()):
         cell = Cell(**dict(zip(axes, values, strict=True)))
-        code = own.code_of(
-            dataset=cell.dataset.name,
-            initializer=cell.initializer.name,
-            activation=cell.activation,
-        )
+        code = own.code_of(_named(cell))
         yield replace(cell, code=code) if code else cell
+
+
+def _named(cell: Cell) -> Iterator[tuple[str, str]]:
+    """Yield what a cell names that may be own, by kind; new kinds come last, which moves no id."""
+    yield "dataset", cell.dataset.name
+    yield "initializer", cell.initializer.name
+    yield "activation", cell.activation
+    yield "optimizer", cell.optimizer.name
+    for name in statistics.own(cell.statistics):
+        yield "statistic", name
 
 
 def axis_values(key: str, value: Any) -> list[Any]:

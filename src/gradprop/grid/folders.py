@@ -2,9 +2,9 @@
 
 ``<studies>/<name>/`` holds ``study.yaml`` and, each if the study has it: ``claims.py`` (claims and
 the numbers of the prose), ``chapter.md.j2`` (the prose), ``opening.md.j2`` (with which a report can
-open), ``components.py`` (own initializers, activations, data sets), ``figures.py`` (own kinds of
-figures), ``references.bib``, and modules that these import. No list names the studies: they are
-found by looking.
+open), ``components.py`` (own initializers, activations, data sets, optimizers, statistics),
+``figures.py`` (own kinds of figures), ``references.bib``, and modules that these import. No list
+names the studies: they are found by looking.
 """
 
 from __future__ import annotations

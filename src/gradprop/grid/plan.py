@@ -34,6 +34,7 @@ import yaml
 
 from gradprop import errors
 from gradprop.components import architecture, datasets
+from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.grid import config, folders, loading, sharding
 from gradprop.grid.folders import PROJECT
 from gradprop.probes.measurements import measured, probe_steps, total_steps
@@ -159,7 +160,7 @@ class Program:
     @property
     def statistics(self) -> str:
         """The smallest preset that has all that is recorded."""
-        names = set(recorded(self.cell.statistics))
+        names = {*recorded(self.cell.statistics)} & {*PRESETS["full"]}  # without own ones
         return next((name for name in PRESETS if names <= set(PRESETS[name])), "full")
 
     @property
@@ -174,7 +175,7 @@ def program_work(program: Program) -> Amounts:
     """Return the work that a stack of any size costs once."""
     cell, layers = program.cell, program.layers
     normalized = layers if cell.normalization.name != "none" else 0
-    adaptive = layers if cell.optimizer.name == "adam" else 0
+    adaptive = layers if OPTIMIZERS[cell.optimizer.name].state else 0
     # A step with a probe and one without become graphs; one that stays alone runs as it is.
     graphs = 2 if program.steps else 0
     evaluations = program.probes * math.ceil(program.test / 512) + math.ceil(program.training / 512)
@@ -200,14 +201,14 @@ def cell_work(program: Program) -> Amounts:
     steps, batch = program.steps + 1, cell.batch_size
     entries = program.probes * 3 * (weights + batch * program.neurons)
     evaluated = program.probes * program.test + program.training if program.steps else 0
-    adaptive = 3 if cell.optimizer.name == "adam" else 1
+    updated = 1 + len(OPTIMIZERS[cell.optimizer.name].state)
     amounts: Amounts = {
         "weight initialized": weights,
         "weight traced": weights * (2 if program.steps else 1),
         "cell": 1,
         "product of a step": steps * batch * weights,
         "entry of a step": steps * batch * program.neurons,
-        "weight updated": steps * adaptive * weights,
+        "weight updated": steps * updated * weights,
         "product evaluated": evaluated * weights,
         "unit evaluated": evaluated * program.neurons,
         f"entry probed ({program.statistics})": entries,

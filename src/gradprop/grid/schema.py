@@ -73,6 +73,7 @@ def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> S
     """
     file = components.resolve() if components else None
     written = copy.deepcopy(_written_study_schema())
+    statistics = STATISTICS.of_study(file)
     defs: dict[str, Any] = written["$defs"]
     figure = defs["figure"]["properties"]
     figure["kind"]["enum"] = [*KINDS, *kinds]
@@ -80,7 +81,8 @@ def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> S
     defs |= {
         "activation": _names(ACTIVATIONS.of_study(file)),
         "residual_name": _names(RESIDUALS),
-        "layer_statistic": _names(STATISTICS),
+        "layer_statistic": _names(statistics),
+        "statistic_or_preset": _names([*statistics, *PRESETS]),
         "preset": _names(PRESETS),
         "cell_parameter": _names(f.name for f in PARAMETERS),
     }

@@ -19,12 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradprop.components.activations import ACTIVATIONS
+from gradprop.components.registry import Entry, Registry
 
 Float64 = NDArray[np.float64]
 
@@ -35,6 +37,8 @@ BLOCK = 4096
 # A variance below this part of the squared mean is computed in two passes; above, at most four of
 # float64's sixteen digits cancel.
 CANCELLATION = 1e-4
+# Attributes of `LayerRecord` that are only there if a statistic needs them.
+NEEDS = ("start", "minibatches")
 # Minibatches besides the step's own that gradients are compared over.
 MINIBATCHES = 4
 
@@ -276,26 +280,19 @@ def _log10(values: Float64) -> Float64:
         return np.log10(values)
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """A column of the ``layers`` table.
+@dataclass(frozen=True, kw_only=True)
+class Statistic(Entry):
+    """A column of the ``layers`` table; its definition is a formula.
 
     Attributes
     ----------
     compute
         From a layer's record to one number per replica.
-    definition
-        Formula, with its unit where it has one.
-    source
-        Where the statistic is introduced or used.
     needs
-        Attribute of `LayerRecord` that is only there if a statistic needs it: ``start`` or
-        ``minibatches``.
+        Which of `NEEDS` it reads, if any.
     """
 
     compute: Callable[[LayerRecord], Float64]
-    definition: str
-    source: str
     needs: str = ""
 
 
@@ -478,166 +475,197 @@ _GRADIENT = "Glorot and Bengio 2010, eq. 7 and fig. 8"
 _ACTIVATION = "Glorot and Bengio 2010, eq. 8 and figures 2 and 6"
 _CORRELATION = "Poole et al. 2016 and Schoenholz et al. 2017: c of the correlation map"
 
-STATISTICS: dict[str, Statistic] = {
-    "gradient_log10_norm": Statistic(
-        _of("gradient", log10_norm),
-        "log10 sqrt(sum (dC/dW)^2)",
-        "Schoenholz et al. 2017, norms of the gradient by layer",
-    ),
-    "gradient_log10_rms": Statistic(
-        _of("gradient", log10_rms), "log10 sqrt(mean (dC/dW)^2)", _GRADIENT
-    ),
-    "gradient_mean": Statistic(_of("gradient", mean), "mean dC/dW", _GRADIENT),
-    "gradient_std": Statistic(
-        _of("gradient", standard_deviation),
-        "standard deviation of dC/dW",
-        "Glorot and Bengio 2010, eq. 7 and fig. 9",
-    ),
-    "gradient_kurtosis": Statistic(
-        _of("gradient", kurtosis),
-        "mean (x - mean x)^4 / variance^2 of x = dC/dW: 3 for a normal distribution, at least 1; "
-        "NaN without variance",
-        "Pearson 1905 (beta_2)",
-    ),
-    "gradient_log10_q05": Statistic(
-        _of("gradient", log10_magnitude_quantile(0.05)),
-        "log10 of the 5 % quantile of |dC/dW|",
-        _QUANTILE,
-    ),
-    "gradient_log10_q50": Statistic(
-        _of("gradient", log10_magnitude_quantile(0.50)), "log10 of the median of |dC/dW|", _QUANTILE
-    ),
-    "gradient_log10_q95": Statistic(
-        _of("gradient", log10_magnitude_quantile(0.95)),
-        "log10 of the 95 % quantile of |dC/dW|",
-        _QUANTILE,
-    ),
-    "gradient_zero_fraction": Statistic(
-        _of("gradient", zero_fraction), "fraction of dC/dW that is exactly 0", _DEFINITION
-    ),
-    "gradient_nonfinite_fraction": Statistic(
-        _of("gradient", nonfinite_fraction),
-        "fraction of dC/dW that is NaN or infinite",
-        _DEFINITION,
-    ),
-    "gradient_cosine": Statistic(
-        gradient_cosine,
-        "cosine of dC/dW of two successive minibatches at the same weights (the step's and an "
-        "independent one), in [-1, 1]",
-        "Sankararaman et al. 2020 (gradient confusion); Fort et al. 2019 (stiffness)",
-        needs="minibatches",
-    ),
-    "gradient_log10_snr": Statistic(
-        gradient_log10_snr,
-        "log10 norm(E g) / sqrt(trace of Cov g), g = dC/dW of a minibatch, from unbiased estimates "
-        f"of both squares over {MINIBATCHES} independent minibatches; -inf if that of "
-        "norm(E g)^2 is at most 0",
-        "Shwartz-Ziv and Tishby 2017; estimates as in McCandlish et al. 2018, appendix A",
-        needs="minibatches",
-    ),
-    "signal_log10_rms": Statistic(
-        _of("signal", log10_rms),
-        "log10 sqrt(mean (dC/dz)^2) of single examples",
-        "Glorot and Bengio 2010, eq. 6 and fig. 7; Schoenholz et al. 2017: its mean square is "
-        "multiplied by chi_1 per layer",
-    ),
-    "signal_log10_q05": Statistic(
-        _of("signal", log10_magnitude_quantile(0.05)),
-        "log10 of the 5 % quantile of |dC/dz|",
-        _QUANTILE,
-    ),
-    "signal_log10_q50": Statistic(
-        _of("signal", log10_magnitude_quantile(0.50)), "log10 of the median of |dC/dz|", _QUANTILE
-    ),
-    "signal_log10_q95": Statistic(
-        _of("signal", log10_magnitude_quantile(0.95)),
-        "log10 of the 95 % quantile of |dC/dz|",
-        _QUANTILE,
-    ),
-    "signal_zero_fraction": Statistic(
-        _of("signal", zero_fraction), "fraction of dC/dz that is exactly 0", _DEFINITION
-    ),
-    "signal_nonfinite_fraction": Statistic(
-        _of("signal", nonfinite_fraction), "fraction of dC/dz that is NaN or infinite", _DEFINITION
-    ),
-    "preactivation_mean": Statistic(_of("preactivation", mean), "mean z", _DEFINITION),
-    "preactivation_std": Statistic(
-        _of("preactivation", standard_deviation),
-        "standard deviation of z",
-        "He et al. 2015, section 2.2: the root of Var[y_l]",
-    ),
-    "preactivation_log10_mean_square": Statistic(
-        _of("preactivation", log10_mean_square),
-        "log10 mean z^2, the length q",
-        "Poole et al. 2016 and Schoenholz et al. 2017: q of the length map",
-    ),
-    "preactivation_correlation": Statistic(
-        _correlation("preactivation"),
-        "mean c of examples (0, 1), (2, 3), ... of the minibatch, c = sum z_a z_b / "
-        "sqrt(sum z_a^2 sum z_b^2), in [-1, 1]; pairs with a vector of 0 are left out",
-        _CORRELATION,
-    ),
-    "activation_mean": Statistic(_of("activation", mean), "mean phi(z)", _ACTIVATION),
-    "activation_std": Statistic(
-        _of("activation", standard_deviation), "standard deviation of phi(z)", _ACTIVATION
-    ),
-    "activation_log10_mean_square": Statistic(
-        _of("activation", log10_mean_square),
-        "log10 mean phi(z)^2",
-        "Hanin and Rolnick 2018: M_d, the normalized length of layer d",
-    ),
-    "activation_correlation": Statistic(
-        _correlation("activation"),
-        "mean c of examples (0, 1), (2, 3), ... of the minibatch, h = phi(z), c = sum h_a h_b / "
-        "sqrt(sum h_a^2 sum h_b^2), in [-1, 1]; pairs with a vector of 0 are left out",
-        _CORRELATION,
-    ),
-    "activation_q02": Statistic(
-        _of("activation", quantile(0.02)),
-        "2 % quantile of phi(z)",
-        "Glorot and Bengio 2010, fig. 3",
-    ),
-    "activation_q50": Statistic(_of("activation", quantile(0.50)), "median of phi(z)", _ACTIVATION),
-    "activation_q98": Statistic(
-        _of("activation", quantile(0.98)),
-        "98 % quantile of phi(z)",
-        "Glorot and Bengio 2010, fig. 3",
-    ),
-    "activation_nonfinite_fraction": Statistic(
-        _of("activation", nonfinite_fraction),
-        "fraction of phi(z) that is NaN or infinite",
-        _DEFINITION,
-    ),
-    "saturated_fraction": Statistic(
-        saturated_fraction,
-        "fraction of (example, unit) pairs with |phi'| at most 1 % of its maximum from z outwards",
-        "Glorot and Bengio 2010, section 3",
-    ),
-    "dead_fraction": Statistic(
-        dead_fraction,
-        "fraction of units saturated for every example of the minibatch",
-        "Lu et al. 2020, 'Dying ReLU and initialization'; here of a minibatch",
-    ),
-    "weight_log10_norm": Statistic(_of("weight", log10_norm), "log10 sqrt(sum W^2)", _DEFINITION),
-    "log10_update_ratio": Statistic(
-        log10_update_ratio,
-        "log10 norm(change of W in the step) / norm(W)",
-        "the update-to-weight ratio of practice (Karpathy, CS231n); about -3 is usual",
-    ),
-    "weight_gradient_log10_product": Statistic(
-        weight_gradient_log10_product,
-        "log10 |sum W dC/dW|: the same in all layers of networks without biases whose activation "
-        "is homogeneous",
-        "Euler's theorem on homogeneous functions; Du, Hu and Lee 2018",
-    ),
-    "log10_distance_from_start": Statistic(
-        log10_distance_from_start,
-        "log10 norm(W - W_0) / norm(W_0), W_0 the weights of step 0: -inf until they move; NaN, "
-        "then inf, where W_0 = 0",
-        "Chizat et al. 2019; Nagarajan and Kolter 2019",
-        needs="start",
-    ),
-}
+STATISTICS = Registry(
+    {
+        "gradient_log10_norm": Statistic(
+            compute=_of("gradient", log10_norm),
+            definition="log10 sqrt(sum (dC/dW)^2)",
+            source="Schoenholz et al. 2017, norms of the gradient by layer",
+        ),
+        "gradient_log10_rms": Statistic(
+            compute=_of("gradient", log10_rms),
+            definition="log10 sqrt(mean (dC/dW)^2)",
+            source=_GRADIENT,
+        ),
+        "gradient_mean": Statistic(
+            compute=_of("gradient", mean), definition="mean dC/dW", source=_GRADIENT
+        ),
+        "gradient_std": Statistic(
+            compute=_of("gradient", standard_deviation),
+            definition="standard deviation of dC/dW",
+            source="Glorot and Bengio 2010, eq. 7 and fig. 9",
+        ),
+        "gradient_kurtosis": Statistic(
+            compute=_of("gradient", kurtosis),
+            definition="mean (x - mean x)^4 / variance^2 of x = dC/dW: 3 for a normal "
+            "distribution, at least 1; NaN without variance",
+            source="Pearson 1905 (beta_2)",
+        ),
+        "gradient_log10_q05": Statistic(
+            compute=_of("gradient", log10_magnitude_quantile(0.05)),
+            definition="log10 of the 5 % quantile of |dC/dW|",
+            source=_QUANTILE,
+        ),
+        "gradient_log10_q50": Statistic(
+            compute=_of("gradient", log10_magnitude_quantile(0.50)),
+            definition="log10 of the median of |dC/dW|",
+            source=_QUANTILE,
+        ),
+        "gradient_log10_q95": Statistic(
+            compute=_of("gradient", log10_magnitude_quantile(0.95)),
+            definition="log10 of the 95 % quantile of |dC/dW|",
+            source=_QUANTILE,
+        ),
+        "gradient_zero_fraction": Statistic(
+            compute=_of("gradient", zero_fraction),
+            definition="fraction of dC/dW that is exactly 0",
+            source=_DEFINITION,
+        ),
+        "gradient_nonfinite_fraction": Statistic(
+            compute=_of("gradient", nonfinite_fraction),
+            definition="fraction of dC/dW that is NaN or infinite",
+            source=_DEFINITION,
+        ),
+        "gradient_cosine": Statistic(
+            compute=gradient_cosine,
+            definition="cosine of dC/dW of two successive minibatches at the same weights (the "
+            "step's and an independent one), in [-1, 1]",
+            source="Sankararaman et al. 2020 (gradient confusion); Fort et al. 2019 (stiffness)",
+            needs="minibatches",
+        ),
+        "gradient_log10_snr": Statistic(
+            compute=gradient_log10_snr,
+            definition="log10 norm(E g) / sqrt(trace of Cov g), g = dC/dW of a minibatch, from "
+            f"unbiased estimates of both squares over {MINIBATCHES} independent minibatches; -inf "
+            "if that of norm(E g)^2 is at most 0",
+            source="Shwartz-Ziv and Tishby 2017; estimates as in McCandlish et al. 2018, "
+            "appendix A",
+            needs="minibatches",
+        ),
+        "signal_log10_rms": Statistic(
+            compute=_of("signal", log10_rms),
+            definition="log10 sqrt(mean (dC/dz)^2) of single examples",
+            source="Glorot and Bengio 2010, eq. 6 and fig. 7; Schoenholz et al. 2017: its mean "
+            "square is multiplied by chi_1 per layer",
+        ),
+        "signal_log10_q05": Statistic(
+            compute=_of("signal", log10_magnitude_quantile(0.05)),
+            definition="log10 of the 5 % quantile of |dC/dz|",
+            source=_QUANTILE,
+        ),
+        "signal_log10_q50": Statistic(
+            compute=_of("signal", log10_magnitude_quantile(0.50)),
+            definition="log10 of the median of |dC/dz|",
+            source=_QUANTILE,
+        ),
+        "signal_log10_q95": Statistic(
+            compute=_of("signal", log10_magnitude_quantile(0.95)),
+            definition="log10 of the 95 % quantile of |dC/dz|",
+            source=_QUANTILE,
+        ),
+        "signal_zero_fraction": Statistic(
+            compute=_of("signal", zero_fraction),
+            definition="fraction of dC/dz that is exactly 0",
+            source=_DEFINITION,
+        ),
+        "signal_nonfinite_fraction": Statistic(
+            compute=_of("signal", nonfinite_fraction),
+            definition="fraction of dC/dz that is NaN or infinite",
+            source=_DEFINITION,
+        ),
+        "preactivation_mean": Statistic(
+            compute=_of("preactivation", mean), definition="mean z", source=_DEFINITION
+        ),
+        "preactivation_std": Statistic(
+            compute=_of("preactivation", standard_deviation),
+            definition="standard deviation of z",
+            source="He et al. 2015, section 2.2: the root of Var[y_l]",
+        ),
+        "preactivation_log10_mean_square": Statistic(
+            compute=_of("preactivation", log10_mean_square),
+            definition="log10 mean z^2, the length q",
+            source="Poole et al. 2016 and Schoenholz et al. 2017: q of the length map",
+        ),
+        "preactivation_correlation": Statistic(
+            compute=_correlation("preactivation"),
+            definition="mean c of examples (0, 1), (2, 3), ... of the minibatch, c = sum z_a z_b / "
+            "sqrt(sum z_a^2 sum z_b^2), in [-1, 1]; pairs with a vector of 0 are left out",
+            source=_CORRELATION,
+        ),
+        "activation_mean": Statistic(
+            compute=_of("activation", mean), definition="mean phi(z)", source=_ACTIVATION
+        ),
+        "activation_std": Statistic(
+            compute=_of("activation", standard_deviation),
+            definition="standard deviation of phi(z)",
+            source=_ACTIVATION,
+        ),
+        "activation_log10_mean_square": Statistic(
+            compute=_of("activation", log10_mean_square),
+            definition="log10 mean phi(z)^2",
+            source="Hanin and Rolnick 2018: M_d, the normalized length of layer d",
+        ),
+        "activation_correlation": Statistic(
+            compute=_correlation("activation"),
+            definition="mean c of examples (0, 1), (2, 3), ... of the minibatch, h = phi(z), c = "
+            "sum h_a h_b / sqrt(sum h_a^2 sum h_b^2), in [-1, 1]; pairs with a vector of 0 are "
+            "left out",
+            source=_CORRELATION,
+        ),
+        "activation_q02": Statistic(
+            compute=_of("activation", quantile(0.02)),
+            definition="2 % quantile of phi(z)",
+            source="Glorot and Bengio 2010, fig. 3",
+        ),
+        "activation_q50": Statistic(
+            compute=_of("activation", quantile(0.50)),
+            definition="median of phi(z)",
+            source=_ACTIVATION,
+        ),
+        "activation_q98": Statistic(
+            compute=_of("activation", quantile(0.98)),
+            definition="98 % quantile of phi(z)",
+            source="Glorot and Bengio 2010, fig. 3",
+        ),
+        "activation_nonfinite_fraction": Statistic(
+            compute=_of("activation", nonfinite_fraction),
+            definition="fraction of phi(z) that is NaN or infinite",
+            source=_DEFINITION,
+        ),
+        "saturated_fraction": Statistic(
+            compute=saturated_fraction,
+            definition="fraction of (example, unit) pairs with |phi'| at most 1 % of its maximum "
+            "from z outwards",
+            source="Glorot and Bengio 2010, section 3",
+        ),
+        "dead_fraction": Statistic(
+            compute=dead_fraction,
+            definition="fraction of units saturated for every example of the minibatch",
+            source="Lu et al. 2020, 'Dying ReLU and initialization'; here of a minibatch",
+        ),
+        "weight_log10_norm": Statistic(
+            compute=_of("weight", log10_norm), definition="log10 sqrt(sum W^2)", source=_DEFINITION
+        ),
+        "log10_update_ratio": Statistic(
+            compute=log10_update_ratio,
+            definition="log10 norm(change of W in the step) / norm(W)",
+            source="the update-to-weight ratio of practice (Karpathy, CS231n); about -3 is usual",
+        ),
+        "weight_gradient_log10_product": Statistic(
+            compute=weight_gradient_log10_product,
+            definition="log10 |sum W dC/dW|: the same in all layers of networks without biases "
+            "whose activation is homogeneous",
+            source="Euler's theorem on homogeneous functions; Du, Hu and Lee 2018",
+        ),
+        "log10_distance_from_start": Statistic(
+            compute=log10_distance_from_start,
+            definition="log10 norm(W - W_0) / norm(W_0), W_0 the weights of step 0: -inf until "
+            "they move; NaN, then inf, where W_0 = 0",
+            source="Chizat et al. 2019; Nagarajan and Kolter 2019",
+            needs="start",
+        ),
+    }
+)
 
 # What takes extra memory, extra gradients or another pass: only `full` has it.
 _ONLY_FULL = (
@@ -676,24 +704,32 @@ def canonical(chosen: str | Sequence[str]) -> str:
     Parameters
     ----------
     chosen
-        Name of a preset, or names of statistics; the order does not matter, and `ALWAYS` are
-        added.
+        Name of a preset, or names of statistics and presets; the order does not matter, and
+        `ALWAYS` are added.
 
     Returns
     -------
     str
-        A preset's name where one is the same choice; else names, joined by commas.
+        Names, joined by commas: a preset's, where one has the same statistics of the package, or
+        theirs in the order of `STATISTICS`; then own ones in the order of the alphabet.
     """
     if isinstance(chosen, str):
         return chosen
-    names = [name for name in STATISTICS if name in {*chosen, *ALWAYS}]
-    same = [preset for preset, members in PRESETS.items() if set(members) == set(names)]
-    return same[0] if same else ",".join(names)
+    names = {*ALWAYS, *chain(*(PRESETS.get(name, [name]) for name in chosen))}
+    own = sorted(name for name in names if STATISTICS[name].code)
+    shipped = [name for name in STATISTICS if name in names.difference(own)]
+    same = [preset for preset, members in PRESETS.items() if set(members) == set(shipped)]
+    return ",".join([*(same[:1] or shipped), *own])
 
 
-def recorded(statistics: str) -> Sequence[str]:
+def recorded(statistics: str) -> list[str]:
     """Return the names that a `canonical` choice of statistics stands for."""
-    return PRESETS[statistics] if statistics in PRESETS else statistics.split(",")
+    return list(chain(*(PRESETS.get(name, [name]) for name in statistics.split(","))))
+
+
+def own(statistics: str) -> list[str]:
+    """Return the names of the own ones in a `canonical` choice of statistics."""
+    return [n for n in statistics.split(",") if n in STATISTICS and STATISTICS[n].code]
 
 
 def measure(record: LayerRecord, names: Sequence[str]) -> dict[str, NDArray[Any]]:

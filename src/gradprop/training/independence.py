@@ -1,4 +1,4 @@
-"""Whether own activation functions leave a replica's bits alone, whatever stack it is in."""
+"""Whether own components leave a replica's bits alone, whatever stack it is in."""
 
 from __future__ import annotations
 
@@ -12,67 +12,105 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop.components.activations import ACTIVATIONS
+from gradprop.components.optimizers import OPTIMIZERS, create_update
+from gradprop.components.registry import Registry
 from gradprop.errors import GradpropError
-from gradprop.spec import Stack
+from gradprop.spec import Component, Stack
 from gradprop.training.backend import tf
 from gradprop.training.losses import Tensor
 from gradprop.training.stacking import in_whole_packets
 
+Float32 = NDArray[np.float32]
+# From arrays of all replicas, which are their first axis, to what is computed of them.
+Program = Callable[[Float32], list[Float32]]
+
 LARGEST = 40  # replicas of the stack that others are compared with
-SHAPES = ((13, 7), (64, 64), (5, 37))  # (batch, units), with and without whole vector registers
+SHAPES = ((13, 7), (64, 64), (5, 37))  # with and without whole vector registers
+STEPS = 3
 
 
 def separated(stacks: Sequence[Stack]) -> list[Stack]:
-    """Return stacks with those cells apart whose activation function couples replicas.
+    """Return stacks with those cells apart whose own activation or optimizer couples replicas.
 
     Raises
     ------
     gradprop.errors.GradpropError
-        If an activation function is not element-wise.
+        If an activation function is not element-wise, or an optimizer mixes networks.
     """
     return list(chain(*(_apart(stack) for stack in stacks)))
 
 
 def _apart(stack: Stack) -> list[Stack]:
-    name = stack.first.activation
-    if ACTIVATIONS[name].tensors is None or is_independent(name):
-        return [stack]
-    return stack.chunks(1)
+    cell = stack.first
+    independent = [is_independent(cell.activation), has_independent_steps(cell.optimizer)]
+    return [stack] if all(independent) else stack.chunks(1)
 
 
 @cache
-def is_independent(name: str) -> bool:
+def is_independent(activation: str) -> bool:
     """Tell whether a replica has the same bits alone and in stacks of 3 and of 40.
 
-    Compared are values and derivatives, compiled as in training, at shapes that fill whole vector
-    registers and at others. A line is printed if they differ.
+    Compared are values and derivatives, compiled as in training. Those of the package are known to
+    be independent. A line is printed if bits differ.
 
     Raises
     ------
     gradprop.errors.GradpropError
         If the function is not element-wise.
     """
-    rng = np.random.default_rng(0)
-    both = _compiled(ACTIVATIONS[name].tensors)
-    draws = [3 * rng.standard_normal((LARGEST, *shape)).astype(np.float32) for shape in SHAPES]
-    if not all(_is_element_wise(both, z[:1]) for z in draws):
-        file = next(iter(ACTIVATIONS.owners[name]), "")
-        raise GradpropError(
-            f"{file}: activation {name!r}: not element-wise: other entries of a layer change "
-            "where a value stands"
-        )
-    if all(_has_the_same_bits(both, z) for z in draws):
+    phi = ACTIVATIONS[activation].tensors
+    if phi is None:
         return True
-    print(
-        f"gradprop: the activation {name!r} gives a network other bits in another stack; its "
-        "networks are trained one by one, which takes longer",
-        file=sys.stderr,
-    )
-    return False
+    program = _activation(phi)
+    draws = _draws()
+    if not all(_is_element_wise(program, z[:1]) for z in draws):
+        raise _error(
+            "activation",
+            ACTIVATIONS,
+            activation,
+            "not element-wise: other entries of a layer change where a value stands",
+        )
+    return _keeps_bits(f"activation {activation!r}", program, draws)
 
 
-def _compiled(phi: Any) -> Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Return the function from z (replicas, batch, units) to phi(z) and phi'(z), as trained."""
+@cache
+def has_independent_steps(optimizer: Component) -> bool:
+    """Tell the same of the steps of an optimizer, and of the variable after them.
+
+    Raises
+    ------
+    gradprop.errors.GradpropError
+        If the steps of a network are others where it stands twice in a stack.
+    """
+    if not OPTIMIZERS[optimizer.name].code:
+        return True
+    program = _steps(optimizer)
+    draws = _draws(1 + STEPS)
+    if not all(_is_the_same_twice(program, z[:1]) for z in draws):
+        raise _error(
+            "optimizer",
+            OPTIMIZERS,
+            optimizer.name,
+            "mixes networks: the first axis is theirs; reduce over the axes 1 and 2",
+        )
+    return _keeps_bits(f"optimizer {optimizer.label!r}", program, draws)
+
+
+def _draws(*leading: int) -> list[Float32]:
+    """Return random arrays (replicas, *leading, rows, columns)."""
+    rng = np.random.default_rng(0)
+    return [
+        3 * rng.standard_normal((LARGEST, *leading, *shape)).astype(np.float32) for shape in SHAPES
+    ]
+
+
+def _error(kind: str, registry: Registry[Any], name: str, problem: str) -> GradpropError:
+    file = next(iter(registry.owners.get(name, ())), "")
+    return GradpropError(f"{file}: {kind} {name!r}: {problem}")
+
+
+def _activation(phi: Any) -> Program:
+    """Return the program from z (replicas, batch, units) to phi(z) and phi'(z)."""
 
     @tf.function(autograph=False)
     def run(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,27 +119,72 @@ def _compiled(phi: Any) -> Callable[[NDArray[np.float32]], list[NDArray[np.float
             y = in_whole_packets(phi, z)
         return y, tape.gradient(y, z, unconnected_gradients="zero")
 
-    return lambda z: [part.numpy() for part in run(tf.constant(z))]
+    return lambda z: [part.numpy() for part in run.get_concrete_function(_spec(z))(tf.constant(z))]
 
 
-def _is_element_wise(both: Any, z: NDArray[np.float32]) -> bool:
+def _spec(z: Float32) -> Tensor:
+    """Return what a program is traced for: one shape, and told so, lest TensorFlow warns."""
+    return tf.TensorSpec(z.shape, tf.float32)
+
+
+def _steps(optimizer: Component) -> Program:
+    """Return the program from a variable and gradients to its changes and what becomes of it.
+
+    They stand one after another on the second axis. Every replica has its own learning rate.
+    """
+
+    def run(z: Float32) -> list[Float32]:
+        start, *gradients = np.moveaxis(z, 1, 0)
+        rates = 0.01 * (1 + np.abs(start[:, :1, :1]))
+        variable = tf.Variable(start)
+        update = create_update(optimizer, [variable], rates)
+        step = tf.function(lambda gradient: update([gradient])[0], autograph=False)
+        traced = step.get_concrete_function(_spec(start))
+        changes = [traced(tf.constant(gradient)).numpy() for gradient in gradients]
+        return [np.stack(changes, axis=1), variable.numpy()]
+
+    return run
+
+
+def _is_element_wise(program: Program, z: Float32) -> bool:
     """Tell whether exchanging entries of a network, which trains twice, exchanges the results."""
     order = np.random.default_rng(1).permutation(z[0].size)
 
-    def exchanged(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    def exchanged(array: Float32) -> Float32:
         return array.reshape(len(array), -1)[:, order].reshape(array.shape)
 
     twice = np.concatenate([z, z])
-    pairs = zip(both(twice), both(exchanged(twice)), strict=True)
-    return all(np.allclose(exchanged(a), b, rtol=1e-4, atol=1e-6) for a, b in pairs)
+    pairs = zip(program(twice), program(exchanged(twice)), strict=True)
+    return all(_are_close(exchanged(a), b) for a, b in pairs)
 
 
-def _has_the_same_bits(both: Any, z: NDArray[np.float32]) -> bool:
-    whole = both(z)
-    for replica in (0, 1, LARGEST - 1):
-        others = np.roll(z, -replica, axis=0)
-        for stack in (others[[0, 0]], others[:3]):  # a cell that is alone is trained twice
-            for expected, found in zip(whole, both(stack), strict=True):
-                if expected[replica].tobytes() != found[0].tobytes():
+def _is_the_same_twice(program: Program, z: Float32) -> bool:
+    pairs = zip(program(z), program(np.concatenate([z, z])), strict=True)
+    return all(_are_close(a, b[:1]) for a, b in pairs)
+
+
+def _are_close(a: Float32, b: Float32) -> bool:
+    return np.allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def _keeps_bits(what: str, program: Program, draws: Sequence[Float32]) -> bool:
+    """Tell whether a replica has the same bits in every stack; print a line if not."""
+    if all(_has_the_same_bits(program, z) for z in draws):
+        return True
+    print(
+        f"gradprop: the {what} gives a network other bits in another stack; its networks are "
+        "trained one by one, which takes longer",
+        file=sys.stderr,
+    )
+    return False
+
+
+def _has_the_same_bits(program: Program, z: Float32) -> bool:
+    whole = program(z)
+    for first in (0, 1, LARGEST - 1):
+        three = [(first + number) % LARGEST for number in range(3)]
+        for chosen in ([first, first], three):  # a cell that is alone is trained twice
+            for expected, found in zip(whole, program(z[chosen]), strict=True):
+                if expected[chosen].tobytes() != found.tobytes():
                     return False
     return True
