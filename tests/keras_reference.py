@@ -92,6 +92,7 @@ def build_optimizer(cell: Cell) -> keras.Optimizer:
     if cell.clipping.name in names:
         given = CLIPPINGS.parameters_of(cell.clipping)
         clipping[names[cell.clipping.name]] = given["threshold"]
-    classes = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
     given = OPTIMIZERS.parameters_of(cell.optimizer)
-    return classes[cell.optimizer.name](learning_rate=cell.learning_rate, **clipping, **given)
+    config = {"learning_rate": cell.learning_rate, **clipping, **given}
+    # Names and parameters are Keras's own.
+    return keras.optimizers.get({"class_name": cell.optimizer.name, "config": config})

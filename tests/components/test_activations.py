@@ -36,11 +36,9 @@ def _smooth_part(activation: Activation) -> FloatArray:
     return np.asarray(GRID[keep], dtype=np.float64)
 
 
-def test_the_registry_is_complete() -> None:
-    expected = "linear tanh sigmoid softsign relu leaky_relu elu selu gelu swish"
-    assert set(ACTIVATIONS) == set(expected.split())
+def test_entries_say_what_they_are() -> None:
     assert all(name == activation.name for name, activation in ACTIVATIONS.items())
-    assert all(activation.source for activation in ACTIVATIONS.values())
+    assert all(a.definition and a.source for a in ACTIVATIONS.values())
 
 
 def test_get() -> None:
