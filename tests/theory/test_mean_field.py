@@ -424,6 +424,7 @@ def test_slope_of_the_length_map_at_any_length(activation: Activation, q: float)
         assert length_map_slope(activation, q, 1.0) == pytest.approx(numeric, abs=1e-7 * scale)
         return
     limits = {
+        **dict.fromkeys(("linear", "tanh", "softsign"), 1.0),
         "sigmoid": 1.0 / 16.0,
         "relu": 0.5,
         "leaky_relu": 0.52,
@@ -432,9 +433,14 @@ def test_slope_of_the_length_map_at_any_length(activation: Activation, q: float)
         "gelu": 0.25,
         "swish": 0.25,
     }
-    limit = limits.get(activation.name, 1.0)
+    left, middle, right = activation.function([-1e-4, 0.0, 1e-4]) ** 2
+    difference = (left - 2.0 * middle + right) / 2e-8
+    limit, rounding = limits.get(activation.name, difference), 1e-12
+    if activation.name not in limits:
+        rounding = 1e-3  # of the difference
+    assert difference == pytest.approx(limit, rel=1e-3)
     assert length_map_slope(activation, q, 1.0) == pytest.approx(
-        limit, rel=8.0 * math.sqrt(q) + 1e-12
+        limit, rel=8.0 * math.sqrt(q) + rounding
     )
 
 
