@@ -331,6 +331,9 @@ def test_losses_are_those_of_keras(
     # A probe's training loss is the mean of the last ten minibatches, its own included.
     for step, loss in zip(steps["step"][:-1], steps["train_loss"][:-1], strict=True):
         assert loss == pytest.approx(np.mean(expected.losses[: step + 1]), rel=2e-4)
+    # The loss of its own minibatch alone is recorded besides.
+    own = [expected.losses[step] for step in steps["step"][:-1]]
+    np.testing.assert_allclose(steps["minibatch_loss"][:-1], own, rtol=2e-4)
     final = result.cells.set_index("cell").loc[cell.id]
     for part, values in (("train", expected.train), ("test", expected.tests[7])):
         found = final[[f"final_{part}_loss", f"final_{part}_accuracy"]].astype(float)

@@ -252,8 +252,8 @@ def _caption(study: Study, options: Mapping[str, Any]) -> str:
     """Return the caption, after the published figure that this one regenerates."""
     source = f"After {options['source']}." if "source" in options else ""
     missing = layers.without_theory(study, options)
-    smoothed = training.smoothed(options)
-    return " ".join(filter(None, [source, options.get("caption", ""), missing, smoothed]))
+    minibatches = training.of_minibatches(options)
+    return " ".join(filter(None, [source, options.get("caption", ""), missing, minibatches]))
 
 
 def _key(kind: Kind, options: Mapping[str, Any], numbers: str) -> str:

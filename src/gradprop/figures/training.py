@@ -26,21 +26,29 @@ UNREACHED = {
 }
 
 
-def smoothed(options: Options) -> str:
-    """Return what a caption says of results in training, which are means over minibatches."""
+def of_minibatches(options: Options) -> str:
+    """Return what a caption says of results in training: of which minibatches they are."""
     name = options.get("statistic", "")
     if options.get("kind") == "steps_to_target":
         name = "train_loss"
+    if name == "minibatch_loss":
+        return "The loss is that of the step's own minibatch, before its update."
     if not isinstance(name, str) or not name.startswith("train_"):
         return ""
     what = style.label(name).capitalize()
     return f"{what} is the mean over the last ten minibatches, or as many as there were."
 
 
+def _drawn(name: str) -> str:
+    """Return what axis and alternative text call a column of ``steps``."""
+    return style.label(name) + (" (last ten minibatches)" if name.startswith("train_") else "")
+
+
 def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Median and quartiles over seeds of a column of ``steps``.
 
-    With `time` there is a column of that name beside ``step``, iterations or epochs.
+    The column is named in ``statistic``. With `time` there is a column of that name beside
+    ``step``, iterations or epochs.
     """
     name: str = options["statistic"]
     rows = tables.join(tables.steps, options)
@@ -50,7 +58,7 @@ def prepare_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
     if "time" in options:
         rows[options["time"]] = _time(rows, tables, options["time"])
         keys.append(options["time"])
-    return estimates.quartiles(rows, keys, name, tables.diverged(rows))
+    return estimates.quartiles(rows, keys, name, tables.diverged(rows)).assign(statistic=name)
 
 
 def _time(rows: pd.DataFrame, tables: StudyTables, unit: str) -> pd.Series[float]:
@@ -94,7 +102,7 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
         facets.figure,
         [*line_handles(rows[hue], colours, dashes), *lost.handles(facets.axes.flat)],
         xlabel=time,
-        ylabel=style.label(name) + ("\n(last ten minibatches)" if smoothed(options) else ""),
+        ylabel=_drawn(name).replace(" (", "\n("),
         legend_title=style.title_of_numbers(rows[hue], hue),
     )
 
@@ -120,7 +128,7 @@ def describe_curves(rows: pd.DataFrame, options: Options) -> str:
         for value, final in finals.items()
     )
     return (
-        f"Line plots of {style.label(options['statistic'])} against training "
+        f"Line plots of {_drawn(options['statistic'])} against training "
         f"{options.get('time', 'step')}, one line for every {style.label(hue)}. Median over panels "
         f"at the last step: {text}.{lost.describe(rows, hue)}"
     )

@@ -215,6 +215,7 @@ class Recorder:
         self.step_rows.append(
             {
                 "train_loss": _mean_over_steps(self.recent_losses),
+                "minibatch_loss": self.recent_losses[-1],
                 "test_loss": test_loss,
                 "train_accuracy": _mean_over_steps(self.recent_accuracies),
                 "test_accuracy": test_accuracy,
