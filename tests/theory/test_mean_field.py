@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gradprop.components.activations import ACTIVATIONS, Activation
 from gradprop.theory import (
     chi_1,
     chi_2,
+    correlation,
     correlation_depth_scale,
     correlation_fixed_point,
     correlation_map,
@@ -27,6 +29,7 @@ from gradprop.theory import (
     length_map_slope,
     length_trajectory,
     mean_field_state,
+    pair_expectation,
 )
 
 EVERY = pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
@@ -485,6 +488,48 @@ def test_trajectories_of_any_depth() -> None:
     assert lengths[-1] == pytest.approx(0.5 / 10_000, rel=2e-3)
     path = correlation_trajectory("tanh", 0.1, 10_000, 1.4, 0.05)
     assert path[-1] == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "sigma_w2", "sigma_b2", "q_b"),
+    [
+        ("selu", 1.812, 0.0, 1.0),  # lengths grow slowly, and without bound
+        ("selu", 1.812, 0.0, 3.0),
+        ("gelu", 2.0, 0.01, 1.0),
+        ("tanh", 1.0, 0.0, 3.0),  # a power law
+        ("tanh", 1.02, 0.0, 1.0),  # chaotic, and slow
+    ],
+)
+def test_long_trajectories_are_those_of_the_map(
+    name: str, sigma_w2: float, sigma_b2: float, q_b: float
+) -> None:
+    """Layer by layer, and from far fewer evaluations than there are layers."""
+    depth = 600
+    path = correlation_trajectory(name, 0.1, depth, sigma_w2, sigma_b2, q_b=q_b)
+    lengths = zip(
+        length_trajectory(name, 1.0, depth, sigma_w2, sigma_b2),
+        length_trajectory(name, q_b, depth, sigma_w2, sigma_b2),
+        strict=True,
+    )
+    c, expected = 0.1, []
+    for q_a, other in lengths:
+        expected.append(c)
+        c = correlation_map(name, c, float(q_a), sigma_w2, sigma_b2, float(other))
+    np.testing.assert_array_equal(path[:257], expected[:257])
+    np.testing.assert_allclose(path, expected, rtol=1e-10)
+
+
+def test_a_long_trajectory_takes_few_integrals(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[float] = []
+
+    def pair(*arguments: Any) -> float:
+        counted.append(1.0)
+        return pair_expectation(*arguments)
+
+    monkeypatch.setattr(correlation, "pair_expectation", pair)
+    path = correlation_trajectory("selu", 0.1, 10_000, 1.812)
+    assert len(path) == 10_000 and 0.99 < path[-1] <= 1.0
+    assert len(counted) < 2000
 
 
 @pytest.mark.parametrize("name", ["tanh", "softsign", "elu", "gelu", "swish"])

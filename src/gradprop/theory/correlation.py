@@ -10,7 +10,10 @@ arXiv:1611.01232) for the depth scale. Every function takes an `Activation` or i
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +26,6 @@ from gradprop.theory.gaussian import pair_expectation
 from gradprop.theory.length import (
     chi_1,
     depth_scale,
-    iterate,
     length_fixed_point,
     length_map,
     length_trajectory,
@@ -45,6 +47,10 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 
 _EPS = 1e-14
+# Of long trajectories: layers that are mapped one by one before any are interpolated, how many are
+# interpolated at once, between how many points, in how many rounds at most, and how exactly.
+_PLAIN, _LEAP, _LONGEST_LEAP = 256, 128, 2048
+_NODES, _ROUNDS, _NOISE = 16, 8, 2e-15
 _UNDERFLOW = 1e-290  # lengths below it have lost digits
 # Beyond, an activation is a kinked line, or a step if it is bounded, to 11 digits.
 _LARGEST = 1e22
@@ -185,8 +191,21 @@ def correlation_map(
     v_b = v_a if q_b == q else length_map(phi, q_b, sigma_w2, sigma_b2)
     if max(v_a, v_b) == math.inf:
         raise ValueError(f"the lengths {q} and {q_b} overflow in the next layer")
-    if min(v_a, v_b) > _UNDERFLOW:
-        covariance = covariance_map(phi, q, q_b, c, sigma_w2, sigma_b2)
+    return _mapped(phi, c, (q, q_b), (v_a, v_b), sigma_w2, sigma_b2)
+
+
+def _mapped(
+    phi: Activation,
+    c: float,
+    lengths: tuple[float, float],
+    following: tuple[float, float],
+    sigma_w2: float,
+    sigma_b2: float,
+) -> float:
+    """Correlation in the next layer, where the lengths are `following`."""
+    if min(following) > _UNDERFLOW:
+        covariance = sigma_w2 * _mean_product(phi, *lengths, c) + sigma_b2
+        v_a, v_b = following
         return min(max(covariance / (math.sqrt(v_a) * math.sqrt(v_b)), -1.0), 1.0)
     if sigma_w2 == 0.0:
         raise ValueError("with sigma_w2 = sigma_b2 = 0 there is no signal to correlate")
@@ -281,26 +300,102 @@ def correlation_trajectory(
     ------
     ValueError
         As `correlation_map`; also if `depth` is less than 1.
+
+    Notes
+    -----
+    The first `_PLAIN` layers are mapped one by one. Later ones, where the correlation changes
+    slowly, are interpolated between a few (`_leap`), to about 1e-11.
     """
     phi = activations.get(activation)
     valid_correlation(c_1)
     at_least(1, depth=depth)
-    q_b = q_a if q_b is None else q_b
-    pairs = zip(
-        length_trajectory(phi, q_a, depth, sigma_w2, sigma_b2).tolist(),
-        length_trajectory(phi, q_b, depth, sigma_w2, sigma_b2).tolist(),
-        strict=True,
-    )
-    next(pairs)
+    of_a = length_trajectory(phi, q_a, depth, sigma_w2, sigma_b2)
+    of_b = of_a if q_b in (None, q_a) else length_trajectory(phi, q_b, depth, sigma_w2, sigma_b2)
+    finite = np.isfinite(of_a) & np.isfinite(of_b)
+    pairs = list(zip(of_a[finite].tolist(), of_b[finite].tolist(), strict=True))
 
-    def following(state: tuple[float, float, float]) -> tuple[float, float, float]:
-        a, b, c = state
-        next_a, next_b = next(pairs)
-        if math.isinf(max(next_a, next_b)):
-            return math.inf, math.inf, math.nan
-        return next_a, next_b, correlation_map(phi, c, a, sigma_w2, sigma_b2, b)
+    def step(layer: int, c: float) -> float:
+        return _mapped(phi, c, pairs[layer], pairs[layer + 1], sigma_w2, sigma_b2)
 
-    return np.array([c for _, _, c in iterate(following, (q_a, q_b, c_1), depth)])
+    found, count = [c_1], _LEAP
+    while len(found) < len(pairs):
+        layer, rest = len(found) - 1, len(pairs) - len(found)
+        leap = None
+        if len(found) >= _PLAIN and rest >= _LEAP:
+            leap = _leap(step, layer, found[-1] - found[-2], found[-1], min(count, rest))
+        if leap is not None:
+            found += leap
+            count = min(2 * count, _LONGEST_LEAP)
+            continue
+        for number in range(layer, layer + min(_LEAP, rest)):
+            found.append(step(number, found[-1]))
+        count = _LEAP
+    return np.array(found + [math.nan] * (depth - len(found)))
+
+
+def _leap(
+    step: Callable[[int, float], float], layer: int, gain: float, c: float, count: int
+) -> list[float] | None:
+    """Correlations of the next `count` layers from those of a few; None if they change too fast.
+
+    What the correlation gains from layer to layer is a polynomial of the layer. It is determined by
+    its values in Chebyshev points, which have to be those of the map at the correlations to
+    which all gains add up (Newton's method with secants), and is compared with the map in between.
+
+    Parameters
+    ----------
+    step
+        From a layer and its correlation to that of the next layer.
+    layer, gain, c
+        The last layer that is known, what it gained over the one before, and its correlation.
+    count
+        How many layers are wanted, at least `_LEAP`.
+    """
+    nodes, sums = _quadrature(count)
+
+    def gains_at(path: FloatArray) -> FloatArray:
+        return np.array([step(layer + n, at) - at for n, at in zip(nodes, path, strict=True)])
+
+    # To begin with, gains depend on the correlation alone, as between the last two layers.
+    inner, first = sums[nodes], step(layer, c) - c
+    path, found = np.full(_NODES, c), np.full(_NODES, first)
+    slopes = np.full(_NODES, (first - gain) / gain if gain else 0.0)
+    for _ in range(_ROUNDS):
+        equations = np.eye(_NODES) - slopes[:, None] * inner
+        gains = np.linalg.solve(equations, found - slopes * (path - c))
+        following = np.clip(c + inner @ gains, -1.0, 1.0)
+        after = gains_at(following)
+        if np.abs(after - gains).max() <= _NOISE:
+            break
+        moved = following != path
+        slopes[moved] = (after - found)[moved] / (following - path)[moved]
+        path, found = following, after
+    else:
+        return None
+    whole = np.clip(c + sums @ gains, -1.0, 1.0)
+    between = [(n + m) // 2 for n, m in pairwise(nodes)][:: _NODES // 4]
+    if any(abs(step(layer + n, whole[n]) - whole[n + 1]) > _NOISE for n in between):
+        return None
+    leap: list[float] = whole[1:].tolist()
+    return leap
+
+
+@functools.lru_cache(maxsize=16)
+def _quadrature(count: int) -> tuple[list[int], FloatArray]:
+    """Chebyshev points among `count` layers, and the sums of a polynomial from its values there.
+
+    Returns
+    -------
+    nodes : list of int
+    sums : ndarray
+        Shape (count + 1, nodes): times the values, sums over the first 0, 1, ... `count` layers.
+    """
+    angles = np.linspace(0.0, math.pi, _NODES)
+    nodes = np.rint(0.5 * (count - 1) * (1.0 - np.cos(angles))).astype(int)
+    vandermonde = np.polynomial.chebyshev.chebvander(np.linspace(-1.0, 1.0, count), _NODES - 1)
+    interpolation = np.linalg.solve(vandermonde[nodes].T, vandermonde.T).T
+    sums = np.concatenate([np.zeros((1, _NODES)), np.cumsum(interpolation, axis=0)])
+    return nodes.tolist(), sums
 
 
 def correlation_fixed_point(
