@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,44 @@ def with_measurements(tables: StudyTables, fates: list[str]) -> StudyTables:
                 spectrum = {"matrix": "kernel", "layer": layer, "example": 0, "resolved": True}
                 spectra.append({**place, **spectrum, "log10_singular_value": value})
     tables._measurements = {"modes": pd.DataFrame(modes), "spectra": pd.DataFrame(spectra)}
+    return tables
+
+
+def with_distributions(tables: StudyTables, fates: list[str]) -> StudyTables:
+    """Return the tables with histograms, Jacobians and decisions at the end of training.
+
+    Of diverged networks they are not finite; of ``rectified`` ones, which diverge as well, all
+    values are 0, and of ``dead`` ones all singular values.
+    """
+    counts = {"diverged": [0, 0, 0, 0, 0, 4], "rectified": [0, 0, 4, 0, 0, 0]}
+    singular = {"diverged": np.nan, "rectified": np.nan, "dead": -np.inf}
+    edges = [-np.inf, -1.0, -1 / 3, 1 / 3, 1.0, np.inf]
+    histograms, spectra, decisions = [], [], []
+    for cell, fate in zip(tables.study.cells, fates, strict=True):
+        place = {"cell": cell.id, "step": PROBES[-1]}
+        for layer in range(1, DEPTH + 2):
+            for number, count in enumerate(counts.get(fate, [0, 1, 2, 1, 0, 0])):
+                bin_ = {
+                    "bin": number - 1,
+                    "low": edges[number],
+                    "high": [*edges[1:], np.nan][number],
+                }
+                histograms.append(
+                    {**place, "layer": layer, "quantity": "signal", **bin_, "count": count}
+                )
+        for example in range(2):
+            for index, value in enumerate(np.log10([1.0, 0.5]), start=1):
+                value = singular.get(fate, value)
+                spectrum = {"matrix": "hidden_jacobian", "layer": 0, "example": example}
+                spectra.append({**place, **spectrum, "index": index, "log10_singular_value": value})
+        for x1, x2, output in product((-1.0, 1.0), (-1.0, 1.0), (0, 1)):
+            value = np.inf if fate == "diverged" and x1 > 0 else x1 * output
+            decisions.append({**place, "x1": x1, "x2": x2, "output": output, "value": value})
+    tables._measurements = {
+        "histograms": pd.DataFrame(histograms),
+        "spectra": pd.DataFrame(spectra).assign(resolved=True),
+        "decision": pd.DataFrame(decisions),
+    }
     return tables
 
 
@@ -285,6 +324,78 @@ def test_what_the_legend_names_is_inside_the_axes(
         assert marks(figure, lost.DIVERGED)
 
 
+DISTRIBUTIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "histograms": (["diverged", "rectified"], {"statistic": "signal"}),
+    "singular_values": (["diverged"], {}),
+    "decision_boundary": (["diverged"], {}),
+}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_distributions_count_networks(name: str) -> None:
+    """They are those of networks with a value, if these are half or more."""
+    bad, options = DISTRIBUTIONS[name]
+    options = {**options, "at": "end"}
+    kind = KINDS[name]
+    drawn = {"histograms": "density", "singular_values": "density", "decision_boundary": "share"}
+    shown = {}
+    for lost_ones in (0, 2, 3):
+        fates = [bad[n % len(bad)] for n in range(lost_ones)] + ["ok"] * (5 - lost_ones)
+        status = ["diverged" if fate != "ok" else "ok" for fate in fates]
+        tables = with_distributions(tables_of(study_of(5), status), fates)
+        rows = kind.prepare(tables, options)
+        assert (rows[["networks", "finite", "diverged"]] == [5, 5 - lost_ones, lost_ones]).all(
+            axis=None
+        )
+        measured = rows[rows["part"] == "networks"] if "part" in rows else rows
+        shown[lost_ones] = measured[drawn[name]].dropna().tolist()
+        figure, text = kind.draw(rows, options), kind.describe(rows, options)
+        found = marks(figure, lost.DIVERGED)
+        assert notes(figure) == ([] if lost_ones == 0 else [f"{5 - lost_ones} of 5"])
+        assert bool(found) == ("diverged" in legend(figure)) == (lost_ones == 3)
+        assert all(0 < x < 1 and 0.9 < y < 1 for x, y in found)
+        assert (f"{lost_ones} of 5 diverged" in text) == (lost_ones > 0)
+    assert shown[0] and shown[2] == pytest.approx(shown[0])
+    assert not shown[3]
+
+
+def test_networks_whose_singular_values_are_all_0_are_shown() -> None:
+    tables = with_distributions(tables_of(study_of(2), ["dead"] * 2), ["dead"] * 2)
+    kind, options = KINDS["singular_values"], {"at": "end"}
+    rows = kind.prepare(tables, options)
+    assert (rows[["networks", "zero"]] == 2).all(axis=None)
+    bars = rows[rows["part"] == "networks"]
+    assert bars["density"].iloc[0] > 0 and not bars["density"].iloc[1:].any()
+    assert "100% are 0" in kind.describe(rows, options)
+
+
+@pytest.mark.parametrize(
+    "statistic", ["preactivation_log10_mean_square", "preactivation_correlation"]
+)
+def test_the_means_of_a_map_count_networks(statistic: str) -> None:
+    scaled = {"name": "variance_scaling", "scale": 2.0}
+    tables = tables_of(study_of(5, initializer=scaled, activation="tanh"), ["ok"] * 5)
+    layers = tables.layers
+    values = np.random.default_rng(0).uniform(0.1, 0.9, len(layers))
+    layers["preactivation_log10_mean_square"] = layers["preactivation_correlation"] = values
+    ids = [cell.id for cell in tables.study.cells]
+    layers.loc[layers["cell"].isin(ids[:2]) & (layers["layer"] == 2), statistic] = np.nan
+    layers.loc[layers["cell"].isin(ids[:3]) & (layers["layer"] == 3), statistic] = np.nan
+    kind, options = KINDS["map_iteration"], {"statistic": statistic}
+    rows = kind.prepare(tables, options)
+    networks = rows[rows["part"] == "networks"].set_index("layer")
+    assert networks[["networks", "finite", "missing"]].to_numpy().tolist() == [
+        [5, 5, 0], [5, 3, 2], [5, 2, 3], [5, 5, 0]
+    ]  # fmt: skip
+    at = layers[(layers["step"] == 0) & (layers["layer"] == 2)][statistic].dropna()
+    mean = (10**at if "log10" in statistic else at).mean()
+    assert networks.loc[2, "value"] == pytest.approx(mean)
+    assert networks["value"].isna().tolist() == [False, False, True, False]
+    figure = kind.draw(rows, options)
+    assert len(marks(figure, lost.MISSING)) == 1 and notes(figure) == ["2 of 5"]
+    assert "3 of 5 without a value" in kind.describe(rows, options)
+
+
 def test_fields_without_a_value_tell_why() -> None:
     rows = pd.DataFrame(
         {
@@ -341,13 +452,34 @@ def test_captions_and_axes_say_that_training_losses_are_means() -> None:
     assert recording.SMOOTHING_STEPS == 10
     curves = {"kind": "learning_curves", "statistic": "train_loss", "hue": "initializer"}
     expected = "Training loss is the mean over the last ten minibatches, or as many as there were."
-    assert training.smoothed(curves) == expected
-    assert training.smoothed({"kind": "steps_to_target", "hue": "initializer"}) == expected
-    assert training.smoothed({**curves, "statistic": "test_loss"}) == ""
-    assert training.smoothed({**curves, "kind": "atlas", "statistic": "final_train_accuracy"}) == ""
+    assert training.of_minibatches(curves) == expected
+    assert training.of_minibatches({"kind": "steps_to_target", "hue": "initializer"}) == expected
+    assert training.of_minibatches({**curves, "statistic": "test_loss"}) == ""
+    assert (
+        training.of_minibatches({**curves, "kind": "atlas", "statistic": "final_train_accuracy"})
+        == ""
+    )
     kind, tables = KINDS["learning_curves"], tables_of(study_of(1), ["ok"])
     figure = kind.draw(kind.prepare(tables, curves), curves)
     assert figure.get_supylabel() == "training loss\n(last ten minibatches)"
+    text = kind.describe(kind.prepare(tables, curves), curves)
+    assert text.startswith("Line plots of training loss (last ten minibatches) against")
+
+
+def test_the_loss_of_single_minibatches_is_drawn_as_such() -> None:
+    """A problem that is solved in one step is seen to be: axis, caption, text and CSV agree."""
+    options = {"kind": "learning_curves", "statistic": "minibatch_loss", "hue": "initializer"}
+    kind, tables = KINDS["learning_curves"], tables_of(study_of(1), ["ok"])
+    tables.steps["minibatch_loss"] = [4.0, 0.001, 0.001, 0.001]
+    rows = kind.prepare(tables, options)
+    assert rows["median"].tolist() == [4.0, 0.001, 0.001, 0.001]
+    assert set(rows["statistic"]) == {"minibatch_loss"}
+    figure = kind.draw(rows, options)
+    assert figure.get_supylabel() == "loss of the minibatch"
+    assert np.asarray(figure.axes[0].lines[0].get_ydata())[1] == 0.001
+    assert kind.describe(rows, options).startswith("Line plots of loss of the minibatch against")
+    expected = "The loss is that of the step's own minibatch, before its update."
+    assert training.of_minibatches(options) == expected
 
 
 def test_legends_of_numbers_have_a_title() -> None:

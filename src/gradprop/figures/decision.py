@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from gradprop.analysis import estimates
 from gradprop.components import datasets
-from gradprop.figures import style
+from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind
 from gradprop.results.study_tables import Options, StudyError, StudyTables, at_step, groups
 
@@ -25,14 +26,15 @@ def prepare_boundary(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Majority decisions on the grid of the measurement ``decision``, and the training points.
 
     A network decides for the class of its largest output; networks with an output that is not
-    finite decide nothing and are left out.
+    finite decide nothing. There are no regions where these are more than half.
 
     Returns
     -------
     DataFrame
         One row per place: the panel's parameters, ``mark`` (region or point), ``x1``, ``x2``,
         ``label`` (the class that most networks decide for, the smaller one in a tie; or the
-        point's own class) and ``share`` (of the networks that decide so; NaN for points).
+        point's own class), ``share`` (of the networks that decide so; NaN for points) and, of the
+        panel, the columns of `gradprop.analysis.estimates.counts`.
     """
     if tables.measurement("decision").empty:
         return pd.DataFrame()
@@ -50,11 +52,21 @@ def prepare_boundary(tables: StudyTables, options: Options) -> pd.DataFrame:
             )
         dataset = datasets.generate(shown.pop())
         if dataset.task == "classification":
-            part = pd.concat([_decisions(panel), _points(dataset)], ignore_index=True)
-            parts.append(part.assign(**key))
+            counts = _networks(panel, tables)
+            decisions = _decisions(panel)[: 0 if lost.too_few(counts).item() else None]
+            part = pd.concat([decisions, _points(dataset)], ignore_index=True)
+            parts.append(part.assign(**key, **counts.iloc[0]))
     if not parts:
         return pd.DataFrame()
-    return pd.concat(parts, ignore_index=True)[[*keys, "mark", "x1", "x2", "label", "share"]]
+    columns = [*keys, "mark", "x1", "x2", "label", "share", *counts]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _networks(panel: pd.DataFrame, tables: StudyTables) -> pd.DataFrame:
+    """Count the networks of a panel, and those with an output that is not finite."""
+    finite = np.isfinite(panel["value"]).groupby([panel["cell"], panel["step"]]).all()
+    networks = finite.map({True: 0.0, False: np.nan}).rename("value").reset_index()
+    return estimates.counts(networks.assign(panel=0), ["panel"], "value", tables.diverged(networks))
 
 
 def _panels(rows: pd.DataFrame, keys: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -109,10 +121,12 @@ def draw_boundary(rows: pd.DataFrame, options: Options) -> Figure:
             )
         axes.set(aspect="equal", xlabel="", ylabel="")
         axes.grid(visible=False)
+        lost.mark_panel(axes, panel[:1], ["black"])
     handles = [
         Line2D([], [], color=colour, marker="o", linestyle="none", label=name)
         for name, colour in colours.items()
     ]
+    handles += lost.handles(facets.axes.flat)
     return style.finish(facets.figure, handles, xlabel="$x_1$", ylabel="$x_2$")
 
 
@@ -143,7 +157,8 @@ def describe_boundary(rows: pd.DataFrame, options: Options) -> str:
         parts.append(f"{names}: {text}" if names else text)
     return (
         "Regions of the plane coloured by the class that networks decide for, with the training "
-        f"points. Parts of the square: {'; '.join(parts)}."
+        f"points. Parts of the square: {'; '.join(parts) or 'none'}."
+        f"{lost.describe(rows, options.get('columns', options.get('rows')))}"
     )
 
 

@@ -182,7 +182,7 @@ def mark_sides(axes: Axes, rows: pd.DataFrame, height: pd.Series[float], colour:
     """
     place = axes.get_yaxis_transform()
     for y, (_, row) in zip(height, rows.iterrows(), strict=True):
-        most = max((ZERO, DIVERGED, MISSING), key=lambda state: row[state])
+        most = _most(row)
         left = most == ZERO
         if np.isnan(row["slope"]):
             axes.plot(
@@ -195,6 +195,48 @@ def mark_sides(axes: Axes, rows: pd.DataFrame, height: pd.Series[float], colour:
                 transform=place, ha="left" if left else "right", va="center", fontsize=7,
                 color=colour, gid=COUNTED,
             )  # fmt: skip
+
+
+def mark_panel(axes: Axes, rows: pd.DataFrame, colours: Sequence[str]) -> None:
+    """Mark what is not drawn because `too_few` networks have values, side by side at an edge.
+
+    For histograms and regions, which have no place where a median would be. The limits of the
+    horizontal axis, which is linear, have to be final.
+
+    Parameters
+    ----------
+    axes
+        The panel.
+    rows
+        A row with the columns of `gradprop.analysis.estimates.counts` for all that it shows.
+    colours
+        Of the rows.
+    """
+    left, right = axes.get_xlim()
+    lines, places = [], []
+    for number, colour in enumerate(colours):
+        line = Line(rows.iloc[[number]], "", colour)
+        x = left + (number + 0.5) / len(rows) * (right - left)
+        places.append((x, 1 - EDGE - _note_height(axes)))
+        lines.append(line)
+        if too_few(line.rows).item():
+            most = _most(line.rows.iloc[0])
+            axes.plot(
+                x, EDGE if most == ZERO else 1 - EDGE, MARKERS[most], color=colour, markersize=5,
+                transform=axes.get_xaxis_transform(), clip_on=False, gid=most,
+            )  # fmt: skip
+    axes.set_xlim(left, right)
+    _write_notes(axes, lines, places)
+
+
+def too_few(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Tell of which rows of `counts` more than half of the networks have no value."""
+    return 2 * (rows["diverged"] + rows["missing"]) > rows["networks"]
+
+
+def _most(row: pd.Series[Any]) -> str:
+    """Return what most of the networks without a finite value are."""
+    return max((ZERO, DIVERGED, MISSING), key=lambda state: row[state])
 
 
 def _write_notes(axes: Axes, lines: Sequence[Line], places: Sequence[Place]) -> None:

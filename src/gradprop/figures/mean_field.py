@@ -32,7 +32,6 @@ SCALES = {
     "xi_gradient": "gradient, $|1 / \\ln \\chi_1|$",
 }
 CURVE_POINTS = 161
-QUANTITIES = {"length", "correlation"}
 LONGEST = 15.0  # of the lengths in a drawing of their map
 # Of the depth scale of the correlation, on the trainability map.
 MULTIPLES = (1, 6)
@@ -356,8 +355,9 @@ def prepare_map(tables: StudyTables, options: Options) -> pd.DataFrame:
     DataFrame
         For every activation, weight variance and data set (``start``), by ``part``:
         ``networks``, the mean over seeds of the statistic in a layer (``value``) and in the next
-        (``next``); ``iteration``, what theory's map makes of the first layer's measured mean;
-        ``map``, the map itself, of correlations at the fixed point of the length.
+        (``next``), with the columns of `gradprop.analysis.estimates.counts`; ``iteration``, what
+        theory's map makes of the first layer's measured mean; ``map``, the map itself, of
+        correlations at the fixed point of the length.
     """
     cells = coordinates(select(tables.study.cells, options.get("select", {})))
     cells = cells[cells["depth"] > 1].dropna(subset=["sigma_w2"])
@@ -367,16 +367,23 @@ def prepare_map(tables: StudyTables, options: Options) -> pd.DataFrame:
     values = at_start(tables.layers).merge(cells, on="cell")
     values = values[values["layer"] <= values["depth"]]
     for name in ("preactivation_log10_mean_square", options["statistic"]):
-        power = 10 ** values[name] if "log10" in name else values[name]
-        values[_quantity(name)] = power.where(np.isfinite(power))
+        values[_quantity(name)] = 10 ** values[name] if "log10" in name else values[name]
     keys = ["activation", "sigma_w2", "sigma_b2", "start"]
+    quantity, diverged = _quantity(options["statistic"]), tables.diverged(values)
     parts = []
     for _, group in values.groupby(keys, sort=False):
-        means = group.groupby("layer")[list(QUANTITIES & set(group))].mean()
+        found = {
+            name: estimates.means(group, ["layer"], name, diverged[group.index]).set_index("layer")
+            for name in ("length", quantity)
+        }
+        means = pd.DataFrame({name: table["mean"] for name, table in found.items()})
         place = {name: group[name].iloc[0] for name in keys}
-        for part, rows in _map_parts(place, means, _quantity(options["statistic"])).items():
+        for part, rows in _map_parts(place, means, quantity).items():
+            if part == "networks":
+                rows = rows.join(found[quantity].drop(columns="mean"), on="layer")
             parts.append(rows.assign(part=part, **place))
-    return pd.concat(parts, ignore_index=True).dropna(subset=["value"])
+    joined = pd.concat(parts, ignore_index=True)
+    return joined[joined["value"].notna() | (joined["part"] == "networks")]
 
 
 def _quantity(statistic: str) -> str:
@@ -414,6 +421,7 @@ def draw_map(rows: pd.DataFrame, options: Options) -> Figure:
     figure, (left, right) = style.panels(2, height=3.2)
     top = 1.0 if quantity == "correlation" else LONGEST
     left.plot([0, top], [0, top], color="#909090", linewidth=0.8)
+    measured = []
     for (weights, part, _), line in rows.groupby(["sigma_w2", "part", "start"], sort=False):
         colour = colours[weights]
         if part == "map":
@@ -422,7 +430,8 @@ def draw_map(rows: pd.DataFrame, options: Options) -> Figure:
             right.plot(line["layer"], line["value"], color=colour)
         else:
             left.plot(line["value"], line["next"], ".", color=colour, markersize=6)
-            right.plot(line["layer"], line["value"], ".", color=colour, markersize=6)
+            measured.append(lost.Line(line.rename(columns={"value": "median"}), "layer", colour))
+            measured[-1].draw(right, bands=False, marker=".", markersize=6, linestyle="none")
     left.set(
         xlim=(0, top), ylim=(0, top * (1.02 if top == 1 else 1)),
         xlabel=f"${sign}^{{\\,l-1}}$", ylabel=f"${sign}^{{\\,l}}$", title=f"{quantity} map",
@@ -431,12 +440,14 @@ def draw_map(rows: pd.DataFrame, options: Options) -> Figure:
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     if quantity == "length":
         right.set_ylim(0, 1.2 * top)
+    lost.finish(right, measured, options["statistic"], bands=False)
     handles = [
         Line2D([], [], color=colour, label=f"$\\sigma_w$ = {math.sqrt(value):.3g}")
         for value, colour in colours.items()
     ]
     handles.append(Line2D([], [], color="#4d4d4d", marker=".", linestyle="none", label="networks"))
     handles.append(Line2D([], [], color="#4d4d4d", label="theory"))
+    handles += lost.handles([right])
     return style.finish(figure, handles, xlabel="", ylabel="")
 
 
@@ -447,10 +458,12 @@ def describe_map(rows: pd.DataFrame, options: Options) -> str:
         rows[rows["part"] == part].set_index(keys)["value"] for part in ("networks", "iteration")
     )
     worst = (measured - expected).abs().max()
+    networks = rows[rows["part"] == "networks"]
     return (
         f"Left, theory's {_quantity(options['statistic'])} map for every weight variance with dots "
         "of networks, a layer against the layer before; right, its iteration through the layers. "
-        f"The largest distance between the networks' mean and the iteration is {worst:.2g}."
+        "The largest distance between the networks' mean and the iteration is "
+        f"{'none' if np.isnan(worst) else f'{worst:.2g}'}.{lost.describe(networks, 'sigma_w2')}"
     )
 
 

@@ -51,7 +51,9 @@ def prepare_singular_values(tables: StudyTables, options: Options) -> pd.DataFra
         The figure's groups, ``layers`` (one less than the depth), and by ``part``: ``networks``, a
         bin from ``low`` to ``high`` with its ``density``, the fraction of all values over the
         width; ``theory``, the density of the law at ``low`` = ``high``, infinite where all values
-        are. ``zero`` is the fraction of values that are 0.
+        are. ``zeros`` is the fraction of values that are 0. The columns of
+        `gradprop.analysis.estimates.counts` take the largest singular value of each network;
+        there is no density where more than half have none.
     """
     rows = _jacobians(tables, options, list(dict.fromkeys([*groups(options), "depth"])))
     if rows.empty:
@@ -66,26 +68,32 @@ def prepare_singular_values(tables: StudyTables, options: Options) -> pd.DataFra
     parts = []
     for _, shown in rows.groupby(panel, sort=False) if panel else [((), rows)]:
         edges = _bins(shown["singular"])
-        if edges is None:
-            continue
         for key, line in shown.groupby(keys, sort=False):
             place: dict[str, Any] = dict(zip(keys, key, strict=True))
-            place["networks"] = line["cell"].nunique()
-            histogram, zero = _histogram(line["singular"], edges)
-            parts.append(histogram.assign(part="networks", zero=zero, **place))
+            histogram, zeros = _histogram(line["singular"], edges)
+            parts.append(histogram.assign(part="networks", zeros=zeros, **place))
             shared = common_law(cells, line["cell"])
             if shared:
                 parts.append(_law_curve(shared, edges).assign(part="theory", **place))
-    if not parts:
-        return pd.DataFrame()
-    columns = [*keys, "part", "low", "high", "density", "zero", "networks"]
-    return pd.concat(parts, ignore_index=True)[columns]
+    networks = _largest(rows, keys)
+    counts = estimates.counts(networks, keys, "largest", tables.diverged(networks)).reset_index()
+    found = pd.concat(parts, ignore_index=True).merge(counts, on=keys)
+    of_networks = found["part"] == "networks"
+    found["density"] = found["density"].mask(of_networks & lost.too_few(found))
+    return found[[*keys, "part", "low", "high", "density", "zeros", *counts.columns[len(keys) :]]]
 
 
-def _bins(singular: pd.Series[float]) -> Float64 | None:
-    """Return the edges of bins from 0 to above the largest finite value, if there is one."""
+def _largest(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return log10 of the ``largest`` singular value of every network, NaN if one is not finite."""
+    found = rows.groupby(["cell", "step", *keys], sort=False)["log10_singular_value"]
+    largest = found.max().mask(found.apply(lambda values: values.isna().any()))
+    return largest.rename("largest").reset_index()
+
+
+def _bins(singular: pd.Series[float]) -> Float64:
+    """Return the edges of bins from 0 to above the largest finite value, if any is above 0."""
     largest = singular[np.isfinite(singular)].max()
-    return np.linspace(0.0, MARGIN * largest, BINS + 1) if largest > 0.0 else None
+    return np.linspace(0.0, MARGIN * largest if largest > 0.0 else 1.0, BINS + 1)
 
 
 def _histogram(singular: pd.Series[float], edges: Float64) -> tuple[pd.DataFrame, float]:
@@ -128,6 +136,8 @@ def draw_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
             _draw_law(axes, curve)
         axes.set(yscale=scale, xlim=(0, edges[-1]), xlabel="", ylabel="")
         _limit_density(axes, panel, scale)
+        lines = panel.drop_duplicates(hue) if hue else panel[:1]
+        lost.mark_panel(axes, lines, [colours[value] for value in lines[hue]] if hue else ["black"])
     handles: list[Artist] = []
     if hue:
         names = rows[hue].map(lambda n: f"L = {n}") if hue == "layers" else rows[hue].astype(str)
@@ -137,6 +147,7 @@ def draw_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
         handles.append(Patch(color=style.COLOURS[0], alpha=0.45, label="networks"))
     if (rows["part"] == "theory").any():
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
+    handles += lost.handles(facets.axes.flat)
     return style.finish(facets.figure, handles, xlabel="singular value s", ylabel="density")
 
 
@@ -159,19 +170,19 @@ def _limit_density(axes: Axes, panel: pd.DataFrame, scale: str) -> None:
 
 def describe_singular_values(rows: pd.DataFrame, options: Options) -> str:
     """Give the largest singular value of every line, and how many are 0."""
-    keys = [name for name in rows if name not in ("part", "low", "high", "density", "zero")]
+    keys = list(dict.fromkeys([*groups(options), "layers"]))
+    networks = rows[rows["part"] == "networks"]
     parts = []
-    bars = rows[(rows["part"] == "networks") & (rows["density"] > 0.0)]
-    for key, line in bars.groupby([k for k in keys if k != "networks"], sort=False):
-        places = [f"{k if k != 'layers' else 'L ='} {v}" for k, v in zip(keys, key, strict=False)]
-        zero = line["zero"].iloc[0]
+    for key, line in networks[networks["density"] > 0.0].groupby(keys, sort=False):
+        places = [f"{k if k != 'layers' else 'L ='} {v}" for k, v in zip(keys, key, strict=True)]
+        zeros = line["zeros"].iloc[0]
         parts.append(
             f"{', '.join(places)}: up to {line['high'].max():.2g}"
-            + (f", {zero:.0%} are 0" if zero > 0.005 else "")
+            + (f", {zeros:.0%} are 0" if zeros > 0.005 else "")
         )
     return (
         "Histograms of singular values with the laws of wide networks as dashed lines. "
-        f"{'; '.join(parts)}."
+        f"{'; '.join(parts) or 'No network has any'}.{lost.describe(networks, keys[-2:][0])}"
     )
 
 
