@@ -774,6 +774,43 @@ def test_waiting_at_the_best_rates_by_hand() -> None:
     assert growth.measured == pytest.approx((math.log2(10) - 1) / 2)
 
 
+def split_networks(he: dict[int, float]) -> Any:
+    """Return tables of deep relu networks: five seeds of split 0, and seed n of split n.
+
+    `he` has the accuracy from He's initialization by split; small weights reach 0.1.
+    """
+    pairs = [(0, seed) for seed in range(5)] + [(split, split) for split in he if split]
+    cells, rows = [], []
+    for split, seed in pairs:
+        for label, accuracy in (("he_normal", he[split] + 0.01 * seed), ("normal", 0.1)):
+            shape = {"depth": 20, "activation": "relu", "learning_rate": 0.1, "seed": seed}
+            data = {"name": "digits", "seed": split}
+            cells.append(make_cell(initializer=label, dataset=data, **shape))
+            final = {"final_train_accuracy": accuracy, "final_train_loss": 1 - accuracy}
+            row = {"cell": cells[-1].id, **shape, "batch_size": 13, "initializer": label, **final}
+            rows.append({**row, "status": "ok", "steps_to_target": None})
+    table = pd.DataFrame(rows)
+    study = SimpleNamespace(name="trainability", cells=tuple(cells), names={})
+    steps = pd.DataFrame({"cell": table["cell"], "step": 200})
+    return SimpleNamespace(study=study, cells=table, steps=steps)
+
+
+def test_accuracies_over_splits_take_a_split_for_every_seed() -> None:
+    """Networks of the first split alone decide the other claims."""
+    claim, case = "sgd-needs-care-over-splits", "relu"
+    tables = split_networks({0: 0.8, 1: 0.85, 2: 0.75})
+    assert verdicts(claim, tables) == {case: claims.SUPPORTED}
+    (one,) = (c for c in trainability.CLAIMS if c.id == claim)
+    (found,) = one.measure(tables)
+    assert found.networks == 3
+    assert found.measured == pytest.approx(np.mean([0.8, 0.86, 0.77]) - 0.1)
+    other = split_networks({0: 0.8, 1: 0.85, 2: 0.2})
+    assert verdicts(claim, other) == {case: claims.NOT_SUPPORTED}
+    best = trainability.best_networks(other, "sgd")
+    assert sorted(best.loc[best["start"] == "he_normal", "seed"]) == [0, 1, 2, 3, 4]
+    assert set(verdicts(claim, split_networks({0: 0.8})).values()) == {claims.NOT_TESTED}
+
+
 def test_networks_whose_least_loss_is_not_the_best_accuracy_are_named() -> None:
     tables = race(
         {("he_normal", depth, rate): round(100 * rate) for depth in (5, 10) for rate in (0.1, 0.3)}

@@ -408,3 +408,15 @@ def test_an_array_of_something_else_is_named(tmp_path: Path) -> None:
     np.savez(path, x_train=np.zeros(3), header=np.array("[]"))
     with pytest.raises(datasets.ChangedDataError):
         read(path)
+
+
+def test_the_seed_of_the_digits_is_that_of_their_split() -> None:
+    """The examples are the same; which are set aside differs, and 0 is in no id."""
+    first, second = (
+        datasets.generate(spec.Component("digits", (("seed", seed),))) for seed in (1, 2)
+    )
+    assert np.bincount(first.y_train).tolist() == np.bincount(second.y_train).tolist()
+    assert not np.array_equal(first.y_train, second.y_train)
+    default = datasets.DATASETS.create({"name": "digits", "seed": 0})
+    assert default == spec.Component("digits")
+    assert datasets.generate(default).checksum not in (first.checksum, second.checksum)

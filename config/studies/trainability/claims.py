@@ -1,4 +1,4 @@
-"""The numbers in the chapter on trainability at each start's best learning rate, and its claims."""
+"""Numbers and claims on trainability, each initialization at its best learning rate."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from gradprop.claims import (
 )
 from gradprop.grid.selection import select
 from gradprop.results.study_tables import StudyTables, at_start
+from gradprop.spec import Cell
 
 GLOROT = "glorot2010: section 4.2, equation 14, and figures 7 and 8"
 GLOROT_SIGMOID = "glorot2010: section 3.1"
@@ -33,21 +34,29 @@ NG_GRADIENTS = "ng2017: course 2, week 1, “Vanishing / exploding gradients”"
 NG_SYMMETRY = "ng2017: course 1, week 3, “Random initialization”"
 NG_WEIGHTS = "ng2017: course 2, week 1, “Weight initialization for deep networks”"
 
-# The start that theory recommends for an activation.
+# The initialization that theory recommends for an activation.
 CAREFUL = {"tanh": "glorot_normal", "relu": "he_normal"}
 TINY = "normal"  # of standard deviation 0.01
 EXPLODING, LARGE = "variance_scaling(scale=9.0)", "normal(stddev=1.0)"
 HE_START, XAVIER = "he_normal", "glorot_normal"
-DEPTH = 20  # of the comparison of all starts
+DEPTH = 20  # of the comparison of all initializations
 SHALLOW = 1
 PARTED = 0.01  # of accuracy, from which on another rate than that of the smallest loss is named
 EQUAL = 1e-5  # float32: spread of equal units over the size of their activations
 
 
-def best_networks(tables: StudyTables, optimizer: str) -> pd.DataFrame:
-    """Return the networks at the best learning rate of every start.
+def split_of(cell: Cell) -> int:
+    """Return the seed by which a cell's data are split into a training and a test set."""
+    return int(dict(cell.dataset.parameters).get("seed", 0))
 
-    By the rule of `estimates.at_smallest_loss`.
+
+def best_networks(
+    tables: StudyTables, optimizer: str, *, over_splits: bool = False
+) -> pd.DataFrame:
+    """Return the networks at the best learning rate of every initialization.
+
+    By the rule of `estimates.at_smallest_loss`. All are of one split of the data or, `over_splits`,
+    each is of a split of its own, whose number is that of its seed.
 
     Returns
     -------
@@ -57,7 +66,7 @@ def best_networks(tables: StudyTables, optimizer: str) -> pd.DataFrame:
         the network never got there; ``least_steps``, with all steps of its training in this
         case, which is less than it would take.
     """
-    cells = _trained(tables, optimizer)
+    cells = _trained(tables, optimizer, over_splits=over_splits)
     return estimates.at_smallest_loss(cells, ["activation", "depth", "start"])
 
 
@@ -80,7 +89,7 @@ def parted(tables: StudyTables, optimizer: str) -> str:
 
 
 def at_the_edge(tables: StudyTables, optimizer: str) -> str:
-    """Name the starts whose best learning rate is the smallest or the largest of the grid."""
+    """Name the initializations whose best learning rate is an end of the grid."""
     rates = _trained(tables, optimizer).groupby(["activation", "depth"])["learning_rate"]
     ends = rates.agg(["min", "max"])
     best = best_networks(tables, optimizer).drop_duplicates(["activation", "depth", "start"])
@@ -93,33 +102,39 @@ def at_the_edge(tables: StudyTables, optimizer: str) -> str:
     return "; ".join(found) or "none"
 
 
-def _trained(tables: StudyTables, optimizer: str) -> pd.DataFrame:
+def _trained(tables: StudyTables, optimizer: str, *, over_splits: bool = False) -> pd.DataFrame:
     """Return the networks that an optimizer trained on minibatches, at all rates."""
-    components = {c.id: (c.initializer.label, c.optimizer.name) for c in tables.study.cells}
-    cells = training_outcomes(tables.cells)
+    chosen = {
+        cell.id: cell.initializer.label
+        for cell in tables.study.cells
+        if cell.optimizer.name == optimizer
+        and cell.batch_size > 1
+        and split_of(cell) == (cell.seed if over_splits else 0)
+    }
+    cells = training_outcomes(tables.cells[tables.cells["cell"].isin(chosen)])
     steps = cells["steps_to_target"].astype(float)
-    cells = cells.assign(
-        start=[components[name][0] for name in cells["cell"]],
+    return cells.assign(
+        start=cells["cell"].map(chosen),
         steps=steps,
         least_steps=steps.fillna(cells["cell"].map(tables.steps.groupby("cell")["step"].max())),
     )
-    chosen = cells["cell"].map(lambda name: components[name][1] == optimizer)
-    return cells[chosen & (cells["batch_size"] > 1)]
 
 
 def _gaps(
-    optimizer: str, pairs: dict[str, tuple[str, int, str, str]]
+    optimizer: str, pairs: dict[str, tuple[str, int, str, str]], *, over_splits: bool = False
 ) -> Callable[[StudyTables], Iterator[Evidence]]:
-    """Return the measure of differences in accuracy between two starts, seed by seed.
+    """Return the measure of differences in accuracy between two initializations, seed by seed.
 
-    `pairs` holds for every case an activation, a depth and two starts.
+    `pairs` holds for every case an activation, a depth and two initializations. `over_splits` every
+    seed has a split of the data of its own.
     """
 
     def measure(tables: StudyTables) -> Iterator[Evidence]:
-        best = best_networks(tables, optimizer)
+        best = best_networks(tables, optimizer, over_splits=over_splits)
         for text, (activation, depth, better, worse) in pairs.items():
             rows = best[(best["activation"] == activation) & (best["depth"] == depth)]
             more, less = _pairs(rows, "accuracy", better, worse)
+            need(more.index[over_splits:], "such networks on several splits of the data")
             case = Case(text, activation=activation, depth=depth, initializer=better, over=worse)
             yield from_seeds(case, more - less)
 
@@ -129,7 +144,7 @@ def _gaps(
 def _pairs(
     rows: pd.DataFrame, value: str, first: str, second: str
 ) -> tuple[pd.Series[float], pd.Series[float]]:
-    """Return a value of the networks of two starts by seed, of the seeds that both have."""
+    """Return a value of the networks of two initializations by seed, where both have it."""
     by_start = distinct(rows, "start", "seed").set_index(["start", "seed"])[value]
     return at(by_start, first).align(at(by_start, second), join="inner")
 
@@ -156,9 +171,9 @@ HE_AND_XAVIER = {
 def _wait(
     best: pd.DataFrame, activation: str, depth: int, slow: str, fast: str, steps: str
 ) -> pd.Series[float]:
-    """Return log2 of the steps to the target from the slow start over those from the fast one.
+    """Return log2 of the steps to the target of the slow initialization over those of the fast one.
 
-    `steps` is the column for the slow start: ``steps``, or ``least_steps`` for a lower bound.
+    `steps` is the column for the slow one: ``steps``, or ``least_steps`` for a lower bound.
     """
     rows = best[(best["activation"] == activation) & (best["depth"] == depth)]
     rows = rows.assign(steps=rows["steps"].where(rows["start"] == fast, rows[steps]))
@@ -241,7 +256,7 @@ def _stuck(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _spread_over_units(tables: StudyTables) -> Iterator[Evidence]:
-    """Yield the largest spread over the units of a hidden layer, for constant starts.
+    """Yield the largest spread over the units of a hidden layer, for constant initializations.
 
     In a minibatch of one example, the standard deviation of activations is over units alone.
     """
@@ -262,7 +277,7 @@ def _moved(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _constant_starts(tables: StudyTables) -> Iterator[tuple[Case, int, pd.DataFrame]]:
-    """Yield case, number of networks and rows of hidden layers of starts without randomness."""
+    """Yield case, number of networks and rows of hidden layers of constant initializations."""
     cells = [
         c
         for c in tables.study.cells
@@ -295,6 +310,11 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
             ("relu", 50, XAVIER, "relu_xavier_50"),
         ):
             found[f"{optimizer}_{name}"] = float(medians.get((activation, depth, start), np.nan))
+    over = best_networks(tables, "sgd", over_splits=True)
+    over = over[(over["activation"] == "relu") & (over["depth"] == DEPTH)]
+    for start, name in ((HE_START, "he"), (XAVIER, "glorot"), (TINY, "tiny")):
+        found[f"splits_{name}"] = float(over.loc[over["start"] == start, "accuracy"].mean())
+    found["splits"] = int(over.loc[over["start"] == HE_START, "seed"].nunique())
     best, (low, *_, high) = best_networks(tables, "sgd"), WAITING_DEPTHS
     for name, depth in (("shallow", low), ("deep", high)):
         found[name] = depth
@@ -306,7 +326,11 @@ WAITING_DEPTHS = (5, 10, 20)
 STUCK = 0.9  # of the initial loss: a network that ends below has left it
 DEEP_AND_NARROW = (
     "Where it does not hold: relu networks of depth 50 and width 64 are so deep for their width "
-    "that they learn little from He's start, too, within the steps that they have."
+    "that they learn little from He's initialization, too, within the steps that they have."
+)
+OVER_SPLITS = (
+    "Each seed has its own split into training and test set, and the interval is over both. The "
+    "other claims of this study are conditional on one split."
 )
 AT_LEAST = (
     "A network that never gets there counts with all the steps of its training, so that the ratio "
@@ -317,8 +341,8 @@ CLAIMS = [
     Claim(
         id="sgd-needs-care",
         statement=(
-            "With SGD a careful start trains a deep network that naive starts leave untrained, "
-            "each at its best learning rate."
+            "With SGD a careful initialization trains a deep network that naive initializations "
+            "leave untrained, each at its best learning rate."
         ),
         source=f"{NG_GRADIENTS}; {GLOROT}; {HE}",
         formula="final training accuracy, careful − naive, rates of least loss",
@@ -326,6 +350,17 @@ CLAIMS = [
         criterion=Above(0.25),
         measure=_gaps("sgd", CARE | DEEP_CARE),
         note=DEEP_AND_NARROW,
+        passage="partial-solution",
+    ),
+    Claim(
+        id="sgd-needs-care-over-splits",
+        statement="So it does over splits of the data, in relu networks.",
+        source=f"{NG_GRADIENTS}; {HE}",
+        formula="final training accuracy, careful − naive, rates of least loss, a split per seed",
+        unit="accuracy",
+        criterion=Above(0.25),
+        measure=_gaps("sgd", {"relu": ("relu", DEPTH, HE_START, TINY)}, over_splits=True),
+        note=OVER_SPLITS,
         passage="partial-solution",
     ),
     Claim(
@@ -339,10 +374,10 @@ CLAIMS = [
         passage="partial-solution",
     ),
     Claim(
-        id="sgd-he-over-xavier",
-        statement="With SGD a deep relu network learns clearly better from He's start.",
+        id="sgd-he-over-glorot",
+        statement="With SGD a deep relu network learns clearly better from He's initialization.",
         source=f"{NG_WEIGHTS}; {HE_DEEP}",
-        formula="final training accuracy, He − Xavier, rates of least loss",
+        formula="final training accuracy, He − Glorot, rates of least loss",
         unit="accuracy",
         criterion=Above(0.05),
         measure=_gaps("sgd", HE_AND_XAVIER),
@@ -350,8 +385,19 @@ CLAIMS = [
         passage="two-over-n",
     ),
     Claim(
+        id="sgd-he-over-glorot-over-splits",
+        statement="So it does over splits of the data.",
+        source=f"{NG_WEIGHTS}; {HE_DEEP}",
+        formula="final training accuracy, He − Glorot, rates of least loss, a split per seed",
+        unit="accuracy",
+        criterion=Above(0.05),
+        measure=_gaps("sgd", {"relu": ("relu", DEPTH, HE_START, XAVIER)}, over_splits=True),
+        note=OVER_SPLITS,
+        passage="two-over-n",
+    ),
+    Claim(
         id="sigmoid-stalls",
-        statement="With SGD deep sigmoid networks do not learn, even from Xavier's start.",
+        statement="With SGD deep sigmoid networks do not learn, even from Glorot's initialization.",
         source=f"{GLOROT_SIGMOID}, of five hidden layers and the standard heuristic",
         formula="final training accuracy near chance, rates of least loss",
         unit="accuracy",
@@ -377,11 +423,14 @@ CLAIMS = [
     Claim(
         id="sgd-care-is-faster",
         statement=(
-            "With SGD a careful start reaches the target loss in less than half the steps of "
-            "weights of standard deviation 0.01."
+            "With SGD a careful initialization reaches the target loss in less than half the "
+            "steps of weights of standard deviation 0.01."
         ),
         source=NG_WEIGHTS,
-        formula="log2 (steps of the small start / steps of the careful one), rates of least loss",
+        formula=(
+            "log2 (steps of the small initialization / steps of the careful one), rates of least "
+            "loss"
+        ),
         unit="doublings",
         criterion=Above(1.0),
         measure=_care_is_faster,
@@ -389,26 +438,28 @@ CLAIMS = [
         passage="more-quickly",
     ),
     Claim(
-        id="adam-he-like-xavier",
-        statement="With Adam the advantage of He's start over Xavier's is less than five points.",
+        id="adam-he-like-glorot",
+        statement=(
+            "With Adam the advantage of He's initialization over Glorot's is less than five points."
+        ),
         source=f"{HE_DEEP}, to which this is a contrast, with SGD",
-        formula="final training accuracy, He − Xavier, rates of least loss",
+        formula="final training accuracy, He − Glorot, rates of least loss",
         unit="accuracy",
         criterion=Below(0.05),
         measure=_gaps("adam", HE_AND_XAVIER),
         note=(
             "Adam divides a gradient by its own size, but adds ε = 1e-7 to that: gradients far "
-            "below ε, as at depth 50 from Xavier's start, move nothing."
+            "below ε, as at depth 50 from Glorot's initialization, move nothing."
         ),
     ),
     Claim(
-        id="sgd-xavier-waits",
+        id="sgd-glorot-waits",
         statement=(
-            "Where signals vanish, descent takes longer to the target loss, each start at its "
-            "best learning rate: small steps are not made good by a larger rate."
+            "Where signals vanish, descent takes longer to the target loss, each initialization "
+            "at its best learning rate: small steps are not made good by a larger rate."
         ),
         source=NG_GRADIENTS,
-        formula="log2 (steps from Xavier's start / steps from He's), relu, SGD",
+        formula="log2 (steps from Glorot's initialization / steps from He's), relu, SGD",
         unit="doublings",
         criterion=Above(0.0),
         measure=_waits,
@@ -429,7 +480,7 @@ CLAIMS = [
     Claim(
         id="tiny-weights-never-leave",
         statement=(
-            "Deep networks that start from N(0, 0.01²) end above nine tenths of their initial "
+            "Deep networks initialized from N(0, 0.01²) end above nine tenths of their initial "
             "loss, at every learning rate of the grid."
         ),
         source=NG_SYMMETRY,
@@ -443,7 +494,7 @@ CLAIMS = [
         id="small-weights-suit-shallow-networks",
         statement=(
             "In a network with one hidden layer weights of standard deviation 0.01 do as well as a "
-            "careful start."
+            "careful initialization."
         ),
         source=NG_SYMMETRY,
         formula="final training accuracy, careful − N(0, 0.01²), rates of least loss",
@@ -460,7 +511,9 @@ CLAIMS = [
         id="large-weights-slow-learning",
         statement="Shallow networks that start saturated take more steps to the target loss.",
         source=NG_SYMMETRY,
-        formula="log2 (steps from N(0, 1) / steps from Xavier's start), rates of least loss",
+        formula=(
+            "log2 (steps from N(0, 1) / steps from Glorot's initialization), rates of least loss"
+        ),
         unit="doublings",
         criterion=Above(0.0),
         measure=_large_waits,
@@ -477,14 +530,16 @@ CLAIMS = [
         measure=_less_of_an_issue,
         note=(
             "Where it does not hold: relu units do not saturate, but nothing bounds the signals of "
-            "deep relu networks, whose outputs, losses and steps are far too large from the start."
+            "deep relu networks, whose outputs, losses and steps are far too large from the first "
+            "step on."
         ),
         passage="less-of-an-issue",
     ),
     Claim(
         id="constant-start-keeps-symmetry",
         statement=(
-            "From a constant start the units of a hidden layer stay identical through training."
+            "From a constant initialization the units of a hidden layer stay identical through "
+            "training."
         ),
         source=f"{NG_SYMMETRY}; {GOODFELLOW}",
         formula="spread over units / root mean square of activations = 0, at all probes",

@@ -296,7 +296,16 @@ DATASETS = Registry(
             source="scikit-learn's load_digits (UCI optical recognition of handwritten digits, "
             "test part)",
             make=_digits,
-            parameters=SPLIT,
+            parameters={
+                **SPLIT,
+                "seed": Parameter(
+                    0,
+                    "Seed of the split into training and test set; independent of the seeds of "
+                    "training.",
+                    minimum=0,
+                    maximum=LARGEST_SEED,
+                ),
+            },
             fixed={"examples": 1797, "dimension": 64, "classes": 10},
         ),
         "gaussian_mixture": Generator(
