@@ -17,7 +17,7 @@ from scipy import stats
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.needs import NotMeasured, networks, one_per_seed, recorded
-from gradprop.analysis.slopes import ln_mean_square
+from gradprop.analysis.slopes import inner_layers, ln_mean_square
 from gradprop.claims import (
     Above,
     Below,
@@ -52,17 +52,15 @@ ROBERTS = (
 )
 SCHOENHOLZ = "schoenholz2017: section on back-propagation"
 
-# Left out at the input, where the length still converges, and at the output.
-FIRST_LAYERS, LAST_LAYERS = 10, 2
 DECADE = 2 * math.log(10)  # a decade of a root mean square, as ln of its mean square
 LENGTH = "preactivation_log10_mean_square"
 SIMILAR = 0.6  # decades of a mean square: a factor of two in scale
 
 
 def _interior(
-    tables: StudyTables, chosen: Callable[[Cell], bool], first: int = FIRST_LAYERS
+    tables: StudyTables, chosen: Callable[[Cell], bool]
 ) -> Iterator[tuple[Cell, pd.DataFrame]]:
-    """Yield chosen networks with their layers from `first` on at initialization, without the last.
+    """Yield chosen networks with their inner layers (`inner_layers`) at initialization.
 
     Their weights are random; those that see a single example have claims of their own.
     """
@@ -73,9 +71,9 @@ def _interior(
     }
     rows = at_start(tables.layers)
     rows = rows[rows["cell"].isin(cells)]
-    for name, layers in rows.groupby("cell", sort=False):
-        cell = cells[str(name)]
-        yield cell, layers[layers["layer"].between(first, cell.depth - LAST_LAYERS)]
+    depths = rows["cell"].map({name: cell.depth for name, cell in cells.items()}).astype(float)
+    for name, layers in rows[inner_layers(rows["layer"], depths)].groupby("cell", sort=False):
+        yield cells[str(name)], layers
 
 
 def _ln_slopes(
@@ -166,11 +164,10 @@ def _signal_rate(activation: str, use_bias: bool) -> Claim:
 
 
 def _critical_signals(tables: StudyTables) -> Iterator[tuple[Cell, pd.Series[float]]]:
-    """Yield tanh networks from Xavier's start with ln mean (dC/dz)^2 of their inner layers."""
+    """Yield tanh networks initialized as Glorot's, with ln mean (dC/dz)^2 of inner layers."""
     for cell, layers in _interior(
         tables,
         lambda cell: (cell.activation, cell.initializer.name) == ("tanh", "glorot_normal"),
-        FIRST_LAYERS - 1,
     ):
         yield cell, ln_mean_square(layers.set_index("layer"), "signal_log10_rms")
 
@@ -254,7 +251,7 @@ def _early_layers(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _single_examples(tables: StudyTables, of_sum: bool = False) -> Iterator[list[Cell]]:
-    """Yield relu networks that see one example, those of one start and architecture together.
+    """Yield relu networks that see one example, those of one kind together.
 
     Those whose loss is a task's, or those whose loss is the sum of their outputs: the signal at
     the output of the latter does not depend on what comes forward. Of networks of several depths,
@@ -320,7 +317,7 @@ def _growth_of_single_examples(
 
 
 def _typical_rate(tables: StudyTables, gaussian: bool = False) -> Iterator[Evidence]:
-    """Yield every start but those that are another one, scaled: nearest to He's variance first."""
+    """Yield initializations that are not another one, scaled: nearest to He's variance first."""
     seen: list[pd.Series[float]] = []
     found = list(_growth_of_single_examples(tables, gaussian))
     for cell, growth in sorted(found, key=lambda it: abs(math.log(_sigma_w2(it[0]) / 2))):
@@ -522,10 +519,10 @@ CLAIMS = [
     _signal_rate("relu", use_bias=False),
     _signal_rate("sigmoid", use_bias=False),
     Claim(
-        id="xavier-tanh-power-law",
+        id="glorot-tanh-power-law",
         statement=(
-            "Xavier's start is critical for tanh: the signal falls towards the input as a power "
-            "of the layer, not exponentially."
+            "Glorot's initialization is critical for tanh: the signal falls towards the input as "
+            "a power of the layer, not exponentially."
         ),
         source=ROBERTS,
         formula=(
@@ -541,7 +538,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        id="xavier-tanh-not-exponential",
+        id="glorot-tanh-not-exponential",
         statement="An exponential of the layer describes it less well than a power.",
         source=ROBERTS,
         formula=(
@@ -558,8 +555,8 @@ CLAIMS = [
     Claim(
         id="relu-typical-length",
         statement=(
-            "He's start keeps the mean square of relu activations on average over networks; a "
-            "typical network drifts by an exact amount that depends on the width."
+            "He's initialization keeps the mean square of relu activations on average over "
+            "networks; a typical network drifts by an exact amount that depends on the width."
         ),
         source=f"hanin-nica2020: the log-normal law; kogler2026: the exact drift; {HE}",
         formula="gain of ln |z|² a layer = ln(σ_w²/n) + ln 2 + E ψ(K/2), K ~ Bin(n, 1/2)",
@@ -568,7 +565,7 @@ CLAIMS = [
         measure=_typical_rate,
         note=(
             "Measured on single examples, for which the law is exact. Other scales of the same "
-            "random numbers, as Xavier's, which halves the mean square at every layer, would say "
+            "random numbers, as Glorot's, which halves the mean square at every layer, would say "
             "the same once more, and are left out."
         ),
     ),
@@ -689,8 +686,8 @@ CLAIMS = [
         id="relu-weight-gradient-flat",
         statement=(
             "In bias-free relu networks of equal widths and variances the gradient with respect to "
-            "the weights is about the same in all hidden layers, from every start: what vanishes "
-            "is the back-propagated signal."
+            "the weights is about the same in all hidden layers, from every initialization: what "
+            "vanishes is the back-propagated signal."
         ),
         source=f"{HE}, one factor per layer, forwards and backwards",
         formula="slope of log10 RMS dC/dW over layers = 0",
@@ -714,7 +711,7 @@ CLAIMS = [
         id="sigmoid-weight-gradient",
         statement=(
             "In sigmoid networks the weight gradients themselves vanish exponentially towards the "
-            "input, even with Xavier's start."
+            "input, even with Glorot's initialization."
         ),
         source=f"{GLOROT_SIGMOID}; {SCHOENHOLZ}",
         formula="slope of log10 RMS dC/dW from input to output = −½ log10 χ₁",

@@ -16,6 +16,16 @@ from gradprop.results.study_tables import Options, StudyTables, at_start
 FIRST_LAYERS, LAST_LAYERS = 8, 2
 
 
+def inner_layers(layers: pd.Series[int], depths: pd.Series[int]) -> pd.Series[bool]:
+    """Tell which layers slopes are fitted over, given the depth of each one's network.
+
+    From `FIRST_LAYERS` on, or from a quarter of the depth if that is less, without the last
+    `LAST_LAYERS` hidden ones.
+    """
+    first = np.minimum(FIRST_LAYERS, np.maximum(depths // 4, 1))
+    return (layers >= first) & (layers <= depths - LAST_LAYERS)
+
+
 def ln_mean_square(rows: pd.DataFrame, statistic: str) -> pd.Series[float]:
     """Return the natural logarithm of a mean square, of every row of the table ``layers``.
 
@@ -53,8 +63,7 @@ def log_slopes(tables: StudyTables, options: Options, statistic: str) -> pd.Data
     rows = rows.assign(ln=ln_mean_square(rows, statistic)).merge(
         cells[["cell", "depth"]], on="cell"
     )
-    first = np.minimum(FIRST_LAYERS, np.maximum(rows["depth"] // 4, 1))
-    rows = rows[(rows["layer"] >= first) & (rows["layer"] <= rows["depth"] - LAST_LAYERS)]
+    rows = rows[inner_layers(rows["layer"], rows["depth"])]
     slopes = {
         name: estimates.slope(group["layer"], group["ln"])
         for name, group in rows.groupby("cell", sort=False)
