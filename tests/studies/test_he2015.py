@@ -63,7 +63,7 @@ def test_starts_are_compared_seed_by_seed(monkeypatch: pytest.MonkeyPatch) -> No
     keys = [(he2015.DEEP, start) for start in he2015.STARTS]
     table = pd.DataFrame(dict(zip(keys, (seeds, seeds + gain), strict=True)))
     monkeypatch.setattr(he2015, "best_accuracies", lambda *_: table)
-    (claim,) = (one for one in he2015.CLAIMS if one.id == "he-over-xavier")
+    (claim,) = (one for one in he2015.CLAIMS if one.id == "he-over-glorot")
     tables: Any = SimpleNamespace(study=SimpleNamespace(name="he2015"))
     (found,) = claims.judge(claim, tables)
     assert (found.verdict, found.networks) == (claims.SUPPORTED, 5)

@@ -191,6 +191,14 @@ def table() -> Iterator[str]:
             yield f"| {options['source']} | {place} | {module} |"
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_glorot_and_initialization_have_one_word_each(name: str) -> None:
+    folder = ROOT / folders.STUDIES / name
+    for path in (*folder.glob("*.j2"), *folder.glob("*.py"), folder / folders.STUDY):
+        found = re.findall(r"\bXavier\b|['’]s start\b", path.read_text("utf-8"))
+        assert not found, path
+
+
 def test_the_table_of_figures_agrees_with_the_studies() -> None:
     text = PAPERS_PAGE.read_text(encoding="utf-8")
     assert text == with_table(text), "run: python -m tests.studies.test_studies"

@@ -59,9 +59,9 @@ def _first_ratios(tables: StudyTables) -> dict[str, float | str]:
 
 
 def _starts(tables: StudyTables) -> pd.DataFrame:
-    """Return the cells with their start and what became of them.
+    """Return the cells with their initialization and what became of them.
 
-    ``lost`` have a training loss that is not finite or ends above its start; ``kept`` have not;
+    ``lost`` have a training loss that is not finite or ends above the initial one; ``kept`` not;
     ``late`` never reach the target; ``least_steps`` are those to the target, or all steps of
     their training, which is less than it would take.
     """
@@ -100,7 +100,7 @@ def _share(start: str, event: str) -> Callable[[StudyTables], Iterator[Evidence]
 
 
 def _slow(tables: StudyTables) -> Iterator[Evidence]:
-    """Compare steps to the target, seed by seed, where all seeds of the balanced start got there.
+    """Compare steps to the target, seed by seed, where all balanced networks got there.
 
     Of both data sets' networks of a depth: they share their seeds.
     """
@@ -139,16 +139,18 @@ def _first_steps(tables: StudyTables) -> Iterator[Evidence]:
 DEEP = 20
 COUNTED_ON = "digits"
 ONE_RATE = (
-    "At the one learning rate of this study; the study of trainability gives each start the best "
-    "of several."
+    "At the one learning rate of this study; the study of trainability gives each initialization "
+    "the best of several."
 )
 VANISHING = 0.5  # times the balanced scale
 CLAIMS = [
     Claim(
         id="exploding-diverges",
-        statement="Descent from exploding starts diverges or ends above its initial loss.",
+        statement="Descent from exploding initializations diverges or ends above its initial loss.",
         source=NG_GRADIENTS,
-        formula="fraction of seeds: a training loss that is not finite or ends above its start",
+        formula=(
+            "fraction of seeds: a training loss that is not finite or ends above its initial value"
+        ),
         unit="of seeds",
         criterion=Above(0.5),
         measure=_share("exploding", "lost"),
@@ -161,10 +163,11 @@ CLAIMS = [
     Claim(
         id="balanced-does-not",
         statement=(
-            "Descent from balanced starts ends at or below its initial loss, at the same rate."
+            "Descent from balanced initializations ends at or below its initial loss, at the same "
+            "rate."
         ),
         source=NG_GRADIENTS,
-        formula="fraction of seeds: a finite training loss that ends at or below its start",
+        formula="fraction of seeds: a finite training loss that ends at or below its initial value",
         unit="of seeds",
         criterion=Above(0.8),
         measure=_share("balanced", "kept"),
@@ -186,24 +189,27 @@ CLAIMS = [
     Claim(
         id="vanishing-is-slow",
         statement=(
-            "Vanishing starts take more steps to the target loss than balanced ones: training "
-            "takes very long."
+            "Vanishing initializations take more steps to the target loss than balanced ones: "
+            "training takes very long."
         ),
         source=NG_GRADIENTS,
-        formula="log2(steps of the vanishing start / steps of the balanced start)",
+        formula=(
+            "log2(steps of the vanishing initialization / steps of the balanced initialization)"
+        ),
         unit="doublings",
         criterion=Above(0.0),
         measure=_slow,
         note=(
-            f"{ONE_RATE} At all depths at which the balanced start always gets there. A network "
-            "that never does counts with all the steps of its training, so that the ratio is at "
-            "least the one given: of the vanishing starts, only shallow ones get there."
+            f"{ONE_RATE} At all depths at which the balanced initialization always gets there. A "
+            "network that never does counts with all the steps of its training, so that the ratio "
+            "is at least the one given: of the vanishing initializations, only shallow ones get "
+            "there."
         ),
         passage="long-time",
     ),
     Claim(
         id="vanishing-never-arrives",
-        statement="In deep networks vanishing starts do not reach the target loss at all.",
+        statement="In deep networks vanishing initializations do not reach the target loss at all.",
         source=NG_GRADIENTS,
         formula="fraction of seeds whose network never reaches the target",
         unit="of seeds",

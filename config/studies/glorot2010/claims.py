@@ -44,7 +44,7 @@ FIGURE_RATE = 0.1  # of the networks whose layers are drawn through training
 
 
 def _tanh_start(tables: StudyTables, start: str) -> tuple[Cell, pd.DataFrame]:
-    """Return an example and the rows of ``layers`` of the deepest tanh networks at the start."""
+    """Return an example and the rows of ``layers`` of the deepest tanh networks at step 0."""
     wanted = {**START, "width": WIDTH, "activation": "tanh", "initializer": start}
     chosen = one_per_seed(deepest(networks(tables.study.cells, **wanted)))
     return chosen[0], tables.layers[tables.layers["cell"].isin({cell.id for cell in chosen})]
@@ -63,7 +63,7 @@ def _signal_ratio(tables: StudyTables) -> Iterator[Evidence]:
         raise NotMeasured("theory says nothing of these networks")
     ratio = 10 ** (signal[1] - signal[cell.depth])
     yield from_seeds(
-        Case("standard start", initializer=STANDARD), ratio, float(10 ** law.signal[0])
+        Case("standard initialization", initializer=STANDARD), ratio, float(10 ** law.signal[0])
     )
 
 
@@ -88,7 +88,7 @@ def _weight_gradient_ratio(tables: StudyTables) -> Iterator[Evidence]:
     half = float(stats.t.ppf(0.95, networks - 1)) * error
     found = ratio(whole)
     yield Evidence(
-        Case("standard start", initializer=STANDARD),
+        Case("standard initialization", initializer=STANDARD),
         1.0,
         found,
         found - half,
@@ -128,7 +128,7 @@ def _sigmoid_rate(tables: StudyTables, statistic: str) -> Evidence:
     slopes = log_slopes(tables, {"select": {**START, "activation": "sigmoid"}}, statistic)
     fixed = theory.length_fixed_point("sigmoid", 1.0)
     return from_seeds(
-        Case("Xavier", initializer="glorot_normal"),
+        Case("Glorot", initializer="glorot_normal"),
         slopes["slope"],
         -math.log(theory.chi_1("sigmoid", fixed, 1.0)),
     )
@@ -138,7 +138,10 @@ def _sigmoid_rates(statistic: str) -> Claim:
     name = "back-propagated signal" if statistic.startswith("signal") else "weight gradient"
     return Claim(
         id=f"sigmoid-{name.split()[0].split('-')[0]}-rate",
-        statement=f"In sigmoid networks the {name} vanishes exponentially, even with Xavier.",
+        statement=(
+            f"In sigmoid networks the {name} vanishes exponentially, even with Glorot's "
+            f"initialization."
+        ),
         source=f"{PAPER}: section 3.1; schoenholz2017",
         formula="slope of ln mean square over layers = −ln χ₁",
         unit="per layer",
@@ -198,7 +201,7 @@ def _top_layer(tables: StudyTables) -> Iterator[Evidence]:
 def arrival_steps(tables: StudyTables, activation: str) -> pd.DataFrame:
     """Return steps to a test accuracy of 90 % in networks of five layers, by seed and start.
 
-    Each start at the rate that `figures.learning_time.at_best_rate` chooses; networks that never
+    Each at the rate that `figures.learning_time.at_best_rate` chooses; networks that never
     arrive count as infinitely slow.
     """
     wanted = {"activation": activation, "initializer": [STANDARD, NORMALIZED], "depth": 5}
@@ -210,7 +213,7 @@ def arrival_steps(tables: StudyTables, activation: str) -> pd.DataFrame:
 
 
 def _speed(tables: StudyTables) -> Iterator[Evidence]:
-    """Give the one-sided p-value of Wilcoxon's test of pairs, for a faster normalized start."""
+    """Give the one-sided p-value of Wilcoxon's test of pairs: is the normalized one faster?"""
     for activation in PLAIN:
         steps = arrival_steps(tables, activation)
         pair = at(steps, NORMALIZED), at(steps, STANDARD)
@@ -267,7 +270,10 @@ def _final_difference(tables: StudyTables) -> Iterator[Evidence]:
 CLAIMS = [
     Claim(
         id="signal-vanishes",
-        statement="With the standard start of tanh networks the back-propagated signal vanishes …",
+        statement=(
+            "With the standard initialization of tanh networks the back-propagated signal "
+            "vanishes …"
+        ),
         source=f"{PAPER}: figure 7",
         formula="RMS of dC/dz in layer 1 over that in layer 5 = mean-field theory",
         unit="ratio",
@@ -296,7 +302,7 @@ CLAIMS = [
         id="singular-values-standard",
         statement=(
             "The mean singular value of the Jacobian of a layer is around 0.5 with the standard "
-            "start …"
+            "initialization …"
         ),
         source=f"{PAPER}: section 4.2.2",
         formula="mean singular value of W diag(φ'(z)), layers 2 to 5",
@@ -308,7 +314,7 @@ CLAIMS = [
     ),
     Claim(
         id="singular-values-normalized",
-        statement="… and around 0.8 with the normalized start.",
+        statement="… and around 0.8 with the normalized initialization.",
         source=f"{PAPER}: section 4.2.2",
         formula="mean singular value of W diag(φ'(z)), layers 2 to 5",
         unit="",
@@ -388,8 +394,8 @@ CLAIMS = [
     Claim(
         id="gradients-stay-alike",
         statement=(
-            "Through training the normalized start keeps the weight gradients of the layers more "
-            "alike than the standard one."
+            "Through training the normalized initialization keeps the weight gradients of the "
+            "layers more alike than the standard one."
         ),
         source=f"{PAPER}: figure 9",
         formula=(
@@ -406,7 +412,7 @@ CLAIMS = [
     ),
     Claim(
         id="normalized-is-faster",
-        statement="The normalized start makes training faster.",
+        statement="The normalized initialization makes training faster.",
         source=f"{PAPER}: figures 11 and 12",
         formula=f"one-sided p of Wilcoxon's test of steps to a test accuracy above {ARRIVED:g}",
         unit="p",

@@ -187,7 +187,7 @@ def spreads(tables: StudyTables) -> tuple[list[str], Float64, Float64]:
                 names.append(f"{name}, {layers} layers")
                 expected.append(law[1].variance[layers - 1])
                 logs.append(lengths[:, layers - 1])
-    common = min(map(len, need(logs, "architectures of 10 or 20 layers from He's start")))
+    common = min(map(len, need(logs, "architectures of 10 or 20 layers from He's initialization")))
     lengths = np.stack([values[:common] for values in logs], axis=1)
     return names, np.array(expected), np.where(np.isfinite(lengths), lengths, np.nan)
 
@@ -330,8 +330,8 @@ CLAIMS = (
     Claim(
         id="log-length-mean",
         statement=(
-            "He's start keeps the mean length, but the logarithm of a typical one falls by an "
-            "exact amount a layer."
+            "He's initialization keeps the mean length, but the logarithm of a typical one falls "
+            "by an exact amount a layer."
         ),
         source=NICA,
         formula=f"mean of ln M_d = Σ m(n_l) at width {WIDE}",
@@ -376,7 +376,7 @@ CLAIMS = (
     ),
     Claim(
         id="he-drift",
-        statement="The narrower the network, the faster He's start loses the signal.",
+        statement="The narrower the network, the faster He's initialization loses the signal.",
         source=f"{NICA}; kogler2026",
         formula="gain of ln M a layer = m(n)",
         unit="per layer",
@@ -398,7 +398,9 @@ CLAIMS = (
     ),
     Claim(
         id="born-dead",
-        statement="Narrow ReLU networks are dead from the start with an exactly known probability.",
+        statement=(
+            "Narrow ReLU networks are dead at initialization with an exactly known probability."
+        ),
         source="lu2020: a bound for all inputs at once; exact for one input",
         formula="P(a hidden layer has no active unit) = 1 − Π (1 − 2^−n_l)",
         unit="share of networks",

@@ -24,7 +24,7 @@ SHALLOW, MODERATE, DEEP = 10, 22, 30
 
 
 def _cases(rows: pd.DataFrame) -> Iterator[tuple[Case, str, float, pd.DataFrame]]:
-    """Yield every start with its deepest networks: other depths have the same seeds."""
+    """Yield every initialization with its deepest networks: other depths have the same seeds."""
     for _, group in rows.groupby(["activation", "sigma_w2"], sort=False):
         activation, scale = group["activation"].iloc[0], float(group["sigma_w2"].iloc[0])
         deepest = group[group["depth"] == group["depth"].max()]
@@ -56,7 +56,7 @@ def _distance_from_balance(case: tuple[Case, str, float, pd.DataFrame]) -> float
 
 
 def best_networks(tables: StudyTables, optimizer: str, activation: str = "relu") -> pd.DataFrame:
-    """Return the networks at the best learning rate of every start and depth.
+    """Return the networks at the best learning rate of every initialization and depth.
 
     By the rule of `estimates.at_smallest_loss`.
 
@@ -96,7 +96,7 @@ def _shallow(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _difference(tables: StudyTables) -> Iterator[Evidence]:
-    """Compare both starts seed by seed: networks of one seed share the order of examples."""
+    """Compare both initializations seed by seed: these share the order of examples."""
     accuracies = best_accuracies(tables, "sgd")
     xavier, he = (at(accuracies, (DEEP, start)) for start in STARTS)
     yield from_seeds(Case(depth=DEEP), he - xavier)
@@ -108,7 +108,7 @@ CLAIMS = [
         statement=(
             "A rectifier layer multiplies the mean square of the back-propagated signal by half of "
             "its weight variance times the fan-out, 1 + a² times that with a slope a below zero; "
-            "He's start is the one that keeps it."
+            "He's initialization is the one that keeps it."
         ),
         source=f"{PAPER}: section 2.2",
         formula="slope of ln mean (dC/dz)² over layers = −ln(σ_w² (1 + a²) / 2)",
@@ -134,8 +134,10 @@ CLAIMS = [
         ),
     ),
     Claim(
-        id="xavier-stalls",
-        statement="With SGD a relu network of 30 layers does not learn from Xavier's start.",
+        id="glorot-stalls",
+        statement=(
+            "With SGD a relu network of 30 layers does not learn from Glorot's initialization."
+        ),
         source=f"{PAPER}: figure 3",
         formula="final training accuracy at the rate of least loss",
         unit="accuracy",
@@ -144,7 +146,7 @@ CLAIMS = [
     ),
     Claim(
         id="he-learns",
-        statement="From He's start it does.",
+        statement="From He's initialization it does.",
         source=f"{PAPER}: figure 3",
         formula="final training accuracy at the rate of least loss",
         unit="accuracy",
@@ -152,17 +154,17 @@ CLAIMS = [
         measure=_accuracy("he_normal", DEEP),
     ),
     Claim(
-        id="he-over-xavier",
+        id="he-over-glorot",
         statement="The difference at 30 layers is not chance.",
         source=f"{PAPER}: figure 3",
-        formula="final training accuracy, He − Xavier, seed by seed, rates of least loss",
+        formula="final training accuracy, He − Glorot, seed by seed, rates of least loss",
         unit="accuracy",
         criterion=Above(0.0),
         measure=_difference,
     ),
     Claim(
         id="shallow-both-learn",
-        statement="With ten layers both starts learn.",
+        statement="With ten layers both initializations learn.",
         source=f"{PAPER}: section 2.2",
         formula="final training accuracy at the rate of least loss",
         unit="accuracy",

@@ -84,7 +84,7 @@ def _slopes(tables: StudyTables, cells: pd.DataFrame) -> dict[tuple[str, str, st
     return found
 
 
-# The start that theory recommends for an activation.
+# The initialization that theory recommends for an activation.
 CAREFUL = {"tanh": "glorot_normal", "relu": "he_normal"}
 XAVIER = "glorot_normal"
 TINY = "normal"  # of standard deviation 0.01
@@ -121,7 +121,7 @@ def _final_accuracies(
 
 
 def _digits(tables: StudyTables, activation: str, starts: tuple[str, ...]) -> list[Cell]:
-    """Return the networks on digits with one of some starts."""
+    """Return the networks on digits with one of some initializations."""
     return [
         cell
         for cell in tables.study.cells
@@ -135,7 +135,7 @@ def _signal_decades(
 ) -> Callable[[StudyTables], Iterator[Evidence]]:
     """Return the measure of by how many decades the signal of deep networks changes.
 
-    `starts` holds the starts of every activation. If the signal of all networks of a case is
+    `starts` holds those of every activation. If the signal of all networks of a case is
     exactly zero, or not finite, in all hidden layers, the change is infinite; of some, there is no
     mean, and the case is not tested.
     """
@@ -157,7 +157,7 @@ def _signal_decades(
 
 
 def _saturation(tables: StudyTables) -> Iterator[Evidence]:
-    """Compare the saturated fraction of the hidden layers of two starts, seed by seed."""
+    """Compare the saturated fraction of the hidden layers of two initializations, seed by seed."""
     rows = at_start(recorded(tables.layers, "saturated_fraction")).set_index("cell")
     for activation in ("tanh", "sigmoid"):
         found = {
@@ -208,7 +208,9 @@ def _relu_movement(tables: StudyTables) -> Iterator[Evidence]:
 CLAIMS = [
     Claim(
         id="zeros-stay-symmetric",
-        statement="A start from zeros never breaks symmetry: hidden weights stay exactly zero.",
+        statement=(
+            "Initialization with zeros never breaks symmetry: hidden weights stay exactly zero."
+        ),
         source=f"{NG_SYMMETRY}; {GOODFELLOW}",
         formula="fraction of hidden layers and probes with a weight other than 0 = 0",
         unit="",
@@ -257,9 +259,11 @@ CLAIMS = [
     ),
     Claim(
         id="large-weights-saturate",
-        statement="Large weights saturate the units of tanh and sigmoid networks from the start.",
+        statement=(
+            "Large weights saturate the units of tanh and sigmoid networks at initialization."
+        ),
         source=NG_SYMMETRY,
-        formula="saturated fraction of hidden units, N(0, 1) − Xavier",
+        formula="saturated fraction of hidden units, N(0, 1) − Glorot",
         unit="of units and examples",
         criterion=Above(0.25),
         measure=_saturation,
@@ -281,7 +285,9 @@ CLAIMS = [
     ),
     Claim(
         id="relu-layers-move-alike",
-        statement="The first step from He's start moves all layers of a relu network alike.",
+        statement=(
+            "The first step from He's initialization moves all layers of a relu network alike."
+        ),
         source=EULER,
         formula="gain a layer of log10 (update over weight), from input to output = 0",
         unit="decades per layer",

@@ -132,7 +132,7 @@ def homogeneity_spread(activation: str, seed: int = 0) -> float:
     """Return how far the scalar product of W and dC/dW differs between layers, in float64.
 
     The largest less the smallest of twelve layers of mixed scales over the largest magnitude; of
-    the start and 100 steps of descent, of which each moves every kernel by a hundredth of its norm,
+    step 0 and 100 steps of descent, of which each moves every kernel by a hundredth of its norm,
     the largest.
     """
     random, phi = np.random.default_rng(seed), ACTIVATIONS[activation]

@@ -150,7 +150,9 @@ CLAIMS = (
     ),
     Claim(
         id="he-accuracy",
-        statement="He's start ends at a clearly higher accuracy than large random numbers.",
+        statement=(
+            "He's initialization ends at a clearly higher accuracy than large random numbers."
+        ),
         source=ASSIGNMENT,
         formula="median over seeds of the difference of final accuracies, He − large random",
         unit="accuracy",
@@ -163,7 +165,7 @@ CLAIMS = (
     ),
     Claim(
         id="he-cost",
-        statement="He's start ends at a lower cost than the two others.",
+        statement="He's initialization ends at a lower cost than the two others.",
         source=ASSIGNMENT,
         formula="median over seeds of the difference of final training costs, other − He",
         unit="nats",

@@ -194,7 +194,7 @@ CLAIMS = [
     ),
     Claim(
         id="relu-correlation",
-        statement="From He's start correlations in relu networks follow the exact map.",
+        statement="From He's initialization correlations in relu networks follow the exact map.",
         source="hayou2019: section 3",
         formula="mean of 1 − c over that of the iterated map = 1, in every layer after the first",
         unit="ratio",

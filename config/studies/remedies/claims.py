@@ -1,4 +1,4 @@
-"""Remedies besides the start: normalization, residual branches, clipping, SELU, LSUV."""
+"""Remedies besides the initialization: normalization, residual branches, clipping, SELU, LSUV."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _zero_branches(tables: StudyTables) -> Iterator[Evidence]:
     yield exact(Case(residual="rezero"), float(spread.max()), 0.0, len(spread))
 
 
-# ------------------------------------------------------------------------------------ SELU, starts
+# ---------------------------------------------------------------------------- SELU, initializations
 
 
 def _by_layer(tables: StudyTables, statistic: str, **wanted: Any) -> pd.DataFrame:
@@ -221,9 +221,9 @@ def _unbiased(tables: StudyTables) -> Iterator[Evidence]:
 
 # ---------------------------------------------------------------------------------------- training
 
-# What is trained from He's start unless told, and how the text calls it.
+# What is trained from He's initialization unless told, and how the text calls it.
 REMEDIES: dict[str, dict[str, str]] = {
-    "Xavier": {"initializer": XAVIER},
+    "Glorot": {"initializer": XAVIER},
     "He": {},
     "LSUV": {"initializer": "lsuv"},
     "Sussillo and Abbott": {"initializer": "sussillo_abbott"},
@@ -235,7 +235,7 @@ REMEDIES: dict[str, dict[str, str]] = {
     "zero residual": {"residual": "rezero"},
     "exploding": {"initializer": EXPLODING},
     "exploding, clipped": {"initializer": EXPLODING, "clipping": "norm"},
-    "Xavier, clipped": {"initializer": XAVIER, "clipping": "norm"},
+    "Glorot, clipped": {"initializer": XAVIER, "clipping": "norm"},
 }
 PLAIN = {
     "activation": "relu",
@@ -298,7 +298,7 @@ def _deepest(tables: StudyTables) -> pd.DataFrame:
 def _help(tables: StudyTables) -> Iterator[Evidence]:
     accuracies = _deepest(tables)
     for remedy in HELPFUL:
-        yield from_seeds(Case(remedy=remedy), at(accuracies, remedy) - at(accuracies, "Xavier"))
+        yield from_seeds(Case(remedy=remedy), at(accuracies, remedy) - at(accuracies, "Glorot"))
 
 
 def _share_diverged(remedy: str, diverged: bool) -> Callable[[StudyTables], Iterator[Evidence]]:
@@ -315,7 +315,7 @@ def _share_diverged(remedy: str, diverged: bool) -> Callable[[StudyTables], Iter
 
 
 def _clipped_vanishing(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds(Case(remedy="Xavier, clipped"), at(_deepest(tables), "Xavier, clipped"))
+    yield from_seeds(Case(remedy="Glorot, clipped"), at(_deepest(tables), "Glorot, clipped"))
 
 
 YANG = "yang2019"
@@ -365,7 +365,7 @@ CLAIMS = (
     ),
     Claim(
         id="he-without-normalization",
-        statement="Without normalization He's start keeps the norm of the gradient.",
+        statement="Without normalization He's initialization keeps the norm of the gradient.",
         source="he2015",
         formula="norm of dC/dz, factor a layer = 1",
         unit="per layer",
@@ -450,7 +450,7 @@ CLAIMS = (
     ),
     Claim(
         id="he-drift",
-        statement="At a finite width He's start loses the length of a typical network.",
+        statement="At a finite width He's initialization loses the length of a typical network.",
         source=f"{SUSSILLO}; kogler2026",
         formula="gain of ln mean h² a layer = m(n)",
         unit="per layer",
@@ -469,11 +469,11 @@ CLAIMS = (
     Claim(
         id="remedies-train",
         statement=(
-            "Each remedy trains networks at a depth where relu networks do not learn from Xavier's "
-            "start with SGD."
+            "Each remedy trains networks at a depth where relu networks do not learn from Glorot's "
+            "initialization with SGD."
         ),
         source="the papers of each remedy",
-        formula="final training accuracy − Xavier's, deepest networks, rates of least loss",
+        formula="final training accuracy − Glorot's, deepest networks, rates of least loss",
         unit="accuracy",
         criterion=Above(0.25),
         measure=_help,
@@ -507,8 +507,8 @@ CLAIMS = (
     Claim(
         id="clipping-keeps-vanishing",
         statement=(
-            "It does nothing for gradients that vanish: from Xavier's start the deepest networks "
-            "do not learn with it."
+            "It does nothing for gradients that vanish: from Glorot's initialization the deepest "
+            "networks do not learn with it."
         ),
         source=PASCANU,
         formula="final training accuracy at the rate of least loss",

@@ -34,7 +34,7 @@ def trajectories(
     """Yield the modes of linear networks of one hidden layer.
 
     Each as cell, strength s, times in the units of theory, and what is learned at them. From a
-    decoupled start all seeds are the same, and the first one is enough.
+    decoupled initialization all seeds are the same, and the first one is enough.
     """
     modes = recorded(tables.measurement("modes"), "cell")
     kind = initializer, "linear", 1
@@ -70,7 +70,7 @@ def _mode(s: Any) -> Case:
 
 
 def _exact_solution(tables: StudyTables) -> Iterator[Evidence]:
-    """Give R² of the trajectory of every mode from a decoupled start."""
+    """Give R² of the trajectory of every mode from a decoupled initialization."""
     for cell, s, times, learned in trajectories(tables, DECOUPLED):
         expected = theory.mode_strength(times, s, start_strength(cell))
         lost = np.sum((learned - expected) ** 2) / np.sum((learned - learned.mean()) ** 2)
@@ -96,7 +96,7 @@ def fitted_start(strengths: Float64, halves: Float64) -> float:
 
 
 def random_half_times(tables: StudyTables) -> pd.DataFrame:
-    """Return half times from random starts over those of theory with one fitted u_0 a network.
+    """Return half times from random weights over those of theory with one fitted u_0 a network.
 
     A row per network, a column per strength.
     """
@@ -148,7 +148,7 @@ SOURCE = "saxe2014"
 CLAIMS = (
     Claim(
         id="trajectories",
-        statement="From a decoupled start every mode is learned along the exact sigmoid.",
+        statement="From a decoupled initialization every mode is learned along the exact sigmoid.",
         source=f"{SOURCE}: figure 3",
         formula="R² of u(t) = s e / (e − 1 + s/u₀), e = exp(2st/τ)",
         unit="",

@@ -139,7 +139,7 @@ INITIALIZERS = Registry(
     {
         "zeros": Initializer(
             definition="W = 0",
-            source="the symmetric start that never breaks symmetry (Goodfellow et al. 2016, "
+            source="the initialization that never breaks symmetry (Goodfellow et al. 2016, "
             "sec. 8.4)",
             build=lambda layer, seed: _constant(layer, seed, 0.0),
             unpredicted=_CONSTANT,
@@ -147,14 +147,14 @@ INITIALIZERS = Registry(
         ),
         "ones": Initializer(
             definition="W = 1",
-            source="a constant start; symmetric like zeros",
+            source="a constant initialization; symmetric like zeros",
             build=lambda layer, seed: _constant(layer, seed, 1.0),
             unpredicted=_CONSTANT,
             random=False,
         ),
         "constant": Initializer(
             definition="W = value",
-            source="a constant start; symmetric like zeros",
+            source="a constant initialization; symmetric like zeros",
             build=_constant,
             parameters={"value": Parameter(0.1, "The weight.")},
             unpredicted=_CONSTANT,

@@ -207,7 +207,7 @@ def _modes(subject: Subject) -> list[Columns]:
 def _at(default: str = "start") -> Parameter:
     return Parameter(
         default,
-        "When to measure: at the start (step 0), at the end of training, at both or at all probes.",
+        "When to measure: at step 0, at the end of training, at both or at all probes.",
         choices=tuple(SCHEDULES),
     )
 

@@ -230,7 +230,7 @@ def diagnoses_caption(chosen: Thresholds) -> str:
         "(rounding); and something in the forward or the backward pass, the loss included, may "
         "not be finite (diverged). The length, the mean square of pre-activations, vanishes or "
         f"explodes if it changes by more than a factor of {chosen.length:g} from the first hidden "
-        "layer to the last. Of trained networks at the start → at the end."
+        "layer to the last. Of trained networks at initialization → at the end."
     )
 
 
