@@ -676,7 +676,7 @@ def test_a_histogram_is_as_high_as_its_panel_but_for_a_peak_of_one_bin() -> None
             for n, line in ((1, peak), (2, smooth))
             for k, density in enumerate(line)
         ]
-    ).assign(outside=0.25, networks=1)
+    ).assign(outside=0.25, networks=1, finite=1, zero=0, diverged=0, missing=0)
     kind, options = KINDS["histograms"], {"statistic": "signal"}
     figure = kind.draw(rows, options)
     assert figure.axes[0].get_ylim() == pytest.approx((0, 2.1))
