@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -29,6 +30,7 @@ NO_MEMORY = (
 )
 
 _LONGEST_MISTAKE = 200
+NARROWEST, WIDEST = 2, 40  # inches, of a figure
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the signal's number, as shells have it
 
 
@@ -83,6 +85,23 @@ def _output(text: str) -> Path:
     if not path.name or (path.exists() and not path.is_file()):
         raise argparse.ArgumentTypeError(f"{errors.show(text)} is not the name of a file to write")
     return path
+
+
+def _definition(text: str) -> Path:
+    """Return the file of a study's definition, which may be given by the study's name."""
+    path = _path(text)
+    found = [] if path.exists() else sorted((Path("results") / path.name).glob("study.*.json"))
+    return found[0] if found and len(path.parts) == 1 else path
+
+
+def _inches(text: str) -> float:
+    """Return a length in inches."""
+    found = re.fullmatch(r"(\d{1,4}(?:\.\d{1,4})?)(in|cm|mm)", text)
+    inches = float(found[1]) / {"in": 1, "cm": 2.54, "mm": 25.4}[found[2]] if found else 0.0
+    if not NARROWEST <= inches <= WIDEST:
+        problem = f"{errors.cut(text)} is no length from {NARROWEST}in to {WIDEST}in"
+        raise argparse.ArgumentTypeError(f"{problem}, such as 3.25in, 8.2cm or 82mm")
+    return inches
 
 
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
@@ -237,8 +256,13 @@ def train_cells(options: argparse.Namespace) -> None:
 
 def _add_figures(commands: _Commands) -> None:
     parser = commands.add_parser("figures", help="draw the figures of a study that changed")
-    parser.add_argument("study", type=_path, help="results/<study>/study.json")
+    parser.add_argument("study", type=_definition, help="its name, or results/<study>/study.json")
     parser.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
+    parser.add_argument("--figure", metavar="NAME", help="draw this one alone, from the tables")
+    parser.add_argument(
+        "--width", type=_inches, help="of this one: 3.25in, 8.2cm; default: the report's"
+    )
+    parser.add_argument("--format", choices=("pdf", "svg", "png"), help="of it; default: pdf")
     parser.add_argument("--processes", type=_count(1024), default=1, help="that draw; default: 1")
     _add_folder(parser)
     parser.set_defaults(run=draw_figures)
@@ -249,8 +273,16 @@ def draw_figures(options: argparse.Namespace) -> None:
     from gradprop import figures
     from gradprop.grid import definitions
 
-    study = definitions.read_study(options.study, options.folder)
-    figures.draw_study(study, options.study.parent, options.reports, options.processes)
+    study, results = definitions.read_study(options.study, options.folder), options.study.parent
+    if options.figure is None:
+        if options.width or options.format:
+            raise GradpropError("figures: --width and --format are those of one --figure")
+        figures.draw_study(study, results, options.reports, options.processes)
+        return
+    ending = options.format or "pdf"
+    print(
+        figures.draw_alone(study, results, options.reports, options.figure, ending, options.width)
+    )
 
 
 def _add_claims(commands: _Commands) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from gradprop import figures, files, jobs, provenance, theory
 from gradprop.components.datasets import write
-from gradprop.figures import KINDS, StudyError, StudyTables, draw_figure, draw_study, layers
+from gradprop.figures import KINDS, StudyError, StudyTables, draw_figure, draw_study, layers, style
 from gradprop.figures.layers import with_residuals
 from gradprop.grid import loading, sharding
 from gradprop.grid.schema import study_schema
@@ -476,10 +476,11 @@ def test_labels_are_in_the_middle_of_the_panels(tmp_path: Path) -> None:
 
 
 def test_names_of_numbers_have_a_sequence_of_colours() -> None:
-    numbers = figures.style.palette(["σ_w² = 0.5", "σ_w² = 1e-3", "σ_w² = 4"])
-    assert list(numbers.values()) == list(figures.style.palette([0.5, 1e-3, 4]).values())
-    names = figures.style.palette(["He, variance 2/n", "σ_w² = 0.5"])
-    assert list(names.values()) == figures.style.COLOURS[:2]
+    numbers = style.looks(["σ_w² = 0.5", "σ_w² = 1e-3", "σ_w² = 4"])
+    assert list(numbers.values()) == list(style.looks([0.5, 1e-3, 4]).values())
+    assert [look.colour for look in numbers.values()] == style.sequence(3)
+    names = style.looks(["He, variance 2/n", "σ_w² = 0.5"])
+    assert [look.colour for look in names.values()] == style.COLOURS[:2]
 
 
 def test_limits_of_floats_are_drawn_where_they_are_near() -> None:
@@ -749,7 +750,7 @@ def test_the_caption_says_why_theory_has_no_line() -> None:
     study = loading.build_study("small", content, 1, "small")
     assert layers.without_theory(study, options) == (
         "Theory has no line for zeros (the kernels are constant and have no distribution to "
-        "average over), lsuv (the kernels are scaled to data)."
+        "average over), LSUV (the kernels are scaled to data)."
     )
     few = {**options, "select": {"initializer": "he_normal"}}
     assert layers.without_theory(study, few) == ""

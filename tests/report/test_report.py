@@ -551,7 +551,7 @@ def result(verdict: str, passage: str = "", **changes: Any) -> claims.Result:
 
 
 def entries(*results: claims.Result) -> dict[str, list[claim_rows.Entry]]:
-    return claim_rows.entries(results, Bibliography(References([])))
+    return claim_rows.entries(results, Bibliography(References([])), {})
 
 
 def test_what_is_not_supported_comes_first_and_is_never_folded() -> None:

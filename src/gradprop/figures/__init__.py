@@ -22,10 +22,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
 from gradprop import errors, files, provenance
+from gradprop.analysis.names import names_of
 from gradprop.analysis.needs import NotMeasured, failures_placed
 from gradprop.errors import ConfigError
 from gradprop.figures import (
@@ -47,11 +49,19 @@ from gradprop.figures.kind import Kind
 from gradprop.grid import folders
 from gradprop.results import manifests, products, tables
 from gradprop.results.store import Store
-from gradprop.results.study_tables import StudyError, StudyTables
+from gradprop.results.study_tables import Options, StudyError, StudyTables, groups
 from gradprop.spec import Study, canonical_json
 from gradprop.threads import limit
 
-__all__ = ["FORMATS", "KINDS", "StudyError", "StudyTables", "draw_figure", "draw_study"]
+__all__ = [
+    "FORMATS",
+    "KINDS",
+    "StudyError",
+    "StudyTables",
+    "draw_alone",
+    "draw_figure",
+    "draw_study",
+]
 
 KINDS: dict[str, Kind] = {
     **mechanism.KINDS,
@@ -98,7 +108,7 @@ def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -
         The figures whose files were written.
     """
     own = folders.own_files(study.folder, folders.FIGURES, folders.COMPONENTS)
-    sources = [*tables.paths_of(results, study), *own]
+    sources = [*tables.paths_of(results, study), *own, *folders.styles()]
     read, store = manifests.checksums(sources), results / "drawings"
     with files.one_at_a_time(store, f"drawing the figures of {study.name}"):
         written = _draw_all(study, results, reports, processes)
@@ -109,6 +119,45 @@ def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -
         modules=provenance.FIGURE_MODULES,
     )
     return written
+
+
+def draw_alone(
+    study: Study, results: Path, reports: Path, name: str, ending: str, width: float | None
+) -> Path:
+    """Draw one figure in a format and a width; the report's files stay as they are.
+
+    Parameters
+    ----------
+    study, results, reports
+        As in `draw_study`.
+    name
+        Of the figure.
+    ending
+        Of the file, one of `FORMATS`.
+    width
+        In inches; that of the style if None. Text keeps its size.
+
+    Returns
+    -------
+    Path
+        The file, beside the report's figures.
+
+    Raises
+    ------
+    gradprop.errors.ConfigError
+        If the study has no such figure.
+    """
+    if name not in study.figures:
+        raise errors.unknown("figure", name, list(study.figures), f"study {study.name!r}")
+    width = width or style.width()
+    kind = kinds_of(study)[study.figures[name]["kind"]]
+    rows = _rows(kind, StudyTables(study, results), study.figures[name])
+    rows, options = _with_names(rows, study, study.figures[name])
+    with mpl.rc_context({"figure.figsize": (width, width)}):
+        figure = style.note(NOTHING) if rows.empty else kind.draw(rows, options)
+    path = reports / "figures" / study.name / f"{name}-{width:g}in.{ending}"
+    style.save(figure, [path])
+    return path
 
 
 def _draw_all(study: Study, results: Path, reports: Path, processes: int) -> list[str]:
@@ -214,11 +263,9 @@ def draw_figure(
         Where drawings are kept; older ones of this figure are removed from it.
     """
     kind = _kind(found.study, name, options["kind"])
-    try:
-        rows = kind.prepare(found, options)
-    except NotMeasured:
-        rows = pd.DataFrame()
+    rows = _rows(kind, found, options)
     numbers = rows.to_csv(index=False, lineterminator="\n")
+    rows, options = _with_names(rows, found.study, options)
     paths = paths_of(reports, found.study.name, name)
     key = f"{name}-{_key(kind, options, numbers)}"
     kept = [entry for entry in store.entries(f"{name}-*") if entry.key == key]
@@ -244,6 +291,32 @@ def draw_figure(
     return "drawn"
 
 
+def _rows(kind: Kind, found: StudyTables, options: Options) -> pd.DataFrame:
+    """Return the plotted numbers; none if the study has not measured them."""
+    try:
+        return kind.prepare(found, options)
+    except NotMeasured:
+        return pd.DataFrame()
+
+
+def _with_names(
+    rows: pd.DataFrame, study: Study, options: Options
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return what is drawn: with names instead of labels, and the labels by name in `options`.
+
+    The numbers that are written beside the figure keep the labels that a study's YAML has.
+    """
+    called = {key: of for key, of in names_of(study).items() if key in groups(options)}
+    for key, of_labels in called.items():
+        for column in {key, "line"} & set(rows):
+            rows = rows.assign(**{column: rows[column].replace(of_labels)})
+    labels = {
+        key: {name: label for label, name in reversed(of_labels.items())}
+        for key, of_labels in called.items()
+    }
+    return rows, {**options, "labels": labels}
+
+
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
@@ -261,7 +334,8 @@ def _key(kind: Kind, options: Mapping[str, Any], numbers: str) -> str:
     total = hashlib.sha256(canonical_json(dict(options)).encode())
     others = provenance.sources_digest(DRAWN_WITH)
     packages = [f"{name} {version(name)}" for name in ("matplotlib", "numpy", "seaborn")]
-    for part in (numbers, others, *packages, *_drawing_code(kind.draw.__module__)):
+    settings = str(sorted(mpl.rcParams.items()))
+    for part in (numbers, others, settings, *packages, *_drawing_code(kind.draw.__module__)):
         total.update(part.encode())
     return total.hexdigest()[:16]
 

@@ -119,12 +119,12 @@ def draw_circle(rows: pd.DataFrame, options: Options) -> Figure:
     layers = shown_layers(int(rows["depth"].max()))
     count = len(layers["image"])
     height = 1.75 * len(kinds) + 1.0
-    figure = plt.figure(figsize=(style.WIDTH, height))
+    figure = plt.figure(figsize=(style.width(), height))
     places = figure.add_gridspec(  # an empty column lies left of each of the last two
         len(kinds), count + 4, width_ratios=[*[1.0] * count, 0.08, 1.12, 0.3, 1.12], left=0.02,
         right=0.985, top=1 - 0.35 / height, bottom=0.78 / height, wspace=0.1, hspace=0.16,
     )  # fmt: skip
-    colours = style.palette(layers["autocorrelation"])
+    colours = style.colours(layers["autocorrelation"])
     for number, (_, kind) in enumerate(kinds):
         images, correlations = (kind[kind["part"] == part] for part in ("image", "autocorrelation"))
         shown = shown_layers(int(kind["depth"].iloc[0]))["image"]
@@ -246,7 +246,7 @@ def draw_curvature(rows: pd.DataFrame, options: Options) -> Figure:
 
     Dots are means over networks with one standard deviation, lines theory.
     """
-    colours = dict(zip(dict.fromkeys(rows["sigma_w2"]), style.COLOURS, strict=False))
+    colours = style.colours(rows["sigma_w2"])
     figure, panels = style.panels(3, height=2.9)
     for axes, (quantity, title) in zip(panels, QUANTITIES.items(), strict=True):
         chosen = rows[(rows["quantity"] == quantity) & (rows["mean"] > 0)]

@@ -103,9 +103,10 @@ def draw_boundary(rows: pd.DataFrame, options: Options) -> Figure:
     """Colour the regions by class, the paler the fewer networks agree; points in full colour."""
     column: str | None = options.get("columns")
     panels = rows[column].nunique() if column else 1
-    colours = style.palette(f"class {label}" for label in sorted(rows["label"].unique()))
+    classes = [f"class {label}" for label in sorted(rows["label"].unique())]
+    colours = {name: look.colour for name, look in style.looks(classes).items()}
     facets = style.grid(
-        rows, options.get("rows"), column, height=min(0.9 * style.WIDTH / max(panels, 2), 3.2)
+        rows, options.get("rows"), column, height=min(0.9 * style.width() / max(panels, 2), 3.2)
     )
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]

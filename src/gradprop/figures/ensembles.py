@@ -49,7 +49,7 @@ def prepare_fluctuations(tables: StudyTables, options: Options) -> pd.DataFrame:
 def draw_fluctuations(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw relative variances against the layer, both logarithmic, with 90 % intervals."""
     hue: str = options["hue"]
-    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    looks = style.looks(rows[hue], hue, options)
     facets = style.grid(
         rows, options.get("rows"), options.get("columns"), height=3.2, sharex=True, sharey=True
     )
@@ -57,17 +57,18 @@ def draw_fluctuations(rows: pd.DataFrame, options: Options) -> Figure:
         axes = facets.axes[key[0], key[1]]
         for value, line in panel.groupby(hue, sort=False):
             axes.fill_between(
-                line["layer"], line["low"], line["high"], color=colours[value], alpha=0.2, lw=0
+                line["layer"], line["low"], line["high"], color=looks[value].colour, alpha=0.2, lw=0
             )
             axes.plot(
-                line["layer"], line["fluctuation"], color=colours[value], linestyle=dashes[value]
-            )
+                line["layer"], line["fluctuation"], color=looks[value].colour,
+                linestyle=looks[value].dash,
+            )  # fmt: skip
             axes.plot(line["layer"], line["predicted"], **THEORY_LINE)
         axes.set(xscale="log", xlabel="", ylabel="")
         style.plain_ticks(axes.xaxis)
         if (rows["fluctuation"] > 0).any():
             axes.set_yscale("log")
-    handles = line_handles(rows[hue], colours, dashes)
+    handles = line_handles(looks)
     if rows["predicted"].notna().any():
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     label = f"relative variance of {style.label(statistics(options)[0])}".replace("log$_{10}$ ", "")

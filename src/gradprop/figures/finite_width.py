@@ -94,21 +94,24 @@ def _log_mean(logs: Float64) -> Float64:
 def draw_mean_length(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw log10 of the mean (full) and median (dotted) length against depth; theory in black."""
     hue: str = options["hue"]
-    colours = style.palette(rows[hue])
+    # Dashes tell mean and median.
+    looks = style.looks(rows[hue], hue, options, dashed=False)
     figure, (axes,) = style.panels(1, height=3.6)
     for value, line in rows.groupby(hue, sort=False):
         for column, dashes in (("mean", "solid"), ("median", (0, (1, 1)))):
             shown = line[np.isfinite(line[column])]
             axes.plot(
-                shown["layer"], shown[column], color=colours[value], linestyle=dashes, linewidth=2.2
-            )
+                shown["layer"], shown[column], color=looks[value].colour, linestyle=dashes,
+                linewidth=2.2,
+            )  # fmt: skip
         axes.plot(line["layer"], line["predicted_mean"], **THEORY_LINE)
         axes.plot(line["layer"], line["predicted_typical"], **TYPICAL_LINE)
     lines = [
-        lost.Line(line, "layer", colours[value]) for value, line in rows.groupby(hue, sort=False)
+        lost.Line(line, "layer", looks[value].colour)
+        for value, line in rows.groupby(hue, sort=False)
     ]
     lost.finish(axes, lines, LENGTH, bands=False)
-    handles: list[Line2D] = line_handles(rows[hue], colours, dict.fromkeys(colours, "solid"))
+    handles: list[Line2D] = line_handles(looks, dashed=False)
     handles += lost.handles([axes])
     grey: dict[str, Any] = {"color": "#4d4d4d", "linewidth": 2.2}
     handles += [
@@ -181,17 +184,17 @@ def prepare_length_spread(tables: StudyTables, options: Options) -> pd.DataFrame
 def draw_length_spread(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the variance against depth and against the sum of reciprocal widths, side by side."""
     names = rows["line"]
-    colours = style.palette(names)
+    looks = style.looks(names, options["hue"], options, dashed=False)
     figure, panels = style.panels(len(HORIZONTAL), height=3.4, sharey=True)
     for axes, (column, label) in zip(panels, HORIZONTAL.items(), strict=True):
         for name, line in rows.groupby("line", sort=False):
             axes.fill_between(
-                line[column], line["low"], line["high"], color=colours[name], alpha=0.15, lw=0
+                line[column], line["low"], line["high"], color=looks[name].colour, alpha=0.15, lw=0
             )
-            axes.plot(line[column], line["variance"], color=colours[name], **MEASURED_LINE)
+            axes.plot(line[column], line["variance"], color=looks[name].colour, **MEASURED_LINE)
             axes.plot(line[column], line["predicted"], **THEORY_LINE)
         axes.set_xlabel(label)
-    handles = line_handles(names, colours, dict.fromkeys(colours, "solid"))
+    handles = line_handles(looks)
     if rows["predicted"].notna().any():
         handles.append(Line2D([], [], label="theory, exact", **THEORY_LINE))
     return style.finish(

@@ -11,7 +11,6 @@ from gradprop.analysis import estimates
 from gradprop.analysis.layers import hidden
 from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
-from gradprop.figures.layers import layer_colours
 from gradprop.results.study_tables import Options, StudyTables, groups
 
 # A density this many times those beside it is a peak of one bin.
@@ -93,7 +92,7 @@ def _at(rows: pd.DataFrame, tables: StudyTables, options: Options) -> pd.Series[
 
 def draw_histograms(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw densities as one outline per layer; a column of panels for every quantity."""
-    colours = layer_colours(rows)
+    colours = style.colours(rows["layer"])
     rows = rows.assign(panel=_panel_titles(rows, options))
     facets = style.grid(rows, options.get("rows"), "panel", height=2.2, sharex="col", sharey=False)
     for key, panel in facets.facet_data():

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from gradprop.analysis import estimates
 from gradprop.analysis.layers import hidden
+from gradprop.analysis.names import names_of
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
@@ -32,12 +33,18 @@ PREDICTED = {
     "signal_log10_rms": "signal",
     "gradient_log10_rms": "gradient",
 }
-MEASURED_LINE: dict[str, Any] = {"linewidth": 2.8, "alpha": 0.65}  # below the theory's
+MEASURED_LINE: dict[str, Any] = {"linewidth": 3.0}  # below the theory's
 # Parts of a profile with residuals, and the heights of their panels.
 VALUE, RESIDUAL = "value", "residual"
 RESIDUAL_HEIGHTS = (1.0, 0.5)
 LEAST_LIFT = 0.01  # decades that are worth a sentence
-THEORY_LINE: dict[str, Any] = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 0.8}
+# White around it: the theory is seen on every colour, the measurement on both sides of it.
+THEORY_LINE: dict[str, Any] = {
+    "color": "black",
+    "linestyle": (0, (4, 2)),
+    "linewidth": 0.9,
+    "path_effects": [withStroke(linewidth=1.7, foreground="white")],
+}
 
 
 def prepare_profile(tables: StudyTables, options: Options) -> pd.DataFrame:
@@ -116,16 +123,11 @@ def without_theory(study: Study, options: Options) -> str:
     if not options.get("theory"):
         return ""
     cells = select(study.cells, options.get("select", {}))
-    names = dict.fromkeys(cell.initializer.name for cell in cells)
-    reasons = {name: INITIALIZERS[name].unpredicted for name in names}
+    labels = dict.fromkeys(cell.initializer.label for cell in cells)
+    called = names_of(study)["initializer"]
+    reasons = {called[label]: INITIALIZERS[label.partition("(")[0]].unpredicted for label in labels}
     missing = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
     return f"Theory has no line for {', '.join(missing)}." if missing else ""
-
-
-def layer_colours(rows: pd.DataFrame) -> dict[int, str]:
-    """Return a colour for every layer, from dark at the input to light at the output."""
-    layers = sorted(rows["layer"].unique())
-    return dict(zip(layers, sns.color_palette("viridis", len(layers)).as_hex(), strict=True))
 
 
 def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
@@ -135,8 +137,7 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     rows = rows.assign(panel=_panel_titles(rows, options.get("columns"), len(names) > 1))
     # Dashes are the theory's if it is drawn, over wide lines whose colour is still seen.
     theory = "predicted" in rows
-    colours = style.palette(rows[hue])
-    dashes = dict.fromkeys(colours, "solid") if theory else style.dashes(rows[hue])
+    looks = style.looks(rows[hue], hue, options, dashed=not theory)
     rows, row = _rows_of_panels(rows, options)
     facets = style.grid(
         rows,
@@ -150,11 +151,11 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         lines = [
-            lost.Line(line, "layer", colours[value])
+            lost.Line(line, "layer", looks[value].colour)
             for value, line in panel.groupby(hue, sort=False)
         ]
         for value, line in zip(panel[hue].unique(), lines, strict=True):
-            _draw_line(axes, line, dashes[value], theory)
+            _draw_line(axes, line, looks[value], theory)
         has_values = "part" not in panel or (panel["part"] == VALUE).any()
         if lines and has_values:  # rows and columns may meet where the grid has no networks
             shown.append((axes, lines, panel["statistic"].iloc[0]))
@@ -164,7 +165,7 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
             axes.set_yscale("log", nonpositive="mask")
     for axes, lines, name in shown:
         lost.finish(axes, lines, name)
-    handles = [*line_handles(rows[hue], colours, dashes), *lost.handles(facets.axes.flat)]
+    handles = [*line_handles(looks), *lost.handles(facets.axes.flat)]
     if theory and rows["predicted"].notna().any():
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     return style.finish(
@@ -192,12 +193,12 @@ def _rows_of_panels(rows: pd.DataFrame, options: Options) -> tuple[pd.DataFrame,
     return rows.assign(panel_row=pd.Categorical(titles, list(order))), "panel_row"
 
 
-def _draw_line(axes: Axes, line: lost.Line, dashes: Any, theory: bool) -> None:
+def _draw_line(axes: Axes, line: lost.Line, look: style.Look, theory: bool) -> None:
     """Draw one line; with theory where something is measured."""
     finite = line.rows[np.isfinite(line.rows["median"])]
-    look = {"linestyle": dashes, **(MEASURED_LINE if theory else {})}
-    look |= {"marker": "o" if len(finite) < 8 else None, "markersize": 3, "markeredgewidth": 0}
-    line.draw(axes, **look)
+    marker = look.marker if len(finite) < 8 else None
+    drawn = {"linestyle": look.dash, "marker": marker, "markersize": 3.5, "markeredgewidth": 0}
+    line.draw(axes, **drawn, **(MEASURED_LINE if theory else {}))
     if theory and len(finite):
         _draw_theory(axes, finite)
 
@@ -239,12 +240,16 @@ def _value_titles(rows: pd.DataFrame, parameter: str | None) -> pd.Series[str]:
 
 
 def line_handles(
-    values: pd.Series[Any], colours: dict[Any, str], dashes: dict[Any, Any]
+    looks: Mapping[Any, style.Look], *, dashed: bool = True, markers: bool = False
 ) -> list[Line2D]:
-    """Return the legend entries of lines with a colour and a dash for every value."""
+    """Return the legend entries of lines, which have these looks, in part or in all."""
     return [
-        Line2D([], [], color=colours[v], linestyle=dashes[v], label=str(v)) for v in values.unique()
-    ]
+        Line2D(
+            [], [], color=look.colour, linestyle=look.dash if dashed else "solid",
+            marker=look.marker if markers else None, markersize=4, label=str(value),
+        )
+        for value, look in looks.items()
+    ]  # fmt: skip
 
 
 def describe_profile(rows: pd.DataFrame, options: Options) -> str:
@@ -346,9 +351,8 @@ def draw_heatmap(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set_xticks(x[:-1:every] + 0.5, medians.columns[::every])
         axes.grid(False)
     handles = lost.field_handles(facets.axes.flat)
-    figure = style.finish(facets.figure, handles, xlabel="step", ylabel="layer", right=0.9)
-    bar = figure.colorbar(mesh, cax=figure.add_axes((0.92, 0.2, 0.015, 0.6)))
-    bar.set_label(style.label(options["statistic"]))
+    figure = style.finish(facets.figure, handles, xlabel="step", ylabel="layer", right=style.BAR)
+    style.colour_bar(figure, mesh, style.label(options["statistic"]))
     return figure
 
 
@@ -412,7 +416,11 @@ def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
     order = list(dict.fromkeys(rows[hue]))
     rows = rows.assign(panel=rows["statistic"].map(style.label))
     marker_by: str | None = options.get("columns")
-    shades = style.palette(rows[marker_by]) if marker_by else {None: style.COLOURS[0]}
+    shades = (
+        style.looks(rows[marker_by], marker_by, options)
+        if marker_by
+        else {None: style.Look(style.BLUE)}
+    )
     facets = style.grid(
         rows, options.get("rows"), "panel", height=0.5 + 0.24 * len(order), sharex=False
     )
@@ -423,22 +431,22 @@ def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
         for number, (value, part) in enumerate(parts):
             offset = (number - (len(shades) - 1) / 2) * 0.7 / len(shades)
             position = part[hue].map(order.index) + offset
-            lost.mark_sides(axes, part, position, shades[value])
+            lost.mark_sides(axes, part, position, shades[value].colour)
             error = np.stack([part["slope"] - part["low"], part["high"] - part["slope"]])
             axes.errorbar(
                 part["slope"],
                 position,
                 xerr=np.nan_to_num(error),
-                fmt="o",
+                fmt=shades[value].marker,
                 markersize=3.2,
                 linewidth=1.2,
-                color=shades[value],
+                color=shades[value].colour,
             )
         axes.set_yticks(range(len(order)), order)
         axes.set_ylim(len(order) - 0.5, -0.5)
     handles = [
-        Line2D([], [], color=colour, marker="o", linestyle="none", label=f"{value}")
-        for value, colour in shades.items()
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=f"{value}")
+        for value, look in shades.items()
         if marker_by
     ]
     handles += lost.handles(facets.axes.flat)
@@ -480,7 +488,8 @@ def prepare_update_ratio(tables: StudyTables, options: Options) -> pd.DataFrame:
 def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw ratio against step; full line for the first hidden layer, dashed for the last."""
     hue: str = options["hue"]
-    colours = style.palette(rows[hue])
+    # Dashes tell the layers, so that colours alone tell the lines.
+    looks = style.looks(rows[hue], hue, options, dashed=False)
     lines: dict[str, Any] = {"first hidden layer": "solid", "last hidden layer": (0, (4, 1.5))}
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.2)
     for key, panel in facets.facet_data():
@@ -488,13 +497,13 @@ def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
         axes.axhspan(-4, -2, color="#f0f0f0", zorder=0)
         shown = []
         for (value, position), line in panel.groupby([hue, "position"], sort=False):
-            shown.append(lost.Line(line, "step", colours[value]))
+            shown.append(lost.Line(line, "step", looks[value].colour))
             shown[-1].draw(axes, bands=False, linestyle=lines[position])
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
         axes.set_ylim(*UPDATE_RATIO_LIMITS)
         lost.finish(axes, shown, "log10_update_ratio", bands=False)
-    handles = line_handles(rows[hue], colours, dict.fromkeys(colours, "solid"))
+    handles = line_handles(looks, dashed=False)
     handles += [
         Line2D([], [], color="#4d4d4d", linestyle=line, label=name) for name, line in lines.items()
     ]

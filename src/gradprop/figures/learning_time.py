@@ -88,13 +88,13 @@ def draw_learning_time(rows: pd.DataFrame, options: Options) -> Figure:
 def draw_optimal_rate(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw steps (left) and the learning rates that make them fewest (right)."""
     hue: str = options["hue"]
-    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    looks = style.looks(rows[hue], hue, options)
     figure, (left, right) = style.panels(2, height=3.2)
     _draw_times(left, rows, "depth", options)
     for value, line in rows[np.isfinite(rows["median"])].groupby(hue, sort=False):
         right.plot(
-            line["depth"], line["learning_rate"], color=colours[value], linestyle=dashes[value],
-            marker="o", markersize=4,
+            line["depth"], line["learning_rate"], color=looks[value].colour,
+            linestyle=looks[value].dash, marker=looks[value].marker, markersize=4,
         )  # fmt: skip
     right.set_ylim(bottom=0)
     for axes, label in ((left, _label(options)), (right, "best learning rate")):
@@ -113,7 +113,7 @@ def _draw_times(axes: Axes, rows: pd.DataFrame, column: str, options: Options) -
     hue: str = options["hue"]
     scale = "log" if "exponents" in options else "linear"
     first, next_one = NEVER[scale]
-    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    looks = style.looks(rows[hue], hue, options)
     ends = rows[["median", "high"]].to_numpy(np.float64)
     never = first * max([1.0, *ends[np.isfinite(ends)]])
     lines = list(rows.groupby(hue, sort=False))
@@ -127,14 +127,14 @@ def _draw_times(axes: Axes, rows: pd.DataFrame, column: str, options: Options) -
             shown["place"],
             shown["median"].clip(lower=1),
             yerr=[shown["median"] - shown["low"], top - shown["median"]],
-            color=colours[value],
-            linestyle=dashes[value],
-            marker="o",
+            color=looks[value].colour,
+            linestyle=looks[value].dash,
+            marker=looks[value].marker,
             markersize=4,
             elinewidth=0.8,
         )
         height = never * next_one**number  # one above the other
-        axes.plot(lost["place"], np.full(len(lost), height), "^", color=colours[value])
+        axes.plot(lost["place"], np.full(len(lost), height), "^", color=looks[value].colour)
     if scale == "linear":
         axes.set_ylim(bottom=0)
         return
@@ -164,8 +164,7 @@ def _tick_depths(axes: Axes, rows: pd.DataFrame) -> None:
 
 def _handles(rows: pd.DataFrame, options: Options) -> list[Line2D]:
     hue: str = options["hue"]
-    names = rows[hue]
-    handles = line_handles(names, style.palette(names), style.dashes(names))
+    handles = line_handles(style.looks(rows[hue], hue, options), markers=True)
     if not rows["arrives"].all():
         mark = Line2D([], [], color="#4d4d4d", marker="^", linestyle="none", label="never")
         handles.append(mark)

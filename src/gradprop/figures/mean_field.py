@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.maps import iteration
+from gradprop.analysis.names import name_of
 from gradprop.analysis.slopes import FIRST_LAYERS, log_growth
 from gradprop.components import activations
 from gradprop.figures import lost, style
@@ -83,6 +84,7 @@ def draw_phases(rows: pd.DataFrame, options: Options) -> Figure:
     The colour of a dot is the measured growth: blue vanishes, red explodes, theory's colour is
     that of the ring around it.
     """
+    rows = rows.assign(activation=rows["activation"].map(name_of))
     facets = style.grid(rows, None, "activation", height=3.4)
     dots = rows[rows["part"] == "networks"]
     limit = float(np.nanquantile(np.abs(dots["predicted"]), 0.8))  # the edge matters most
@@ -114,10 +116,9 @@ def draw_phases(rows: pd.DataFrame, options: Options) -> Figure:
     ]
     figure = style.finish(
         facets.figure, handles, xlabel="weight variance $\\sigma_w^2$",
-        ylabel="bias variance $\\sigma_b^2$", right=0.86 if len(facets.axes[0]) > 1 else 0.8,
+        ylabel="bias variance $\\sigma_b^2$", right=style.BAR,
     )  # fmt: skip
-    bar = figure.colorbar(marks, cax=figure.add_axes((0.82, 0.25, 0.018, 0.6)), extend="both")
-    bar.set_label("ln $\\chi_1$: dot measured, ring theory")
+    style.colour_bar(figure, marks, "ln $\\chi_1$: dot measured, ring theory", extend="both")
     return figure
 
 
@@ -204,8 +205,7 @@ def _scale_curves(
 
 def draw_scales(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw depth scales, logarithmic, against the weight variance; dots are networks."""
-    biases = list(dict.fromkeys(rows["sigma_b2"]))
-    colours = dict(zip(biases, style.COLOURS, strict=False))
+    colours = style.colours(rows["sigma_b2"])
     figure, panels = style.panels(3, height=2.9, sharey=True)
     for axes, (scale, title) in zip(panels, SCALES.items(), strict=True):
         for (value, part), line in rows[rows["scale"] == scale].groupby(
@@ -283,7 +283,7 @@ def draw_trainability(rows: pd.DataFrame, options: Options) -> Figure:
     maps = list(rows.groupby(["activation", "sigma_b2"], sort=False))
     figure, panels = style.panels(len(maps), height=3.6)
     if len(maps) == 1:
-        figure.set_size_inches(0.72 * style.WIDTH, 3.6)
+        figure.set_size_inches(0.72 * style.width(), 3.6)
     multiples = dict(zip(options.get("multiples", MULTIPLES), style.DASHES, strict=False))
     for axes, (_, panel) in zip(panels, maps, strict=True):
         activation, biases = panel["activation"].iloc[0], float(panel["sigma_b2"].iloc[0])
@@ -306,7 +306,7 @@ def draw_trainability(rows: pd.DataFrame, options: Options) -> Figure:
             axes.plot(values, multiple * scales, color="white", linestyle=dash, linewidth=1.8)
         axes.set(yscale="log", xlim=x[[0, -1]], ylim=edges[[0, -1]])
         if len(maps) > 1:
-            axes.set_title(f"{activation}, $\\sigma_b^2$ = {biases:g}")
+            axes.set_title(f"{name_of(activation)}, $\\sigma_b^2$ = {biases:g}")
         axes.set_yticks(y, [f"{depth:g}" for depth in y])
         axes.minorticks_off()
         axes.grid(False)
@@ -316,10 +316,13 @@ def draw_trainability(rows: pd.DataFrame, options: Options) -> Figure:
     ]
     handles += lost.field_handles(panels)
     figure = style.finish(
-        figure, handles, xlabel="weight variance $\\sigma_w^2$", ylabel="depth L", right=0.86
+        figure,
+        handles,
+        xlabel="weight variance $\\sigma_w^2$",
+        ylabel="depth L",
+        right=style.BAR,
     )
-    bar = figure.colorbar(mesh, cax=figure.add_axes((0.88, 0.28, 0.022, 0.6)))
-    bar.set_label(style.label(options["statistic"]))
+    style.colour_bar(figure, mesh, style.label(options["statistic"]))
     return figure
 
 
@@ -417,7 +420,7 @@ def draw_map(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the map with the identity on the left, its iteration over the layers on the right."""
     quantity = _quantity(options["statistic"])
     sign = "c" if quantity == "correlation" else "q"
-    colours = dict(zip(dict.fromkeys(rows["sigma_w2"]), style.COLOURS, strict=False))
+    colours = style.colours(rows["sigma_w2"])
     figure, (left, right) = style.panels(2, height=3.2)
     top = 1.0 if quantity == "correlation" else LONGEST
     left.plot([0, top], [0, top], color="#909090", linewidth=0.8)

@@ -41,7 +41,7 @@ def draw_output(rows: pd.DataFrame, options: Options) -> Figure:
 
 def _draw_against_depth(axes: Axes, rows: pd.DataFrame) -> None:
     """Draw closed forms as lines and measurements as dots, with the limits of float32 if near."""
-    colours = style.palette(rows["c"])
+    colours = style.colours(rows["c"])
     for edge, text in ((LARGEST, "float32 overflows"), (SMALLEST, "float32 underflows")):
         if (rows["closed_form"] / edge).max() < PART_OF_LIMIT:
             continue
@@ -54,7 +54,7 @@ def _draw_against_depth(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _closed_form_handles(rows: pd.DataFrame, formula: str) -> list[Line2D]:
-    colours = style.palette(rows["c"])
+    colours = style.colours(rows["c"])
     handles = [Line2D([], [], color=colours[c], label=f"c = {c}") for c in rows["c"].unique()]
     line = Line2D([], [], color="#4d4d4d", linewidth=1.2, label=f"closed form {formula}")
     dots = Line2D([], [], color="#4d4d4d", marker="o", linestyle="none", label="measured")
@@ -80,7 +80,7 @@ def draw_gradient(rows: pd.DataFrame, options: Options) -> Figure:
     _draw_against_depth(axes[0], edges.reset_index())
     axes[0].set_xlabel("L, number of weight matrices")
     axes[0].set_title("Against the depth of the network: exponential")
-    colours = style.palette(rows["c"])
+    colours = style.colours(rows["c"])
     for (c, matrices), line in rows.groupby(["c", "matrices"]):
         if matrices in SHOWN_DEPTHS:
             axes[1].plot(line["layer"], line["measured"], color=colours[c], linewidth=1.4)
@@ -109,7 +109,7 @@ def describe_gradient(rows: pd.DataFrame, options: Options) -> str:
 
 def draw_limits(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the relative error against L; marks at the top are overflows and exact zeros."""
-    colours = style.palette(rows["c"])
+    colours = style.colours(rows["c"])
     quantities = list(dict.fromkeys(rows["quantity"]))
     figure, axes = style.panels(len(quantities), height=3.4, sharey=True)
     for panel, quantity in zip(axes, quantities, strict=True):
@@ -151,10 +151,11 @@ def describe_limits(rows: pd.DataFrame, options: Options) -> str:
     return f"Relative error of float32 against the closed form, by L. {text}."
 
 
+PALE = "#5B8DB8"  # thin lines of many networks, below the others
 RANDOM_STYLES: dict[str, dict[str, Any]] = {
-    "mean": {"color": "#D55E00", "linewidth": 1.6},
-    "theory of the mean": {"color": "#D55E00", "linewidth": 1.2, "linestyle": (0, (4, 2))},
-    "median": {"color": "#0072B2", "linewidth": 1.6},
+    "mean": {"color": style.VERMILLION, "linewidth": 1.6},
+    "theory of the mean": {"color": style.VERMILLION, "linewidth": 1.2, "linestyle": (0, (4, 2))},
+    "median": {"color": style.NAVY, "linewidth": 1.6},
     "theory of the typical": {"color": "#000000", "linewidth": 1.2, "linestyle": (0, (4, 2))},
 }
 
@@ -166,12 +167,12 @@ def draw_random(rows: pd.DataFrame, options: Options) -> Figure:
     for panel, c in zip(axes, values, strict=True):
         part = rows[rows["c"] == c]
         for _, line in part[part["kind"] == "network"].groupby("network"):
-            panel.plot(line["layer"], line["log10_growth"], color="#9ecae1", linewidth=0.5)
+            panel.plot(line["layer"], line["log10_growth"], color=PALE, linewidth=0.5)
         for kind, look in RANDOM_STYLES.items():
             line = part[part["kind"] == kind]
             panel.plot(line["layer"], line["log10_growth"], **look)
         panel.set_title(f"c = {c:g}")
-    handles = [Line2D([], [], color="#9ecae1", linewidth=0.8, label="single networks")]
+    handles = [Line2D([], [], color=PALE, linewidth=0.8, label="single networks")]
     handles += [Line2D([], [], label=kind, **look) for kind, look in RANDOM_STYLES.items()]
     return style.finish(figure, handles, xlabel="layer", ylabel="log$_{10}$ of squared length")
 

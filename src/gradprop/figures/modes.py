@@ -50,15 +50,15 @@ def prepare_modes(tables: StudyTables, options: Options) -> pd.DataFrame:
 def draw_modes(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the learned strength of every mode against time; the exact solution is dashed."""
     hue: str = options["hue"]
-    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    looks = style.looks(rows[hue], hue, options)
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=3.4)
     shown: list[tuple[Axes, list[lost.Line]]] = []
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         lines = []
         for (value, _), line in panel.groupby([hue, "index"], sort=False):
-            lines.append(lost.Line(line, "time", colours[value]))
-            lines[-1].draw(axes, linestyle=dashes[value], **MEASURED_LINE)
+            lines.append(lost.Line(line, "time", looks[value].colour))
+            lines[-1].draw(axes, linestyle=looks[value].dash, **MEASURED_LINE)
         for s, line in panel.drop_duplicates(["index", "time"]).groupby("strength"):
             axes.plot(line["time"], line["predicted"], **THEORY_LINE)
             axes.annotate(
@@ -69,7 +69,7 @@ def draw_modes(rows: pd.DataFrame, options: Options) -> Figure:
         shown.append((axes, lines))
     for axes, lines in shown:
         lost.finish(axes, lines, "learned")
-    handles = [*line_handles(rows[hue], colours, dashes), *lost.handles(facets.axes.flat)]
+    handles = [*line_handles(looks), *lost.handles(facets.axes.flat)]
     if rows["predicted"].notna().any():
         handles.append(Line2D([], [], label="exact solution of linear networks", **THEORY_LINE))
     return style.finish(

@@ -120,7 +120,7 @@ def draw_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
         "layers" if options.get(key) == "depth" else options.get(key)
         for key in ("rows", "columns", "hue")
     )
-    colours = style.palette(rows[hue]) if hue else {None: style.COLOURS[0]}
+    looks = style.looks(rows[hue], hue, options, dashed=False) if hue else {}
     scale = options.get("scale", "linear")
     facets = style.grid(rows, row, column, height=2.2, sharex=False, sharey=False)
     for key, panel in facets.facet_data():
@@ -129,7 +129,8 @@ def draw_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
             bars = line[line["part"] == "networks"]
             edges = [*bars["low"], bars["high"].iloc[-1]]
             axes.stairs(
-                bars["density"], edges, color=colours[value], linewidth=1.4, fill=hue is None,
+                bars["density"], edges, linewidth=1.4, fill=hue is None,
+                color=looks[value].colour if hue else style.BLUE,
                 alpha=0.45 if hue is None else 1.0,
             )  # fmt: skip
         for _, curve in panel[panel["part"] == "theory"].groupby("layers"):
@@ -140,11 +141,10 @@ def draw_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
         lost.mark_panel(axes, lines, [colours[value] for value in lines[hue]] if hue else ["black"])
     handles: list[Artist] = []
     if hue:
-        names = rows[hue].map(lambda n: f"L = {n}") if hue == "layers" else rows[hue].astype(str)
-        by_name = dict(zip(names.unique(), colours.values(), strict=True))
-        handles += line_handles(names, by_name, dict.fromkeys(by_name, "solid"))
+        before = "L = " if hue == "layers" else ""
+        handles += line_handles({f"{before}{value}": look for value, look in looks.items()})
     else:
-        handles.append(Patch(color=style.COLOURS[0], alpha=0.45, label="networks"))
+        handles.append(Patch(color=style.BLUE, alpha=0.45, label="networks"))
     if (rows["part"] == "theory").any():
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     handles += lost.handles(facets.axes.flat)
@@ -223,7 +223,7 @@ def prepare_spectral_variance(tables: StudyTables, options: Options) -> pd.DataF
 def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw relative variances against the number of layers, both logarithmic."""
     hue: str = options["hue"]
-    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    looks = style.looks(rows[hue], hue, options)
     facets = style.grid(
         rows, options.get("rows"), options.get("columns"), height=3.0, sharex=True, sharey=False
     )
@@ -231,14 +231,19 @@ def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
         axes = facets.axes[key[0], key[1]]
         for value, line in panel.groupby(hue, sort=False):
             axes.fill_between(
-                line["layers"], line["low"], line["high"], color=colours[value], alpha=0.2, lw=0
+                line["layers"],
+                line["low"],
+                line["high"],
+                color=looks[value].colour,
+                alpha=0.2,
+                lw=0,
             )
             axes.plot(
                 line["layers"],
                 line["relative_variance"],
-                color=colours[value],
-                linestyle=dashes[value],
-                marker="o",
+                color=looks[value].colour,
+                linestyle=looks[value].dash,
+                marker=looks[value].marker,
             )
             known = line[line["predicted"] > 0]
             axes.plot(known["layers"], known["predicted"], **THEORY_LINE)
@@ -251,7 +256,7 @@ def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
         layers = sorted(rows["layers"].unique())
         axes.set_xticks(layers, [str(number) for number in layers])
         axes.xaxis.minorticks_off()
-    handles = line_handles(rows[hue], colours, dashes)
+    handles = line_handles(looks, markers=True)
     if (rows["predicted"] > 0).any():
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     return style.finish(
@@ -297,22 +302,23 @@ def prepare_layer_singular_values(tables: StudyTables, options: Options) -> pd.D
 def draw_layer_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw mean singular values against the layer, dotted those of the weights alone."""
     hue: str = options["hue"]
-    colours = style.palette(rows[hue])
+    # Dashes tell the matrices.
+    looks = style.looks(rows[hue], hue, options, dashed=False)
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.6)
     shown: list[tuple[Axes, list[lost.Line]]] = []
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         lines = []
         for (value, matrix), line in panel.groupby([hue, "matrix"], sort=False):
-            lines.append(lost.Line(line, "layer", colours[value]))
-            look = {"linestyle": LAYER_DASHES[matrix], "marker": "o", "markersize": 4}
-            lines[-1].draw(axes, **look, **MEASURED_LINE)
+            lines.append(lost.Line(line, "layer", looks[value].colour))
+            look = {"linestyle": LAYER_DASHES[matrix], "marker": looks[value].marker}
+            lines[-1].draw(axes, **look, markersize=4, **MEASURED_LINE)
             axes.plot(line["layer"], line["predicted"], **THEORY_LINE)
         axes.set(ylim=(0, None), xticks=sorted(rows["layer"].unique()), xlabel="", ylabel="")
         shown.append((axes, lines))
     for axes, lines in shown:
         lost.finish(axes, lines, "mean")
-    handles = line_handles(rows[hue], colours, dict.fromkeys(colours, "solid"))
+    handles = line_handles(looks, dashed=False, markers=True)
     for matrix in rows["matrix"].unique():
         name = LAYER_MATRICES[matrix]
         handles.append(Line2D([], [], color="#4d4d4d", linestyle=LAYER_DASHES[matrix], label=name))

@@ -1,10 +1,16 @@
-"""How figures look, and how they are saved: the same numbers give the same bytes."""
+"""How figures look, and how they are saved: the same numbers give the same bytes.
+
+What a component looks like stands here; sizes of text, lines and figures are those of
+``config/figures.mplstyle``, which is the user's to change.
+"""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +19,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -20,7 +27,11 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from gradprop import files
+from gradprop import errors, files
+from gradprop.errors import ConfigError
+from gradprop.grid import folders
+from gradprop.results.study_tables import Options
+from gradprop.spec import Component
 
 LABELS = {
     "signal_log10_rms": "log$_{10}$ RMS of dC/dz",
@@ -62,47 +73,131 @@ LABELS = {
     "layers": "L =",
 }
 
-WIDTH = 10.0  # inches, of every figure
+BAR = 0.95  # inches for a scale of colours with its label
+NARROW = 6.0  # inches: a single panel of a wider figure gets half of it
+COMMENT = re.compile(r"^\s*#.*|#[^\"]*$")  # a colour in quotation marks has this sign, too
 QUANTITY = re.compile(r"= [-+.e\d]+$")
 
-# Okabe and Ito's colours (safe for colour-blind readers), then darker kin for long legends.
-COLOURS = [
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#4D4D4D",
-    "#8C510A",
-    "#762A83",
-    "#B2182B",
-]
-DASHES = ["solid", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
+# Okabe and Ito's colours, which colour-blind readers tell apart, made darker where they were too
+# pale for a line on white: every one has a contrast of at least 3.
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#00896A", "#BC6096"
+AMBER, SKY, GREY, BROWN, VIOLET, RED = (
+    "#9C6B00", "#2C8CC9", "#4D4D4D", "#8C510A", "#762A83", "#B2182B",
+)  # fmt: skip
+NAVY, RUST, OLIVE = "#00406B", "#8F3A00", "#5C6B00"
+COLOURS = [BLUE, VERMILLION, GREEN, PURPLE, AMBER, SKY, GREY, BROWN, VIOLET, RED]
+SOLID, DASHED, DOTTED, DASH_DOT = "solid", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))
+DASHES: list[Any] = [SOLID, DASHED, DOTTED, DASH_DOT]
+# None of those of `gradprop.figures.lost`.
+CIRCLE, SQUARE, DIAMOND, PENTAGON, STAR, PLUS = "o", "s", "D", "p", "*", "P"
+SEQUENCE = (0.0, 0.6)  # the part of viridis that is dark enough on white
+LONG_SEQUENCE = 5  # from so many on, members with looks of their own are drawn as a sequence, too
 
-mpl.rcdefaults()  # whatever a matplotlibrc of the user says
-sns.set_theme(
-    context="paper",
-    style="ticks",
-    rc={
-        "font.size": 10,
-        "axes.titlesize": 10,
-        "axes.labelsize": 10,
-        "legend.fontsize": 9.5,
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-        "axes.grid": True,
-        "grid.color": "#e6e6e6",
-        "grid.linewidth": 0.6,
-        "lines.linewidth": 1.5,
-        "figure.dpi": 100,
-        "savefig.dpi": 160,
-        "svg.fonttype": "path",
-        "svg.hashsalt": "gradprop",
-        "pdf.fonttype": 42,
-        "path.simplify": True,
+
+@dataclass(frozen=True)
+class Look:
+    """How the line of one component is drawn, whatever the figure."""
+
+    colour: str
+    dash: Any = SOLID
+    marker: str = CIRCLE
+
+
+# By parameter of a cell, the looks of components: of a label, or of all with a name. One colour is
+# one size of the weights: a third of 1/n, 1/n, 2/n, too small and too large ones.
+LOOKS: dict[str, dict[str, Look]] = {
+    "initializer": {
+        "zeros": Look(GREY, SOLID, SQUARE),
+        "ones": Look(GREY, DASHED, SQUARE),
+        "constant": Look(GREY, DOTTED, SQUARE),
+        "normal": Look(AMBER, SOLID, DIAMOND),
+        "normal(stddev=1.0)": Look(RED, SOLID, DIAMOND),
+        "normal(stddev=10.0)": Look(RED, DASHED, DIAMOND),
+        "uniform": Look(AMBER, DASHED, DIAMOND),
+        "standard_heuristic": Look(PURPLE, SOLID, PENTAGON),
+        "pytorch_default": Look(PURPLE, DASHED, PENTAGON),
+        "lecun_normal": Look(VIOLET, SOLID, STAR),
+        "lecun_uniform": Look(VIOLET, DASHED, STAR),
+        "glorot_normal": Look(VERMILLION),
+        "glorot_uniform": Look(RUST, DASHED),
+        "variance_scaling": Look(VERMILLION, DASH_DOT),
+        "he_normal": Look(BLUE, SOLID, SQUARE),
+        "he_uniform": Look(NAVY, DASHED, SQUARE),
+        "variance_scaling(scale=2.0)": Look(BLUE, DASH_DOT, SQUARE),
+        "variance_scaling(scale=3.0)": Look(OLIVE, DASHED, DIAMOND),
+        "variance_scaling(scale=4.0)": Look(RED, DASHED, DIAMOND),
+        "variance_scaling(scale=9.0)": Look(RED, DASH_DOT, DIAMOND),
+        "orthogonal": Look(GREEN, SOLID, DIAMOND),
+        "sussillo_abbott": Look(SKY, SOLID, PLUS),
+        "lyapunov": Look(SKY, DASHED, PLUS),
+        "lsuv": Look(BROWN, SOLID, STAR),
     },
-)
+    "activation": {
+        "linear": Look(GREY),
+        "tanh": Look(BLUE),
+        "sigmoid": Look(PURPLE),
+        "softsign": Look(SKY, DASHED),
+        "relu": Look(VERMILLION, DASHED),
+        "leaky_relu": Look(RUST, DOTTED),
+        "elu": Look(GREEN),
+        "selu": Look(VIOLET, DASHED),
+        "gelu": Look(AMBER, DOTTED),
+        "swish": Look(BROWN, DASH_DOT),
+    },
+    "normalization": {"none": Look(GREY), "batch": Look(BLUE), "layer": Look(VERMILLION, DASHED)},
+    "residual": {
+        "none": Look(GREY),
+        "plain": Look(RED),
+        "scaled": Look(BLUE, DASHED),
+        "rezero": Look(GREEN, DASH_DOT),
+    },
+    "clipping": {"none": Look(GREY), "norm": Look(BLUE), "value": Look(VERMILLION, DASHED)},
+    "optimizer": {"sgd": Look(BLUE), "adam": Look(VERMILLION, DASHED)},
+}
+
+# Whatever a style says: the same numbers give the same bytes, and text stays text.
+FIXED = {"svg.fonttype": "none", "svg.hashsalt": "gradprop", "pdf.fonttype": 42}
+
+
+def use(settings: Mapping[str, Any]) -> None:
+    """Make figures look as these settings of Matplotlib say, whatever a matplotlibrc says."""
+    mpl.rcdefaults()
+    sns.set_theme(context="paper", style="ticks", rc={**settings, **FIXED})
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a style: lines ``setting: value`` as Matplotlib has them, comments after #.
+
+    Raises
+    ------
+    gradprop.errors.ConfigError
+        If a line is none, or Matplotlib has no such setting or does not take the value.
+    """
+    found: dict[str, Any] = {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        key, colon, value = (part.strip() for part in COMMENT.sub("", line).partition(":"))
+        if not key:
+            continue
+        place = f"{path}: line {number}: {errors.cut(key)}"
+        if not colon:
+            raise ConfigError(f"{place}: no setting; allowed: setting: value")
+        try:
+            found |= mpl.RcParams({key: value.strip('"')})
+        except KeyError:
+            raise ConfigError(f"{place}: Matplotlib has no such setting") from None
+        except ValueError as error:
+            reason = errors.cut(str(error).replace("\n", " "))
+            raise ConfigError(f"{place}: {errors.show(value)} ({reason})") from None
+    return found
+
+
+use(next((read(path) for path in folders.styles() if path.is_file()), {}))
+
+
+def width() -> float:
+    """Return the width of figures in inches."""
+    return float(mpl.rcParams["figure.figsize"][0])
 
 
 def label(name: str) -> str:
@@ -110,23 +205,92 @@ def label(name: str) -> str:
     return LABELS.get(name, name.replace("_", " "))
 
 
-def palette(values: Iterable[Any]) -> dict[Any, str]:
-    """Return a colour for every value: a sequence for numbers, distinct hues for names.
+def looks(
+    values: Iterable[Any], parameter: str = "", options: Options | None = None, dashed: bool = True
+) -> dict[Any, Look]:
+    """Return how the line of every value is drawn.
 
-    Names that end with the value of a quantity, ``σ_w² = 0.5``, are numbers.
+    Parameters
+    ----------
+    values
+        What the lines stand for, in the order of the legend.
+    parameter
+        The parameter of a cell whose values they are, if they are.
+    options
+        Of the figure, with ``labels`` (`gradprop.figures.draw_figure`).
+    dashed
+        Whether the dash may be the only difference. If not, all lines are solid, and their colours
+        differ as long as there are any.
+
+    Returns
+    -------
+    dict
+        A sequence of colours for numbers, and for components that differ in one number alone. Other
+        components have their look of `LOOKS`, wherever they are drawn. What is not listed there has
+        a colour by its label. No two lines have the same colour and dash.
     """
     unique = list(dict.fromkeys(values))
-    if all(isinstance(value, (int, float)) or QUANTITY.search(value) for value in unique):
-        colours = sns.color_palette("viridis", len(unique)).as_hex()
-        return dict(zip(unique, colours, strict=True))
-    return {value: COLOURS[number % len(COLOURS)] for number, value in enumerate(unique)}
+    listed = LOOKS.get(parameter, {})
+    labels = (options or {}).get("labels", {}).get(parameter, {})
+    of_value = {value: str(labels.get(value, value)) for value in unique}
+    known = any(label in listed for label in of_value.values())
+    if _are_numbers(unique) or (
+        _differ_in_a_number(of_value.values()) and (not known or len(unique) >= LONG_SEQUENCE)
+    ):
+        return dict(zip(unique, map(Look, sequence(len(unique))), strict=True))
+    found: dict[Any, Look] = {}
+    for value in sorted(unique, key=lambda value: of_value[value] not in listed):
+        label = of_value[value]
+        look = listed.get(label) or listed.get(label.partition("(")[0])
+        if look is None:
+            place = zlib.crc32(label.encode()) if value in labels else unique.index(value)
+            look = Look(COLOURS[place % len(COLOURS)])
+        found[value] = _free(look, list(found.values()), dashed)
+    return {value: found[value] for value in unique}
 
 
-def dashes(values: Iterable[Any]) -> dict[Any, Any]:
-    """Return a line style for every value, so that colour is not the only difference."""
-    unique = list(dict.fromkeys(values))
-    per_round = len(COLOURS) // 2
-    return {v: DASHES[(n // per_round) % len(DASHES)] for n, v in enumerate(unique)}
+def colours(numbers: Iterable[float]) -> dict[Any, str]:
+    """Return a colour for every number, from dark for the smallest to light for the largest."""
+    unique = sorted(set(numbers))
+    return dict(zip(unique, sequence(len(unique)), strict=True))
+
+
+def sequence(count: int) -> list[str]:
+    """Return colours from dark to light, every one of them dark enough for a line on white."""
+    return [mpl.colors.to_hex(mpl.colormaps["viridis"](x)) for x in np.linspace(*SEQUENCE, count)]
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Tell whether all are numbers, or end with the value of a quantity: ``σ_w² = 0.5``."""
+    return all(isinstance(value, (int, float)) or QUANTITY.search(value) for value in values)
+
+
+def _differ_in_a_number(labels: Iterable[str]) -> bool:
+    """Tell whether labels are of one component that differs in one number."""
+    try:
+        found = [Component.parse(label) for label in labels]
+    except ValueError:
+        return False
+    given = [dict(component.parameters) for component in found]
+    varying = {key for one in given for key in one if len({other.get(key) for other in given}) > 1}
+    numbers = [one[key] for one in given for key in varying & one.keys()]
+    return (
+        len({component.name for component in found}) == 1
+        and len(varying) == 1
+        and not any(isinstance(number, (str, bool)) for number in numbers)
+    )
+
+
+def _free(wanted: Look, taken: Sequence[Look], dashed: bool) -> Look:
+    """Return the first look that is not taken: as wanted, else with another dash or colour."""
+    colours = dict.fromkeys([wanted.colour, *COLOURS])
+    if dashed:
+        pairs = list(itertools.product(colours, dict.fromkeys([wanted.dash, *DASHES])))
+    else:
+        pairs = [(colour, dash) for dash in DASHES for colour in colours]
+    used = {(look.colour, look.dash) for look in taken}
+    colour, dash = next((pair for pair in pairs if pair not in used), pairs[0])
+    return replace(wanted, colour=colour, dash=dash)
 
 
 class _Facets(sns.FacetGrid):
@@ -153,6 +317,7 @@ def grid(
     single panel gets half of it. Panels are lower in several rows than in one. `heights` are those
     of successive rows in units of `height`, and are repeated.
     """
+    total = width()
     if height is None:
         height = 1.9 if row is not None else 2.4
     height = max(height, 1.4)  # a panel needs room for its labels
@@ -160,13 +325,13 @@ def grid(
     ratios = [part for part, _ in zip(itertools.cycle(heights), range(count), strict=False)]
     height *= sum(ratios) / count
     columns = rows[column].nunique() if column is not None else 1
-    width = WIDTH / max(columns, 2)
+    across = total / max(columns, 1 if total < NARROW else 2)
     facets = _Facets(
         rows,
         row=row,
         col=column,
         height=height,
-        aspect=width / height,
+        aspect=across / height,
         sharex=sharex,
         sharey=sharey,
         gridspec_kws={"height_ratios": ratios},
@@ -197,7 +362,7 @@ def title_of_numbers(values: pd.Series[Any], name: str) -> str | None:
 
 def panels(count: int, *, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """Return a figure with `count` panels of `height` inches side by side."""
-    figure, axes = plt.subplots(1, count, figsize=(WIDTH, height), sharey=sharey, squeeze=False)
+    figure, axes = plt.subplots(1, count, figsize=(width(), height), sharey=sharey, squeeze=False)
     sns.despine(figure)
     return figure, list(axes[0])
 
@@ -209,7 +374,7 @@ def finish(
     xlabel: str,
     ylabel: str,
     legend_title: str | None = None,
-    right: float = 1.0,
+    right: float = 0.0,
 ) -> Figure:
     """Put axis labels around all panels and one legend below them.
 
@@ -224,7 +389,7 @@ def finish(
     legend_title
         Heading of the legend.
     right
-        Right edge of the panels, as a fraction of the width.
+        Inches that are left free at the right.
     """
     width, height = figure.get_size_inches()
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
@@ -244,7 +409,7 @@ def finish(
         )
     left = 0.28 / width if ylabel else 0.0
     figure.tight_layout(
-        rect=(left, (below + (0.14 if xlabel else 0.0)) / total, right, 1), h_pad=0.9
+        rect=(left, (below + (0.14 if xlabel else 0.0)) / total, 1 - right / width, 1), h_pad=0.9
     )
     panels = [axes.get_position() for axes in figure.axes]
     across = (min(p.x0 for p in panels) + max(p.x1 for p in panels)) / 2
@@ -252,6 +417,22 @@ def finish(
     figure.supxlabel(xlabel, fontsize=10, x=across, y=(below + 0.02) / total, va="bottom")
     figure.supylabel(ylabel, fontsize=10, x=0.004, y=upwards, ha="left")
     return figure
+
+
+def colour_bar(figure: Figure, mappable: Any, text: str, extend: str = "neither") -> None:
+    """Draw the scale of colours in the `BAR` inches that `finish` left free at the right."""
+    width = figure.get_size_inches()[0]
+    places = [axes.get_position() for axes in figure.axes]
+    bottom, top = min(p.y0 for p in places), max(p.y1 for p in places)
+    axes = figure.add_axes(
+        (
+            1 - (BAR - 0.15) / width,
+            bottom + 0.1 * (top - bottom),
+            0.15 / width,
+            0.8 * (top - bottom),
+        )
+    )
+    figure.colorbar(mappable, cax=axes, extend=extend).set_label(text)
 
 
 def plain_ticks(axis: Axis, subs: Sequence[int] = (1, 2, 5)) -> None:

@@ -16,7 +16,7 @@ from gradprop.analysis.accuracy import prepare_atlas
 from gradprop.analysis.layers import hidden
 from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
-from gradprop.figures.layers import layer_colours, line_handles
+from gradprop.figures.layers import line_handles
 from gradprop.results.study_tables import Options, StudyTables, groups
 
 # Marks of groups of networks that never reach a target: by name the marker and what it says.
@@ -78,17 +78,17 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
     hue: str = options["hue"]
     name: str = options["statistic"]
     time: str = options.get("time", "step")
-    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    looks = style.looks(rows[hue], hue, options)
     facets = style.grid(rows, options.get("rows"), options.get("columns"))
     shown: list[tuple[Axes, list[lost.Line]]] = []
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         lines = {
-            value: lost.Line(line, time, colours[value])
+            value: lost.Line(line, time, looks[value].colour)
             for value, line in panel.groupby(hue, sort=False)
         }
         for value, line in lines.items():
-            line.draw(axes, linestyle=dashes[value])
+            line.draw(axes, linestyle=looks[value].dash)
         shown.append((axes, list(lines.values())))
         if time == "step":
             axes.set_xscale("symlog", linthresh=1)
@@ -100,7 +100,7 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
         lost.finish(axes, all_lines, name)
     return style.finish(
         facets.figure,
-        [*line_handles(rows[hue], colours, dashes), *lost.handles(facets.axes.flat)],
+        [*line_handles(looks), *lost.handles(facets.axes.flat)],
         xlabel=time,
         ylabel=_drawn(name).replace(" (", "\n("),
         legend_title=style.title_of_numbers(rows[hue], hue),
@@ -167,7 +167,7 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
     hue: str = options["hue"]
     depths = sorted(rows["depth"].unique())
     rows = rows.assign(position=rows["depth"].map(depths.index))
-    colours, dashes = style.palette(rows[hue]), style.dashes(rows[hue])
+    looks = style.looks(rows[hue], hue, options)
     finite = rows["median"][np.isfinite(rows["median"])]
     never = 3 * max(finite.max() if len(finite) else 1, 1)
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.2)
@@ -183,9 +183,9 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
                 shown["position"],
                 shown["median"].clip(lower=1),
                 yerr=[np.nan_to_num(part, posinf=0) for part in error],
-                color=colours[value],
-                linestyle=dashes[value],
-                marker="o",
+                color=looks[value].colour,
+                linestyle=looks[value].dash,
+                marker=looks[value].marker,
                 markersize=3.5,
             )
             missing = line[~np.isfinite(line["median"])]
@@ -197,14 +197,14 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
                         missing["position"][mask] + shift,
                         np.full(int(mask.sum()), never),
                         UNREACHED[gid][0],
-                        color=colours[value],
+                        color=looks[value].colour,
                         markersize=5,
                         gid=gid,
                     )
         axes.set_yscale("log")
         axes.set_xticks(range(len(depths)), depths)
         axes.set_xlim(-0.4, len(depths) - 0.6)
-    handles = line_handles(rows[hue], colours, dashes)
+    handles = line_handles(looks, markers=True)
     drawn = {line.get_gid() for axes in facets.axes.flat for line in axes.lines}
     for gid, (marker, text) in UNREACHED.items():
         if gid in drawn:
@@ -250,7 +250,9 @@ def prepare_divergence(tables: StudyTables, options: Options) -> pd.DataFrame:
 def draw_divergence(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw bars of the diverged fraction over depth; the text gives step and layer."""
     hue: str = options["hue"]
-    colours = style.palette(rows[hue])
+    # Bars have no dash.
+    looks = style.looks(rows[hue], hue, options, dashed=False)
+    colours = {value: look.colour for value, look in looks.items()}
     depths = sorted(rows["depth"].unique())
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.1)
     width = 0.8 / len(colours)
@@ -376,7 +378,7 @@ def prepare_layer_curves(tables: StudyTables, options: Options) -> pd.DataFrame:
 def draw_layer_curves(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw statistics against the epoch, a colour per layer, a dash per statistic."""
     names = statistics(options)
-    colours = layer_colours(rows)
+    colours = style.colours(rows["layer"])
     order = (style.DASHES[0], style.DASHES[2], style.DASHES[1], style.DASHES[3])
     dashes: dict[str, Any] = dict(zip(names, order, strict=False))
     facets = style.grid(rows, options.get("rows"), options.get("columns"), height=2.2, sharex="col")
@@ -450,22 +452,23 @@ def draw_spread(rows: pd.DataFrame, options: Options) -> Figure:
     """
     hue: str = options["hue"]
     name: str = options["statistic"]
-    colours = style.palette(rows[hue])
+    looks = style.looks(rows[hue], hue, options, dashed=False)
     low, high = float(rows["value"].min()), float(rows["value"].max())
     facets = style.grid(
-        rows, options.get("rows"), options.get("columns"), height=0.6 + 0.35 * len(colours)
+        rows, options.get("rows"), options.get("columns"), height=0.6 + 0.35 * len(looks)
     )
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
-        for place, (value, colour) in enumerate(colours.items()):
+        for place, (value, look) in enumerate(looks.items()):
+            colour = look.colour
             networks = panel[panel[hue] == value]
             dots, median = networks["value"].dropna(), _median(networks, name)
-            axes.plot(dots, [place] * len(dots), "o", color=colour, alpha=0.5, markersize=5)
+            axes.plot(dots, [place] * len(dots), look.marker, color=colour, alpha=0.5, markersize=5)
             if np.isfinite(median):
                 axes.plot([median] * 2, [place - 0.35, place + 0.35], color=colour)
             _mark_lost(axes, networks["state"], place, colour, left=name.endswith("accuracy"))
-        axes.set_yticks(range(len(colours)), [str(value) for value in colours])
-        axes.set_ylim(len(colours) - 0.5, -0.5)
+        axes.set_yticks(range(len(looks)), [str(value) for value in looks])
+        axes.set_ylim(len(looks) - 0.5, -0.5)
         axes.set(xlabel="", ylabel="")
         if name.endswith("loss") and 0 < 3 * low < high:
             axes.set_xscale("log")

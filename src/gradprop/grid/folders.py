@@ -23,6 +23,7 @@ from gradprop.components import own
 from gradprop.errors import ConfigError
 
 STUDIES = Path("config/studies")
+STYLE = Path("config/figures.mplstyle")
 # Where configuration and delivered studies lie if not in the working directory.
 PROJECT = provenance.PACKAGE.parents[1]
 
@@ -36,6 +37,11 @@ OF_CHAPTER = (CHAPTER, OPENING, CLAIMS)
 def roots(directory: Path = Path(), project: Path = PROJECT) -> list[Path]:
     """Return the folders in which studies are looked for; the first one that has a study counts."""
     return [directory / STUDIES, project / STUDIES]
+
+
+def styles(directory: Path = Path(), project: Path = PROJECT) -> list[Path]:
+    """Return the files that say how figures look; the first one that is there counts."""
+    return [directory / STYLE, project / STYLE]
 
 
 def names(folders: Sequence[Path]) -> list[str]:

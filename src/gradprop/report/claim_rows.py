@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from markupsafe import Markup
 
 from gradprop import claims
+from gradprop.analysis.names import in_words
 from gradprop.claims import Result
 from gradprop.report.bibliography import Bibliography
 from gradprop.report.formatting import DASH, Text, plural, sig, slugify
@@ -67,27 +68,32 @@ class Entry:
     folded: Sequence[Case]
 
 
-def entries(results: Sequence[Result], bibliography: Bibliography) -> dict[str, list[Entry]]:
+def entries(
+    results: Sequence[Result], bibliography: Bibliography, names: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[Entry]]:
     """Return the claims of every study, by its name; those that are not supported first.
 
-    Checks of the instrument come after all others.
+    Checks of the instrument come after all others. `names` are, by study, the names of components
+    by their label.
     """
     found: dict[str, list[Entry]] = {}
     for (study, _), cases in groupby(results, key=lambda result: (result.study, result.id)):
-        found.setdefault(study, []).append(_entry(list(cases), bibliography))
+        found.setdefault(study, []).append(_entry(list(cases), bibliography, names.get(study, {})))
     for claimed in found.values():
         claimed.sort(key=lambda entry: (entry.first.check, entry.verdict == claims.SUPPORTED))
     return found
 
 
-def _entry(results: Sequence[Result], bibliography: Bibliography) -> Entry:
+def _entry(
+    results: Sequence[Result], bibliography: Bibliography, names: Mapping[str, str]
+) -> Entry:
     first = results[0]
     verdicts = [result.verdict for result in results]
     supported = verdicts.count(claims.SUPPORTED)
     verdict = verdicts[0]
     if len(set(verdicts)) > 1:
         verdict = f"supported in {supported} of {len(verdicts)}"
-    ordered = [_case(result) for result in claims.sort(results)]
+    ordered = [_case(result, names) for result in claims.sort(results)]
     failing = sum(case.verdict != claims.SUPPORTED for case in ordered)
     shown = max(failing, MOST_OPEN_CASES)
     if len(ordered) - shown == 1:  # one more takes less room than the line that unfolds it
@@ -102,7 +108,7 @@ def _entry(results: Sequence[Result], bibliography: Bibliography) -> Entry:
     )
 
 
-def _case(result: Result) -> Case:
+def _case(result: Result, names: Mapping[str, str]) -> Case:
     measured: Text = DASH if result.measured is None else sig(result.measured)
     if result.low is not None and result.high is not None and result.low != result.high:
         measured = Markup("{} [{}, {}]").format(measured, sig(result.low), sig(result.high))
@@ -110,7 +116,9 @@ def _case(result: Result) -> Case:
     return Case(
         verdict=result.verdict,
         reason=result.reason,
-        text=" · ".join(filter(None, [result.case, networks if result.networks else ""])),
+        text=" · ".join(
+            filter(None, [in_words(result.case, names), networks if result.networks else ""])
+        ),
         measured=measured,
         predicted=DASH if result.predicted is None else sig(result.predicted),
         plot=plot(result),

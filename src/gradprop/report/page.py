@@ -8,6 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from gradprop import claims, files, provenance
+from gradprop.analysis.names import names_in_text
 from gradprop.claims.references import References
 from gradprop.grid import folders
 from gradprop.report import claim_rows
@@ -114,7 +115,9 @@ def write_report(
         verdicts=claims.counts(verdicts),
         checks=claims.counts(verdicts, check=True),
         passages_table=passages,
-        claimed=claim_rows.entries(verdicts, bibliography),
+        claimed=claim_rows.entries(
+            verdicts, bibliography, {study.name: names_in_text(study) for study in studies}
+        ),
         references=bibliography.entries(),  # all that cite have done so
         environment_table=environment_table(chapters),
         effort_table=effort_table(chapters),

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from gradprop import claims
 from gradprop.analysis import alarms, diagnosis
+from gradprop.analysis.names import name_of, names_of
 from gradprop.analysis.thresholds import Thresholds
 from gradprop.claims import Result
 from gradprop.report.bibliography import Bibliography
@@ -185,7 +186,7 @@ def diagnosis_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Pa
     found = pd.read_csv(path, dtype={"cell": str})
     numbers = diagnosis.counts(cells, found, ["initializer", "depth"])
     numbers = numbers.sort_values("depth", kind="stable")
-    order = list(dict.fromkeys(cells["initializer"]))
+    order, called = list(dict.fromkeys(cells["initializer"])), names_of(study)["initializer"]
     numbers = numbers.sort_values("initializer", key=lambda c: c.map(order.index), kind="stable")
     rows: dict[tuple[str, int], list[list[int]]] = {}
     for initializer, depth, _, *networks in numbers.itertuples(index=False, name=None):
@@ -201,7 +202,7 @@ def diagnosis_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Pa
         ],
         rows=[
             [
-                _named(initializer, study.names.get("initializer", {})),
+                _named(initializer, called),
                 count(depth),
                 *(
                     " → ".join(map(count, numbers)) if any(numbers) else DASH
@@ -251,7 +252,7 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) 
     chosen = Thresholds.of(study)
     numbers = alarms.counts(cells, pd.read_csv(path, dtype={"cell": str}), "initializer")
     texts = {name: alarm.text(getattr(chosen, name)) for name, alarm in alarms.ALARMS.items()}
-    rows = numbers.itertuples(index=False, name=None)
+    rows, called = numbers.itertuples(index=False, name=None), names_of(study)["initializer"]
     below = Markup('{} <span class="below">{}</span>')
     return Table(
         id=f"alarms-{chapter_id}",
@@ -268,7 +269,7 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) 
             *(
                 [
                     below.format(column_label(alarm), texts[alarm]),
-                    _named(initializer, study.names.get("initializer", {})),
+                    _named(initializer, called),
                     f"{count(fired)} of {count(networks)}",
                     sig(step),
                     sig(layer),
@@ -293,6 +294,7 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) 
 def results_table(study: Study, cells: pd.DataFrame, summary: pd.DataFrame) -> Table:
     """Return the table of a study's final results, of trained or of untrained networks."""
     keys = [name for name in summary.columns if name in PARAMETERS]
+    called = names_of(study)
     columns = [
         (column_label(key), pd.api.types.is_any_real_numeric_dtype(summary[key])) for key in keys
     ]
@@ -300,7 +302,7 @@ def results_table(study: Study, cells: pd.DataFrame, summary: pd.DataFrame) -> T
     measured = _trained_columns(summary) if trained else _untrained_columns(summary)
     columns += [(name, True) for name in measured]
     rows = zip(
-        *([_named(value, study.names.get(key, {})) for value in summary[key]] for key in keys),
+        *([_named(value, called.get(key, {})) for value in summary[key]] for key in keys),
         strict=True,
     )
     return Table(
@@ -346,11 +348,14 @@ def _shares(summary: pd.DataFrame) -> dict[str, list[Text]]:
     }
 
 
-def _named(value: Any, names: Mapping[str, str]) -> Text:
-    """Return a parameter's value; a component with a display name has its label below."""
-    if value not in names:
+def _named(value: Any, called: Mapping[str, str]) -> Text:
+    """Return a parameter's value; of a component its name, and below what a study names so."""
+    if value not in called:
         return plain_text(value)
-    return Markup('{} <span class="below">{}</span>').format(names[value], value)
+    name, plain = called[value], name_of(value)
+    if name == plain:
+        return name
+    return Markup('{} <span class="below">{}</span>').format(name, plain)
 
 
 def _final(value: float, is_accuracy: bool) -> Text:
@@ -361,7 +366,7 @@ def _final(value: float, is_accuracy: bool) -> Text:
 
 def _results_caption(cells: pd.DataFrame) -> str:
     settings = [
-        f"{name.replace('_', ' ')} {plain_text(cells[name].iloc[0])}"
+        f"{name.replace('_', ' ')} {_setting(cells[name].iloc[0])}"
         for name in SHARED
         if cells[name].nunique() == 1
     ]
@@ -370,6 +375,10 @@ def _results_caption(cells: pd.DataFrame) -> str:
         "Medians over the seeds whose result is finite, and the shares of all seeds that "
         f"diverged or underflowed; a dash where no seed has a finite result.{common}"
     )
+
+
+def _setting(value: Any) -> str:
+    return name_of(value) if isinstance(value, str) else plain_text(value)
 
 
 def csv_uri(summary: pd.DataFrame) -> str:
