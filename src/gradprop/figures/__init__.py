@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradprop import errors, files, provenance
@@ -79,6 +80,7 @@ KINDS: dict[str, Kind] = {
 }
 FORMATS = ("svg", "pdf", "png")
 UNCHANGED = "unchanged"
+NARROWEST_PANEL = 1.3  # inches, in which the labels of a panel do not run into the next one's
 # Modules outside this package that figures take curves and captions from.
 DRAWN_WITH = ("analysis", "figures/__init__", "prediction", "results/study_tables", "theory")
 Made = TypeVar("Made")
@@ -145,19 +147,29 @@ def draw_alone(
     Raises
     ------
     gradprop.errors.ConfigError
-        If the study has no such figure.
+        If the study has no such figure, or it has too many panels for the width.
     """
     if name not in study.figures:
         raise errors.unknown("figure", name, list(study.figures), f"study {study.name!r}")
     width = width or style.width()
-    kind = kinds_of(study)[study.figures[name]["kind"]]
+    kind = _kind(study, name, study.figures[name]["kind"])
     rows = _rows(kind, StudyTables(study, results), study.figures[name])
     rows, options = _with_names(rows, study, study.figures[name])
     with mpl.rc_context({"figure.figsize": (width, width)}):
         figure = style.note(NOTHING) if rows.empty else kind.draw(rows, options)
-    path = reports / "figures" / study.name / f"{name}-{width:g}in.{ending}"
+    panels = max((_columns(axes) for axes in figure.axes), default=1)
+    if width < min(panels * NARROWEST_PANEL, style.width()):
+        problem = f"{panels} panels side by side; the least width is {panels * NARROWEST_PANEL:g}in"
+        raise ConfigError(f"--width: {width:g}in: figure {name!r} has {problem}")
+    path = reports / "figures" / study.name / f"{name}-{width:.4g}in.{ending}"
     style.save(figure, [path])
     return path
+
+
+def _columns(axes: Axes) -> int:
+    """Return how many panels the grid has side by side that an axes belongs to."""
+    place = axes.get_subplotspec()
+    return place.get_gridspec().ncols if place else 1
 
 
 def _draw_all(study: Study, results: Path, reports: Path, processes: int) -> list[str]:

@@ -110,6 +110,7 @@ def draw_mean_length(rows: pd.DataFrame, options: Options) -> Figure:
         lost.Line(line, "layer", looks[value].colour)
         for value, line in rows.groupby(hue, sort=False)
     ]
+    style.powers_of_ten(axes.yaxis)
     lost.finish(axes, lines, LENGTH, bands=False)
     handles: list[Line2D] = line_handles(looks, dashed=False)
     handles += lost.handles([axes])
@@ -125,7 +126,7 @@ def draw_mean_length(rows: pd.DataFrame, options: Options) -> Figure:
         figure,
         handles,
         xlabel="depth d",
-        ylabel="log$_{10}$ length M$_d$",
+        ylabel="length M$_d$",
         legend_title=legend_title(rows[hue], hue),
     )
 

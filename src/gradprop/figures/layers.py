@@ -139,12 +139,13 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     theory = "predicted" in rows
     looks = style.looks(rows[hue], hue, options, dashed=not theory)
     rows, row = _rows_of_panels(rows, options)
+    shared = _shared_label(names)
     facets = style.grid(
         rows,
         row,
         "panel",
         sharex="col",
-        sharey="row" if len(names) == 1 else False,
+        sharey="row" if len(names) == 1 or "RMS" in shared else False,
         heights=RESIDUAL_HEIGHTS if options.get("residual") else (1.0,),
     )
     shown: list[tuple[Axes, list[lost.Line], str]] = []
@@ -164,15 +165,20 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
         if names[0].endswith("_std"):
             axes.set_yscale("log", nonpositive="mask")
     for axes, lines, name in shown:
+        if "log10" in name:
+            style.powers_of_ten(axes.yaxis)
         lost.finish(axes, lines, name)
     handles = [*line_handles(looks), *lost.handles(facets.axes.flat)]
     if theory and rows["predicted"].notna().any():
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
+    if options.get("residual"):
+        handles.append(Line2D([], [], linestyle="none", label="Δ: less theory, in decades"))
+    handles += style.own_scales(facets.axes)
     return style.finish(
         facets.figure,
         handles,
         xlabel="layer",
-        ylabel=style.label(names[0]) if len(names) == 1 else _shared_label(names),
+        ylabel=style.quantity(shared),
         legend_title=style.title_of_numbers(rows[hue], hue),
     )
 
@@ -186,7 +192,7 @@ def _rows_of_panels(rows: pd.DataFrame, options: Options) -> tuple[pd.DataFrame,
     if not options.get("residual"):
         return rows, row
     names = _value_titles(rows, row)
-    below = "Δ " + names if row else pd.Series("less theory", index=rows.index)
+    below = "Δ " + names if row else pd.Series("Δ", index=rows.index)
     titles = names.where(rows["part"] != RESIDUAL, below)
     pairs = zip(names, below, strict=True)
     order = dict.fromkeys(title for pair in dict.fromkeys(pairs) for title in pair)
@@ -227,6 +233,8 @@ def _panel_titles(rows: pd.DataFrame, column: str | None, several: bool) -> pd.S
 def _shared_label(names: Iterable[str]) -> str:
     """Return what the labels of several statistics have in common, for the axis."""
     labels = [style.label(name) for name in names]
+    if len(labels) == 1:
+        return labels[0]
     shared = ("log$_{10}$ RMS", "log$_{10}$", "")
     return next(text for text in shared if all(label.startswith(text) for label in labels))
 
@@ -352,7 +360,10 @@ def draw_heatmap(rows: pd.DataFrame, options: Options) -> Figure:
         axes.grid(False)
     handles = lost.field_handles(facets.axes.flat)
     figure = style.finish(facets.figure, handles, xlabel="step", ylabel="layer", right=style.BAR)
-    style.colour_bar(figure, mesh, style.label(options["statistic"]))
+    name = options["statistic"]
+    bar = style.colour_bar(figure, mesh, style.quantity(style.label(name)))
+    if "log10" in name:
+        style.powers_of_ten(bar.yaxis)
     return figure
 
 
@@ -449,7 +460,7 @@ def draw_slopes(rows: pd.DataFrame, options: Options) -> Figure:
         for value, look in shades.items()
         if marker_by
     ]
-    handles += lost.handles(facets.axes.flat)
+    handles += [*lost.handles(facets.axes.flat), *style.own_scales(facets.axes, "x")]
     return style.finish(
         facets.figure,
         handles,
@@ -502,6 +513,7 @@ def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
         axes.set_ylim(*UPDATE_RATIO_LIMITS)
+        style.powers_of_ten(axes.yaxis)
         lost.finish(axes, shown, "log10_update_ratio", bands=False)
     handles = line_handles(looks, dashed=False)
     handles += [
@@ -511,7 +523,7 @@ def draw_update_ratio(rows: pd.DataFrame, options: Options) -> Figure:
         facets.figure,
         [*handles, *lost.handles(facets.axes.flat)],
         xlabel="step",
-        ylabel=style.label("log10_update_ratio"),
+        ylabel=style.quantity(style.label("log10_update_ratio")),
         legend_title=style.title_of_numbers(rows[hue], hue),
     )
 

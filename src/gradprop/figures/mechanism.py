@@ -35,7 +35,7 @@ def draw_output(rows: pd.DataFrame, options: Options) -> Figure:
         figure,
         _closed_form_handles(rows, "c$^L$"),
         xlabel="L, number of weight matrices",
-        ylabel="log$_{10}$ (RMS of output / RMS of input)",
+        ylabel="RMS of output / RMS of input",
     )
 
 
@@ -51,6 +51,7 @@ def _draw_against_depth(axes: Axes, rows: pd.DataFrame) -> None:
         axes.plot(line["matrices"], line["closed_form"], color=colours[c], linewidth=1.2)
         dots = line[np.isfinite(line["measured"]) & (line["matrices"] % 10 == 0)]
         axes.plot(dots["matrices"], dots["measured"], "o", markersize=3.4, color=colours[c])
+    style.powers_of_ten(axes.yaxis)
 
 
 def _closed_form_handles(rows: pd.DataFrame, formula: str) -> list[Line2D]:
@@ -87,13 +88,14 @@ def draw_gradient(rows: pd.DataFrame, options: Options) -> Figure:
             text = f"L = {matrices}" if c in (rows["c"].min(), rows["c"].max()) else ""
             axes[1].text(matrices + 1.5, line["measured"].iloc[-1], text, fontsize=8, va="center")
     axes[1].set_xlim(0, max(SHOWN_DEPTHS) * 1.18)
+    style.powers_of_ten(axes[1].yaxis)
     axes[1].set_xlabel("layer")
     axes[1].set_title("Against the layer, within one network: constant")
     return style.finish(
         figure,
         _closed_form_handles(rows, "c$^{L-1}$"),
         xlabel="",
-        ylabel="log$_{10}$ RMS of dC/dW (c = 1: 0)",
+        ylabel="RMS of dC/dW / that at c = 1",
     )
 
 
@@ -172,9 +174,11 @@ def draw_random(rows: pd.DataFrame, options: Options) -> Figure:
             line = part[part["kind"] == kind]
             panel.plot(line["layer"], line["log10_growth"], **look)
         panel.set_title(f"c = {c:g}")
+        style.powers_of_ten(panel.yaxis)
     handles = [Line2D([], [], color=PALE, linewidth=0.8, label="single networks")]
     handles += [Line2D([], [], label=kind, **look) for kind, look in RANDOM_STYLES.items()]
-    return style.finish(figure, handles, xlabel="layer", ylabel="log$_{10}$ of squared length")
+    handles += style.own_scales([axes])
+    return style.finish(figure, handles, xlabel="layer", ylabel="squared length")
 
 
 def describe_random(rows: pd.DataFrame, options: Options) -> str:

@@ -148,6 +148,7 @@ def draw_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
     if (rows["part"] == "theory").any():
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     handles += lost.handles(facets.axes.flat)
+    handles += style.own_scales(facets.axes)
     return style.finish(facets.figure, handles, xlabel="singular value s", ylabel="density")
 
 
@@ -259,6 +260,7 @@ def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
     handles = line_handles(looks, markers=True)
     if (rows["predicted"] > 0).any():
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
+    handles += style.own_scales(facets.axes)
     return style.finish(
         facets.figure,
         handles,

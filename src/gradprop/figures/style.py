@@ -25,7 +25,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from gradprop import errors, files
 from gradprop.errors import ConfigError
@@ -33,6 +34,7 @@ from gradprop.grid import folders
 from gradprop.results.study_tables import Options
 from gradprop.spec import Component
 
+LOG10 = "log$_{10}$"
 LABELS = {
     "signal_log10_rms": "log$_{10}$ RMS of dC/dz",
     "gradient_log10_rms": "log$_{10}$ RMS of dC/dW",
@@ -85,12 +87,13 @@ AMBER, SKY, GREY, BROWN, VIOLET, RED = (
     "#9C6B00", "#2C8CC9", "#4D4D4D", "#8C510A", "#762A83", "#B2182B",
 )  # fmt: skip
 NAVY, RUST, OLIVE = "#00406B", "#8F3A00", "#5C6B00"
+KIN = {BLUE: NAVY, VERMILLION: RUST, AMBER: OLIVE}  # darker ones of the same hue
 COLOURS = [BLUE, VERMILLION, GREEN, PURPLE, AMBER, SKY, GREY, BROWN, VIOLET, RED]
 SOLID, DASHED, DOTTED, DASH_DOT = "solid", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))
 DASHES: list[Any] = [SOLID, DASHED, DOTTED, DASH_DOT]
 # None of those of `gradprop.figures.lost`.
-CIRCLE, SQUARE, DIAMOND, PENTAGON, STAR, PLUS = "o", "s", "D", "p", "*", "P"
-SEQUENCE = (0.0, 0.6)  # the part of viridis that is dark enough on white
+CIRCLE, SQUARE, DIAMOND, PENTAGON, STAR, PLUS, ARROW = "o", "s", "D", "p", "*", "P", "<"
+SEQUENCE = (0.0, 0.595)  # the part of viridis that is dark enough on white
 LONG_SEQUENCE = 5  # from so many on, members with looks of their own are drawn as a sequence, too
 
 
@@ -112,7 +115,7 @@ LOOKS: dict[str, dict[str, Look]] = {
         "constant": Look(GREY, DOTTED, SQUARE),
         "normal": Look(AMBER, SOLID, DIAMOND),
         "normal(stddev=1.0)": Look(RED, SOLID, DIAMOND),
-        "normal(stddev=10.0)": Look(RED, DASHED, DIAMOND),
+        "normal(stddev=10.0)": Look(RED, DOTTED, DIAMOND),
         "uniform": Look(AMBER, DASHED, DIAMOND),
         "standard_heuristic": Look(PURPLE, SOLID, PENTAGON),
         "pytorch_default": Look(PURPLE, DASHED, PENTAGON),
@@ -124,10 +127,10 @@ LOOKS: dict[str, dict[str, Look]] = {
         "he_normal": Look(BLUE, SOLID, SQUARE),
         "he_uniform": Look(NAVY, DASHED, SQUARE),
         "variance_scaling(scale=2.0)": Look(BLUE, DASH_DOT, SQUARE),
-        "variance_scaling(scale=3.0)": Look(OLIVE, DASHED, DIAMOND),
+        "variance_scaling(scale=3.0)": Look(OLIVE, DASHED, PENTAGON),
         "variance_scaling(scale=4.0)": Look(RED, DASHED, DIAMOND),
         "variance_scaling(scale=9.0)": Look(RED, DASH_DOT, DIAMOND),
-        "orthogonal": Look(GREEN, SOLID, DIAMOND),
+        "orthogonal": Look(GREEN, SOLID, ARROW),
         "sussillo_abbott": Look(SKY, SOLID, PLUS),
         "lyapunov": Look(SKY, DASHED, PLUS),
         "lsuv": Look(BROWN, SOLID, STAR),
@@ -183,11 +186,12 @@ def read(path: Path) -> dict[str, Any]:
         if not colon:
             raise ConfigError(f"{place}: no setting; allowed: setting: value")
         try:
-            found |= mpl.RcParams({key: value.strip('"')})
+            checked: Any = mpl.RcParams({key: value.strip('"')})
+            found.update(checked)
         except KeyError:
             raise ConfigError(f"{place}: Matplotlib has no such setting") from None
         except ValueError as error:
-            reason = errors.cut(str(error).replace("\n", " "))
+            reason = errors.cut(str(error).removeprefix(f"Key {key}: ").replace("\n", " "))
             raise ConfigError(f"{place}: {errors.show(value)} ({reason})") from None
     return found
 
@@ -198,6 +202,46 @@ use(next((read(path) for path in folders.styles() if path.is_file()), {}))
 def width() -> float:
     """Return the width of figures in inches."""
     return float(mpl.rcParams["figure.figsize"][0])
+
+
+def quantity(text: str) -> str:
+    """Return the label of a logarithm without its log: that of an axis in powers of ten."""
+    return text.removeprefix(LOG10).strip()
+
+
+def powers_of_ten(axis: Axis) -> None:
+    """Label an axis along which logarithms to the base 10 are drawn with powers of ten."""
+    axis.set_major_locator(_WholeDecades("auto", steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(lambda value, _: f"$10^{{{value:g}}}$")
+
+
+class _WholeDecades(MaxNLocator):
+    """Ticks at whole decades where an axis has at least two of them."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Return where ticks stand."""
+        self.set_params(integer=vmax - vmin >= 2)
+        return super().tick_values(vmin, vmax)
+
+
+def own_scales(panels: Any, direction: str = "y") -> list[Line2D]:
+    """Return the entry of a legend that says which of the panels are not drawn to one scale.
+
+    Parameters
+    ----------
+    panels
+        Axes in rows and columns, with their final limits.
+    direction
+        Of the scale, x or y.
+    """
+    limits = [{getattr(axes, f"get_{direction}lim")() for axes in row} for row in panels]
+    if any(len(row) > 1 for row in limits):
+        which = "Panels"
+    elif len(set().union(*limits)) > 1:
+        which = "Rows"
+    else:
+        return []
+    return [Line2D([], [], linestyle="none", label=f"{which} have scales of their own")]
 
 
 def label(name: str) -> str:
@@ -283,7 +327,8 @@ def _differ_in_a_number(labels: Iterable[str]) -> bool:
 
 def _free(wanted: Look, taken: Sequence[Look], dashed: bool) -> Look:
     """Return the first look that is not taken: as wanted, else with another dash or colour."""
-    colours = dict.fromkeys([wanted.colour, *COLOURS])
+    kin = KIN.get(wanted.colour, wanted.colour)
+    colours = dict.fromkeys([wanted.colour, kin, *COLOURS])
     if dashed:
         pairs = list(itertools.product(colours, dict.fromkeys([wanted.dash, *DASHES])))
     else:
@@ -419,7 +464,7 @@ def finish(
     return figure
 
 
-def colour_bar(figure: Figure, mappable: Any, text: str, extend: str = "neither") -> None:
+def colour_bar(figure: Figure, mappable: Any, text: str, extend: str = "neither") -> Axes:
     """Draw the scale of colours in the `BAR` inches that `finish` left free at the right."""
     width = figure.get_size_inches()[0]
     places = [axes.get_position() for axes in figure.axes]
@@ -433,6 +478,7 @@ def colour_bar(figure: Figure, mappable: Any, text: str, extend: str = "neither"
         )
     )
     figure.colorbar(mappable, cax=axes, extend=extend).set_label(text)
+    return axes
 
 
 def plain_ticks(axis: Axis, subs: Sequence[int] = (1, 2, 5)) -> None:

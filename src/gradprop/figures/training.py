@@ -97,12 +97,14 @@ def draw_curves(rows: pd.DataFrame, options: Options) -> Figure:
             axes.set_yscale("log" if time == "step" else "linear")
             axes.set_ylim(*_loss_limits(rows, linear=time != "step"))
     for axes, all_lines in shown:
+        if "log10" in name:
+            style.powers_of_ten(axes.yaxis)
         lost.finish(axes, all_lines, name)
     return style.finish(
         facets.figure,
         [*line_handles(looks), *lost.handles(facets.axes.flat)],
         xlabel=time,
-        ylabel=_drawn(name).replace(" (", "\n("),
+        ylabel=style.quantity(_drawn(name)).replace(" (", "\n("),
         legend_title=style.title_of_numbers(rows[hue], hue),
     )
 
@@ -398,6 +400,8 @@ def draw_layer_curves(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set_xlim(left=0)
         shown.append((axes, lines))
     for axes, all_lines in shown:
+        if "log10" in names[0]:
+            style.powers_of_ten(axes.yaxis)
         lost.finish(axes, all_lines, names[0], bands=False)
     handles = [
         Line2D([], [], color=colour, label=f"layer {layer}") for layer, colour in colours.items()
@@ -408,7 +412,7 @@ def draw_layer_curves(rows: pd.DataFrame, options: Options) -> Figure:
             for name in names
         ]
     handles += lost.handles(facets.axes.flat)
-    ylabel = style.label(names[0]) if len(names) == 1 else "activation"
+    ylabel = style.quantity(style.label(names[0])) if len(names) == 1 else "activation"
     return style.finish(facets.figure, handles, xlabel="epoch", ylabel=ylabel)
 
 
