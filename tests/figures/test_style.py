@@ -17,7 +17,7 @@ import pytest
 from gradprop import errors
 from gradprop.components import activations, architecture, clipping, optimizers
 from gradprop.components.initializers import INITIALIZERS
-from gradprop.figures import KINDS, draw_alone, draw_study, style
+from gradprop.figures import KINDS, draw_alone, draw_study, lost, style
 from gradprop.grid import folders
 from gradprop.results import manifests, products
 from tests.figures.test_figures import make_study
@@ -267,3 +267,22 @@ def test_figures_show_names_and_files_keep_labels(tmp_path: Path) -> None:
     for text in (told, drawn):
         assert "standard heuristic" in text and "He normal" in text
         assert "standard_heuristic" not in text and "he_normal" not in text
+
+
+@pytest.mark.parametrize("kind", ["steps_to_target", "learning_time"])
+def test_groups_of_which_some_arrive_are_not_said_never_to(kind: str) -> None:
+    rows = pd.DataFrame(
+        {
+            "initializer": "he_normal",
+            "depth": [2, 5],
+            "median": [9.0, np.inf],
+            **{"low": 8.0, "high": [10.0, np.inf], "networks": 5, "arrived": [5, 2]},
+            **{"arrives": [True, False], "diverged": 0, "reciprocal_widths": 0.1},
+        }
+    )
+    options = {"hue": "initializer", "statistic": "test_accuracy", "level": 0.5}
+    figure = KINDS[kind].draw(rows, options)
+    assert "2 of 5" in [text.get_text() for text in figure.axes[0].texts]
+    entries = [text.get_text() for text in figure.legends[0].texts]
+    assert {lost.LATE, lost.ARRIVED} <= set(entries)
+    assert not any("never" in entry for entry in entries)

@@ -43,3 +43,12 @@ def test_a_start_that_is_another_one_scaled_is_no_case(monkeypatch: pytest.Monke
     (found,) = propagation._typical_rate(tables)
     assert "he_normal" in str(found.case)
     assert found.measured == pytest.approx(growth.to_numpy().mean())
+
+
+def test_the_slope_of_the_dashed_line_is_that_of_the_theory_of_the_figure() -> None:
+    """A rectifier's mean square has no length to settle: its line is straight from the start."""
+    doubled = {"name": "variance_scaling", "scale": 4.0}
+    cell = make_cell(dataset="digits", activation="relu", depth=40, width=64, initializer=doubled,
+                     use_bias=False)  # fmt: skip
+    assert propagation._dashed_slope(cell) == pytest.approx(-np.log(2), rel=0.03)
+    assert propagation._signal_slope(cell) == pytest.approx(-np.log(2))

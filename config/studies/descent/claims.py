@@ -17,6 +17,15 @@ NG_GRADIENTS = "ng2017: course 2, week 1, “Vanishing / exploding gradients”"
 STARTS = ("vanishing", "balanced", "exploding")
 
 
+def _mean_share(networks: pd.DataFrame, event: pd.Series[bool]) -> float:
+    """Return the share of networks with an event, in the mean over kinds of network.
+
+    A kind with more seeds counts no more than another.
+    """
+    kinds = [networks[name] for name in ("dataset", "activation", "depth", "initializer")]
+    return float(event.groupby(kinds).mean().mean())
+
+
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute shares of networks that reached the target or diverged, and update ratios."""
     cells = tables.cells.assign(start=tables.cells["initializer"].str.split(" ").str[0])
@@ -30,14 +39,13 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     }
     for start in STARTS:
         chosen = deep[deep["start"] == start]
-        arrived = chosen["steps_to_target"].notna()
-        found[f"{start}_arrived"] = float(arrived.mean())
-        found[f"{start}_deepest"] = float(
-            deepest.loc[deepest["start"] == start, "steps_to_target"].notna().mean()
-        )
+        found[f"{start}_arrived"] = _mean_share(chosen, chosen["steps_to_target"].notna())
+        last = deepest[deepest["start"] == start]
+        found[f"{start}_deepest"] = _mean_share(last, last["steps_to_target"].notna())
         for activation in ("tanh", "relu"):
             part = chosen[chosen["activation"] == activation]
-            found[f"{start}_{activation}_diverged"] = float((part["status"] == "diverged").mean())
+            diverged = part["status"] == "diverged"
+            found[f"{start}_{activation}_diverged"] = _mean_share(part, diverged)
     bad = cells.loc[cells["status"] == "diverged", "first_bad_step"]
     found["latest_divergence"] = float(bad.max()) if len(bad) else np.nan
     return found | _first_ratios(tables)

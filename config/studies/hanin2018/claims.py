@@ -15,7 +15,7 @@ from scipy import stats
 
 from gradprop import theory
 from gradprop.analysis import estimates
-from gradprop.analysis.arrivals import arrivals
+from gradprop.analysis.arrivals import arrivals, probe_before
 from gradprop.analysis.lengths import log_lengths
 from gradprop.analysis.needs import NotMeasured, at, need, recorded, table
 from gradprop.claims import (
@@ -489,6 +489,11 @@ def _half_and_half(tables: StudyTables) -> list[str]:
     ]
 
 
+def _between_probes(tables: StudyTables, arrival: float) -> dict[str, float]:
+    """Return the probe at which networks have arrived, and the one at which they had not yet."""
+    return {"steps": float(arrival), "before": probe_before(tables, arrival)}
+
+
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute the numbers in the chapter's prose."""
     law, logs = _wide(tables)
@@ -520,8 +525,11 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "deepest": deepest,
         "wide": wide,
         "narrow": narrow,
-        "wide_steps": float(at(medians, (wide, deepest))),
-        "narrow_steps": float(at(medians, (narrow, deepest))),
+        **{
+            f"{name}_{key}": value
+            for name, width in (("wide", wide), ("narrow", narrow))
+            for key, value in _between_probes(tables, at(medians, (width, deepest))).items()
+        },
         "rank": next(_early_order(tables)).measured,
         "depth_rank": _rank(medians.index.get_level_values("depth"), medians.to_numpy()),
         "matched": next(_matched_depth(tables)).measured,

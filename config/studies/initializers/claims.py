@@ -64,7 +64,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     sigmoid = digits[(digits["activation"] == "sigmoid") & (digits["depth"] == 20)]
     medians = sigmoid.groupby("initializer")["final_train_accuracy"].median().dropna()
     need(medians, "sigmoid networks of depth 20 on digits that end with an accuracy")
-    found["sigmoid_best"] = str(medians.idxmax())
+    found["sigmoid_best"] = in_words(str(medians.idxmax()), names_in_text(tables.study))
     found["sigmoid_best_accuracy"] = float(medians.max())
     return found
 

@@ -143,6 +143,16 @@ def _signal_slope(cell: Cell) -> float | None:
     return None if critical else -math.log(chi)
 
 
+def _dashed_slope(cell: Cell) -> float:
+    """Return the slope of ln mean square that the dashed line of a figure has in these layers.
+
+    The line begins at the length of the inputs; -ln chi_1 is its slope where lengths have settled.
+    """
+    layers = np.arange(FIRST_LAYERS, cell.depth - LAST_LAYERS + 1)
+    signal = prediction_on_data(replace(cell, seed=0)).signal
+    return 2 * math.log(10) * estimates.slope(layers, signal[layers - 1])
+
+
 def _signal_rates(activation: str, use_bias: bool) -> Callable[[StudyTables], Iterator[Evidence]]:
     return _slopes_over_layers("signal_log10_rms", activation, _signal_slope, use_bias)
 
@@ -475,6 +485,10 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     measured = np.array([rate.measured for rate in rates] or [math.nan]) / DECADE
     predicted = np.array([rate.predicted for rate in rates] or [math.nan]) / DECADE
     found["tanh_error"] = float(np.abs(measured - predicted).max())
+    lines = _slopes_over_layers("signal_log10_rms", "tanh", _dashed_slope, use_bias=True)
+    gaps = [abs(row.measured - row.predicted) for row in lines(tables)] or [math.nan]
+    found["tanh_dashed_error"] = max(gaps) / DECADE
+    found["first"] = FIRST_LAYERS
     found["tanh_slowest"], found["tanh_fastest"] = float(measured.min()), float(measured.max())
     for kind in ("signal", "gradient"):
         for activation, start in (

@@ -9,6 +9,7 @@ import pandas as pd
 
 from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
+from gradprop.analysis.names import in_words, names_in_text
 from gradprop.analysis.needs import at, distinct, need, recorded, table
 from gradprop.claims import (
     Above,
@@ -295,10 +296,11 @@ def _constant_starts(tables: StudyTables) -> Iterator[tuple[Case, int, pd.DataFr
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute accuracies at the best learning rates, and the rates."""
     found: dict[str, float | str] = {"depth": DEPTH}
+    called = names_in_text(tables.study)
     for optimizer in ("sgd", "adam"):
         best = best_networks(tables, optimizer)
-        found[f"{optimizer}_edge"] = at_the_edge(tables, optimizer)
-        found[f"{optimizer}_parted"] = parted(tables, optimizer)
+        found[f"{optimizer}_edge"] = in_words(at_the_edge(tables, optimizer), called)
+        found[f"{optimizer}_parted"] = in_words(parted(tables, optimizer), called)
         medians = best.groupby(["activation", "depth", "start"])["accuracy"].median()
         for activation, depth, start, name in (
             ("relu", DEPTH, HE_START, "relu_he"),
@@ -315,11 +317,24 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     for start, name in ((HE_START, "he"), (XAVIER, "glorot"), (TINY, "tiny")):
         found[f"splits_{name}"] = float(over.loc[over["start"] == start, "accuracy"].mean())
     found["splits"] = int(over.loc[over["start"] == HE_START, "seed"].nunique())
-    best, (low, *_, high) = best_networks(tables, "sgd"), WAITING_DEPTHS
-    for name, depth in (("shallow", low), ("deep", high)):
-        found[name] = depth
-        found[f"wait_{name}"] = 2 ** float(_xavier_waits(best, depth).mean())
-    return found
+    return found | {"waits": waits(best_networks(tables, "sgd"))}
+
+
+def waits(best: pd.DataFrame) -> str:
+    """Say for every depth how many times as long relu networks take from Glorot's as from He's.
+
+    Geometric means over seeds; where networks never arrive it is a lower bound, and is said to be.
+    """
+    found = []
+    for depth in WAITING_DEPTHS:
+        ratio = 2 ** float(_xavier_waits(best, depth).mean())
+        chosen = (best["activation"] == "relu") & (best["depth"] == depth)
+        slow = best.loc[chosen & (best["start"] == XAVIER), "steps"]
+        late = int(slow.isna().sum())
+        bound = "at least " if late else ""
+        count = f" ({late} of {len(slow)} networks never arrive)" if late else ""
+        found.append(f"{bound}{ratio:.3g} times at depth {depth}{count}")
+    return f"{', '.join(found[:-1])} and {found[-1]}"
 
 
 WAITING_DEPTHS = (5, 10, 20)

@@ -24,6 +24,15 @@ def first_step(steps: pd.DataFrame, column: str, level: float) -> float:
     return float(reached.min()) if len(reached) else math.inf
 
 
+def probe_before(tables: StudyTables, step: float) -> float:
+    """Return the last probe before a step: an arrival is known to lie between the two.
+
+    NaN if the step is infinite or the first one.
+    """
+    steps = tables.steps["step"]
+    return float(steps[steps < step].max()) if math.isfinite(step) else math.nan
+
+
 def arrivals(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Return when every selected cell that is trained arrives.
 

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from gradprop.analysis.arrivals import arrivals, at_best_rate
-from gradprop.figures import style
+from gradprop.figures import lost, style
 from gradprop.figures.finite_width import HORIZONTAL, legend_title
 from gradprop.figures.kind import Kind
 from gradprop.figures.layers import line_handles
@@ -59,7 +59,7 @@ def prepare_learning_time(tables: StudyTables, options: Options) -> pd.DataFrame
 
 
 def draw_learning_time(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw steps against what `against` lists; triangles at the top are never.
+    """Draw steps against what `against` lists; triangles at the top are medians that never arrive.
 
     With `exponents` axes are logarithmic and dotted lines show powers of the depth.
     """
@@ -78,7 +78,7 @@ def draw_learning_time(rows: pd.DataFrame, options: Options) -> Figure:
             _tick_depths(axes, part)
     return style.finish(
         figure,
-        _handles(rows, options),
+        [*_handles(rows, options), *lost.arrived_handles(figure.axes)],
         xlabel="",
         ylabel=_label(options),
         legend_title=legend_title(rows[hue], hue),
@@ -102,7 +102,7 @@ def draw_optimal_rate(rows: pd.DataFrame, options: Options) -> Figure:
         _tick_depths(axes, rows)
     return style.finish(
         figure,
-        _handles(rows, options),
+        [*_handles(rows, options), *lost.arrived_handles(figure.axes)],
         xlabel="depth",
         ylabel="",
         legend_title=legend_title(rows[hue], hue),
@@ -121,7 +121,7 @@ def _draw_times(axes: Axes, rows: pd.DataFrame, column: str, options: Options) -
     for number, (value, line) in enumerate(lines):
         line = line.sort_values(column)
         line = line.assign(place=line[column] + dodge * (number - (len(lines) - 1) / 2))
-        shown, lost = (line[line["arrives"] == arrives] for arrives in (True, False))
+        shown, late = (line[line["arrives"] == arrives] for arrives in (True, False))
         top = shown["high"].where(np.isfinite(shown["high"]), never)
         axes.errorbar(
             shown["place"],
@@ -134,7 +134,8 @@ def _draw_times(axes: Axes, rows: pd.DataFrame, column: str, options: Options) -
             elinewidth=0.8,
         )
         height = never * next_one**number  # one above the other
-        axes.plot(lost["place"], np.full(len(lost), height), "^", color=looks[value].colour)
+        axes.plot(late["place"], np.full(len(late), height), "^", color=looks[value].colour)
+        lost.note_arrived(axes, late["place"], height, late, looks[value].colour)
     if scale == "linear":
         axes.set_ylim(bottom=0)
         return
@@ -166,7 +167,7 @@ def _handles(rows: pd.DataFrame, options: Options) -> list[Line2D]:
     hue: str = options["hue"]
     handles = line_handles(style.looks(rows[hue], hue, options), markers=True)
     if not rows["arrives"].all():
-        mark = Line2D([], [], color="#4d4d4d", marker="^", linestyle="none", label="never")
+        mark = Line2D([], [], color="#4d4d4d", marker="^", linestyle="none", label=lost.LATE)
         handles.append(mark)
     return handles
 

@@ -33,6 +33,8 @@ PAPER = {"facecolor": "white", "alpha": 0.7, "pad": 0.6, "linewidth": 0}  # behi
 MOST_NOTES = 4  # in a panel, of the lines that lack most networks
 # Of a mark or a note: x in data, y in parts of the panel's height.
 Place = tuple[float, float]
+LATE = "at most half arrive within the run"
+ARRIVED = "n of m: n of m networks arrive"
 COUNTED = "n of m: n of m networks have a finite value"
 
 
@@ -237,6 +239,36 @@ def too_few(rows: pd.DataFrame) -> pd.Series[bool]:
 def _most(row: pd.Series[Any]) -> str:
     """Return what most of the networks without a finite value are."""
     return max((ZERO, DIVERGED, MISSING), key=lambda state: row[state])
+
+
+def note_arrived(
+    axes: Axes, x: pd.Series[float], height: float, rows: pd.DataFrame, colour: str
+) -> None:
+    """Write "n of m" above the marks of groups some of whose networks arrive after all.
+
+    Parameters
+    ----------
+    axes
+        The panel.
+    x, height
+        Where the marks stand, in data.
+    rows
+        With the columns ``arrived`` and ``networks``.
+    colour
+        Of the marks.
+    """
+    for place, arrived, networks in zip(x, rows["arrived"], rows["networks"], strict=True):
+        if arrived:
+            axes.annotate(
+                f"{arrived} of {networks}", (place, height), (0, 5), textcoords="offset points",
+                ha="center", fontsize=7, color=colour, gid=ARRIVED,
+            )  # fmt: skip
+
+
+def arrived_handles(axes: Iterable[Axes]) -> list[Line2D]:
+    """Return the legend entry of the notes of `note_arrived`, if a panel has one."""
+    noted = any(text.get_gid() == ARRIVED for panel in axes for text in panel.texts)
+    return [Line2D([], [], linestyle="none", label=ARRIVED)] if noted else []
 
 
 def _write_notes(axes: Axes, lines: Sequence[Line], places: Sequence[Place]) -> None:

@@ -19,9 +19,9 @@ from gradprop.figures.kind import Kind, statistics
 from gradprop.figures.layers import line_handles
 from gradprop.results.study_tables import Options, StudyTables, groups
 
-# Marks of groups of networks that never reach a target: by name the marker and what it says.
+# Marks of groups of networks whose median never reaches a target: the marker and what it says.
 UNREACHED = {
-    "never": ("^", "never within the run"),
+    "late": ("^", lost.LATE),
     lost.DIVERGED: (lost.MARKERS[lost.DIVERGED], lost.NAMES[lost.DIVERGED]),
 }
 
@@ -165,7 +165,7 @@ def prepare_target(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw steps against depth; marks at the top edge are never (triangle) or diverged (cross)."""
+    """Draw steps against depth; at the top edge stand groups that are late or diverged."""
     hue: str = options["hue"]
     depths = sorted(rows["depth"].unique())
     rows = rows.assign(position=rows["depth"].map(depths.index))
@@ -193,7 +193,7 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
             missing = line[~np.isfinite(line["median"])]
             diverged = missing["diverged"] * 2 > missing["networks"]
             shift = min(0.12, 0.7 / len(order)) * (order[value] - (len(order) - 1) / 2)
-            for mask, gid in ((~diverged, "never"), (diverged, lost.DIVERGED)):
+            for mask, gid in ((~diverged, "late"), (diverged, lost.DIVERGED)):
                 if mask.any():
                     axes.plot(
                         missing["position"][mask] + shift,
@@ -203,6 +203,9 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
                         markersize=5,
                         gid=gid,
                     )
+            lost.note_arrived(
+                axes, missing["position"] + shift, never, missing, looks[value].colour
+            )
         axes.set_yscale("log")
         axes.set_xticks(range(len(depths)), depths)
         axes.set_xlim(-0.4, len(depths) - 0.6)
@@ -212,6 +215,7 @@ def draw_target(rows: pd.DataFrame, options: Options) -> Figure:
         if gid in drawn:
             mark = Line2D([], [], color="#4d4d4d", marker=marker, linestyle="none", label=text)
             handles.append(mark)
+    handles += lost.arrived_handles(facets.axes.flat)
     return style.finish(
         facets.figure,
         handles,
