@@ -11,6 +11,7 @@ import pandas as pd
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import prepare_atlas, training_outcomes
+from gradprop.analysis.names import in_words, names_in_text
 from gradprop.analysis.needs import at, need, recorded
 from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.claims import Above, Below, Case, Claim, Evidence, Within, exact, from_seeds

@@ -143,14 +143,14 @@ def _signal_slope(cell: Cell) -> float | None:
     return None if critical else -math.log(chi)
 
 
-def _dashed_slope(cell: Cell) -> float:
+def _dashed_slope(cell: Cell) -> float | None:
     """Return the slope of ln mean square that the dashed line of a figure has in these layers.
 
     The line begins at the length of the inputs; -ln chi_1 is its slope where lengths have settled.
     """
     layers = np.arange(FIRST_LAYERS, cell.depth - LAST_LAYERS + 1)
-    signal = prediction_on_data(replace(cell, seed=0)).signal
-    return 2 * math.log(10) * estimates.slope(layers, signal[layers - 1])
+    line = prediction_on_data(replace(cell, seed=0))
+    return line and 2 * math.log(10) * estimates.slope(layers, line.signal[layers - 1])
 
 
 def _signal_rates(activation: str, use_bias: bool) -> Callable[[StudyTables], Iterator[Evidence]]:

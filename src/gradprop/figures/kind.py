@@ -21,7 +21,8 @@ class Kind:
     prepare
         From tables and options to the plotted numbers, one tidy row a mark.
     draw
-        From those numbers alone to a figure.
+        From those numbers alone to a figure. Components that divide it have names in place of
+        labels there (`gradprop.analysis.names`); the option ``labels`` has the labels by name.
     describe
         From those numbers to the alternative text.
     needs
