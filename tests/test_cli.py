@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gradprop.cli import main
+from gradprop.cli import main, parse_arguments
 from tests.workspace import ROOT
 
 pytestmark = pytest.mark.usefixtures("shared_process")
@@ -237,6 +237,16 @@ MISUSED = {
         *("train", "g", "s", "d", "--stack-size=-1")
     ],
     "gradprop figures: argument --processes: 0 is not": ["figures", "s", "--processes", "0"],
+    "gradprop figures: argument --width: 3.25 is no length from 2in to 40in, such as 3.25in": [
+        *("figures", "s", "--figure", "loss", "--width", "3.25")
+    ],
+    "gradprop figures: argument --width: 1cm is no length": ["figures", "s", "--width", "1cm"],
+    "gradprop figures: argument --format: invalid choice: 'eps'": [
+        "figures",
+        "s",
+        "--format",
+        "eps",
+    ],
     "gradprop: unrecognized arguments: --x": ["figures", "s", "--x"],
     "gradprop report: argument --name: 'a/b.html' is not the name": [
         *("report", "s", "--name", "a/b.html")
@@ -267,6 +277,34 @@ def test_a_misused_command_says_so_in_one_line(
     assert said.err.startswith(message)
     assert len(said.err.splitlines()) == 1
     assert said.err.count("Q") <= 200
+
+
+@pytest.mark.parametrize(
+    ("text", "inches"), [("3.25in", 3.25), ("8.255cm", 3.25), ("82.55mm", 3.25), ("10in", 10)]
+)
+def test_widths_are_lengths(text: str, inches: float) -> None:
+    parsed = parse_arguments(["figures", "s", "--figure", "loss", "--width", text])
+    assert parsed.width == pytest.approx(inches)
+
+
+def test_a_study_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_arguments(["figures", "small"]).study == Path("small")
+    path = tmp_path / "results/small/study.0123456789ab.json"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert parse_arguments(["figures", "small"]).study == path.relative_to(tmp_path)
+    assert parse_arguments(["figures", "a/small"]).study == Path("a/small")
+
+
+def test_a_width_is_that_of_one_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradprop.grid.definitions.read_study", lambda *_: None)
+    assert main(["figures", "study.json", "--width", "3in"]) == 1
+    assert capsys.readouterr().err == (
+        "gradprop: figures: --width and --format are those of one --figure\n"
+    )
 
 
 JUNK = {

@@ -150,7 +150,9 @@ def _dashed_slope(cell: Cell) -> float | None:
     """
     layers = np.arange(FIRST_LAYERS, cell.depth - LAST_LAYERS + 1)
     line = prediction_on_data(replace(cell, seed=0))
-    return line and 2 * math.log(10) * estimates.slope(layers, line.signal[layers - 1])
+    if line is None:
+        return None
+    return 2 * math.log(10) * estimates.slope(layers, line.signal[layers - 1])
 
 
 def _signal_rates(activation: str, use_bias: bool) -> Callable[[StudyTables], Iterator[Evidence]]:
