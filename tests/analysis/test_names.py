@@ -44,6 +44,7 @@ def study_of(initializers: list[Any], **content: Any) -> Study:
         ("whitened_teacher(symmetric=True)", "whitened teacher, symmetric"),
         ("circles(standardize=False)", "circles, not standardize"),
         ("my_own_rule(alpha=0.25)", "my own rule, alpha 0.25"),
+        ("no label: <b>", "no label: <b>"),
     ],
 )
 def test_ids_in_words(label: str, name: str) -> None:

@@ -421,7 +421,7 @@ def test_depths_of_untrained_networks_share_a_row(tmp_path: Path) -> None:
     rows = Document(write(tmp_path, study)).rows
     assert ["digits", "tanh", "zeros", "1 to 7", "3", "0\u202f%", "0\u202f%", "–"] in rows
     third = "33\u202f%"
-    keys = ["digits", "tanh", "normal(stddev=1.0)"]
+    keys = ["digits", "tanh", "normal, std 1"]
     assert [*keys, "1 to 7", "3", third, "0\u202f%", "1"] in rows
 
 
@@ -430,7 +430,7 @@ def test_components_are_called_by_their_display_names(tmp_path: Path) -> None:
     rows = Document(write(tmp_path, study)).rows
     assert {row[3] for row in rows if row[0] == "digits"} == {
         "nothing at all zeros",
-        "normal(stddev=1.0)",
+        "normal, std 1",
     }
 
 
@@ -481,8 +481,8 @@ def test_diagnoses_by_initializer_and_depth(tmp_path: Path) -> None:
     assert trained == {
         (HOSTILE, "2"): [dash, stable, *[dash] * 6],
         (HOSTILE, "5"): ["3 → 0", "0 → 3", *[dash] * 6],
-        ("normal(stddev=1.0)", "2"): [dash, stable, *[dash] * 6],
-        ("normal(stddev=1.0)", "5"): ["3 → 0", "0 → 3", *[dash] * 6],
+        ("normal, std 1", "2"): [dash, stable, *[dash] * 6],
+        ("normal, std 1", "5"): ["3 → 0", "0 → 3", *[dash] * 6],
     }
     assert [row[2:4] for row in rows[4:]] == [[dash, "3"], ["3", dash]] * 2
     (tmp_path / "reports/claims/start-diagnoses.csv").unlink()
@@ -511,7 +511,7 @@ def test_alarms_by_initializer(tmp_path: Path) -> None:
     html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     rows = [row for row in Document(html).rows if len(row) > 2 and row[-3].endswith(" of 6")]
     assert [row[1:] for row in rows] == [
-        ["normal(stddev=1.0)", "2 of 6", "4.50", "1.00"],
+        ["normal, std 1", "2 of 6", "4.50", "1.00"],
         [f"{HOSTILE} zeros", "2 of 6", "4.50", "2.50"],
     ]
     assert rows[0][0] == "Small updates update-to-weight ratio below 0.0001"

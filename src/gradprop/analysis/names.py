@@ -59,7 +59,10 @@ def name_of(label: str, digits: int = DIGITS[0]) -> str:
         Its name in words, then its parameters: "normal, std 0.01". Scaled variances are formulas of
         the fan-in n and the fan-out m: "variance 2/n".
     """
-    component = Component.parse(label)
+    try:
+        component = Component.parse(label)
+    except ValueError:  # no component of this package
+        return label
     parameters = dict(component.parameters)
     if component.name == "variance_scaling":
         parts = [_variance(parameters, digits)]

@@ -243,7 +243,8 @@ def describe_scales(rows: pd.DataFrame, options: Options) -> str:
         ratio = np.median(group["layers"] / expected) if len(group) else math.nan
         none = f", {len(points) - len(group)} have none" if len(group) < len(points) else ""
         parts.append(
-            f"{scale} measured over theory {ratio:.3g} (median of {len(group)} points{none})"
+            f"{SCALES[str(scale)].split(',')[0]} measured over theory {ratio:.3g} "
+            f"(median of {len(group)} points{none})"
         )
     return "Depth scales against weight variance, theory as curves. " + "; ".join(parts) + "."
 

@@ -127,6 +127,8 @@ LOOKS: dict[str, dict[str, Look]] = {
         "he_normal": Look(BLUE, SOLID, SQUARE),
         "he_uniform": Look(NAVY, DASHED, SQUARE),
         "variance_scaling(scale=2.0)": Look(BLUE, DASH_DOT, SQUARE),
+        "variance_scaling(distribution=truncated_normal, scale=1.5482)": Look(NAVY, DOTTED, SQUARE),
+        "variance_scaling(scale=1.9230769230769231)": Look(SKY, DASH_DOT, SQUARE),
         "variance_scaling(scale=3.0)": Look(OLIVE, DASHED, PENTAGON),
         "variance_scaling(scale=4.0)": Look(RED, DASHED, DIAMOND),
         "variance_scaling(scale=9.0)": Look(RED, DASH_DOT, DIAMOND),
