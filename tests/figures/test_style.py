@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
-from gradprop import errors
+from gradprop import errors, figures
 from gradprop.components import activations, architecture, clipping, optimizers
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.figures import KINDS, draw_alone, draw_study, lost, style
-from gradprop.grid import folders
+from gradprop.grid import config, folders, loading
 from gradprop.results import manifests, products
 from tests.figures.test_figures import make_study
+from tests.long import long_but
+from tests.studies.invented import invent
 
 CONTRAST = 3.0
 REGISTRIES: dict[str, Any] = {
@@ -286,3 +290,36 @@ def test_groups_of_which_some_arrive_are_not_said_never_to(kind: str) -> None:
     entries = [text.get_text() for text in figure.legends[0].texts]
     assert {lost.LATE, lost.ARRIVED} <= set(entries)
     assert not any("never" in entry for entry in entries)
+
+
+@pytest.mark.parametrize(
+    "name", long_but(["ng2017"], folders.names([folders.PROJECT / folders.STUDIES]))
+)
+def test_figures_of_the_delivered_studies(name: str) -> None:
+    """No id is in any text; every line is seen on white and is told from the others."""
+    path = folders.PROJECT / folders.STUDIES / name / folders.STUDY
+    study = loading.build_study(name, config.read_mapping(path), 2, str(path), path.parent)
+    tables = invent(study)
+    for figure, settings in study.figures.items():
+        kind = figures.kinds_of(study)[settings["kind"]]
+        rows = figures._rows(kind, tables, settings)
+        if rows.empty:
+            continue
+        rows, options = figures._with_names(rows, study, settings)
+        drawn = kind.draw(rows, options)
+        texts = [text.get_text() for text in drawn.findobj(Text)]
+        texts += [kind.describe(rows, options), figures._caption(study, settings)]
+        ids = re.compile(r"[a-z]_[a-z]{2}|\(\w+=|\d\.\d{6}")
+        assert not [text for text in texts if ids.search(text)], figure
+        lines = [line for axes in drawn.axes for line in axes.lines]
+        colours = {str(mpl.colors.to_hex(line.get_color())) for line in lines}
+        white = {"#ffffff"} if settings["kind"] == "trainability_map" else set()  # on a map
+        assert min(map(contrast, colours - white), default=CONTRAST) >= CONTRAST, figure
+        legends = [line for legend in drawn.legends for line in legend.get_lines()]
+        looks = [
+            (line.get_color(), vars(line)["_dash_pattern"])
+            for line in legends  # type: ignore[attr-defined]
+            if line.get_linestyle() != "None" and line.get_color() != "#4d4d4d"
+        ]
+        assert len({str(look) for look in looks}) == len(looks), figure
+        plt.close(drawn)
