@@ -231,7 +231,7 @@ def test_histograms_have_the_laws_beside_them(values: Values) -> None:
         distance = (np.abs(bulk["density"] - expected) * width.loc[bulk.index]).sum()
         assert distance < 0.08, (activation, weights)
     relu = groups.get_group(("relu", "orthogonal", "networks"))
-    assert relu["zero"].iloc[0] == pytest.approx(
+    assert relu["zeros"].iloc[0] == pytest.approx(
         np.mean(values["relu", "orthogonal"] < 1e-12), abs=0.01
     )
     figure = kind.draw(rows, {**options, "scale": "log"})
