@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from gradprop.results.study_tables import Options, StudyTables, at_start
 FIRST_LAYERS, LAST_LAYERS = 8, 2
 
 
-def inner_layers(layers: pd.Series[int], depths: pd.Series[int]) -> pd.Series[bool]:
+def inner_layers(layers: pd.Series[int], depths: pd.Series[Any]) -> pd.Series[bool]:
     """Tell which layers slopes are fitted over, given the depth of each one's network.
 
     From `FIRST_LAYERS` on, or from a quarter of the depth if that is less, without the last
