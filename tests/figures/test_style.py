@@ -27,6 +27,7 @@ from tests.long import long_but
 from tests.studies.invented import invent
 
 CONTRAST = 3.0
+NOT_INVENTED = ("histograms", "decision_boundary", "circle")  # have no table in `invent`
 REGISTRIES: dict[str, Any] = {
     "initializer": INITIALIZERS,
     "activation": activations.ACTIVATIONS,
@@ -301,6 +302,8 @@ def test_figures_of_the_delivered_studies(name: str) -> None:
     study = loading.build_study(name, config.read_mapping(path), 2, str(path), path.parent)
     tables = invent(study)
     for figure, settings in study.figures.items():
+        if settings["kind"] in NOT_INVENTED:
+            continue
         kind = figures.kinds_of(study)[settings["kind"]]
         rows = figures._rows(kind, tables, settings)
         if rows.empty:
@@ -318,7 +321,7 @@ def test_figures_of_the_delivered_studies(name: str) -> None:
         legends = [line for legend in drawn.legends for line in legend.get_lines()]
         looks = [
             (line.get_color(), vars(line)["_dash_pattern"])
-            for line in legends  # type: ignore[attr-defined]
+            for line in legends
             if line.get_linestyle() != "None" and line.get_color() != "#4d4d4d"
         ]
         assert len({str(look) for look in looks}) == len(looks), figure

@@ -112,7 +112,7 @@ def _spectra(cells: Sequence[Cell], random: np.random.Generator) -> pd.DataFrame
         if matrix != "hidden_jacobian" or layer == 2
     ]
     keys = ["cell", "step", "matrix", "layer", "example", "index"]
-    return _with(places, keys, {"log10_singular_value": 0.2}, random)
+    return _with(places, keys, {"log10_singular_value": 0.2}, random).assign(resolved=True)
 
 
 def _modes(cells: Sequence[Cell], random: np.random.Generator) -> pd.DataFrame:

@@ -341,7 +341,8 @@ def describe_layer_singular_values(rows: pd.DataFrame, options: Options) -> str:
     parts = []
     for key, line in rows.groupby([*groups(options), "matrix"], sort=False):
         low, high = line["median"].min(), line["median"].max()
-        text = f"{', '.join(map(str, key))}: {low:.3f} to {high:.3f}"
+        names = [*map(str, key[:-1]), LAYER_MATRICES[str(key[-1])]]
+        text = f"{', '.join(names)}: {low:.3f} to {high:.3f}"
         if line["predicted"].notna().all():
             text += f" (theory {line['predicted'].min():.3f} to {line['predicted'].max():.3f})"
         parts.append(text)
