@@ -17,7 +17,7 @@ import pytest
 from matplotlib.text import Text
 
 from gradprop import errors, figures
-from gradprop.components import activations, architecture, clipping, optimizers
+from gradprop.components import activations, architecture, clipping, normalization, optimizers
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.figures import KINDS, draw_alone, draw_study, lost, style
 from gradprop.grid import config, folders, loading
@@ -31,7 +31,7 @@ NOT_INVENTED = ("histograms", "decision_boundary", "circle")  # have no table in
 REGISTRIES: dict[str, Any] = {
     "initializer": INITIALIZERS,
     "activation": activations.ACTIVATIONS,
-    "normalization": architecture.NORMALIZATIONS,
+    "normalization": normalization.NORMALIZATIONS,
     "residual": architecture.RESIDUALS,
     "clipping": clipping.CLIPPINGS,
     "optimizer": optimizers.OPTIMIZERS,

@@ -17,7 +17,7 @@ from scipy import stats
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.needs import NotMeasured, networks, one_per_seed, recorded
-from gradprop.analysis.slopes import inner_layers, ln_mean_square
+from gradprop.analysis.slopes import FIRST_LAYERS, inner_layers, ln_mean_square
 from gradprop.claims import (
     Above,
     Below,
@@ -148,7 +148,8 @@ def _dashed_slope(cell: Cell) -> float | None:
 
     The line begins at the length of the inputs; -ln chi_1 is its slope where lengths have settled.
     """
-    layers = np.arange(FIRST_LAYERS, cell.depth - LAST_LAYERS + 1)
+    hidden = pd.Series(range(1, cell.depth + 1))
+    layers = hidden[inner_layers(hidden, pd.Series(cell.depth, hidden.index))].to_numpy()
     line = prediction_on_data(replace(cell, seed=0))
     if line is None:
         return None

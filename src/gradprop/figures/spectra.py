@@ -138,7 +138,8 @@ def draw_singular_values(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set(yscale=scale, xlim=(0, edges[-1]), xlabel="", ylabel="")
         _limit_density(axes, panel, scale)
         lines = panel.drop_duplicates(hue) if hue else panel[:1]
-        lost.mark_panel(axes, lines, [colours[value] for value in lines[hue]] if hue else ["black"])
+        colours = [looks[value].colour for value in lines[hue]] if hue else ["black"]
+        lost.mark_panel(axes, lines, colours)
     handles: list[Artist] = []
     if hue:
         before = "L = " if hue == "layers" else ""
