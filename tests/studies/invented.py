@@ -82,7 +82,7 @@ def _probes(cell: Cell) -> tuple[int, ...]:
 def _steps(cells: Sequence[Cell], random: np.random.Generator) -> pd.DataFrame:
     places = [(cell.id, step) for cell in cells for step in _probes(cell)]
     rows = pd.DataFrame(places, columns=["cell", "step"])
-    for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+    for name in ("train_loss", "minibatch_loss", "test_loss", "train_accuracy", "test_accuracy"):
         rows[name] = random.uniform(0, 1, len(rows))
     return rows
 

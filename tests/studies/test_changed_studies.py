@@ -46,11 +46,16 @@ def blocks_of(name: str) -> list[Study]:
     folder = ROOT / folders.STUDIES / name
     content: dict[str, Any] = yaml.safe_load((folder / folders.STUDY).read_text())
     written = content["grid"] if isinstance(content["grid"], list) else [content["grid"]]
-    grid = [{**block, "seeds": min(block.get("seeds", SEEDS), SEEDS)} for block in written]
+    grid = [{**block, "seeds": few(block.get("seeds", SEEDS))} for block in written]
     return [
         loading.build_study(name, {**content, "grid": part, "figures": {}}, SEEDS, name, folder)
         for part in [grid, *([block] for block in grid)]
     ]
+
+
+def few(seeds: Any) -> Any:
+    """Return at most `SEEDS` of the seeds of a block."""
+    return min(seeds, SEEDS) if isinstance(seeds, int) else seeds[:SEEDS]
 
 
 def cheap(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +129,17 @@ def check(tables: StudyTables) -> None:
         vars(studies.own_code(study))["numbers"](tables)
     except NotMeasured as lacking:
         assert str(lacking)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_texts_name_numbers_that_there_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that names another one would be left out of the report."""
+    study = blocks_of(name)[0]
+    cheap(study, monkeypatch)
+    known = vars(studies.own_code(study))["numbers"](invent(study))
+    texts = [path.read_text() for path in (ROOT / folders.STUDIES / name).glob("*.md.j2")]
+    named = {number for text in texts for number in re.findall(r"\bnumbers\.(\w+)", text)}
+    assert named <= known.keys()
 
 
 @pytest.mark.parametrize("name", STUDIES)

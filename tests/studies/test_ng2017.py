@@ -262,7 +262,7 @@ def test_spread_shows_the_final_result_of_every_network(tmp_path: Path) -> None:
     spread = pd.DataFrame({**rows.iloc[:6].to_dict("list"), "value": [1e-2, 2e-2, 5e-2, 1, 2, 9]})
     drawn = kind.draw(spread, options)
     assert drawn.axes[0].get_xscale() == "log"
-    dots = [line for line in drawn.axes[0].lines if line.get_marker() == "o"]
+    dots = [line for line in drawn.axes[0].lines if line.get_marker() not in ("", "None")]
     assert [float(x) for line in dots for x in np.asarray(line.get_xdata())] == [*spread["value"]]
     plt.close(drawn)
     assert "he_normal 0.02 (0.01 to 0.05, 3 networks)" in kind.describe(spread, options)

@@ -551,7 +551,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
             float(at(accuracies, name)),
             float(at(diverged, name)),
         )
-    clipped = deepest[deepest["remedy"] == "Xavier, clipped"]
+    clipped = deepest[deepest["remedy"] == "Glorot, clipped"]
     medians = clipped.groupby("learning_rate")["accuracy"].median()
-    found["xavier_clipped_best"] = float(medians.max())
+    found["glorot_clipped_best"] = float(medians.max())
     return found | clipped_ends(tables)
