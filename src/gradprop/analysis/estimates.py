@@ -283,10 +283,12 @@ def counts(
         (``-inf``, the logarithm of an exact zero), ``diverged`` and ``missing`` (without a value
         for another reason: not trained, or not defined there).
     """
-    values = rows[value].astype(np.float64)
-    which = _kinds_of_values(values, diverged).assign(networks=True)
-    columns = ["networks", *which.columns[:-1]]
-    return which[columns].groupby([rows[name] for name in by], sort=False).sum()
+    kinds = _kinds_of_values(rows[value].astype(np.float64), diverged)
+    return _count(kinds, [rows[name] for name in by])
+
+
+def _count(kinds: pd.DataFrame, keys: list[pd.Series[Any]]) -> pd.DataFrame:
+    return kinds.assign(networks=True)[["networks", *kinds]].groupby(keys, sort=False).sum()
 
 
 def _kinds_of_values(values: pd.Series[float], diverged: pd.Series[bool]) -> pd.DataFrame:
@@ -319,9 +321,10 @@ def means(
     DataFrame
         Columns `by`, ``mean`` and those of `counts`.
     """
-    table = counts(rows, by, value, diverged)
-    finite = rows[value].astype(np.float64).where(np.isfinite(rows[value].astype(np.float64)))
-    mean = finite.groupby([rows[name] for name in by], sort=False).mean()
+    values, keys = rows[value].astype(np.float64), [rows[name] for name in by]
+    kinds = _kinds_of_values(values, diverged)
+    table = _count(kinds, keys)
+    mean = values.where(kinds["finite"]).groupby(keys, sort=False).mean()
     table.insert(0, "mean", mean.mask(2 * table["finite"] < table["networks"]))
     return table.reset_index()
 
@@ -350,10 +353,10 @@ def quartiles(
     names = ["median", "low", "high", "networks", "finite", "zero", "diverged", "missing"]
     if rows.empty:
         return pd.DataFrame(columns=[*by, *names])
-    values = rows[value].astype(np.float64)
-    bad = _kinds_of_values(values, diverged)["diverged"]
-    bounds = _quantiles(values.mask(bad, counted_as(value)), [rows[name] for name in by])
-    table = bounds.join(counts(rows, by, value, diverged))
+    values, keys = rows[value].astype(np.float64), [rows[name] for name in by]
+    kinds = _kinds_of_values(values, diverged)
+    bounds = _quantiles(values.mask(kinds["diverged"], counted_as(value)), keys)
+    table = bounds.join(_count(kinds, keys))
     lost = table["diverged"] + table["missing"]
     none = (2 * lost > table["networks"]) | (table["median"] == np.inf)
     table["median"] = table["median"].mask(none)
