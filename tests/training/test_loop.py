@@ -515,3 +515,16 @@ def test_progress_of_a_cell_that_is_trained_alone_ends_at_the_end(
     assert all(", 1 cell, step " in line for line in said)
     assert not any("-" in line.split("about")[1] for line in said)
     assert said[-1].endswith("about 0 s remaining")
+
+
+def test_the_first_steps_do_not_tell_how_long_the_rest_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter([0.0, 5.0, 10.0])
+    monkeypatch.setattr("gradprop.training.loop.time.monotonic", lambda: next(now))
+    progress = loop.Progress("job", 1, 100)
+    progress.advance(1, "step 1")
+    progress.advance(9, "step 10")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "[job] step 1, 5 s elapsed"
+    assert second == "[job] step 10, 10 s elapsed, about 90 s remaining"

@@ -20,6 +20,9 @@ from gradprop.training.recording import Recorder, StackResult
 from gradprop.training.stacking import StackedNetwork
 from gradprop.training.stopwatch import Stopwatch
 
+# Share of the work from which the time that remains is told.
+LEAST_DONE = 0.02
+
 
 class Progress:
     """A line now and then that suits a log file as well as a terminal.
@@ -47,9 +50,11 @@ class Progress:
         now = time.monotonic()
         if now - self.last >= self.interval:
             self.last = now
-            elapsed = now - self.start
-            remaining = elapsed * (self.work / self.done - 1)
-            self.say(f"{message}, {elapsed:.0f} s elapsed, about {remaining:.0f} s remaining")
+            elapsed, share = now - self.start, self.done / self.work
+            line = f"{message}, {elapsed:.0f} s elapsed"
+            if share > LEAST_DONE:  # the first steps are compiled, and let expect far too much
+                line += f", about {elapsed / share - elapsed:.0f} s remaining"
+            self.say(line)
 
     def say(self, message: str) -> None:
         """Print a line."""
