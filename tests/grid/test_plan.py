@@ -418,7 +418,7 @@ def test_the_command_prints_a_table(folder: Path, capsys: pytest.CaptureFixture[
 def test_the_summary_is_one_line(folder: Path) -> None:
     found = load(folder, {"grid": BLOCK})
     text = plan.summary(found)
-    assert text.startswith("3 cells in 1 training jobs: about ")
+    assert text.startswith("3 cells in 1 training job: about ")
     assert "\n" not in text
     assert plan.table(found).splitlines()[-1].split()[4] in text
 

@@ -588,8 +588,8 @@ def test_the_report_counts_checks_of_the_instrument_apart(
     ]
     monkeypatch.setattr(claims, "read", lambda _: judged)
     html = write(tmp_path, study)
-    assert "Of 1 case 0 are supported, 1 are not, and 0 were not tested." in html
-    assert "counted apart: of 1 case 1 holds." in html
+    assert "Of 1 case, 0 are supported, 1 is not, and 0 were not tested." in html
+    assert "counted apart: of 1 case, 1 holds." in html
     claim, _, identity = html[html.index('<h2 id="claims">') :].partition(heading)
     assert f"<code>{study.name}/claim</code>" in claim
     assert f"<code>{study.name}/identity</code>" in identity

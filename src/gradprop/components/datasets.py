@@ -310,7 +310,7 @@ DATASETS = Registry(
         ),
         "gaussian_mixture": Generator(
             task="classification",
-            definition="one Gaussian cloud a class around a random centre",
+            definition="one Gaussian cloud per class around a random centre",
             source="centres N(0, separation^2 I), points N(centre, noise^2 I)",
             make=_gaussian_mixture,
             parameters={

@@ -11,7 +11,7 @@ from gradprop.grid.axes import PARAMETERS
 from gradprop.grid.kinds import Needs
 from gradprop.grid.selection import canonical_label, canonical_names, select, wanted_values
 from gradprop.probes import measurements, statistics
-from gradprop.probes.statistics import PRESETS, STATISTICS
+from gradprop.probes.statistics import STATISTICS
 from gradprop.spec import Cell, Component, Names
 
 
@@ -93,10 +93,11 @@ def check_figure(
         else []
     )
     for key, name in drawn:
-        recorded = statistics.recorded(chosen)
-        if name in STATISTICS and name not in recorded:
-            source = chosen if chosen in PRESETS else "the study's list"
-            raise errors.unknown(key, name, recorded, f"{where} ({source})")
+        if name in STATISTICS and name not in statistics.recorded(chosen):
+            now = errors.cut(chosen)
+            raise errors.ConfigError(
+                f"{where}.{key}: {name} is not recorded; add it to `statistics` (now: {now})"
+            )
     needed = needs.initializer
     if needed and not any(cell.initializer == needed for cell in cells):
         raise errors.ConfigError(

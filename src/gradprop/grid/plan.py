@@ -531,8 +531,9 @@ def table(plan: Plan) -> str:
 def summary(plan: Plan) -> str:
     """Return what all studies need in one line."""
     cells, _, jobs, seconds, memory, disk = _texts(plan.total)
+    noun = "job" if plan.total.jobs == 1 else "jobs"
     return (
-        f"{cells} cells in {jobs} training jobs: about {seconds} of CPU time, {memory} of memory "
+        f"{cells} cells in {jobs} training {noun}: about {seconds} of CPU time, {memory} of memory "
         f"per job, {disk} on disk, if nothing of it is there"
     )
 

@@ -224,14 +224,14 @@ def diagnoses_caption(chosen: Thresholds) -> str:
     }[chosen.compares]
     small = f" and {chosen.first_layer:g} in the first layer" if chosen.is_absolute else ""
     return (
-        f"How many networks have which diagnosis. Compared is the {compared}: below "
+        f"How many networks have which diagnosis. It rests on the {compared}: below "
         f"{chosen.vanishing:g}{small} (vanishing) or above {chosen.exploding:g} (exploding). The "
         "signal may also be exactly zero in some layer without having fallen below float32 on the "
         "way (dead), or no larger than the rounding error of the sum that it comes from "
         "(rounding); and something in the forward or the backward pass, the loss included, may "
         "not be finite (diverged). The length, the mean square of pre-activations, vanishes or "
         f"explodes if it changes by more than a factor of {chosen.length:g} from the first hidden "
-        "layer to the last. Of trained networks at initialization → at the end."
+        "layer to the last. Trained networks have two diagnoses, at initialization → at the end."
     )
 
 

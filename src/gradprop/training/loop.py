@@ -62,7 +62,12 @@ class Progress:
 
     def finish(self) -> None:
         """Print the last line."""
-        self.say(f"{self.cells} cells done in {time.monotonic() - self.start:.1f} s")
+        cells = _counted(self.cells, "cell")
+        self.say(f"{cells} done in {time.monotonic() - self.start:.1f} s")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def minibatches(stack: Stack, examples: int) -> Iterator[NDArray[np.int32]]:
@@ -102,8 +107,8 @@ def train_stack(
         network = StackedNetwork(stack, dataset)
     recorder = Recorder(stack, network, dataset, steps)
     traced: set[bool] = set()  # plain and probed steps are two programs
-    cells = len({cell.id for cell in stack.cells})
-    label = f"{program.activation}, depth {program.depth}, {cells} cell{'s' * (cells > 1)}"
+    cells = _counted(len({cell.id for cell in stack.cells}), "cell")
+    label = f"{program.activation}, depth {program.depth}, {cells}"
     for step, batch in zip(range(steps + 1), minibatches(stack, examples), strict=False):
         if step in probes and steps > 0:
             with stopwatch.phase("evaluate"):
@@ -139,7 +144,7 @@ def train(
     examples = len(dataset.x_train)
     work = sum(step_work(s) * (total_steps(s.first, examples) + 1) for s in stacks)
     progress = Progress(label, sum(len(stack.cells) for stack in stacks), work)
-    progress.say(f"training {progress.cells} cells in {len(stacks)} stacks")
+    progress.say(f"training {_counted(progress.cells, 'cell')} in {_counted(len(stacks), 'stack')}")
     for stack in stacks:
         yield train_stack(stack, dataset, stopwatch, progress)
     progress.finish()
