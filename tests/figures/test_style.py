@@ -143,6 +143,7 @@ def test_an_axis_of_logarithms_is_labelled_with_powers_of_ten() -> None:
     assert all(tick == round(tick) for tick in ticks)
     assert axes.yaxis.get_major_formatter()(-20.0, 0) == "$10^{-20}$"
     assert style.quantity(style.label("signal_log10_rms")) == "RMS of dC/dz"
+    assert style.quantity(style.label("stable_rank_log10")) == "stable rank"
     axes.set_ylim(0, 0.5)
     assert len([tick for tick in axes.get_yticks() if 0 <= tick <= 0.5]) > 2
 

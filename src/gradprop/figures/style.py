@@ -247,8 +247,14 @@ def own_scales(panels: Any, direction: str = "y") -> list[Line2D]:
 
 
 def label(name: str) -> str:
-    """Return the text by which a column is called on an axis."""
-    return LABELS.get(name, name.replace("_", " "))
+    """Return the text by which a column is called on an axis: its name, if it has no label.
+
+    A name with ``log10`` in it says that the column is a logarithm.
+    """
+    words = name.split("_")
+    if "log10" in words:
+        words = [LOG10, *(word for word in words if word != "log10")]
+    return LABELS.get(name, " ".join(words))
 
 
 def looks(
