@@ -511,8 +511,8 @@ def test_alarms_by_initializer(tmp_path: Path) -> None:
     html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     rows = [row for row in Document(html).rows if len(row) > 2 and row[-3].endswith(" of 6")]
     assert [row[1:] for row in rows] == [
-        ["normal, std 1", "2 of 6", "4.50", "1.00"],
-        [f"{HOSTILE} zeros", "2 of 6", "4.50", "2.50"],
+        ["normal, std 1", "2 of 6", "4.5", "1"],
+        [f"{HOSTILE} zeros", "2 of 6", "4.5", "2.5"],
     ]
     assert rows[0][0] == "Small updates update-to-weight ratio below 0.0001"
 

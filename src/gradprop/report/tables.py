@@ -235,6 +235,11 @@ def diagnoses_caption(chosen: Thresholds) -> str:
     )
 
 
+def _middle(value: float) -> str:
+    """Return the median of whole numbers, not negative: ``1,200`` or ``2.5``."""
+    return f"{value:,.1f}".removesuffix(".0")
+
+
 def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) -> Table:
     """Return how often which alarm fired in a study, by initializer, and when and where first.
 
@@ -271,8 +276,8 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) 
                     below.format(column_label(alarm), texts[alarm]),
                     _named(initializer, called),
                     f"{count(fired)} of {count(networks)}",
-                    sig(step),
-                    sig(layer),
+                    _middle(step),
+                    _middle(layer),
                 ]
                 for alarm, initializer, step, layer, fired, networks in rows
             ),
