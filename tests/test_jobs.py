@@ -364,18 +364,15 @@ def test_the_digest_ignores_comments_and_docstrings(
     assert provenance.code_digest() == before
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        str(Path(path).relative_to(provenance.PACKAGE))
-        for path in provenance.module_paths(provenance.NUMERIC_MODULES)
-    ],
-)
-def test_the_digest_sees_code_in_every_module(module: str, package: Path) -> None:
-    before = provenance.code_digest()
-    path = package / module
-    path.write_text(path.read_text(encoding="utf-8") + "\nADDED = 1\n", encoding="utf-8")
-    assert provenance.code_digest() != before
+def test_the_digest_sees_code_in_every_module(package: Path) -> None:
+    paths = list(provenance.module_paths(provenance.NUMERIC_MODULES))
+    assert len(paths) > 20
+    digest = provenance.code_digest()
+    for path in map(Path, paths):
+        assert path.is_relative_to(package)
+        path.write_text(path.read_text(encoding="utf-8") + "\nADDED = 1\n", encoding="utf-8")
+        before, digest = digest, provenance.code_digest()
+        assert digest != before, path
 
 
 def test_the_digest_sees_a_changed_number(package: Path) -> None:
