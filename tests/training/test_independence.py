@@ -56,6 +56,43 @@ def rounded_last(w):
 @optimizer()
 def mixed_steps(w):
     return w.rate * w.gradient / tf.norm(w.gradient)
+
+@optimizer(state=("mean",))
+def centred_over_all(w, mean):
+    mean = 0.9 * mean + 0.1 * w.gradient
+    return w.rate * (mean - tf.reduce_mean(mean)), mean
+
+@optimizer()
+def root_of_a_mean(w):
+    return w.rate * tf.sqrt(tf.reduce_mean(w.gradient, axis=(1, 2), keepdims=True)) * w.gradient
+
+@optimizer()
+def root_of_a_weight(w):
+    return w.rate * tf.sqrt(w.value) * w.gradient
+
+@optimizer(state=("square",))
+def divided_by_nothing(w, square):
+    return w.rate * w.gradient / square, tf.square(w.gradient)
+
+calls = 0
+
+@optimizer()
+def counted(w):
+    global calls
+    calls += 1
+    return w.rate * w.gradient * calls
+
+@optimizer()
+def noisy(w):
+    return w.rate * (w.gradient + tf.random.normal(w.gradient.shape))
+
+@activation()
+def noisy_relu(z):
+    return tf.nn.relu(z) * (1 + tf.random.uniform([]))
+
+@activation()
+def root(z):
+    return tf.sqrt(z)
 """
 
 
@@ -80,7 +117,7 @@ def trained(chosen: Stack, dataset: Dataset) -> list[StackResult]:
 
 
 INDEPENDENT = [{"activation": "free_mish"}, {"optimizer": "free_rms"}]
-COUPLED = [{"activation": "coupled_mish"}, {"optimizer": "coupled_steps"}]
+COUPLED = [{"activation": "coupled_mish"}, {"optimizer": "rounded_last"}]
 
 
 @pytest.mark.parametrize("names", INDEPENDENT)
@@ -109,13 +146,50 @@ def test_a_coupled_one_is_trained_alone_with_one_line(
 def test_one_that_is_not_element_wise_is_refused(blobs: Dataset, components: Path) -> None:
     with pytest.raises(GradpropError, match="'wide_softmax': not element-wise") as caught:
         trained(stack(2, activation="wide_softmax"), blobs)
-    assert str(caught.value).startswith(f"{components.resolve()}: activation")
+    assert str(caught.value).startswith(f"{components}:{line_of('wide_softmax')}: activation")
 
 
-def test_an_optimizer_that_mixes_networks_is_refused(blobs: Dataset, components: Path) -> None:
-    with pytest.raises(GradpropError, match="'mixed_steps': mixes networks: the first") as caught:
-        trained(stack(2, optimizer="mixed_steps"), blobs)
-    assert str(caught.value).startswith(f"{components.resolve()}: optimizer")
+MIXES = "mixes networks: the first axis is theirs; reduce over the axes 1 and 2"
+CHANGES = "gives another result when called again (state or random numbers)"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("mixed_steps", MIXES),
+        ("coupled_steps", MIXES),
+        ("centred_over_all", MIXES),  # not seen beside a copy of the same network
+        ("divided_by_nothing", "returned NaN or infinity for finite gradients"),
+        ("counted", CHANGES),
+        ("noisy", CHANGES),
+    ],
+)
+def test_an_optimizer_is_refused_for_what_it_does(
+    name: str, problem: str, components: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(components.parent)
+    own.forget(components)
+    own.load_file(Path(components.name))  # the file is shown as it was given
+    with pytest.raises(GradpropError) as caught:
+        independence.has_independent_steps(Component(name))
+    assert str(caught.value) == f"components.py:{line_of(name)}: optimizer {name!r}: {problem}"
+
+
+def line_of(name: str) -> int:
+    """Return the line of the decorator of a function of `TEXT`."""
+    return TEXT.partition(f"def {name}(")[0].count("\n")
+
+
+@pytest.mark.parametrize("name", ["root_of_a_mean", "root_of_a_weight"])
+def test_a_rule_that_fails_for_some_networks_is_not_refused(name: str) -> None:
+    assert independence.has_independent_steps(Component(name)) in (True, False)
+
+
+def test_an_activation_is_not_called_coupled_for_nan_or_random_numbers() -> None:
+    assert independence.is_independent("root") in (True, False)
+    with pytest.raises(GradpropError) as caught:
+        independence.is_independent("noisy_relu")
+    assert str(caught.value).endswith(f": activation 'noisy_relu': {CHANGES}")
 
 
 def test_an_end_of_the_stack_that_is_computed_otherwise_is_seen() -> None:

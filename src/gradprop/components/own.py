@@ -108,6 +108,7 @@ def initializer(
             source=source or str(place.file),
             parameters=parameters or {},
             code=place.code([_defaults(parameters), random]),
+            place=place.text,
             build=build,
             variance=place.guarded(variance) if variance else None,
             unpredicted="" if variance else "it states no variance",
@@ -167,6 +168,7 @@ def activation(
             definition=definition or first_line(tensors),
             source=source or str(place.file),
             code=place.code([saturation, homogeneous, kinks]),
+            place=place.text,
             function=_automatic(call, 0),
             derivative=first,
             second_derivative=second,
@@ -233,6 +235,7 @@ def dataset(
             source=source or str(place.file),
             parameters=known,
             code=place.code([_defaults(known), task, sorted((fixed or {}).items()), exact]),
+            place=place.text,
             task=task,
             make=checked,
             exact=exact,
@@ -281,6 +284,7 @@ def optimizer(
             source=source or str(place.file),
             parameters=parameters or {},
             code=place.code([_defaults(parameters), [*state]]),
+            place=place.text,
             make=following(place.rule(rule, state), state),
             state=tuple(state),
         )
@@ -321,9 +325,14 @@ class Place(NamedTuple):
             raise place.error("allowed: lower-case letters, digits and underscores, a letter first")
         return place
 
+    @property
+    def text(self) -> str:
+        """File and line, as messages show them."""
+        return f"{self.file}:{self.line}"
+
     def error(self, problem: str) -> ConfigError:
         """Return the error for what is wrong with the component."""
-        return ConfigError(f"{self.file}:{self.line}: {self.kind} {self.name!r}: {problem}")
+        return ConfigError(f"{self.text}: {self.kind} {self.name!r}: {problem}")
 
     def code(self, settings: object) -> str:
         """Return the digest of the component's code and of the settings that decide numbers."""

@@ -67,12 +67,15 @@ class Entry:
     code
         Digest of the code of an own component (`gradprop.components.own`), which is part of the ids
         of its cells; empty for those of the package.
+    place
+        File and line of an own component; empty for those of the package.
     """
 
     definition: str
     source: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     code: str = ""
+    place: str = ""
 
     @cached_property
     def defaults(self) -> dict[str, Scalar]:

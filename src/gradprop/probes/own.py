@@ -126,6 +126,7 @@ def statistic(*, needs: str = "", definition: str = "", source: str = "") -> Cal
             definition=definition or first_line(function),
             source=source or str(place.file),
             code=place.code([needs]),
+            place=place.text,
             compute=compute,
             needs=needs,
         )

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.optimizers import OPTIMIZERS, create_update
-from gradprop.components.registry import Registry
 from gradprop.errors import GradpropError
 from gradprop.spec import Component, Stack
 from gradprop.training.backend import tf
@@ -27,6 +26,8 @@ Program = Callable[[Float32], list[Float32]]
 LARGEST = 40  # replicas of the stack that others are compared with
 SHAPES = ((13, 7), (64, 64), (5, 37))  # with and without whole vector registers
 STEPS = 3
+
+_UNREPEATABLE = "gives another result when called again (state or random numbers)"
 
 
 def separated(stacks: Sequence[Stack]) -> list[Stack]:
@@ -56,21 +57,18 @@ def is_independent(activation: str) -> bool:
     Raises
     ------
     gradprop.errors.GradpropError
-        If the function is not element-wise.
+        If the function is not element-wise, or not a function of its argument alone.
     """
-    phi = ACTIVATIONS[activation].tensors
-    if phi is None:
+    entry = ACTIVATIONS[activation]
+    if entry.tensors is None:
         return True
-    program = _activation(phi)
-    draws = _draws()
+    what, program, draws = f"activation {activation!r}", _activation(entry.tensors), _draws()
+    if not _is_repeatable(program, draws):
+        raise GradpropError(f"{entry.place}: {what}: {_UNREPEATABLE}")
     if not all(_is_element_wise(program, z[:1]) for z in draws):
-        raise _error(
-            "activation",
-            ACTIVATIONS,
-            activation,
-            "not element-wise: other entries of a layer change where a value stands",
-        )
-    return _keeps_bits(f"activation {activation!r}", program, draws)
+        problem = "not element-wise: other entries of a layer change where a value stands"
+        raise GradpropError(f"{entry.place}: {what}: {problem}")
+    return _keeps_bits(what, program, draws)
 
 
 @cache
@@ -80,20 +78,26 @@ def has_independent_steps(optimizer: Component) -> bool:
     Raises
     ------
     gradprop.errors.GradpropError
-        If the steps of a network are others where it stands twice in a stack.
+        If the steps of a network are others beside another network or when they are computed
+        again, or if none is finite.
     """
-    if not OPTIMIZERS[optimizer.name].code:
+    entry = OPTIMIZERS[optimizer.name]
+    if not entry.code:
         return True
-    program = _steps(optimizer)
-    draws = _draws(1 + STEPS)
-    if not all(_is_the_same_twice(program, z[:1]) for z in draws):
-        raise _error(
-            "optimizer",
-            OPTIMIZERS,
-            optimizer.name,
-            "mixes networks: the first axis is theirs; reduce over the axes 1 and 2",
-        )
-    return _keeps_bits(f"optimizer {optimizer.label!r}", program, draws)
+    what, program, draws = f"optimizer {optimizer.label!r}", _steps(optimizer), _draws(1 + STEPS)
+    if problem := _problem_of_steps(program, draws):
+        raise GradpropError(f"{entry.place}: {what}: {problem}")
+    return _keeps_bits(what, program, draws)
+
+
+def _problem_of_steps(program: Program, draws: Sequence[Float32]) -> str:
+    if not _is_repeatable(program, draws):
+        return _UNREPEATABLE
+    if not any(_is_finite_somewhere(program, part) for z in draws for part in (z, np.abs(z))):
+        return "returned NaN or infinity for finite gradients"
+    if not all(_is_the_same_beside(program, z[:2]) for z in draws):
+        return "mixes networks: the first axis is theirs; reduce over the axes 1 and 2"
+    return ""
 
 
 def _draws(*leading: int) -> list[Float32]:
@@ -102,11 +106,6 @@ def _draws(*leading: int) -> list[Float32]:
     return [
         3 * rng.standard_normal((LARGEST, *leading, *shape)).astype(np.float32) for shape in SHAPES
     ]
-
-
-def _error(kind: str, registry: Registry[Any], name: str, problem: str) -> GradpropError:
-    file = next(iter(registry.owners.get(name, ())), "")
-    return GradpropError(f"{file}: {kind} {name!r}: {problem}")
 
 
 def _activation(phi: Any) -> Program:
@@ -158,13 +157,30 @@ def _is_element_wise(program: Program, z: Float32) -> bool:
     return all(_are_close(exchanged(a), b) for a, b in pairs)
 
 
-def _is_the_same_twice(program: Program, z: Float32) -> bool:
-    pairs = zip(program(z), program(np.concatenate([z, z])), strict=True)
-    return all(_are_close(a, b[:1]) for a, b in pairs)
+def _is_repeatable(program: Program, draws: Sequence[Float32]) -> bool:
+    """Tell whether tracing the program anew, as for every stack, gives the same bits."""
+    return all(
+        a.tobytes() == b.tobytes()
+        for z in draws
+        for a, b in zip(program(z[:1]), program(z[:1]), strict=True)
+    )
+
+
+def _is_finite_somewhere(program: Program, z: Float32) -> bool:
+    """Tell whether all first results of any replica are finite."""
+    results = program(z)[0]
+    return bool(np.isfinite(results).reshape(len(results), -1).all(axis=1).any())
+
+
+def _is_the_same_beside(program: Program, z: Float32) -> bool:
+    """Tell whether two replicas have the same results alone and together."""
+    alone = zip(*(program(z[[replica]]) for replica in range(len(z))), strict=True)
+    pairs = zip(alone, program(z), strict=True)
+    return all(_are_close(np.concatenate(ones), both) for ones, both in pairs)
 
 
 def _are_close(a: Float32, b: Float32) -> bool:
-    return np.allclose(a, b, rtol=1e-4, atol=1e-6)
+    return np.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def _keeps_bits(what: str, program: Program, draws: Sequence[Float32]) -> bool:
