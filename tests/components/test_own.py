@@ -462,7 +462,37 @@ def test_a_name_has_one_code(files: Files) -> None:
         ("raise SystemExit(3)\n", "6: SystemExit: 3"),
         (
             "@initializer\ndef f(layer, rng): ...\n",
-            "6: TypeError: initializer() takes 0 ",
+            "6: initializer 'f': write @initializer()",
+        ),
+        (
+            "from gradprop.probes import statistic\n@statistic\ndef f(layer): ...\n",
+            "7: statistic 'f': write @statistic()",
+        ),
+        (
+            "@optimizer(state=('m',))\ndef f(w: float) -> float: ...\n",
+            "6: optimizer 'f': takes (w); it must take (weights, m)",
+        ),
+        (
+            "from gradprop.probes import statistic\n@statistic()\ndef f(layer, power): ...\n",
+            "7: statistic 'f': takes (layer, power); it must take (layer)",
+        ),
+        (
+            "@activation()\ndef f(z, slope): ...\n",
+            "6: activation 'f': takes (z, slope); it must take (z)",
+        ),
+        (
+            "@initializer(parameters={'layer': Parameter(1, '')})\ndef f(layer, rng): ...\n",
+            "6: initializer 'f': takes (layer, rng); it must take (layer, rng, layer)",
+        ),
+        (
+            "@initializer(variance=lambda n: 1.0, parameters={'a': Parameter(1, '')})\n"
+            "def f(layer, rng, *, a=2): ...\n",
+            "6: initializer 'f': variance takes (n); it must take (layer, a)",
+        ),
+        (
+            "@dataset(task='regression', fixed={'examples': 9, 'dimension': 1, 'outputs': 1},\n"
+            "         parameters={'noise': Parameter(0.1, '')})\ndef f(noise): ...\n",
+            "6: dataset 'f': takes (noise); it must take (noise, seed)",
         ),
         ("@initializer()\ndef F(layer, rng): ...\n", "6: initializer 'F': allowed: lower-case"),
         ("@initializer()\nclass f: ...\n", "6: TypeError: initializer is the decorator of a func"),
@@ -497,6 +527,57 @@ def test_mistakes_in_a_file(text: str, expected: str, files: Files) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "parameter", "expected"),
+    [
+        (
+            "decay",
+            "Parameter(1.9, '', minimum=0, below=1)",
+            "the default 1.9 is not allowed; allowed: less than 1",
+        ),
+        ("decay", "Parameter(1, '', below=1)", "the default 1 is not allowed; allowed: less than"),
+        ("decay", "Parameter(0.0, '', above=0)", "the default 0.0 is not allowed; allowed: more"),
+        ("decay", "Parameter(-1, '', minimum=0)", "the default -1 is not allowed; allowed: at le"),
+        ("decay", "Parameter(9, '', maximum=8)", "the default 9 is not allowed; allowed: at most"),
+        ("decay", "Parameter(math.nan, '')", "the default nan is neither text nor a finite numbe"),
+        ("decay", "Parameter(None, '')", "the default nothing is neither text nor a finite numbe"),
+        ("mode", "Parameter('a', '', choices=('b',))", "the default 'a' is not allowed by its ow"),
+        ("mode", "Parameter('a', '', pattern='^b$')", "the default 'a' is not allowed by its own"),
+        ("mode", "Parameter('aa', '', longest=1)", "the default 'aa' is not allowed by its own r"),
+        ("decay", "0.9", "0.9 is no Parameter"),
+        ("name", "Parameter(1, '')", "choose another name; in YAML, `name` is that of the compon"),
+        ("my-decay", "Parameter(1, '')", "the name is no name of an argument in Python"),
+        ("lambda", "Parameter(1, '')", "the name is no name of an argument in Python"),
+    ],
+)
+def test_mistakes_in_a_parameter(name: str, parameter: str, expected: str, files: Files) -> None:
+    mark = f"@optimizer(parameters={{{name!r}: {parameter}}})"
+    line = files.problem(f"\n{mark}\ndef f(weights, **given): ...\n")
+    assert line.startswith(f"6: optimizer 'f': parameter {name!r}: {expected}")
+
+
+def test_the_defaults_of_the_package_are_within_their_bounds() -> None:
+    for registry in own.REGISTRIES.values():
+        for name, entry in registry.items():
+            assert {known.problem for known in entry.parameters.values()} <= {""}, name
+
+
+def test_a_parameter_may_have_the_name_of_anything_inside(files: Files, descent: Any) -> None:
+    names = {"rates": 1.0, "variables": 1.0, "gradients": 1.0}
+    given = ", ".join(f"{name!r}: Parameter({value}, '')" for name, value in names.items())
+    files.load(
+        f"@optimizer(parameters={{{given}}})\n"
+        "def plain(weights, rates, variables, gradients):\n"
+        "    return weights.rate * weights.gradient * rates\n"
+        "@initializer(parameters={'seed': Parameter(3.0, '')})\n"
+        "def seeded(layer, rng, seed):\n"
+        "    return np.full((layer.fan_in, layer.fan_out), seed)\n"
+    )
+    _, gradients, rates = descent
+    np.testing.assert_array_equal(steps("plain", *descent)[0], gradients[0] * rates)
+    assert (draw_kernel(cells(initializer="seeded")[0], 1, (2, 3)) == 3).all()
+
+
+@pytest.mark.parametrize(
     ("body", "expected"),
     [
         ("rng.nosuch()", "8: AttributeError: 'numpy.random._generator.Generator' object has no"),
@@ -518,7 +599,11 @@ def test_mistakes_in_a_kernel(body: str, expected: str, files: Files) -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("z[:, :1]", "6: activation 'bad_one': made (3, 1), <dtype: 'float64'> of a tensor (3, 4)"),
+        (
+            "z[:, :1]",
+            "6: activation 'bad_one': the result has the shape (3, 1), not that of z, (3, 4)",
+        ),
+        ("None", "6: activation 'bad_one': the result is nothing, not a tensor"),
         ("z + nosuch", "8: NameError: name 'nosuch' is not defined"),
     ],
 )
@@ -532,12 +617,19 @@ def test_mistakes_in_an_activation(body: str, expected: str, files: Files) -> No
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("weights.gradient", "6: optimizer 'bad': returned 1 tensors; needed are: the change, m"),
+        ("weights.gradient", "6: optimizer 'bad': returned 1 instead of 2 tensors; needed"),
+        ("None", "6: optimizer 'bad': returned None; needed are: the change, m"),
         (
             "weights.gradient[:, :1], m",
-            "6: optimizer 'bad': made (3, 1, 5), <dtype: 'float32'> of a tensor (3, 4, 5)",
+            "6: optimizer 'bad': the change has the shape (3, 1, 5), not that of the variable, "
+            "(3, 4, 5)",
         ),
-        ("weights.gradient, 1.0", "6: optimizer 'bad': made None, None of a tensor (3, 4, 5)"),
+        (
+            "np.float32(1), m",
+            "6: optimizer 'bad': the change has the shape (), not that of the variable, (3, 4, 5)",
+        ),
+        ("weights.gradient, np.ones((3, 4, 5))", "6: optimizer 'bad': m has the type float64, not"),
+        ("weights.gradient, 1.0", "6: optimizer 'bad': m is 1.0, not a tensor"),
         ("weights.grad, m", "8: AttributeError: 'Weights' object has no attribute 'grad'"),
     ],
 )

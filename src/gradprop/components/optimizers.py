@@ -94,7 +94,7 @@ def following(
         Names of what is kept of every variable, in its shape and 0 before the first step.
     """
 
-    def make(variables: Sequence[Tensor], rates: NDArray[np.float32], **given: Any) -> Update:
+    def make(variables: Sequence[Tensor], rates: NDArray[np.float32], /, **given: Any) -> Update:
         import tensorflow as tf
 
         rate, count = tf.constant(rates), tf.Variable(0.0)

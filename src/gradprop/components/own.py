@@ -8,13 +8,15 @@ no others. Whatever goes wrong in such a file is one line that names file and li
 from __future__ import annotations
 
 import functools
+import inspect
+import keyword
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,8 @@ GROUP = "gradprop.components"  # of entry points of installed packages
 CODE = ("derivative", "second_derivative")
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 E = TypeVar("E", bound=Entry)
 Parameters = Mapping[str, Parameter]
 
@@ -63,6 +67,20 @@ REGISTRIES: dict[str, Registry[Any]] = {
 # ----------------------------------------------------------------------------- decorators
 
 
+def with_parentheses(decorator: Callable[P, R]) -> Callable[P, R]:
+    """Return a decorator that says so where it is written without its parentheses."""
+
+    @functools.wraps(decorator)
+    def checked(*functions: P.args, **settings: P.kwargs) -> R:
+        for function in functions:
+            place = Place.of(function, decorator.__name__)  # type: ignore[arg-type]
+            raise place.error(f"write @{place.kind}()")
+        return decorator(*functions, **settings)
+
+    return checked
+
+
+@with_parentheses
 def initializer(
     *,
     parameters: Parameters | None = None,
@@ -95,9 +113,13 @@ def initializer(
 
     def enter(draw: F) -> F:
         place = Place.of(draw, "initializer")
+        known = place.parameters(parameters)
+        place.check_signature(draw, ("layer", "rng"), known)
+        if variance:
+            place.check_signature(variance, ("layer",), known, "variance ")
         call = place.guarded(draw)
 
-        def build(layer: Layer, seed: int, **given: Any) -> Callable[..., NDArray[np.float32]]:
+        def build(layer: Layer, seed: int, /, **given: Any) -> Callable[..., NDArray[np.float32]]:
             def kernel(shape: tuple[int, int], dtype: str = "float32") -> NDArray[np.float32]:
                 return place.kernel(call(layer, np.random.default_rng(seed), **given), shape)
 
@@ -106,8 +128,8 @@ def initializer(
         entry = Initializer(
             definition=definition or first_line(draw),
             source=source or str(place.file),
-            parameters=parameters or {},
-            code=place.code([_defaults(parameters), random]),
+            parameters=known,
+            code=place.code([_defaults(known), random]),
             place=place.text,
             build=build,
             variance=place.guarded(variance) if variance else None,
@@ -122,6 +144,7 @@ def initializer(
     return enter
 
 
+@with_parentheses
 def activation(
     *,
     derivative: Elementwise | None = None,
@@ -157,6 +180,7 @@ def activation(
 
     def enter(tensors: F) -> F:
         place = Place.of(tensors, "activation")
+        place.check_signature(tensors, ("z",))
         call = place.tensors(tensors)
         given = (derivative, second_derivative)
         automatic = (_automatic(call, order) for order in (1, 2))
@@ -183,6 +207,7 @@ def activation(
     return enter
 
 
+@with_parentheses
 def dataset(
     *,
     task: str,
@@ -216,7 +241,7 @@ def dataset(
 
     def enter(make: F) -> F:
         place = Place.of(make, "dataset")
-        known = {**(parameters or {}), **SPLIT}
+        known = {**place.parameters(parameters), **SPLIT}
         sizes = {**{name: p.default for name, p in known.items()}, **(fixed or {})}
         needed = ("examples", "dimension", "classes" if task == "classification" else "outputs")
         missing = [name for name in needed if name not in sizes]
@@ -224,6 +249,7 @@ def dataset(
             raise place.error(errors.not_allowed(task, ["classification", "regression"]))
         if missing:
             raise place.error(f"neither a parameter nor fixed: {', '.join(missing)}")
+        place.check_signature(make, (), [name for name in known if name != "test_fraction"])
         call = place.guarded(make)
 
         def checked(test_fraction: float, **given: Any) -> Arrays:
@@ -247,6 +273,7 @@ def dataset(
     return enter
 
 
+@with_parentheses
 def optimizer(
     *,
     parameters: Parameters | None = None,
@@ -277,13 +304,15 @@ def optimizer(
         place = Place.of(rule, "optimizer")
         if isinstance(state, str):
             raise place.error(f"state is {errors.show(state)}; allowed: a tuple of names")
-        if twice := [name for name in state if name in (parameters or {})]:
+        known = place.parameters(parameters)
+        if twice := [name for name in state if name in known]:
             raise place.error(f"both a parameter and kept: {', '.join(twice)}")
+        place.check_signature(rule, ("weights",), (*state, *known))
         entry = Optimizer(
             definition=definition or first_line(rule),
             source=source or str(place.file),
-            parameters=parameters or {},
-            code=place.code([_defaults(parameters), [*state]]),
+            parameters=known,
+            code=place.code([_defaults(known), [*state]]),
             place=place.text,
             make=following(place.rule(rule, state), state),
             state=tuple(state),
@@ -294,8 +323,8 @@ def optimizer(
     return enter
 
 
-def _defaults(parameters: Parameters | None) -> list[tuple[str, Scalar]]:
-    return sorted((name, parameter.default) for name, parameter in (parameters or {}).items())
+def _defaults(parameters: Parameters) -> list[tuple[str, Scalar]]:
+    return sorted((name, parameter.default) for name, parameter in parameters.items())
 
 
 def first_line(function: Callable[..., Any]) -> str:
@@ -333,6 +362,37 @@ class Place(NamedTuple):
     def error(self, problem: str) -> ConfigError:
         """Return the error for what is wrong with the component."""
         return ConfigError(f"{self.text}: {self.kind} {self.name!r}: {problem}")
+
+    def parameters(self, given: Mapping[Any, Any] | None) -> Parameters:
+        """Return the parameters of the component, after a look at their names and defaults."""
+        for name, parameter in (given or {}).items():
+            if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+                problem = "the name is no name of an argument in Python"
+            elif name == "name":
+                problem = "choose another name; in YAML, `name` is that of the component"
+            elif not isinstance(parameter, Parameter):
+                problem = f"{errors.show(parameter)} is no Parameter"
+            else:
+                problem = parameter.problem and f"the default {parameter.problem}"
+            if problem:
+                raise self.error(f"parameter {errors.show(name)}: {problem}")
+        return given or {}
+
+    def check_signature(
+        self,
+        function: Callable[..., Any],
+        first: tuple[str, ...],
+        named: Iterable[str] = (),
+        what: str = "",
+    ) -> None:
+        """Refuse a function that does not take the first arguments by place, others by name."""
+        signature = inspect.signature(function)
+        try:
+            signature.bind(*first, **dict.fromkeys(named))
+        except TypeError:
+            plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+            found, wanted = errors.cut(str(inspect.Signature(plain))), ", ".join([*first, *named])
+            raise self.error(f"{what}takes {found}; it must take ({wanted})") from None
 
     def code(self, settings: object) -> str:
         """Return the digest of the component's code and of the settings that decide numbers."""
@@ -398,30 +458,37 @@ class Place(NamedTuple):
     def tensors(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function of tensors whose results have the shape and type of its argument."""
         call = self.guarded(function)
-        return lambda z: self._like(z, call(z))
+        return lambda z: self._like(call(z), "the result", z, "z")
 
     def rule(
         self, function: Callable[..., Any], state: Sequence[str]
     ) -> Callable[..., tuple[Tensor, ...]]:
         """Return an update rule whose change and state have the shape and type of the gradient."""
         call = self.guarded(function)
+        names = ("the change", *state)
 
-        def checked(weights: Weights, **named: Any) -> tuple[Tensor, ...]:
+        def checked(weights: Weights, /, **named: Any) -> tuple[Tensor, ...]:
             made = call(weights, **named)
             parts = made if isinstance(made, tuple) else (made,)
-            if len(parts) != 1 + len(state):
-                wanted = ", ".join(("the change", *state))
-                raise self.error(f"returned {len(parts)} tensors; needed are: {wanted}")
-            return tuple(self._like(weights.gradient, part) for part in parts)
+            if made is None or len(parts) != len(names):
+                found = "None" if made is None else f"{len(parts)} instead of {len(names)} tensors"
+                raise self.error(f"returned {found}; needed are: {', '.join(names)}")
+            pairs = zip(parts, names, strict=True)
+            return tuple(self._like(p, n, weights.gradient, "the variable") for p, n in pairs)
 
         return checked
 
-    def _like(self, z: Any, y: Any) -> Any:
-        """Return a tensor that was made of `z`, after a look at its shape and type."""
-        was, found = (z.shape, z.dtype), (getattr(y, "shape", None), getattr(y, "dtype", None))
-        if was != found:
-            raise self.error(f"made {found[0]}, {found[1]} of a tensor {was[0]}, {was[1]}")
-        return y
+    def _like(self, made: Any, what: str, model: Any, whose: str) -> Any:
+        """Return a tensor, after a look at whether its shape and type are those of another."""
+        if not hasattr(made, "shape") or not hasattr(made, "dtype"):
+            raise self.error(f"{what} is {errors.show(made)}, not a tensor")
+        if model.shape != made.shape:
+            raise self.error(
+                f"{what} has the shape {made.shape}, not that of {whose}, {model.shape}"
+            )
+        if model.dtype != made.dtype:
+            raise self.error(f"{what} has the type {made.dtype.name}, not {model.dtype.name}")
+        return made
 
     def arrays(self, made: Any, task: str, sizes: list[int]) -> Arrays:
         """Return the arrays of a data set, after a look at them."""

@@ -6,18 +6,29 @@ and training read the entries; nothing about a component is stated a second time
 
 from __future__ import annotations
 
+import math
+import operator
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gradprop.errors import show
 from gradprop.spec import Component, Scalar
 
 INSTALLED = Path("<installed>")  # stands for the files of installed packages
 LARGEST_SIZE = 100_000  # of a layer or an example, whatever the memory
 LARGEST_COUNT = 10_000_000  # of examples
 LARGEST_SEED = 2**32 - 1  # that NumPy's and scikit-learn's generators both take
+
+_BOUNDS = {
+    "minimum": ("at least", operator.ge),
+    "maximum": ("at most", operator.le),
+    "above": ("more than", operator.gt),
+    "below": ("less than", operator.lt),
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,25 @@ class Parameter:
     choices: tuple[str, ...] = ()
     pattern: str | None = None
     longest: int | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why the default is not allowed; empty if it is."""
+        value: Any = self.default  # whatever a user wrote
+        if isinstance(value, str):
+            fits = value in self.choices if self.choices else self._matches(value)
+            return "" if fits else f"{show(value)} is not allowed by its own rules"
+        if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
+            return f"{show(value)} is neither text nor a finite number nor true or false"
+        for name, (words, holds) in _BOUNDS.items():
+            bound = getattr(self, name)
+            if bound is not None and not holds(value, bound):
+                return f"{show(value)} is not allowed; allowed: {words} {show(bound)}"
+        return ""
+
+    def _matches(self, text: str) -> bool:
+        short = self.longest is None or len(text) <= self.longest
+        return short and (self.pattern is None or bool(re.search(self.pattern, text, re.ASCII)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
 from gradprop import errors
-from gradprop.components.own import REGISTRIES, Place, first_line
+from gradprop.components.own import REGISTRIES, Place, first_line, with_parentheses
 from gradprop.probes.statistics import (
     NEEDS,
     PRESETS,
@@ -91,6 +91,7 @@ def _arrays(sample: Sample, units: int) -> Float64:
     return values.astype(np.float64) * sample.scale
 
 
+@with_parentheses
 def statistic(*, needs: str = "", definition: str = "", source: str = "") -> Callable[[F], F]:
     """Enter a statistic of a layer: a function from a `NetworkLayer` to a number.
 
@@ -115,6 +116,7 @@ def statistic(*, needs: str = "", definition: str = "", source: str = "") -> Cal
             raise place.error(f"is the name of {what}")
         if needs not in ("", *NEEDS):
             raise place.error(f"needs: {errors.not_allowed(needs, NEEDS)}")
+        place.check_signature(function, ("layer",))
         call = place.guarded(lambda layer: _unless_lost(function, layer))
 
         def compute(record: LayerRecord) -> Float64:
