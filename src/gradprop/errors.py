@@ -48,8 +48,9 @@ def in_code(error: BaseException, file: Path) -> ConfigError:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error of somebody's code in one line."""
-    return f"{type(error).__name__}: {cut(str(error), 200)}"
+    """Return an error of somebody's code in one line, without its place."""
+    problem = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {cut(problem, 200)}"
 
 
 def place_in_code(error: BaseException, file: Path) -> str:

@@ -288,7 +288,7 @@ def test_only_the_study_of_the_file_may_name_it(files: Files) -> None:
     content = {"title": "a", "question": "b", "grid": {"initializer": {"name": "halved"}}}
     validate(content, schema.study_schema(components=one), "s.yaml")
     content["grid"] = {"initializer": {"name": "halved", "factor": 0}}
-    with pytest.raises(ConfigError, match=r"grid\.initializer\.factor: 0 is less than or equal"):
+    with pytest.raises(ConfigError, match=r"grid\.initializer\.factor: 0 is not allowed; allowed: more than 0$"):
         validate(content, schema.study_schema(components=one), "s.yaml")
     assert [(c.kind, c.name) for c in own.registered(one)] == [("initializer", "halved")]
 
@@ -456,7 +456,16 @@ def test_a_name_has_one_code(files: Files) -> None:
     ("text", "expected"),
     [
         ("def f(:\n", "6: SyntaxError: invalid syntax"),
-        ("import nosuch_module\n", "6: ModuleNotFoundError: No module named 'nosuch_module'"),
+        (
+            "import nosuch_module\n",
+            "6: ModuleNotFoundError: No module named 'nosuch_module'; components.py imports from "
+            "installed packages only",
+        ),
+        (
+            "from . import helper\n",
+            "6: ImportError: attempted relative import with no known parent package; components.py "
+            "imports from installed packages only",
+        ),
         ("1 / 0\n", "6: ZeroDivisionError: division by zero"),
         ("def f():\n    1 / 0\nf()\n", "7: ZeroDivisionError: division by zero"),
         ("raise SystemExit(3)\n", "6: SystemExit: 3"),
@@ -524,6 +533,10 @@ def test_mistakes_in_a_file(text: str, expected: str, files: Files) -> None:
     assert files.problem(OTHER.strip() + "\n", "\n" + text, name="two").count(":") >= 1
     assert files.problem("\n" + text).startswith(expected)
     assert list(INITIALIZERS) == before  # nothing of it is entered
+
+
+def test_a_syntax_error_tells_its_place_once(files: Files) -> None:
+    assert files.problem("\nf(1\n") == "6: SyntaxError: '(' was never closed"
 
 
 @pytest.mark.parametrize(

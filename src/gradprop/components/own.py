@@ -430,7 +430,7 @@ class Place(NamedTuple):
             except (GradpropError, MemoryError):
                 raise
             except Exception as error:
-                raise errors.in_code(error, self.file) from error
+                raise _in_code(error, self.file) from error
 
         return call
 
@@ -570,7 +570,7 @@ def load_file(path: Path) -> None:
     forget(path)
     _texts[key] = text
     module = ModuleType(f"gradprop_own_{digest(str(key))}")
-    module.__file__ = str(path)
+    module.__file__, module.__package__ = str(path), ""  # of no package
     sys.modules[module.__name__] = module  # where dataclasses and pickles look
     try:
         exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
@@ -579,7 +579,16 @@ def load_file(path: Path) -> None:
         raise
     except (Exception, SystemExit) as error:
         forget(path)
-        raise errors.in_code(error, path) from error
+        raise _in_code(error, path) from error
+
+
+def _in_code(error: BaseException, file: Path) -> ConfigError:
+    """Return `errors.in_code`, with a hint where a file may want to import one beside it."""
+    told = errors.in_code(error, file)
+    relative = type(error) is ImportError and error.name is None
+    if relative or isinstance(error, ModuleNotFoundError):
+        return ConfigError(f"{told}; {file.name} imports from installed packages only")
+    return told
 
 
 def forget(path: Path) -> None:
@@ -619,7 +628,7 @@ def load_installed() -> None:
         except GradpropError:
             raise
         except (Exception, SystemExit) as error:
-            problem = errors.describe(error)
+            problem = f"{type(error).__name__}: {errors.cut(str(error), 200)}"
             raise ConfigError(f"entry point {point.name} = {point.value}: {problem}") from error
 
 
