@@ -250,7 +250,7 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
         (
             "optimizer",
             "{name: sgd, momentum: 1}",
-            "grid.optimizer.momentum: 1 is greater than or equal to the maximum of 1",
+            "grid.optimizer.momentum: 1 is not allowed; allowed: less than 1",
         ),
         (
             "initializer",

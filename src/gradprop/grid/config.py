@@ -324,11 +324,10 @@ def with_numbers(document: Any, schema: Mapping[str, Any]) -> Any:
     return document
 
 
+_OPEN: dict[str, str] = {"exclusiveMinimum": "more than", "exclusiveMaximum": "less than"}
 _BOUNDS: dict[str, str] = {
     "minimum": "less than the minimum of",
-    "exclusiveMinimum": "less than or equal to the minimum of",
     "maximum": "greater than the maximum of",
-    "exclusiveMaximum": "greater than or equal to the maximum of",
     "minItems": "shorter than",
     "maxItems": "longer than",
 }
@@ -343,6 +342,8 @@ def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
     where = place_of(path, source)
     if error.validator == "enum":
         yield f"{where}: {not_allowed(value, rule)}"
+    elif error.validator in _OPEN:
+        yield f"{where}: {show(value)} is not allowed; allowed: {_OPEN[error.validator]} {rule}"
     elif error.validator == "additionalProperties":
         allowed = list(schema.get("properties", {}))
         for name in (name for name in value if name not in allowed):
