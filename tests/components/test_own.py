@@ -288,9 +288,27 @@ def test_only_the_study_of_the_file_may_name_it(files: Files) -> None:
     content = {"title": "a", "question": "b", "grid": {"initializer": {"name": "halved"}}}
     validate(content, schema.study_schema(components=one), "s.yaml")
     content["grid"] = {"initializer": {"name": "halved", "factor": 0}}
-    with pytest.raises(ConfigError, match=r"grid\.initializer\.factor: 0 is not allowed; allowed: more than 0$"):
+    with pytest.raises(
+        ConfigError, match=r"grid\.initializer\.factor: 0 is not allowed; allowed: more than 0$"
+    ):
         validate(content, schema.study_schema(components=one), "s.yaml")
     assert [(c.kind, c.name) for c in own.registered(one)] == [("initializer", "halved")]
+
+
+def test_an_unknown_name_tells_that_there_is_no_file(files: Files, tmp_path: Path) -> None:
+    def problem(path: Path, content: dict[str, Any]) -> str:
+        content = {"title": "a", "question": "b", "grid": {}, **content}
+        with pytest.raises(ConfigError) as caught:
+            validate(content, schema.study_schema(components=path), "s.yaml")
+        return str(caught.value)
+
+    missing, note = tmp_path / "none/components.py", " (the study has no components.py)"
+    for key in ("initializer", "optimizer", "activation", "dataset"):
+        assert problem(missing, {"grid": {key: "qqq"}}).endswith(note)
+    assert problem(missing, {"grid": {"initializer": {"name": "qqq"}}}).endswith(note)
+    assert problem(missing, {"statistics": ["qqq"]}).endswith(note)
+    assert note not in problem(files.load(OTHER), {"grid": {"initializer": "qqq"}})
+    assert note not in problem(missing, {"grid": {"loss": "qqq"}})
 
 
 def test_a_study_is_built_with_its_own_components(files: Files) -> None:

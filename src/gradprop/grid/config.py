@@ -341,7 +341,8 @@ def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
     schema: Any = error.schema
     where = place_of(path, source)
     if error.validator == "enum":
-        yield f"{where}: {not_allowed(value, rule)}"
+        text, note = not_allowed(value, rule), schema.get("$comment")
+        yield f"{where}: {text}{f' ({note})' if note else ''}"
     elif error.validator in _OPEN:
         yield f"{where}: {show(value)} is not allowed; allowed: {_OPEN[error.validator]} {rule}"
     elif error.validator == "additionalProperties":

@@ -42,6 +42,11 @@ _BOUNDS = {
     "pattern": "pattern",
     "longest": "maxLength",
 }
+# Definitions that list what a study's ``components.py`` may add to.
+_NAMES_OF_OWN = (
+    *("dataset_name", "initializer_name", "activation", "optimizer_name"),
+    *("layer_statistic", "statistic_or_preset"),
+)
 # Registries whose entries may have parameters: what an entry is called, and its definition here.
 _PARAMETRIC: dict[str, tuple[str, Registry[Any]]] = {
     "dataset": ("data set", DATASETS),
@@ -89,6 +94,9 @@ def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> S
     for key, (what, registry) in _PARAMETRIC.items():
         entries = registry.of_study(file)
         defs |= {key: _component(key, what, entries), _name_of(key): _names(entries)}
+    if components and not components.exists():
+        for name in _NAMES_OF_OWN:
+            defs[name]["$comment"] = f"the study has no {components.name}"
     return written
 
 
