@@ -286,6 +286,7 @@ def optimizer(
     It gets a trained variable as a `Weights` (value, gradient, rate, step), and by name what is
     kept of it from step to step and the parameters. It returns what is subtracted from the
     variable; if something is kept, a tuple of that and the new state in the order of `state`.
+    It is traced: `tf.where` takes the place of ``if``.
 
     The first axis of all these tensors is that of the networks trained together: norms and means
     are over the axes 1 and 2, with ``keepdims=True``.
