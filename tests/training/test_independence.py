@@ -86,6 +86,23 @@ def counted(w):
 def noisy(w):
     return w.rate * (w.gradient + tf.random.normal(w.gradient.shape))
 
+@optimizer()
+def seeded(w):
+    return w.rate * (w.gradient + tf.random.normal(w.gradient.shape, seed=1))
+
+@optimizer()
+def stateless(w):
+    step = tf.cast(w.step, tf.int32)
+    return w.rate * (w.gradient + tf.random.stateless_normal(w.gradient.shape, [1, step]))
+
+@optimizer()
+def shared(w):
+    return w.rate * w.gradient / w.gradient.shape[0]
+
+@optimizer()
+def largest(w):
+    return w.rate * w.gradient / tf.reduce_max(tf.abs(w.gradient))
+
 @activation()
 def noisy_relu(z):
     return tf.nn.relu(z) * (1 + tf.random.uniform([]))
@@ -150,6 +167,7 @@ def test_one_that_is_not_element_wise_is_refused(blobs: Dataset, components: Pat
 
 
 MIXES = "mixes networks: the first axis is theirs; reduce over the axes 1 and 2"
+NUMBER = "depends on how many networks train together (by their number or random numbers)"
 CHANGES = "gives another result when called again (state or random numbers)"
 
 
@@ -160,6 +178,9 @@ CHANGES = "gives another result when called again (state or random numbers)"
         ("coupled_steps", MIXES),
         ("centred_over_all", MIXES),  # not seen beside a copy of the same network
         ("divided_by_nothing", "returned NaN or infinity for finite gradients"),
+        ("largest", MIXES),
+        ("shared", NUMBER),
+        ("seeded", NUMBER),
         ("counted", CHANGES),
         ("noisy", CHANGES),
     ],
@@ -195,6 +216,10 @@ def test_an_activation_is_not_called_coupled_for_nan_or_random_numbers() -> None
 def test_an_end_of_the_stack_that_is_computed_otherwise_is_seen() -> None:
     """As TensorFlow does with the entries that do not fill a vector register."""
     assert not independence.has_independent_steps(Component("rounded_last"))
+
+
+def test_random_numbers_that_repeat_are_not_called_mixing() -> None:
+    assert not independence.has_independent_steps(Component("stateless"))
 
 
 def test_a_mean_of_every_network_does_not_mix_them(blobs: Dataset) -> None:

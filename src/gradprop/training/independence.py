@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, permutations
 from typing import Any
 
 import numpy as np
@@ -78,8 +78,8 @@ def has_independent_steps(optimizer: Component) -> bool:
     Raises
     ------
     gradprop.errors.GradpropError
-        If the steps of a network are others beside another network or when they are computed
-        again, or if none is finite.
+        If the steps of a network depend on the networks beside it or on their number, are others
+        when they are computed again, or are never finite.
     """
     entry = OPTIMIZERS[optimizer.name]
     if not entry.code:
@@ -95,8 +95,10 @@ def _problem_of_steps(program: Program, draws: Sequence[Float32]) -> str:
         return _UNREPEATABLE
     if not any(_is_finite_somewhere(program, part) for z in draws for part in (z, np.abs(z))):
         return "returned NaN or infinity for finite gradients"
-    if not all(_is_the_same_beside(program, z[:2]) for z in draws):
+    if not all(_ignores_others(program, z[:3]) for z in draws):
         return "mixes networks: the first axis is theirs; reduce over the axes 1 and 2"
+    if not all(_ignores_number(program, z[:2]) for z in draws):
+        return "depends on how many networks train together (by their number or random numbers)"
     return ""
 
 
@@ -172,11 +174,19 @@ def _is_finite_somewhere(program: Program, z: Float32) -> bool:
     return bool(np.isfinite(results).reshape(len(results), -1).all(axis=1).any())
 
 
-def _is_the_same_beside(program: Program, z: Float32) -> bool:
-    """Tell whether two replicas have the same results alone and together."""
-    alone = zip(*(program(z[[replica]]) for replica in range(len(z))), strict=True)
-    pairs = zip(alone, program(z), strict=True)
-    return all(_are_close(np.concatenate(ones), both) for ones, both in pairs)
+def _ignores_others(program: Program, z: Float32) -> bool:
+    """Tell whether each of three replicas has the same results beside either of the others."""
+    found = {pair: program(z[[*pair]]) for pair in permutations(range(3), 2)}
+    return all(
+        _are_close(a[0], b[0])
+        for (one, other), results in found.items()
+        for a, b in zip(results, found[one, 3 - one - other], strict=True)
+    )
+
+
+def _ignores_number(program: Program, z: Float32) -> bool:
+    """Tell whether the first of two replicas has the same results alone."""
+    return all(_are_close(a[0], b[0]) for a, b in zip(program(z), program(z[:1]), strict=True))
 
 
 def _are_close(a: Float32, b: Float32) -> bool:
