@@ -730,3 +730,11 @@ def test_installed_packages_are_asked(
     monkeypatch.delitem(__import__("sys").modules, "more_components")
     with pytest.raises(ConfigError, match="entry point more = more_components: ZeroDivisionError"):
         own.load_installed.__wrapped__()
+
+
+@pytest.mark.parametrize("name", ["seed", "test_fraction"])
+def test_a_data_set_has_no_second_parameter_of_the_name(name: str, files: Files) -> None:
+    sizes = "'examples': Parameter(40, ''), 'dimension': Parameter(2, '')"
+    mark = f"@dataset(task='classification', fixed={{'classes': 2}}, parameters={{{sizes}, "
+    line = files.problem(f"{mark}{name!r}: Parameter(1, '')}})\ndef mine(**given): ...\n")
+    assert f"parameter {name!r}: choose another name; every component" in line

@@ -12,7 +12,7 @@ import inspect
 import keyword
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -241,7 +241,7 @@ def dataset(
 
     def enter(make: F) -> F:
         place = Place.of(make, "dataset")
-        known = {**place.parameters(parameters), **SPLIT}
+        known = {**place.parameters(parameters, taken=SPLIT), **SPLIT}
         sizes = {**{name: p.default for name, p in known.items()}, **(fixed or {})}
         needed = ("examples", "dimension", "classes" if task == "classification" else "outputs")
         missing = [name for name in needed if name not in sizes]
@@ -364,13 +364,17 @@ class Place(NamedTuple):
         """Return the error for what is wrong with the component."""
         return ConfigError(f"{self.text}: {self.kind} {self.name!r}: {problem}")
 
-    def parameters(self, given: Mapping[Any, Any] | None) -> Parameters:
+    def parameters(
+        self, given: Mapping[Any, Any] | None, taken: Collection[str] = ()
+    ) -> Parameters:
         """Return the parameters of the component, after a look at their names and defaults."""
         for name, parameter in (given or {}).items():
             if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
                 problem = "the name is no name of an argument in Python"
             elif name == "name":
                 problem = "choose another name; in YAML, `name` is that of the component"
+            elif name in taken:
+                problem = "choose another name; every component of this kind has this parameter"
             elif not isinstance(parameter, Parameter):
                 problem = f"{errors.show(parameter)} is no Parameter"
             else:
