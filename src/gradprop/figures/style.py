@@ -132,7 +132,7 @@ LOOKS: dict[str, dict[str, Look]] = {
         "variance_scaling(scale=3.0)": Look(OLIVE, DASHED, PENTAGON),
         "variance_scaling(scale=4.0)": Look(RED, DASHED, DIAMOND),
         "variance_scaling(scale=9.0)": Look(RED, DASH_DOT, DIAMOND),
-        "orthogonal": Look(GREEN, SOLID, ARROW),
+        "orthogonal": Look(GREEN, DASHED, ARROW),  # over Glorot, with which it often coincides
         "sussillo_abbott": Look(SKY, SOLID, PLUS),
         "lyapunov": Look(SKY, DASHED, PLUS),
         "lsuv": Look(BROWN, SOLID, STAR),
