@@ -154,7 +154,7 @@ def _homogeneity(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _growth_rates(tables: StudyTables) -> Iterator[tuple[float, pd.Series[float], float]]:
-    """Yield variance, growth of ln |z|^2 a layer of every network, and its exact mean.
+    """Yield variance, growth of ln |z|^2 per layer of every network, and its exact mean.
 
     Over the layers up to which float32 holds all networks of a variance.
     """
@@ -235,7 +235,7 @@ CLAIMS = [
         measure=_a_little,
         note=(
             "It holds in part: for multiples of the identity, whatever the width. With random "
-            "weights the mean square grows by c² a layer, but the logarithm of a typical length "
+            "weights the mean square grows by c² per layer, but the logarithm of a typical length "
             "grows by less; in networks of two units it shrinks at c = 1.1."
         ),
         passage="a-little",

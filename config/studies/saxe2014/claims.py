@@ -96,7 +96,7 @@ def fitted_start(strengths: Float64, halves: Float64) -> float:
 
 
 def random_half_times(tables: StudyTables) -> pd.DataFrame:
-    """Return half times from random weights over those of theory with one fitted u_0 a network.
+    """Return half times from random weights over those of theory with one fitted u_0 per network.
 
     A row per network, a column per strength.
     """
