@@ -57,7 +57,7 @@ EARLY_ARRIVAL = {"statistic": "test_accuracy", "level": 0.2, "hue": "widths"}
 
 
 def _starts(tables: StudyTables) -> dict[tuple[str, str, int], list[Cell]]:
-    """Return the relu networks at initialization by initializer, architecture and depth."""
+    """Return the ReLU networks at initialization by initializer, architecture and depth."""
     found: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in tables.study.cells:
         if cell.depth and not cell.epochs and cell.activation == "relu":
@@ -71,7 +71,7 @@ def _wide(tables: StudyTables) -> tuple[theory.LogNormalLaw, Float64]:
     cells = at(_starts(tables), (HE, str(WIDE), DEEP))
     law = length_law(cells[0])
     if law is None:
-        raise NotMeasured("the study has no relu networks whose law is known")
+        raise NotMeasured("the study has no ReLU networks whose law is known")
     return law[1], log_lengths(tables, cells)
 
 

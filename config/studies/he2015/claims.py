@@ -136,7 +136,7 @@ CLAIMS = [
     Claim(
         id="glorot-stalls",
         statement=(
-            "With SGD a relu network of 30 layers does not learn from Glorot's initialization."
+            "With SGD a ReLU network of 30 layers does not learn from Glorot's initialization."
         ),
         source=f"{PAPER}: figure 3",
         formula="final training accuracy at the rate of least loss",

@@ -280,14 +280,14 @@ CLAIMS = [
         measure=_movement,
         note=(
             "It holds in part: where activations saturate, as in sigmoid networks, whose weight "
-            "gradients themselves vanish towards the input. In relu networks the first step moves "
+            "gradients themselves vanish towards the input. In ReLU networks the first step moves "
             "all layers about alike, as the next claim says."
         ),
     ),
     Claim(
         id="relu-layers-move-alike",
         statement=(
-            "The first step from He's initialization moves all layers of a relu network alike."
+            "The first step from He's initialization moves all layers of a ReLU network alike."
         ),
         source=EULER,
         formula="gain a layer of log10 (update over weight), from input to output = 0",

@@ -194,7 +194,7 @@ CLAIMS = [
     ),
     Claim(
         id="relu-correlation",
-        statement="From He's initialization correlations in relu networks follow the exact map.",
+        statement="From He's initialization correlations in ReLU networks follow the exact map.",
         source="hayou2019: section 3",
         formula="mean of 1 − c over that of the iterated map = 1, in every layer after the first",
         unit="ratio",
@@ -237,8 +237,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         float(np.abs(measured.mean(axis=1) - expected).max())
         for _, _, measured, expected in [*cases, *similar]
     )
-    found["relu_ratio"] = first(_relu(tables), "relu networks").measured
-    _, _, measured, expected = first(_correlations(tables, "relu"), "relu networks")
+    found["relu_ratio"] = first(_relu(tables), "ReLU networks").measured
+    _, _, measured, expected = first(_correlations(tables, "relu"), "ReLU networks")
     found["relu_measured"] = float(1 - measured.iloc[-1].mean())
     found["relu_expected"] = float(1 - expected.iloc[-1])
     found["relu_networks"] = measured.shape[1]

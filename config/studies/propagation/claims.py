@@ -264,7 +264,7 @@ def _early_layers(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _single_examples(tables: StudyTables, of_sum: bool = False) -> Iterator[list[Cell]]:
-    """Yield relu networks that see one example, those of one kind together.
+    """Yield ReLU networks that see one example, those of one kind together.
 
     Those whose loss is a task's, or those whose loss is the sum of their outputs: the signal at
     the output of the latter does not depend on what comes forward. Of networks of several depths,
@@ -289,7 +289,7 @@ def _groups(cells: Sequence[Cell], key: Callable[[Cell], Hashable]) -> list[list
 
 
 def _by_widths(cell: Cell, text: str = "", **parameters: object) -> Case:
-    """Return the case of relu networks of an architecture."""
+    """Return the case of ReLU networks of an architecture."""
     name = architecture_name(cell)
     told = {"initializer": cell.initializer.label, "widths": name, **parameters}
     return Case(text or f"widths {name}", **told)
@@ -320,7 +320,7 @@ def _growth_of_single_examples(
 ) -> Iterator[tuple[Cell, pd.DataFrame]]:
     """Yield, by initializer, what ln mean z^2 of one example gains from layer to layer.
 
-    In a relu network the gains of different layers are independent, and for Gaussian weights
+    In a ReLU network the gains of different layers are independent, and for Gaussian weights
     their law is exact at every width. One row per network, depth - 1 columns.
     """
     for cells in _single_examples(tables):
@@ -422,11 +422,11 @@ def _log_ratios(tables: StudyTables) -> Iterator[tuple[Cell, pd.Series[float]]]:
 
 
 def ratio_variance(widths: Sequence[int]) -> float:
-    """Return the exact variance of ``ln |z_L|^2 / |z_1|^2`` over relu networks.
+    """Return the exact variance of ``ln |z_L|^2 / |z_1|^2`` over ReLU networks.
 
     ``|z_l|^2 / |z_(l-1)|^2`` is the product of the part of a squared length that relu keeps, B at
     width ``n_(l-1)``, and a chi-square of ``n_l`` degrees of freedom over ``n_l``, all independent;
-    both together have the variance v of a relu layer if the widths are equal. Hence
+    both together have the variance v of a ReLU layer if the widths are equal. Hence
     ``sum_(l < L) v(n_l)``, plus that of ln chi-square at ``n_L`` less that at ``n_1``.
 
     Parameters
@@ -617,7 +617,7 @@ CLAIMS = [
     Claim(
         id="relu-typical-signal",
         statement=(
-            "The signal of a typical relu network drifts on its way back by the same exact amount "
+            "The signal of a typical ReLU network drifts on its way back by the same exact amount "
             "a layer as its length does on its way forward."
         ),
         source="hanin-nica2020; exact for Gaussian weights and one example",
@@ -694,7 +694,7 @@ CLAIMS = [
         criterion=Within(SIMILAR),
         measure=_scale,
         note=(
-            "It holds in part: for one layer, and through many relu layers. Tanh shortens every "
+            "It holds in part: for one layer, and through many ReLU layers. Tanh shortens every "
             "signal a little; from variance 1/n its mean square falls as 1/(2l)."
         ),
         passage="similar-scale",
@@ -702,7 +702,7 @@ CLAIMS = [
     Claim(
         id="relu-weight-gradient-flat",
         statement=(
-            "In bias-free relu networks of equal widths and variances the gradient with respect to "
+            "In bias-free ReLU networks of equal widths and variances the gradient with respect to "
             "the weights is about the same in all hidden layers, from every initialization: what "
             "vanishes is the back-propagated signal."
         ),
@@ -748,7 +748,7 @@ CLAIMS = [
         criterion=Above(0.05),
         measure=_early_layers,
         note=(
-            "It holds in part: for sigmoid networks. In bias-free relu networks, and in tanh "
+            "It holds in part: for sigmoid networks. In bias-free ReLU networks, and in tanh "
             "networks whose signals are small, the forward signal shrinks as the backward one "
             "does, so that the gradients of all layers vanish together (Euler's theorem; Glorot "
             "and Bengio, equation 14). What is smaller at early layers is the back-propagated "

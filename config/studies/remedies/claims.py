@@ -345,7 +345,7 @@ CLAIMS = (
     Claim(
         id="batch-norm-explodes",
         statement=(
-            "With batch normalization the gradient of a deep relu network at initialization "
+            "With batch normalization the gradient of a deep ReLU network at initialization "
             "explodes, by the same factor for every variance of the weights."
         ),
         source=YANG,
@@ -469,7 +469,7 @@ CLAIMS = (
     Claim(
         id="remedies-train",
         statement=(
-            "Each remedy trains networks at a depth where relu networks do not learn from Glorot's "
+            "Each remedy trains networks at a depth where ReLU networks do not learn from Glorot's "
             "initialization with SGD."
         ),
         source="the papers of each remedy",

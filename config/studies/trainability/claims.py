@@ -321,7 +321,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
 
 
 def waits(best: pd.DataFrame) -> str:
-    """Say for every depth how many times as long relu networks take from Glorot's as from He's.
+    """Say for every depth how many times as long ReLU networks take from Glorot's as from He's.
 
     Geometric means over seeds; where networks never arrive it is a lower bound, and is said to be.
     """
@@ -340,7 +340,7 @@ def waits(best: pd.DataFrame) -> str:
 WAITING_DEPTHS = (5, 10, 20)
 STUCK = 0.9  # of the initial loss: a network that ends below has left it
 DEEP_AND_NARROW = (
-    "Where it does not hold: relu networks of depth 50 and width 64 are so deep for their width "
+    "Where it does not hold: ReLU networks of depth 50 and width 64 are so deep for their width "
     "that they learn little from He's initialization, too, within the steps that they have."
 )
 OVER_SPLITS = (
@@ -369,7 +369,7 @@ CLAIMS = [
     ),
     Claim(
         id="sgd-needs-care-over-splits",
-        statement="So it does over splits of the data, in relu networks.",
+        statement="So it does over splits of the data, in ReLU networks.",
         source=f"{NG_GRADIENTS}; {HE}",
         formula="final training accuracy, careful − naive, rates of least loss, a split per seed",
         unit="accuracy",
@@ -390,7 +390,7 @@ CLAIMS = [
     ),
     Claim(
         id="sgd-he-over-glorot",
-        statement="With SGD a deep relu network learns clearly better from He's initialization.",
+        statement="With SGD a deep ReLU network learns clearly better from He's initialization.",
         source=f"{NG_WEIGHTS}; {HE_DEEP}",
         formula="final training accuracy, He − Glorot, rates of least loss",
         unit="accuracy",
@@ -537,15 +537,15 @@ CLAIMS = [
     ),
     Claim(
         id="large-weights-cost-relu-less",
-        statement="Large weights cost relu networks less than tanh networks.",
+        statement="Large weights cost ReLU networks less than tanh networks.",
         source=NG_SYMMETRY,
         formula="final training accuracy, careful − large, rates of least loss: tanh less relu",
         unit="accuracy",
         criterion=Above(0.0),
         measure=_less_of_an_issue,
         note=(
-            "Where it does not hold: relu units do not saturate, but nothing bounds the signals of "
-            "deep relu networks, whose outputs, losses and steps are far too large from the first "
+            "Where it does not hold: ReLU units do not saturate, but nothing bounds the signals of "
+            "deep ReLU networks, whose outputs, losses and steps are far too large from the first "
             "step on."
         ),
         passage="less-of-an-issue",
