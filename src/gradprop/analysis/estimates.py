@@ -303,6 +303,11 @@ def _kinds_of_values(values: pd.Series[float], diverged: pd.Series[bool]) -> pd.
     )
 
 
+def too_few(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Tell of which rows of `counts` more than half of the networks have no value."""
+    return 2 * (rows["diverged"] + rows["missing"]) > rows["networks"]
+
+
 def means(
     rows: pd.DataFrame, by: Sequence[str], value: str, diverged: pd.Series[bool]
 ) -> pd.DataFrame:
@@ -357,9 +362,7 @@ def quartiles(
     kinds = _kinds_of_values(values, diverged)
     bounds = _quantiles(values.mask(kinds["diverged"], counted_as(value)), keys)
     table = bounds.join(_count(kinds, keys))
-    lost = table["diverged"] + table["missing"]
-    none = (2 * lost > table["networks"]) | (table["median"] == np.inf)
-    table["median"] = table["median"].mask(none)
+    table["median"] = table["median"].mask(too_few(table) | (table["median"] == np.inf))
     return table[names].reset_index()
 
 

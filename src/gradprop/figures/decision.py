@@ -53,7 +53,7 @@ def prepare_boundary(tables: StudyTables, options: Options) -> pd.DataFrame:
         dataset = datasets.generate(shown.pop())
         if dataset.task == "classification":
             counts = _networks(panel, tables)
-            decisions = _decisions(panel)[: 0 if lost.too_few(counts).item() else None]
+            decisions = _decisions(panel)[: 0 if estimates.too_few(counts).item() else None]
             part = pd.concat([decisions, _points(dataset)], ignore_index=True)
             parts.append(part.assign(**key, **counts.iloc[0]))
     if not parts:

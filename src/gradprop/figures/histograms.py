@@ -57,7 +57,7 @@ def prepare_histograms(tables: StudyTables, options: Options) -> pd.DataFrame:
     last = lines["bin"].transform("max") - 2  # above the bins are what is too large and not finite
     inside = pooled["bin"].between(0, last)
     width = pooled["high"] - pooled["low"]
-    pooled["density"] = (pooled["count"] / total / width).mask(lost.too_few(pooled))
+    pooled["density"] = (pooled["count"] / total / width).mask(estimates.too_few(pooled))
     held = pooled["count"].where(inside, 0)
     pooled["outside"] = 1 - held.groupby([pooled[key] for key in keys]).transform("sum") / total
     return pooled.loc[inside].drop(columns=["bin", "count"]).reset_index(drop=True)

@@ -17,7 +17,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gradprop.analysis.estimates import counted_as
+from gradprop.analysis import estimates
 
 # What a point or field is if it has no median: what most of its networks without a value are.
 ZERO, DIVERGED, MISSING = "zero", "diverged", "missing"
@@ -128,7 +128,7 @@ def _mark_edges(axes: Axes, line: Line, number: int, statistic: str) -> list[Pla
         state = run.iloc[0]
         if not state:
             continue
-        low = state == ZERO or (state == DIVERGED and counted_as(statistic) == 0)
+        low = state == ZERO or (state == DIVERGED and estimates.counted_as(statistic) == 0)
         height = EDGE + STAGGER * number if low else 1 - EDGE - STAGGER * number
         before, after = run.index[0] != found.index[0], run.index[-1] != found.index[-1]
         at = 0 if before else len(run) - 1 if after else len(run) // 2
@@ -200,7 +200,7 @@ def mark_sides(axes: Axes, rows: pd.DataFrame, height: pd.Series[float], colour:
 
 
 def mark_panel(axes: Axes, rows: pd.DataFrame, colours: Sequence[str]) -> None:
-    """Mark what is not drawn because `too_few` networks have values, side by side at an edge.
+    """Mark what is not drawn because too few networks have values, side by side at an edge.
 
     For histograms and regions, which have no place where a median would be. The limits of the
     horizontal axis, which is linear, have to be final.
@@ -221,7 +221,7 @@ def mark_panel(axes: Axes, rows: pd.DataFrame, colours: Sequence[str]) -> None:
         x = left + (number + 0.5) / len(rows) * (right - left)
         places.append((x, 1 - EDGE - _note_height(axes)))
         lines.append(line)
-        if too_few(line.rows).item():
+        if estimates.too_few(line.rows).item():
             most = _most(line.rows.iloc[0])
             axes.plot(
                 x, EDGE if most == ZERO else 1 - EDGE, MARKERS[most], color=colour, markersize=5,
@@ -229,11 +229,6 @@ def mark_panel(axes: Axes, rows: pd.DataFrame, colours: Sequence[str]) -> None:
             )  # fmt: skip
     axes.set_xlim(left, right)
     _write_notes(axes, lines, places)
-
-
-def too_few(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Tell of which rows of `counts` more than half of the networks have no value."""
-    return 2 * (rows["diverged"] + rows["missing"]) > rows["networks"]
 
 
 def _most(row: pd.Series[Any]) -> str:

@@ -79,7 +79,7 @@ def prepare_singular_values(tables: StudyTables, options: Options) -> pd.DataFra
     counts = estimates.counts(networks, keys, "largest", tables.diverged(networks)).reset_index()
     found = pd.concat(parts, ignore_index=True).merge(counts, on=keys)
     of_networks = found["part"] == "networks"
-    found["density"] = found["density"].mask(of_networks & lost.too_few(found))
+    found["density"] = found["density"].mask(of_networks & estimates.too_few(found))
     return found[[*keys, "part", "low", "high", "density", "zeros", *counts.columns[len(keys) :]]]
 
 
