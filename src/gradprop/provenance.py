@@ -81,18 +81,20 @@ def code_digest(names: Sequence[str] = NUMERIC_MODULES) -> str:
     """Return a hash of modules' code, comments and docstrings left out."""
     total = hashlib.sha256()
     for path in map(Path, module_paths(names)):
-        tree = ast.parse(_content(path))
-        total.update(ast.dump(_without_docstrings(tree)).encode())
+        total.update(_code(_content(path)))
     return total.hexdigest()[:12]
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
+@cache
+def _code(source: bytes) -> bytes:
+    """Return the syntax tree of a module without its docstrings."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (
             ast.get_docstring(node, clean=False) is not None
         ):
             node.body = node.body[1:] or [ast.Pass()]
-    return tree
+    return ast.dump(tree).encode()
 
 
 def versions() -> dict[str, str]:

@@ -362,9 +362,17 @@ def _drawing_code(module: str) -> list[str]:
         if name in sources or not name.startswith(rooms) or name not in sys.modules:
             continue
         sources[name] = inspect.getsource(sys.modules[name])
-        for node in ast.walk(ast.parse(sources[name])):
-            if isinstance(node, ast.ImportFrom):
-                beside = [name.rpartition(".")[0]] if node.level else []  # from . import helper
-                source = ".".join([*beside, *filter(None, [node.module])])
-                waiting += [source, *(f"{source}.{n.name}" for n in node.names)]
+        waiting += _imported(name.rpartition(".")[0], sources[name])
     return [sources[name] for name in sorted(sources)]
+
+
+@functools.cache  # the figures of a study are drawn by few modules
+def _imported(room: str, source: str) -> tuple[str, ...]:
+    """Return the names that a module's source imports something from, or may import."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            beside = [room] if node.level else []  # from . import helper
+            module = ".".join([*beside, *filter(None, [node.module])])
+            found += [module, *(f"{module}.{n.name}" for n in node.names)]
+    return tuple(found)
