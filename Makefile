@@ -30,8 +30,11 @@ RUN := PATH="$$(pwd -P)/$(BIN):$$PATH"
 # slower; and the environment holds what the lock file says, not what PYTHONPATH adds to it.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 
-# Errors only.
+# Errors only. uv downloads and unpacks the packages side by side; pip knows of a mirror that its own
+# configuration names.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+UV := $(BIN)/uv --no-progress -q pip install --python $(BIN)/python
+LOCKED := --require-hashes --no-deps
 
 PYTHONS := python3.11 python3.12 python3.13
 PYTHON_CANDIDATES := $(if $(PYTHON),"$(PYTHON)",$(PYTHONS) python3)
@@ -75,15 +78,16 @@ $(VENV)/.packages: FORCE
 endif
 
 # The stamps are written last: a set-up that was interrupted is done again from the start.
-# setuptools and wheel come first, also from the lock file, to build what has no wheel.
+# The installer comes first, also from the lock file, with what builds a package that has no wheel.
 $(VENV)/.packages: requirements.lock
 	@$(FIND_PYTHON); \
 	echo "Setting up $(VENV) with $$("$$python" --version) ($$python)"; \
 	rm -rf $(VENV) && "$$python" -m venv $(VENV)
-	@awk '/^[^ #]/ { keep = /^(packaging|setuptools|wheel)==/ } keep' requirements.lock > $(VENV)/build.txt
-	@$(PIP) install --require-hashes --no-deps --no-compile -r $(VENV)/build.txt
+	@awk '/^[^ #]/ { keep = /^(packaging|setuptools|uv|wheel)==/ } keep' requirements.lock > $(VENV)/build.txt
+	@$(PIP) install $(LOCKED) --no-compile -r $(VENV)/build.txt
 	@echo "Installing $$(grep -c == requirements.lock) packages; 400 to 800 MB to download, a few minutes"
-	@$(PIP) install --require-hashes --no-deps --no-compile --no-build-isolation -r requirements.lock
+	@$(UV) $(LOCKED) --no-build-isolation -r requirements.lock || { echo "Once more, with pip"; \
+	    $(PIP) install $(LOCKED) --no-compile --no-build-isolation -r requirements.lock; }
 	@echo "Writing byte-code"
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib >/dev/null || true
 	@ls $(VENV)/lib/python3.*/site-packages/tensorflow/__pycache__/__init__.*.pyc >/dev/null
@@ -138,13 +142,9 @@ benchmark: setup
 
 ## lock       bring requirements.lock in step with pyproject.toml (UPGRADE=1: newest versions)
 lock:
-	@$(FIND_PYTHON); \
-	uv=$$(command -v uv) || { \
-	    test -x .venv-lock/bin/uv || { "$$python" -m venv .venv-lock && \
-	        .venv-lock/bin/python -m pip --disable-pip-version-check -qq install uv; } && \
-	    uv=.venv-lock/bin/uv; } || exit 1; \
-	UV_PYTHON_DOWNLOADS=never "$$uv" pip compile pyproject.toml --all-extras \
-	    --universal --python "$$python" --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade) \
+	@test -x $(BIN)/uv || $(MAKE) setup
+	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile pyproject.toml --all-extras \
+	    --universal --python $(BIN)/python --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade) \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	    --quiet --output-file requirements.lock
 
