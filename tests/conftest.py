@@ -11,6 +11,7 @@ environment.fix()  # before a test imports TensorFlow by itself
 from gradprop import threads  # noqa: E402
 from gradprop.components import datasets  # noqa: E402
 from gradprop.components.datasets import Dataset  # noqa: E402
+from tests.workspace import Workspace  # noqa: E402
 
 # One process of tests per core: more threads would only wait for each other.
 threads.limit(1)
@@ -23,15 +24,27 @@ SHARED = ("built", "grown", "expected")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Divide the tests among processes: those together that share something, the longest first.
 
-    The tests of a file share compiled programs, but for the studies and for real runs of Snakemake.
+    The tests of a file share compiled programs and fixtures, but for those of the studies.
     """
     for item in items:
-        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
-        if item.get_closest_marker("workflow") is None and item.path.stem != "test_studies":
-            shared = [item.path.stem]
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{shared[0]}"))
-    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+        fixtures = getattr(item, "fixturenames", ()) if is_workflow(item) else ()
+        shared = [name for name in SHARED if name in fixtures] or [item.path.stem]
+        if item.path.stem != "test_studies":
+            item.add_marker(pytest.mark.xdist_group(shared[0]))
+    items.sort(key=is_workflow, reverse=True)
+
+
+def is_workflow(item: pytest.Item) -> bool:
+    """Return whether a test starts the real Snakemake."""
+    return item.get_closest_marker("workflow") is not None
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a workspace in which the workflow has run once."""
+    workspace = Workspace(tmp_path_factory.mktemp("workflow"))
+    workspace.build()
+    return workspace
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ class Killed(BaseException):
     """The end of a job."""
 
 
-@pytest.mark.parametrize("stacks", [2, 5])
+@pytest.mark.parametrize("stacks", [2, pytest.param(5, marks=pytest.mark.long)])
 def test_a_job_goes_on_where_another_was_killed(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stacks: int
 ) -> None:
@@ -394,7 +394,8 @@ def test_modules_exist() -> None:
     assert all(Path(path).is_file() for path in paths)
 
 
-@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("threads", [1, 2])
 def test_a_job_keeps_to_its_threads(
     threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,26 +160,24 @@ def test_holm_against_p_values(criterion: Any) -> None:
     """The p-value of a one-sided t-test; for equivalence, the larger one of two (TOST)."""
     random = np.random.default_rng(2)
     supported = 0
-    for _ in range(200):
-        samples = [random.normal(random.normal(0, 0.5), 1, 20) for _ in range(6)]
+    for _ in range(60):
+        samples = random.normal(random.normal(0, 0.5, 6), 1, (20, 6)).T
         lower, upper = (-0.7, 0.7) if isinstance(criterion, Within) else (0.0, 0.0)
-        above = np.array(
-            [stats.ttest_1samp(x, lower, alternative="greater").pvalue for x in samples]
-        )
-        below = np.array([stats.ttest_1samp(x, upper, alternative="less").pvalue for x in samples])
+        above = stats.ttest_1samp(samples, lower, axis=1, alternative="greater").pvalue
+        below = stats.ttest_1samp(samples, upper, axis=1, alternative="less").pvalue
         p = {Above: above, Below: below, Within: np.maximum(above, below)}[type(criterion)]
         judged = claims.holm(criterion, [from_seeds("", x, 0.0) for x in samples])
         assert [criterion.holds(item) for item in judged] == holm_by_p_values(p)
         supported += sum(holm_by_p_values(p))
-    assert 50 < supported < 1150
+    assert 15 < supported < 345
 
 
 def test_holm_rarely_supports_anything_wrongly() -> None:
     random = np.random.default_rng(3)
-    families = [[from_seeds("", random.normal(0, 1, 5)) for _ in range(8)] for _ in range(500)]
+    families = [[from_seeds("", random.normal(0, 1, 5)) for _ in range(8)] for _ in range(200)]
     wrong = [any(map(Above(0.0).holds, claims.holm(Above(0.0), f))) for f in families]
     each = [any(map(Above(0.0).holds, f)) for f in families]
-    assert np.mean(wrong) < 0.08  # 5 % and three standard errors
+    assert np.mean(wrong) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
     assert np.mean(each) > 0.25  # one in three without the correction
 
 
@@ -570,6 +568,7 @@ def test_p_values_are_judged_as_a_family() -> None:
     assert claims.from_test("", math.nan, 10).reason
 
 
+@pytest.mark.long
 def test_equal_sums_of_reciprocal_widths_are_told_from_others(blobs: Dataset) -> None:
     right = tables_of_each(profiles((32, "constant"), (48, IN_TURN), (48, HALVES)), blobs)
     assert set(verdicts("relu-equal-sums", right).values()) == {claims.SUPPORTED}

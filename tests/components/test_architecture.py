@@ -255,9 +255,9 @@ def place_of(activation: str, structure: str) -> int:
     return list(ACTIVATIONS).index(activation) + list(STRUCTURES).index(structure)
 
 
-# A ninth of them in every run: each structure and each activation function at least once.
+# Some of them in every run: every second structure, and every second activation function.
 PAIRS = [
-    pytest.param(*pair, marks=[] if place_of(*pair) % 9 == 0 else pytest.mark.long)
+    pytest.param(*pair, marks=[] if place_of(*pair) % 18 == 0 else pytest.mark.long)
     for pair in itertools.product(ACTIVATIONS, STRUCTURES)
 ]
 

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +90,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture
-def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
+def workspace(finished: Workspace, tmp_path: Path) -> Iterator[Workspace]:
     """Return a workspace with a finished run of one seed, that asks for two."""
     found = copy_of(finished, tmp_path / "work")
     found.write_study(with_seeds(2))
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/sitecustomize.py").write_text(SITE)
-    found.python_path.append(tmp_path / "site")
-    return found
+    with let_steps_fail(found, tmp_path):
+        yield found
 
 
 def copy_of(workspace: Workspace, folder: Path) -> Workspace:
@@ -104,27 +104,42 @@ def copy_of(workspace: Workspace, folder: Path) -> Workspace:
     return found
 
 
-def fail(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, step: str, how: str) -> None:
+@contextmanager
+def let_steps_fail(workspace: Workspace, folder: Path) -> Iterator[None]:
+    """Let the jobs of a workspace look whether they are to fail."""
+    (folder / "site").mkdir()
+    (folder / "site/sitecustomize.py").write_text(SITE)
+    workspace.python_path.append(folder / "site")
+    yield
+    workspace.python_path.pop()
+
+
+def fail(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, step: str, how: str, *arguments: str
+) -> None:
     """Run with a step that fails."""
     monkeypatch.setenv("FAILS", step)
     monkeypatch.setenv("HOW", how)
-    failed = workspace.snakemake()
+    failed = workspace.snakemake(*arguments)
     assert failed.returncode != 0 or "." in how, failed.stdout
     monkeypatch.setenv("FAILS", "nothing")
 
 
 def test_the_plain_command_makes_good_a_killed_job_and_damaged_files(
-    workspace: Workspace, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    built: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every cause by itself, and every kind of damage, is tried at greater length below."""
-    fail(workspace, monkeypatch, "train", "killed")
-    kept = workspace.runs()
-    damage(workspace, "flipped", spare="stacks")
-    said = workspace.build()
+    expected, page = contents(built), built.folder / "reports/index.html"
+    kept, text = built.runs(), page.read_bytes()
+    with let_steps_fail(built, tmp_path):
+        fail(built, monkeypatch, "train", "killed", "--config", "seeds=3")
+        damage(built, "flipped", spare="stacks")
+        said = built.build()
     assert "Traceback" not in said
-    assert contents(workspace) == expected
-    assert {cell: job for cell, job in workspace.runs().items() if cell in kept} == kept
-    assert "all requested files are present" in workspace.build()
+    assert contents(built) == expected
+    assert page.read_bytes() == text
+    assert built.runs() == kept
+    assert "all requested files are present" in built.build()
 
 
 @pytest.mark.long

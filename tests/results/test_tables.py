@@ -109,7 +109,7 @@ def test_added_rows_join_those_that_are_there(tmp_path: Path) -> None:
     assert len(tables.read(tmp_path, "layers", make_study(CELLS[:4]))) == 4 * 2 * 3
 
 
-@pytest.mark.parametrize("cells", [4, tables.PART])
+@pytest.mark.parametrize("cells", [4, pytest.param(tables.PART, marks=pytest.mark.long)])
 @pytest.mark.parametrize("table", TABLES)
 def test_the_bytes_are_a_function_of_the_cells(
     table: str, cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

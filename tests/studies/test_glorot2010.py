@@ -100,6 +100,7 @@ def verdicts(tables: Any) -> dict[str, bool]:
     return {f"{row.id}/{row.case}": row.verdict == claims.SUPPORTED for row in found}
 
 
+@pytest.mark.long
 def test_singular_values_of_networks_simulated_independently(values: Values) -> None:
     """All holds but what the paper says of the normalized start, in networks that are narrow."""
     found = verdicts(tables_of(values, {}))
@@ -109,17 +110,20 @@ def test_singular_values_of_networks_simulated_independently(values: Values) -> 
     assert len(found) == 2 + 2 + 2 + 4
 
 
+@pytest.mark.long
 def test_one_start_does_not_pass_for_the_other(values: Values) -> None:
     first, second = LIMITS
     assert not any(verdicts(tables_of(values, {first: second, second: first})).values())
 
 
+@pytest.mark.long
 def test_singular_values_that_are_three_percent_too_large_are_told(values: Values) -> None:
     found = verdicts(tables_of(values, {}, gain=1.03))
     told = ("singular-values-weights", "singular-values-slopes")
     assert not any(holds for key, holds in found.items() if key.startswith(told))
 
 
+@pytest.mark.long
 def test_the_numbers_in_the_prose_are_those_of_the_simulation(values: Values) -> None:
     found = glorot2010._layer_numbers(tables_of(values, {}))
     for start, name in glorot2010.STARTS.items():

@@ -126,6 +126,7 @@ def failing(tables: Any) -> set[str]:
     return {row.id for row in found if row.verdict == claims.NOT_SUPPORTED}
 
 
+@pytest.mark.long
 def test_claims_hold_for_networks_simulated_independently(tables: Any) -> None:
     assert failing(tables) == set()
     numbers = hanin2018.numbers(tables)
@@ -138,6 +139,7 @@ def test_claims_hold_for_networks_simulated_independently(tables: Any) -> None:
         assert before in TIMES and before < after <= min(time for time in TIMES if time > before)
 
 
+@pytest.mark.long
 def test_what_should_fail_fails() -> None:
     """Networks of 1.1 times the variance that learn by their depth and break the identity."""
     wrong = made_up(factor=1.1, by_sum=False, product_error=0.01)
@@ -169,6 +171,7 @@ def test_weighted_slope_is_that_of_the_normal_equations() -> None:
     assert hanin2018.weighted_slope(x, 3 * x + 1) == pytest.approx(3)
 
 
+@pytest.mark.long
 def test_figures_are_those_of_the_simulation(tables: Any) -> None:
     wanted = {"width": 30, "widths": "constant", "initializer": "variance_scaling(scale=2.0)"}
     start = {**wanted, "dataset": "sphere"}
@@ -208,6 +211,7 @@ def test_times_are_those_at_the_best_rate() -> None:
     assert first_step(steps, "accuracy", 0.5) == np.inf
 
 
+@pytest.mark.long
 def test_learning_time_of_made_up_networks(tables: Any) -> None:
     options = {"statistic": "test_accuracy", "level": 0.2, "hue": "widths"}
     chosen = {**options, "select": {"initializer": "variance_scaling(scale=2.0)"}}

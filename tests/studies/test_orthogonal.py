@@ -66,6 +66,7 @@ def verdicts(tables: Any) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_claims_hold_for_networks_simulated_independently(lengths: dict[str, np.ndarray]) -> None:
     found = verdicts(tables_of(lengths))
     assert found["orthogonal-fluctuations"] == claims.SUPPORTED
@@ -74,6 +75,7 @@ def test_claims_hold_for_networks_simulated_independently(lengths: dict[str, np.
     assert numbers["gaussian"] == pytest.approx(numbers["expected"], rel=0.35)
 
 
+@pytest.mark.long
 def test_gaussian_weights_do_not_pass_for_orthogonal_ones(lengths: dict[str, np.ndarray]) -> None:
     gaussian = lengths["variance_scaling"]
     found = verdicts(tables_of({"variance_scaling": gaussian, "orthogonal": gaussian[::-1]}))
@@ -81,6 +83,7 @@ def test_gaussian_weights_do_not_pass_for_orthogonal_ones(lengths: dict[str, np.
     assert found["orthogonal-growth"] == claims.NOT_SUPPORTED
 
 
+@pytest.mark.long
 def test_lengths_that_do_not_fluctuate_are_not_gaussian(lengths: dict[str, np.ndarray]) -> None:
     tables = tables_of({**lengths, "variance_scaling": lengths["orthogonal"]})
     assert verdicts(tables)["gaussian-fluctuations"] == claims.NOT_SUPPORTED
@@ -105,6 +108,7 @@ def test_the_interval_covers_the_truth() -> None:
     assert 0.80 < covered < 0.96
 
 
+@pytest.mark.long
 def test_networks_of_other_depths_are_not_counted(lengths: dict[str, np.ndarray]) -> None:
     def networks(tables: Any) -> list[int]:
         return [

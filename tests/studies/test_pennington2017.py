@@ -147,6 +147,7 @@ def verdicts(tables: Any) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_claims_hold_for_networks_simulated_independently(values: Values) -> None:
     """Those whose corrections of order L / N are small at a width of 64."""
     found = verdicts(tables_of(values))
@@ -159,6 +160,7 @@ def test_claims_hold_for_networks_simulated_independently(values: Values) -> Non
     assert times == 4 * [claims.SUPPORTED]
 
 
+@pytest.mark.long
 def test_times_that_do_not_grow_as_claimed_are_told(values: Values) -> None:
     swapped = {key: 1.4 - exponent for key, exponent in EXPONENTS.items()}
     found = verdicts(tables_of({("linear", "orthogonal"): values["linear", "orthogonal"]}, swapped))
@@ -166,6 +168,7 @@ def test_times_that_do_not_grow_as_claimed_are_told(values: Values) -> None:
     assert times == 4 * [claims.NOT_SUPPORTED]
 
 
+@pytest.mark.long
 def test_one_ensemble_does_not_pass_for_the_other(values: Values) -> None:
     swap = {"gaussian": "orthogonal", "orthogonal": "gaussian"}
     swapped = {(a, w): values[a, swap[w]] for a, w in values}
@@ -174,12 +177,14 @@ def test_one_ensemble_does_not_pass_for_the_other(values: Values) -> None:
     assert of_spread == {claims.NOT_SUPPORTED}
 
 
+@pytest.mark.long
 def test_networks_off_criticality_are_told(values: Values) -> None:
     found = verdicts(tables_of({pair: 1.1 * s for pair, s in values.items()}))
     of_mean = {v for key, v in found.items() if key.startswith("mean-square")}
     assert of_mean == {claims.NOT_SUPPORTED}
 
 
+@pytest.mark.long
 def test_moments_are_those_of_numpy(values: Values) -> None:
     pair = ("relu", "gaussian")
     found = spectra.moments(tables_of({pair: values[pair]}).measurement("spectra"))
@@ -189,6 +194,7 @@ def test_moments_are_those_of_numpy(values: Values) -> None:
     np.testing.assert_allclose(found["relative_variance"], expected)
 
 
+@pytest.mark.long
 def test_numbers_and_figures_agree_with_the_simulation(values: Values) -> None:
     tables = tables_of(values)
     numbers = pennington2017.numbers(tables)
@@ -209,6 +215,7 @@ def test_numbers_and_figures_agree_with_the_simulation(values: Values) -> None:
     assert numbers["relu_gaussian_arrived"] == 6
 
 
+@pytest.mark.long
 def test_histograms_have_the_laws_beside_them(values: Values) -> None:
     options = {"rows": "initializer", "columns": "activation", "hue": "depth"}
     kind = KINDS["singular_values"]
@@ -240,6 +247,7 @@ def test_histograms_have_the_laws_beside_them(values: Values) -> None:
     plt.close(figure)
 
 
+@pytest.mark.long
 def test_learning_times_have_a_panel_an_activation(values: Values) -> None:
     tables = tables_of({("linear", "orthogonal"): values["linear", "orthogonal"]})
     kind, options = KINDS["learning_time"], {**pennington2017.TIMES, "exponents": [0.5, 1]}

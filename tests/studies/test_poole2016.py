@@ -140,6 +140,7 @@ def judged(tables: Any) -> dict[tuple[str, str], claims.Result]:
     return {(row.id, row.case.split(",")[0]): row for row in found}
 
 
+@pytest.mark.long
 def test_curves_of_networks_simulated_independently(tables: Any) -> None:
     found = judged(tables)
     assert claims.NOT_TESTED not in {row.verdict for row in found.values()}
@@ -152,6 +153,7 @@ def test_curves_of_networks_simulated_independently(tables: Any) -> None:
         assert 0.95 < row.measured / row.predicted < (1.4 if case == CASES[0] else 1.15)
 
 
+@pytest.mark.long
 def test_what_should_fail_fails(tables: Any) -> None:
     """Images that grow by 3 % more a layer, and bend by 30 % more."""
     wrong = tables.measurement("curvature").copy()
@@ -164,6 +166,7 @@ def test_what_should_fail_fails(tables: Any) -> None:
             assert found[name, case].verdict == claims.NOT_SUPPORTED, (name, case)
 
 
+@pytest.mark.long
 def test_numbers_of_the_prose(numbers: dict[str, Any]) -> None:
     assert numbers["low_c_star"] == 1 and numbers["low_depth"] == 100
     assert numbers["high_correlation"] == pytest.approx(numbers["high_c_star"], abs=0.1)

@@ -311,8 +311,15 @@ class KerasRun:
         return [*found, np.nan][:2]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize(
+    ("task", "optimizer"),
+    [
+        ("classification", "adam"),
+        ("regression", "sgd"),
+        pytest.param("classification", "sgd", marks=pytest.mark.long),
+        pytest.param("regression", "adam", marks=pytest.mark.long),
+    ],
+)
 def test_losses_are_those_of_keras(
     task: str, optimizer: str, blobs: Dataset, teacher: Dataset
 ) -> None:

@@ -227,12 +227,12 @@ def compare_steps(cells: Sequence[Cell], dataset: Dataset) -> None:
                 np.testing.assert_array_equal(old - update, new)
 
 
-# Every activation function and every optimizer in every run, every pair of them in the long ones.
+# Every optimizer and some activation functions in every run, every pair of them in the long ones.
 OPTIMIZERS = {"sgd": SGD, "momentum": MOMENTUM, "adam": ADAM}
 PROGRAMS = pytest.mark.parametrize(
     ("activation", "optimizer"),
     [
-        pytest.param(activation, optimizer, marks=[] if a % 3 == o else pytest.mark.long)
+        pytest.param(activation, optimizer, marks=[] if a % 3 == o and a < 6 else pytest.mark.long)
         for a, activation in enumerate(ACTIVATIONS)
         for o, optimizer in enumerate(OPTIMIZERS.values())
     ],
@@ -244,9 +244,15 @@ def test_steps_of_every_initializer(activation: str, optimizer: Any, blobs: Data
     compare_steps(all_initializers(activation=activation, optimizer=optimizer), blobs)
 
 
-@pytest.mark.parametrize("loss", ["auto", "output_sum"])
-@pytest.mark.parametrize("use_bias", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("activation", ["linear", "gelu"])
+@pytest.mark.parametrize(
+    ("loss", "use_bias", "activation"),
+    [
+        ("auto", True, "gelu"),
+        ("output_sum", False, "linear"),
+        pytest.param("auto", False, "linear", marks=pytest.mark.long),
+        pytest.param("output_sum", True, "gelu", marks=pytest.mark.long),
+    ],
+)
 def test_regression(loss: str, use_bias: bool, activation: str, teacher: Dataset) -> None:
     changes = {"activation": activation, "loss": loss, "use_bias": use_bias, "depth": 3}
     cells = all_initializers(1e-4, dataset="linear_teacher", **changes)
