@@ -106,7 +106,7 @@ def _critical_signals(tables: StudyTables) -> pd.DataFrame:
     rows = rows[rows["cell"].isin(cells["cell"])]
     last = int(cells["depth"].iloc[0]) - LAST_LAYERS
     signals = table(rows, "layer", "cell", "signal_log10_rms")
-    return 10 ** (2 * signals.loc[POWER_LAW_FROM:last])
+    return (2 * signals.loc[POWER_LAW_FROM:last]).rpow(10)
 
 
 def _critical(tables: StudyTables, statistic: Callable[..., float], predicted: float) -> Evidence:
