@@ -645,6 +645,22 @@ def test_mistakes_in_an_activation(body: str, expected: str, files: Files) -> No
     assert str(caught.value).startswith(f"{path}:{expected}")
 
 
+@pytest.mark.parametrize("is_traced", [False, True])
+@pytest.mark.parametrize("body", ["z if z > 0 else 0 * z", "max(z, 0 * z)"])
+def test_a_condition_on_a_tensor_is_told_alike_traced_or_not(
+    body: str, is_traced: bool, files: Files
+) -> None:
+    import tensorflow as tf
+
+    path = files.load(f"\n@activation()\ndef bad_one(z):\n    return {body}\n")
+    call = ACTIVATIONS["bad_one"].tensors
+    assert call is not None
+    with pytest.raises(ConfigError) as caught:
+        (tf.function(call, autograph=False) if is_traced else call)(tf.ones((3, 4)))
+    assert str(caught.value).startswith(f"{path}:8: a tensor has a truth value for every entry")
+    assert str(caught.value).endswith("use tf.where")
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
@@ -661,6 +677,7 @@ def test_mistakes_in_an_activation(body: str, expected: str, files: Files) -> No
         ),
         ("weights.gradient, np.ones((3, 4, 5))", "6: optimizer 'bad': m has the type float64, not"),
         ("weights.gradient, 1.0", "6: optimizer 'bad': m is 1.0, not a tensor"),
+        ("(m if m > 0 else -m), m", "8: a tensor has a truth value for every entry, and Python's"),
         ("weights.grad, m", "8: AttributeError: 'Weights' object has no attribute 'grad'"),
     ],
 )

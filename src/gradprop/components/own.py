@@ -12,6 +12,7 @@ import inspect
 import keyword
 import re
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -36,6 +37,10 @@ GROUP = "gradprop.components"  # of entry points of installed packages
 # Arguments of the decorators whose code decides numbers. Others do by their values, or not at all:
 # prose, and what only theory reads.
 CODE = ("derivative", "second_derivative")
+_NO_TRUTH = (
+    "a tensor has a truth value for every entry, and Python's if, and, or, min and max need a "
+    "single one; use tf.where"
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
@@ -588,7 +593,10 @@ def load_file(path: Path) -> None:
 
 
 def _in_code(error: BaseException, file: Path) -> ConfigError:
-    """Return `errors.in_code`, with a hint where a file may want to import one beside it."""
+    """Return `errors.in_code`, with a hint at what an own component does otherwise."""
+    if any(frame.name == "__bool__" for frame in traceback.extract_tb(error.__traceback__)):
+        # What TensorFlow and NumPy say of a tensor depends on whether it is traced.
+        return ConfigError(f"{errors.place_in_code(error, file)}: {_NO_TRUTH}")
     told = errors.in_code(error, file)
     relative = type(error) is ImportError and error.name is None
     if relative or isinstance(error, ModuleNotFoundError):
