@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gradprop.report.formulas import FormulaError, mathml
+from gradprop.report.formulas import FormulaError, mathml, typeset
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,20 @@ def test_text_of_a_formula_cannot_become_html() -> None:
     found = mathml(r"\text{<script>alert(1)</script>}")
     tags = {element.tag for element in ElementTree.fromstring(found).iter()}
     assert tags == {"math", "mrow", "mtext"}
+
+
+MATH = '<math display="inline"><mrow><msub><mi>σ</mi><mi>w</mi></msub></mrow></math>'
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("He & <b>", "He &amp; &lt;b&gt;"),
+        (r"<i> $\sigma_w$, $\sigma_w$", f"&lt;i&gt; {MATH}, {MATH}"),
+        (r"\$5 and \$6", "$5 and $6"),
+        ("$5 & more", "$5 &amp; more"),
+        (r"$\AA < x$", r"$\AA &lt; x$"),
+    ],
+)
+def test_formulas_between_dollar_signs_of_a_name(text: str, html: str) -> None:
+    assert typeset(text) == html

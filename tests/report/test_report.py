@@ -434,6 +434,20 @@ def test_components_are_called_by_their_display_names(tmp_path: Path) -> None:
     }
 
 
+def test_formulas_of_display_names_are_mathml_and_plain_in_csv(tmp_path: Path) -> None:
+    study = replace(make_study(), names={"initializer": {"zeros": r"$\sigma_w = 0$ & <b>"}})
+    html = write(tmp_path, study)
+    shown = '<math display="inline"><mrow><msub><mi>σ</mi><mi>w</mi></msub>'
+    assert html.count(f'<th scope="row">{shown}') >= 4  # final results and diagnoses
+    assert r"\sigma_w" not in html
+    assert html.count("</math> &amp; &lt;b&gt;") >= 4
+    judged = result(claims.SUPPORTED, study="example", case="zeros, <i>")
+    names = {"example": {"zeros": r"$\sigma_w = 0$"}}
+    (entry,) = claim_rows.entries([judged], Bibliography(References([])), names)["example"]
+    assert entry.shown[0].text.startswith(shown)
+    assert "</math>, &lt;i&gt;" in entry.shown[0].text
+
+
 # ------------------------------------------------------------------------------- provenance
 
 

@@ -14,6 +14,7 @@ from gradprop.analysis.names import in_words
 from gradprop.claims import Result
 from gradprop.report.bibliography import Bibliography
 from gradprop.report.formatting import DASH, Text, plural, sig, slugify
+from gradprop.report.formulas import typeset
 
 MOST_OPEN_CASES = 2
 # Of a plot, in CSS pixels; margins as a share of its range.
@@ -38,7 +39,7 @@ class Case:
 
     verdict: str
     reason: str
-    text: str
+    text: Markup
     measured: Text
     predicted: Text
     plot: Markup
@@ -116,8 +117,10 @@ def _case(result: Result, names: Mapping[str, str]) -> Case:
     return Case(
         verdict=result.verdict,
         reason=result.reason,
-        text=" · ".join(
-            filter(None, [in_words(result.case, names), networks if result.networks else ""])
+        text=typeset(
+            " · ".join(
+                filter(None, [in_words(result.case, names), networks if result.networks else ""])
+            )
         ),
         measured=measured,
         predicted=DASH if result.predicted is None else sig(result.predicted),

@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree
 
 from latex2mathml import converter
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 # How many children an element of MathML has; of the others any number.
 CHILDREN = {
@@ -81,6 +81,32 @@ def mathml(tex: str, display: bool = False) -> Markup:
     for element in [*tree.iter()]:
         _check(element)
     return Markup(ElementTree.tostring(tree, encoding="unicode"))
+
+
+def typeset(text: str) -> Markup:
+    r"""Return a text with its formulas as MathML and everything else escaped.
+
+    Parameters
+    ----------
+    text
+        As Matplotlib takes it: formulas stand between dollar signs, and a plain one is ``\$``. A
+        formula that Matplotlib draws and MathML lacks stays TeX.
+    """
+    parts = re.split(r"(?<!\\)\$", text)
+    if len(parts) % 2 == 0:  # a formula without end is none
+        return escape(text)
+    pieces = (
+        _formula(part) if number % 2 else escape(part.replace(r"\$", "$"))
+        for number, part in enumerate(parts)
+    )
+    return Markup("").join(pieces)
+
+
+def _formula(tex: str) -> Markup:
+    try:
+        return mathml(tex)
+    except FormulaError:
+        return escape(f"${tex}$")
 
 
 def _check(element: ElementTree.Element) -> None:

@@ -28,6 +28,7 @@ from gradprop.report.formatting import (
     sig,
     slugify,
 )
+from gradprop.report.formulas import typeset
 from gradprop.spec import Cell, Study
 
 LONGEST_OPEN_TABLE = 12
@@ -360,7 +361,7 @@ def _named(value: Any, called: Mapping[str, str]) -> Text:
     name, plain = called[value], name_of(value)
     if name == plain:
         return name
-    return Markup('{} <span class="below">{}</span>').format(name, plain)
+    return Markup('{} <span class="below">{}</span>').format(typeset(name), plain)
 
 
 def _final(value: float, is_accuracy: bool) -> Text:
