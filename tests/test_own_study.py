@@ -23,6 +23,7 @@ from gradprop.grid.kinds import Needs
 
 
 def prepare(tables, options):
+    print("[Prepared")
     return tables.select(options)[["initializer", "depth", "seed"]]
 
 
@@ -47,6 +48,7 @@ from gradprop.probes import statistic
 
 @initializer(parameters={"gain": Parameter(1.0, "Factor of all weights.", above=0)})
 def signs(layer, rng, gain):
+    print("Drawn")
     return gain / layer.fan_in**0.5 * rng.choice([-1.0, 1.0], (layer.fan_in, layer.fan_out))
 
 
@@ -65,10 +67,12 @@ def heavy_ball(weights, before, share):
 
 @statistic(definition="log10 of fan-in times the mean square of W")
 def weight_log10_gain(layer):
+    print("Measured", end=".")
     return np.log10(len(layer.weight) * np.mean(layer.weight**2))
 """
 CLAIM = """
 def gains(tables):
+    print("Judged")
     cells = tables.cells[(tables.cells["initializer"] == TOO_SMALL) & (tables.cells["depth"] > 2)]
     rows = at_start(tables.layers)
     rows = rows[rows["cell"].isin(cells["cell"]) & (rows["layer"] == 2)]
@@ -133,7 +137,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     before, block, after = re.split(r"(  - dataset.*\n(?:  .*\n)+)", text, maxsplit=1)
     lines = block.replace("\n  ", "\n    ")
     found.study_file("mine").write_text(f"{before}{lines}{BLOCK}{after}{FIGURE}")
-    found.build("--config", "studies=[mine]")
+    (folder / "said").write_text(found.build("--config", "studies=[mine]"))
     yield found
     own.forget(mine / "components.py")  # which this process read with the study
 
@@ -156,6 +160,25 @@ def test_its_claim_paragraph_and_figures_are_in_the_report(workspace: Workspace)
         ">bend<",
     ):
         assert expected in page
+
+
+def test_what_its_code_prints_is_in_the_logs_and_not_on_the_screen(workspace: Workspace) -> None:
+    said = (workspace.folder / "said").read_text()
+    logs = {
+        path.relative_to(workspace.folder / "logs").parts[:2]: path.read_text()
+        for path in sorted((workspace.folder / "logs").rglob("*-width32-*.log"))
+        + sorted((workspace.folder / "logs/mine").glob("*.log"))
+    }
+    for word, job in (
+        ("Drawn\n", "train"),
+        ("Measured.Measured.", "train"),
+        ("[Prepared\n", "figures.log"),
+        ("Judged\n", "claims.log"),
+    ):
+        assert word in logs["mine", job], job
+        assert word.strip(".\n") not in said
+    for line in re.findall(r"^\[\S+-width32-\S+\] .*", said, re.MULTILINE):
+        assert line in logs["mine", "train"]
 
 
 def test_an_edit_of_its_initializer_trains_exactly_its_networks_anew(workspace: Workspace) -> None:

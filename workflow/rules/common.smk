@@ -24,12 +24,16 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
 shell.prefix(
     f'set -euo pipefail; gradprop() {{{{ {PYTHON} -P -m gradprop.cli "$@"; }}}}; '
     "export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "  # and nothing of the caller's: it can change bits
+    "export PYTHONUNBUFFERED=1; "  # a log has lines in the order in which they were written
 )
 
+# Steps tell what they do on stderr. Stdout has what a study's own code prints: the log gets it, and
+# the screen does not. The log is emptied first, and then both append to it.
+TOLD = r"2>&1 >{log:q} >>{log:q} | tee -a {log:q}"
 # Of a job that fails in a study's own code the log has the traceback, and the screen what it means.
-LAST_WORDS = r"2>{log:q} || {{ sed -n '\%^gradprop: %,$p' {log:q} >&2; exit 1; }}"
+LAST_WORDS = r">{log:q} 2>&1 || {{ sed -n '\%^gradprop: %,$p' {log:q} >&2; exit 1; }}"
 # Of one that tells what it does the screen has that as well.
-PROGRESS = r"2>&1 | tee {log:q} | sed -nu '\%^\[%p; \%^gradprop: %,$p'"
+PROGRESS = TOLD + r" | sed -nu '\%^\[%p; \%^gradprop: %,$p'"
 
 for folder in {workflow.basedir, str(provenance.PACKAGE)}:
     if re.search("[{}]", folder):  # and it knows no way to write a brace that is none

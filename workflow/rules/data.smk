@@ -16,7 +16,7 @@ rule definition:
     message:
         "Study {wildcards.study}: {wildcards.part}"
     shell:
-        "gradprop define {input:q} {output:q} --seeds {params.seeds} 2>&1 | tee {log:q}"
+        f"gradprop define {{input:q}} {{output:q}} --seeds {{params.seeds}} {TOLD}"
 
 
 rule dataset:
@@ -38,4 +38,4 @@ rule dataset:
     message:
         "Data set {wildcards.dataset}"
     shell:
-        "gradprop data {params.label:q} {params.file:q} {params.own} 2>&1 | tee {log:q}"
+        f"gradprop data {{params.label:q}} {{params.file:q}} {{params.own}} {TOLD}"

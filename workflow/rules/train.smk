@@ -25,4 +25,5 @@ rule train:
         "Study {wildcards.study}: training {wildcards.shard}"
     shell:
         "gradprop train {input.grid:q} {wildcards.shard:q} {params.data:q}"
-        " --threads {threads} --stack-size {params.stack_size} --folder {params.folder:q} 2>&1 | tee {log:q}"
+        " --threads {threads} --stack-size {params.stack_size}"
+        f" --folder {{params.folder:q}} {TOLD}"
