@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import traceback
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ MOST_ALIKE = 100
 _LONGEST_SOURCE = 180
 _LONGEST_KEY = 40
 LONGEST_VALUE = 60
+_LONGEST_LISTING = 110
 # What neither YAML nor XML can hold: most control characters, half a surrogate pair.
 UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -116,6 +118,21 @@ def suggestion(value: Any, allowed: Sequence[Any]) -> str:
     names = {plain(name): name for name in allowed}
     close = difflib.get_close_matches(plain(value)[:MOST_ALIKE], names, n=1)
     return f". Did you mean {show(str(names[close[0]]))}?" if close else ""
+
+
+def nearest(value: str, names: Sequence[Any]) -> str:
+    """Return names with commas, those most like the value first: as many as fit a line."""
+    matcher = difflib.SequenceMatcher(b=value[:MOST_ALIKE])
+
+    def likeness(name: str) -> float:
+        matcher.set_seq1(name)
+        return matcher.ratio()
+
+    ordered = sorted(map(_cut_key, names), key=likeness, reverse=True)
+    ends = itertools.accumulate(len(name) + 2 for name in ordered)
+    fitting = sum(end <= _LONGEST_LISTING for end in ends)
+    more = len(ordered) - fitting
+    return ", ".join([*ordered[:fitting], *([f"... ({more} more)"] if more else [])])
 
 
 def not_allowed(value: Any, allowed: Sequence[Any]) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from gradprop.analysis import needs
 from gradprop.analysis.needs import NotMeasured
+from gradprop.errors import CodeError
+from gradprop.results.study_tables import StudyTables
+from gradprop.spec import Study
 from tests.reference import make_cell
 
 ROWS = pd.DataFrame(
@@ -50,3 +56,63 @@ def test_entries_of_series_and_mappings() -> None:
         needs.at(series, ("c", 1))
     with pytest.raises(NotMeasured, match="the study has no networks with tanh, orthogonal"):
         needs.at({}, ("tanh", "orthogonal"))
+
+
+LAYERS = pd.DataFrame({"cell": ["a"], "step": [0], "layer": [1], "gradient_log10_rms": [-1.0]})
+STUDY = Study("own", "Own", "?", (make_cell(depth=2),))
+Read = Callable[[pd.DataFrame, str], object]
+READS: list[Read] = [
+    lambda rows, name: rows[name],
+    lambda rows, name: rows[rows["step"] == 0].set_index("cell")[["step", name]],
+    lambda rows, name: rows[[name]],
+    lambda rows, name: rows.loc[:, name],
+    lambda rows, name: rows.groupby(name),
+    lambda rows, name: rows.set_index(["cell", name]),
+    lambda rows, name: rows.sort_values(name),
+    lambda rows, name: rows.merge(rows, on=["cell", name]),
+    lambda rows, name: rows.pivot(index="cell", columns="step", values=name),
+]
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_column_that_is_not_recorded(read: Read) -> None:
+    """One of a statistic is refused with the key that records it, another one is a mistake."""
+    told = "the study does not record gradient_kurtosis; add it to the key statistics of"
+    with pytest.raises(NotMeasured, match=told), needs.unrecorded_refused(STUDY):
+        read(LAYERS, "gradient_kurtosis")
+    with (
+        pytest.raises(CodeError) as caught,
+        needs.failures_placed(STUDY, "claims.py", "claim a"),
+        needs.unrecorded_refused(STUDY),
+    ):
+        read(LAYERS, "gradient_log10_rsm")
+    assert "study own, claim a: the table has no column 'gradient_log10_rsm'; it has " in str(
+        caught.value
+    )
+
+
+def test_a_column_that_is_recorded_is_a_mistake_where_the_table_has_none() -> None:
+    full = Study("own", "Own", "?", (make_cell(depth=2, statistics="full"),))
+    with pytest.raises(KeyError), needs.unrecorded_refused(full):
+        LAYERS["gradient_kurtosis"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda: {"a": 1}["layer"], lambda: LAYERS.loc["tanh"], lambda: LAYERS["cell"]["b"]]
+)
+def test_other_keys_are_told_as_they_are(wrong: Callable[[], object]) -> None:
+    with (
+        pytest.raises(CodeError, match=r": study own, numbers: KeyError: '\w+'$"),
+        needs.failures_placed(STUDY, "claims.py", "numbers"),
+        needs.unrecorded_refused(STUDY),
+    ):
+        wrong()
+
+
+def test_a_measurement_that_is_not_made() -> None:
+    tables = StudyTables(STUDY, Path())
+    told = "the study does not make the measurement spectra; add it to the key measurements of"
+    with pytest.raises(NotMeasured, match=told), needs.unrecorded_refused(STUDY):
+        tables.measurement("spectra")["step"]
+    with pytest.raises(ValueError, match=r"measurement 'spctra' is not allowed; .*'spectra'\?"):
+        tables.measurement("spctra")

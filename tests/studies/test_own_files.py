@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gradprop import cli, figures, studies
+from gradprop.claims import NOT_TESTED, NotMeasured
 from gradprop.claims.references import CitationError
 from gradprop.errors import CodeError, ConfigError
 from gradprop.grid import folders
@@ -199,3 +200,35 @@ def test_a_claim_that_fails_is_told_in_one_line_and_its_traceback_before(
     assert last == f"gradprop: {tmp_path}/{told}"
     assert traceback[0] == "Traceback (most recent call last):"
     assert any(f"in {function}" in line for line in traceback)
+
+
+COLUMNS = ["cell", "step", "layer", *(f"statistic_{number}" for number in range(50))]
+READING = f"""import pandas as pd
+{IMPORT}
+def wrong(tables):
+    return pd.DataFrame(columns={COLUMNS})["{{}}"]
+CLAIMS = [Claim("a", "", "", "", "", Above(0), wrong)]
+def numbers(tables): return dict(x=wrong(tables))
+"""
+
+
+def test_a_column_that_no_table_has_is_told_with_the_nearest(tmp_path: Path) -> None:
+    made = study(tmp_path, claims=READING.format("statistic_52"))
+    with pytest.raises(CodeError) as caught:
+        studies.judge(StudyTables(made, tmp_path))
+    told = "the table has no column 'statistic_52'; it has statistic_2, statistic_5, "
+    assert str(caught.value).startswith(f"{tmp_path}/claims.py:5: study own, claim a: {told}")
+    assert str(caught.value).endswith(" more)")
+    assert len(str(caught.value).partition("claim a: ")[2]) <= 200
+
+
+def test_a_statistic_that_is_not_recorded_is_not_tested_and_leaves_the_prose_out(
+    tmp_path: Path,
+) -> None:
+    made = study(tmp_path, claims=READING.format("gradient_kurtosis"))
+    reason = "the study does not record gradient_kurtosis; add it to the key statistics of its "
+    (result,) = studies.judge(StudyTables(made, tmp_path))
+    assert result.verdict == NOT_TESTED
+    assert result.reason == f"{reason}study.yaml"
+    with pytest.raises(NotMeasured, match=reason):
+        studies.numbers(made, tmp_path)

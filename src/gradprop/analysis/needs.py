@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Hashable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
 from gradprop import errors
 from gradprop.errors import CodeError, GradpropError
 from gradprop.grid.selection import select
+from gradprop.probes import statistics
+from gradprop.probes.measurements import MEASUREMENTS
 from gradprop.spec import Cell, Study
 
 Found = TypeVar("Found", bound=Sized)
@@ -49,8 +53,71 @@ def failures_placed(study: Study, file: str, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         place = errors.place_in_code(error, (study.folder or Path()) / file)
-        told = f"study {study.name}, {what}: {errors.describe(error)}"
-        raise CodeError(f"{place}: {told}") from error
+        lacking = _Lacking.of(error)
+        problem = lacking.text if lacking else errors.describe(error)
+        raise CodeError(f"{place}: study {study.name}, {what}: {problem}") from error
+
+
+@contextmanager
+def unrecorded_refused(study: Study) -> Iterator[None]:
+    """Refuse where code reads a column that a study would have if it recorded more.
+
+    Raises
+    ------
+    NotMeasured
+        The message names the key that records it.
+    """
+    try:
+        yield
+    except KeyError as error:
+        lacking = _Lacking.of(error)
+        if lacking and (reason := lacking.reason(study)):
+            raise NotMeasured(reason) from error
+        raise
+
+
+_ADD = "add it to the key {} of its study.yaml"
+# Methods of data frames that look up columns by their names.
+_LOOKUPS = ("__getitem__", "_get_label_or_level_values", "groupby", "pivot", "set_index")
+
+
+class _Lacking(NamedTuple):
+    """A column that code asked a table for, and the table, which lacks it."""
+
+    column: str
+    rows: pd.DataFrame
+
+    @classmethod
+    def of(cls, error: Exception) -> _Lacking | None:
+        """Return what an error of pandas is about; None if it is about something else."""
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        for frame in reversed(frames if isinstance(error, KeyError) else []):
+            rows = frame.f_locals.get("self")
+            if isinstance(rows, pd.DataFrame) and frame.f_code.co_name in _LOOKUPS:
+                asked = re.findall(r"(?:^|\[)'([^']*)'", str(error))
+                lacking = [name for name in asked if name not in rows.columns]
+                return cls(lacking[0], rows) if lacking and rows.columns.nlevels == 1 else None
+        return None
+
+    @property
+    def text(self) -> str:
+        """The mistake, with the columns that there are."""
+        columns = errors.nearest(self.column, list(self.rows.columns))
+        return f"the table has no column {errors.show(self.column)}; it has {columns or 'none'}"
+
+    def reason(self, study: Study) -> str:
+        """Return what the study does not record, and the key that does; nothing if it is not that.
+
+        The table of a measurement that is not made has no columns, but its name as their name.
+        """
+        name = self.rows.columns.name
+        if name in MEASUREMENTS and self.rows.columns.empty:
+            return f"the study does not make the measurement {name}; {_ADD.format('measurements')}"
+        chosen = {cell.statistics for cell in study.cells}
+        recorded = {name for one in chosen for name in statistics.recorded(one)}
+        if self.column in statistics.STATISTICS and self.column not in recorded:
+            return f"the study does not record {self.column}; {_ADD.format('statistics')}"
+        return ""
 
 
 def need(found: Found, what: str) -> Found:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gradprop import errors
-from gradprop.analysis.needs import NotMeasured
+from gradprop.analysis.needs import NotMeasured, unrecorded_refused
 from gradprop.claims.cases import Case
 from gradprop.claims.criteria import Criterion
 from gradprop.claims.evidence import CONFIDENCE, NO_NETWORKS, Evidence, untested
@@ -64,8 +64,9 @@ def judge(claim: Claim, tables: StudyTables) -> list[Result]:
     """Measure and judge one claim; without networks to test it on it is not tested.
 
     A study may be changed in any way that its schema allows. Where that leaves a claim without what
-    it compares (`NotMeasured`), the cases that were measured before are judged, and the others are
-    not tested. Any other exception is a mistake in the claim's code, and is not caught.
+    it compares (`NotMeasured`), or without a statistic or a measurement that it reads, the cases
+    that were measured before are judged, and the others are not tested. Any other exception is a
+    mistake in the claim's code, and is not caught.
 
     Raises
     ------
@@ -74,8 +75,9 @@ def judge(claim: Claim, tables: StudyTables) -> list[Result]:
     """
     evidence: list[Evidence] = []
     try:
-        for item in claim.measure(tables):
-            evidence.append(item)
+        with unrecorded_refused(tables.study):
+            for item in claim.measure(tables):
+                evidence.append(item)
     except NotMeasured as lacking:
         evidence.append(untested("", str(lacking)))
     for item in evidence:

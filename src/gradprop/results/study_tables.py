@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradprop import errors
 from gradprop.errors import GradpropError
 from gradprop.grid.selection import select
-from gradprop.probes.measurements import measured
+from gradprop.probes.measurements import MEASUREMENTS, measured
 from gradprop.results import tables
 from gradprop.spec import Cell, Study
 
@@ -63,11 +64,21 @@ class StudyTables:
         return tables.read(self._results, "layers", self.study)
 
     def measurement(self, name: str) -> pd.DataFrame:
-        """Return the table of a measurement; empty if the study does not make it."""
+        """Return the table of a measurement; empty if the study does not make it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such measurement.
+        """
+        if name not in MEASUREMENTS:
+            raise ValueError(f"measurement {errors.not_allowed(name, list(MEASUREMENTS))}")
         if name not in self._measurements:
             made = any(name in measured(cell.measurements) for cell in self.study.cells)
-            read = tables.read(self._results, name, self.study) if made else pd.DataFrame()
-            self._measurements[name] = read
+            empty = pd.DataFrame(columns=pd.Index([], name=name))
+            self._measurements[name] = (
+                tables.read(self._results, name, self.study) if made else empty
+            )
         return self._measurements[name]
 
     def select(self, options: Options) -> pd.DataFrame:

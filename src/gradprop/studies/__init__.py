@@ -16,7 +16,7 @@ from types import ModuleType
 
 from gradprop import claims, errors, provenance
 from gradprop.analysis import diagnosis
-from gradprop.analysis.needs import failures_placed
+from gradprop.analysis.needs import failures_placed, unrecorded_refused
 from gradprop.claims import Claim, Result
 from gradprop.claims.references import CitationError, References
 from gradprop.errors import ConfigError
@@ -162,7 +162,7 @@ def numbers(study: Study, results: Path) -> Numbers:
         If the code of a number fails, or gives no numbers by name.
     """
     compute = getattr(own_code(study), "numbers", None)
-    with failures_placed(study, folders.CLAIMS, "numbers"):
+    with failures_placed(study, folders.CLAIMS, "numbers"), unrecorded_refused(study):
         found = compute(StudyTables(study, results)) if compute else {}
         if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
             raise TypeError(f"returned {errors.show(found)}; allowed: a dict of values by name")
