@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pytest
 
 from gradprop import studies
 from gradprop.components import own
-from tests.workspace import Workspace
+from tests.workspace import Workspace, small
 
 pytestmark = pytest.mark.workflow
 
@@ -91,6 +92,15 @@ CLAIMS.append(
         measure=gains,
     )
 )
+"""
+BROKEN = """
+from gradprop.components import dataset
+
+
+@dataset(task="classification", fixed={"examples": 40, "dimension": 2, "classes": 2})
+def broken(seed):
+    print("Before")
+    return 1 / 0
 """
 BLOCK = """
   - dataset: {name: gaussian_mixture, examples: 400}
@@ -205,6 +215,24 @@ def test_its_optimizer_and_its_statistic_are_in_the_tables(workspace: Workspace)
     np.testing.assert_allclose(signs["median"], 0, atol=1e-6)  # 32 weights of +-1/sqrt(32)
 
 
+def test_a_job_that_fails_tells_its_mistake_and_its_log(tmp_path: Path) -> None:
+    found = Workspace(tmp_path)
+    found.write_config("mine")
+    found.write_study(small(dataset="broken", initializer="zeros"), "mine")
+    path = found.study_file("mine").with_name("components.py")
+    path.write_text(BROKEN)
+    result = found.snakemake("--until", "dataset")
+    (log,) = (tmp_path / "logs/data").glob("*.log")
+    mistake = "gradprop: config/studies/mine/components.py:8: ZeroDivisionError: division by zero"
+    assert log.read_text().splitlines() == ["Before", mistake]
+    said = (result.stdout + result.stderr).splitlines()
+    assert result.returncode == 1
+    assert mistake in said
+    assert f"log: {log.relative_to(tmp_path)}" in said
+    assert not [line for line in said if "Traceback" in line or line == "Before"]
+    assert not [line for line in said if line.startswith(("Logfile", "Error in rule", "    "))]
+
+
 def planned(workspace: Workspace) -> set[str]:
     """Return the kinds of jobs that Snakemake would run."""
     said = workspace.build("--config", "studies=[mine]", "-n")
@@ -237,6 +265,7 @@ def test_a_mistake_in_its_code_stops_the_job_in_one_line(workspace: Workspace) -
     said = result.stdout + result.stderr
     assert result.returncode == 1
     assert "gradprop: config/studies/mine/claims.py:16: NameError: name 'WIDHT' is" in said
+    assert "log: logs/mine/claims.log" in said.splitlines()
     assert "Traceback" not in said
     path.write_text(text)
     assert planned(workspace) == {"claims", "report"}

@@ -27,13 +27,17 @@ shell.prefix(
     "export PYTHONUNBUFFERED=1; "  # a log has lines in the order in which they were written
 )
 
+# Snakemake is told not to say much of a job that fails (`quiet`); it leaves out the log, too.
+FAILED = r"echo log: {log:q} >&2; exit 1"
 # Steps tell what they do on stderr. Stdout has what a study's own code prints: the log gets it, and
 # the screen does not. The log is emptied first, and then both append to it.
-TOLD = r"2>&1 >{log:q} >>{log:q} | tee -a {log:q}"
+KEPT = r"2>&1 >{log:q} >>{log:q} | tee -a {log:q}"
+TOLD = f"{KEPT} || {{{{ {FAILED}; }}}}"
 # Of a job that fails in a study's own code the log has the traceback, and the screen what it means.
-LAST_WORDS = r">{log:q} 2>&1 || {{ sed -n '\%^gradprop: %,$p' {log:q} >&2; exit 1; }}"
+MEANT = r"sed -n '\%^gradprop: %,$p' {log:q} >&2"
+LAST_WORDS = f">{{log:q}} 2>&1 || {{{{ {MEANT}; {FAILED}; }}}}"
 # Of one that tells what it does the screen has that as well.
-PROGRESS = TOLD + r" | sed -nu '\%^\[%p; \%^gradprop: %,$p'"
+PROGRESS = rf"{KEPT} | sed -nu '\%^\[%p; \%^gradprop: %,$p' || {{{{ {FAILED}; }}}}"
 
 for folder in {workflow.basedir, str(provenance.PACKAGE)}:
     if re.search("[{}]", folder):  # and it knows no way to write a brace that is none
