@@ -43,3 +43,5 @@ rule all:
     input:
         REPORT,
         [str(path) for path in all_manifests()],
+    message:
+        "Everything is there"

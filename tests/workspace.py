@@ -77,8 +77,9 @@ def environment_in(folder: Path) -> Path:
 
 
 def finished(said: str) -> list[str]:
-    """Return the rules whose jobs have ended, by what Snakemake said."""
-    return re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", said, re.MULTILINE)
+    """Return the jobs that have ended, by what a run printed, without those of definitions."""
+    lines = re.findall(r"^\[ *\d+ of \d+, [\d:]+\] (.*?)(?:; about .* left)?$", said, re.MULTILINE)
+    return [line for line in lines if not line.endswith((": study", ": grid"))]
 
 
 class Workspace:

@@ -116,13 +116,14 @@ def let_steps_fail(workspace: Workspace, folder: Path) -> Iterator[None]:
 
 def fail(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, step: str, how: str, *arguments: str
-) -> None:
-    """Run with a step that fails."""
+) -> str:
+    """Run with a step that fails; return what that said."""
     monkeypatch.setenv("FAILS", step)
     monkeypatch.setenv("HOW", how)
     failed = workspace.snakemake(*arguments)
     assert failed.returncode != 0 or "." in how, failed.stdout
     monkeypatch.setenv("FAILS", "nothing")
+    return failed.stdout + failed.stderr
 
 
 def test_the_plain_command_makes_good_a_killed_job_and_damaged_files(
@@ -132,7 +133,11 @@ def test_the_plain_command_makes_good_a_killed_job_and_damaged_files(
     expected, page = contents(built), built.folder / "reports/index.html"
     kept, text = built.runs(), page.read_bytes()
     with let_steps_fail(built, tmp_path):
-        fail(built, monkeypatch, "train", "killed", "--config", "seeds=3")
+        said = fail(built, monkeypatch, "train", "killed", "--config", "seeds=3")
+        assert re.search(
+            r"FAILED: Study tiny: training .*; its log: logs/tiny/train/.*\.log\n", said
+        )
+        assert "gradprop: a job failed; 2 of 7 are done" in said
         damage(built, "flipped", spare="stacks")
         said = built.build()
     assert "Traceback" not in said

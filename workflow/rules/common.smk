@@ -27,17 +27,13 @@ shell.prefix(
     "export PYTHONUNBUFFERED=1; "  # a log has lines in the order in which they were written
 )
 
-# Snakemake is told not to say much of a job that fails (`quiet`); it leaves out the log, too.
-FAILED = r"echo log: {log:q} >&2; exit 1"
 # Steps tell what they do on stderr. Stdout has what a study's own code prints: the log gets it, and
 # the screen does not. The log is emptied first, and then both append to it.
-KEPT = r"2>&1 >{log:q} >>{log:q} | tee -a {log:q}"
-TOLD = f"{KEPT} || {{{{ {FAILED}; }}}}"
+TOLD = r"2>&1 >{log:q} >>{log:q} | tee -a {log:q}"
 # Of a job that fails in a study's own code the log has the traceback, and the screen what it means.
-MEANT = r"sed -n '\%^gradprop: %,$p' {log:q} >&2"
-LAST_WORDS = f">{{log:q}} 2>&1 || {{{{ {MEANT}; {FAILED}; }}}}"
+LAST_WORDS = r">{log:q} 2>&1 || {{ sed -n '\%^gradprop: %,$p' {log:q} >&2; exit 1; }}"
 # Of one that tells what it does the screen has that as well.
-PROGRESS = rf"{KEPT} | sed -nu '\%^\[%p; \%^gradprop: %,$p' || {{{{ {FAILED}; }}}}"
+PROGRESS = rf"{TOLD} | sed -nu '\%^\[%p; \%^gradprop: %,$p'"
 
 for folder in {workflow.basedir, str(provenance.PACKAGE)}:
     if re.search("[{}]", folder):  # and it knows no way to write a brace that is none
@@ -202,6 +198,16 @@ def tell_of_other_machines():
         )
 
 
+def planned_seconds():
+    """Return how long training jobs are expected to take, by their logs."""
+    seconds = {}
+    for study, shards in SHARDS.items():
+        for name, shard in shards.items():
+            log = f"logs/{study}/train/{products.tables(RESULTS / study, shard).stem}.log"
+            seconds[log] = PLAN.jobs[study][name].seconds
+    return seconds
+
+
 if workflow.is_main_process:
     try:
         discard_what_is_not_right()
@@ -212,7 +218,8 @@ if workflow.is_main_process:
 
 onstart:
     if workflow.is_main_process:
-        print(f"gradprop: {plan.summary(PLAN)}", file=sys.stderr)
+        # By the logs of jobs, which is what the plugin that prints their ends knows of them.
+        logger.info(f"gradprop: {plan.summary(PLAN)}", extra={"planned": planned_seconds()})
         for study, shards in SHARDS.items():
             products.forget_tables(RESULTS / study, shards.values())
         # A job may have outlived the Snakemake that started it.

@@ -540,10 +540,11 @@ def summary(plan: Plan) -> str:
 
 def _texts(need: Need) -> list[str]:
     counts = [f"{number:,}" for number in (need.cells, need.stacks, need.jobs)]
-    return [*counts, _duration(need.seconds), _size(need.memory), _size(need.disk)]
+    return [*counts, duration(need.seconds), _size(need.memory), _size(need.disk)]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in its largest fitting unit: an estimate, of two digits or whole numbers."""
     units = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
     unit, length = next((u for u in units if seconds >= 2 * u[1]), units[-1])
     return f"{_number(seconds / length)} {unit}"

@@ -1,0 +1,182 @@
+"""What a run prints: one line per job as it ends, how far the run is, how long it will take.
+
+A plugin of Snakemake (``logger: gradprop`` in the profiles). With an option that asks for details
+(``-n``, ``--verbose``, ``--printshellcmds``, ``--debug-dag``) Snakemake prints what it would
+print without it; the log file in ``.snakemake/log`` is always Snakemake's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter, show_logs
+from snakemake.settings.enums import Quietness
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from gradprop.grid.plan import duration
+
+__all__ = ["LogHandler"]
+
+# How Snakemake's messages begin that tell how it works, and not what became of a job.
+_CHATTER = (
+    "Assuming unrestricted shared filesystem usage",
+    "Building DAG of jobs",
+    "Complete log",
+    "Conda environments: ignored",
+    "Elapsed time",
+    "Execute ",
+    "Exiting because a job execution failed",
+    "Group jobs: inactive",
+    "Rules claiming more threads",
+    "Select jobs to execute",
+    "Shutting down, this might take some time",
+    "Using profile",
+    "Using shell",
+    "Using workflow specific profile",
+    "Will exit after finishing currently running jobs",
+)
+# Seconds of a job that is not planned: a definition, figures, claims.
+_OTHER = 5.0
+# The planned seconds that must be done before the speed of the run says anything.
+_LEAST = 20.0
+
+
+class LogHandler(LogHandlerBase):
+    """Prints lines for people on stderr."""
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        self.run = _Run()
+        self.plain = _plain_handler(self.common_settings)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print what a record tells, if anything."""
+        if self.plain:
+            self.plain.handle(record)
+            return
+        silent = Quietness.ALL in (self.common_settings.quiet or ())
+        text = self.run.told(record)
+        if text and self.common_settings.show_failed_logs and hasattr(record, "log"):
+            text = "\n".join([text, *show_logs(record.log)])
+        if text and (record.levelno >= logging.ERROR or not silent):
+            print(text, file=sys.stderr, flush=True)
+
+
+def _plain_handler(settings: Any) -> logging.Handler | None:
+    """Return Snakemake's own handler where an option asks for what it prints."""
+    if not (settings.dryrun or settings.verbose or settings.printshellcmds or settings.debug_dag):
+        return None
+    quiet = settings.quiet or set()
+    return ColorizingTextHandler(
+        nocolor=settings.nocolor,
+        stream=sys.stdout if settings.stdout else sys.stderr,
+        formatter=DefaultFormatter(quiet, settings.show_failed_logs),
+        filter=DefaultFilter(
+            quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds
+        ),
+    )
+
+
+@dataclass
+class _Run:
+    """How far a run is.
+
+    Attributes
+    ----------
+    began
+        When the first job could.
+    counts
+        How many jobs of each rule there are, and how many in all.
+    planned
+        Seconds that jobs are expected to take, by their logs.
+    jobs
+        What was told of those that were begun, by their numbers.
+    finished
+        The numbers of those that ended well.
+    failed
+        How many did not.
+    """
+
+    began: float = field(default_factory=time.monotonic)
+    counts: dict[str, int] = field(default_factory=dict)
+    planned: dict[str, float] = field(default_factory=dict)
+    jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    finished: list[int] = field(default_factory=list)
+    failed: int = 0
+
+    def told(self, record: logging.LogRecord) -> str:
+        """Take note of a record; return what to print."""
+        event, known = getattr(record, "event", None), record.__dict__
+        if "planned" in known:
+            self.planned = known["planned"]
+        match event:
+            case LogEvent.RUN_INFO:
+                self.began, self.counts = time.monotonic(), known["stats"]
+                return ""
+            case LogEvent.JOB_INFO:
+                self.jobs[known["jobid"]] = known
+                return ""
+            case LogEvent.JOB_FINISHED:
+                self.finished.append(known["job_id"])
+                return f"{self._place()} {self._name(known['job_id'])}{self._left()}"
+            case LogEvent.JOB_ERROR:
+                self.failed += 1
+                logs = f"; its log: {', '.join(known['log'])}" if known["log"] else ""
+                return f"{self._place()} FAILED: {self._name(known['jobid'])}{logs}"
+            case LogEvent.ERROR if self.failed:  # once for each job, and once at the end
+                return self._end() if known["exception"] == "WorkflowError" else ""
+            case LogEvent.ERROR | None:
+                message = record.getMessage() if record.msg else ""
+                return "" if message.startswith(_CHATTER) else message
+        return ""
+
+    def _end(self) -> str:
+        jobs = "a job" if self.failed == 1 else f"{self.failed} jobs"
+        return (
+            f"gradprop: {jobs} failed; {len(self.finished)} of {self.counts['total']} are done, "
+            "and what the others had finished is kept. Mend the cause, and run the command again."
+        )
+
+    def _place(self) -> str:
+        total = self.counts.get("total", len(self.jobs))
+        seconds = int(time.monotonic() - self.began)
+        clock = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        return f"[{len(self.finished):{len(str(total))}} of {total}, {clock}]"
+
+    def _name(self, job: int) -> str:
+        known = self.jobs.get(job, {})
+        return str(known.get("rule_msg") or known.get("rule_name") or f"job {job}")
+
+    def _left(self) -> str:
+        """Return how long the rest will take, by the plan and by how fast the run was so far."""
+        planned = {job: self._seconds(known) for job, known in self.jobs.items()}
+        done = sum(planned.get(job, _OTHER) for job in self.finished)
+        begun = sum(planned.values()) - done
+        waiting = self.counts.get("total", 0) - len(self.jobs)
+        logs = {log for known in self.jobs.values() for log in known["log"]}
+        training = [seconds for log, seconds in self.planned.items() if log not in logs]
+        trainings = min(len(training), max(waiting, 0), self._waiting_trainings())
+        rest = begun + _OTHER * (waiting - trainings)
+        rest += trainings * sum(training) / max(len(training), 1)
+        if waiting <= 0 and begun <= 0:
+            return ""
+        elapsed = time.monotonic() - self.began
+        speed = elapsed / done if done >= _LEAST else 1.0
+        return f"; about {duration(speed * rest)} left"
+
+    def _waiting_trainings(self) -> int:
+        begun = sum(known["rule_name"] == "train" for known in self.jobs.values())
+        return self.counts.get("train", 0) - begun
+
+    def _seconds(self, known: dict[str, Any]) -> float:
+        return next((self.planned[log] for log in known["log"] if log in self.planned), _OTHER)

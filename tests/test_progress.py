@@ -1,0 +1,126 @@
+"""What a run prints: a line per job, how far it is and how long it will take."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from snakemake.settings.enums import Quietness
+from snakemake_interface_logger_plugins.common import LogEvent
+
+import snakemake_logger_plugin_gradprop as plugin
+
+SETTINGS: dict[str, Any] = {
+    "printshellcmds": False,
+    "nocolor": True,
+    "quiet": {Quietness.RULES},
+    "debug_dag": False,
+    "verbose": False,
+    "show_failed_logs": False,
+    "stdout": False,
+    "dryrun": False,
+}
+STATS = {"train": 2, "claims_tiny": 1, "total": 3}
+
+
+class Run:
+    """A run whose clock stands still, and what it prints."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], **settings: Any) -> None:
+        self.capsys = capsys
+        common: Any = SimpleNamespace(**{**SETTINGS, **settings})
+        self.handler = plugin.LogHandler(common, None)
+
+    def says(self, message: str | None, level: int = logging.INFO, **known: Any) -> str:
+        record = logging.LogRecord("snakemake", level, "", 0, message, None, None)
+        record.__dict__.update(known)
+        self.handler.handle(record)
+        return self.capsys.readouterr().err
+
+    def begins(self, job: int, text: str, rule: str, *log: str) -> str:
+        known: dict[str, Any] = {
+            "jobid": job,
+            "rule_msg": text,
+            "rule_name": rule,
+            "log": list(log),
+        }
+        return self.says("Rule", event=LogEvent.JOB_INFO, **known)
+
+    def ends(self, job: int) -> str:
+        return self.says(f"Finished jobid: {job}", event=LogEvent.JOB_FINISHED, job_id=job)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Return a clock that stands at `now`."""
+    found = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: found.now)
+    return found
+
+
+def test_every_job_is_one_line_with_what_is_left(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(capsys)
+    assert run.says("gradprop: a plan", planned={"a.log": 40.0, "b.log": 160.0}) == (
+        "gradprop: a plan\n"
+    )
+    assert run.says("Job stats: ...", event=LogEvent.RUN_INFO, stats=STATS) == ""
+    assert run.begins(1, "Training A", "train", "a.log") == ""
+    clock.now += 20  # twice as fast as planned
+    left = (160 + 5) / 2
+    assert run.ends(1) == f"[1 of 3, 0:00:20] Training A; about {left:.0f} s left\n"
+    run.begins(2, "Training B", "train", "b.log")
+    run.begins(3, "Claims", "claims_tiny")
+    clock.now += 3600
+    assert run.ends(3) == "[2 of 3, 1:00:20] Claims; about 3.6 h left\n"
+    assert run.ends(2) == "[3 of 3, 1:00:20] Training B\n"
+
+
+def test_a_failed_job_tells_its_log_once(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(capsys)
+    run.says("Job stats: ...", event=LogEvent.RUN_INFO, stats=STATS)
+    run.begins(1, "Training A", "train", "a.log")
+    failed = {"event": LogEvent.JOB_ERROR, "jobid": 1, "rule_msg": None, "log": ["a.log"]}
+    assert run.says("Error in rule train", logging.ERROR, **failed) == (
+        "[0 of 3, 0:00:00] FAILED: Training A; its log: a.log\n"
+    )
+    error: dict[str, Any] = {"level": logging.ERROR, "event": LogEvent.ERROR}
+    assert run.says("Command 'long'", exception="CalledProcessError", **error) == ""
+    assert run.says("At least one job", exception="WorkflowError", **error) == (
+        "gradprop: a job failed; 0 of 3 are done, and what the others had finished is kept. Mend "
+        "the cause, and run the command again.\n"
+    )
+
+
+def test_what_is_not_known_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error before any job, a warning and a message of which nothing is known."""
+    run = Run(capsys)
+    error = {"event": LogEvent.ERROR, "exception": "WorkflowError"}
+    assert run.says("No such file", logging.ERROR, **error) == "No such file\n"
+    assert run.says("Beware", logging.WARNING) == "Beware\n"
+    assert run.says("Nothing to be done (all ...)") == "Nothing to be done (all ...)\n"
+    assert run.says("Select jobs to execute...") == ""
+    assert run.says(None) == ""
+
+
+def test_quiet_leaves_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(capsys, quiet={Quietness.ALL})
+    run.says("Job stats: ...", event=LogEvent.RUN_INFO, stats=STATS)
+    run.begins(1, "Training A", "train", "a.log")
+    assert run.ends(1) == ""
+    assert run.says("No such file", logging.ERROR) == "No such file\n"
+
+
+@pytest.mark.parametrize("option", ["dryrun", "verbose", "printshellcmds"])
+def test_options_for_details_print_what_snakemake_prints(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(capsys, **{option: True})
+    assert run.ends(1).splitlines()[1:] == ["Finished jobid: 1"]
+    assert run.says("Select jobs to execute...") == "Select jobs to execute...\n"
