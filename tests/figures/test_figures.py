@@ -21,7 +21,16 @@ import pytest
 
 from gradprop import figures, files, jobs, provenance, theory
 from gradprop.components.datasets import write
-from gradprop.figures import KINDS, StudyError, StudyTables, draw_figure, draw_study, layers, style
+from gradprop.figures import (
+    KINDS,
+    StudyError,
+    StudyTables,
+    draw_figure,
+    draw_study,
+    layers,
+    lost,
+    style,
+)
 from gradprop.figures.layers import with_residuals
 from gradprop.grid import loading, sharding
 from gradprop.grid.schema import study_schema
@@ -230,6 +239,12 @@ def test_atlas_of_panels_with_different_depths(tmp_path: Path) -> None:
     for title, fields in (("tanh", 2), ("relu", 4)):
         (axes,) = (axes for axes in figure.axes if title in axes.get_title())
         assert len([text for text in axes.texts if text.get_text()]) == fields
+        hatched = [part for part in axes.collections if part.get_gid() == lost.NOT_RUN]
+        assert [np.ma.count(np.ma.asarray(part.get_array())) for part in hatched] == (
+            [2] if fields == 2 else []
+        )
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["not run"]
 
 
 def die(*_: object) -> list[str]:

@@ -45,6 +45,14 @@ def build(name: str, content: dict[str, Any]) -> Study:
     return loading.build_study(name, content, 2, name, ROOT / folders.STUDIES / name)
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_chapter_refers_to_each_of_its_figures(name: str) -> None:
+    text = (ROOT / folders.STUDIES / name / folders.CHAPTER).read_text()
+    placed = re.findall(r'{{ figure\("(\w+)"\) }}', text)
+    assert set(placed) == set(re.findall(r'{{ ref\("(\w+)"\) }}', text))
+    assert re.search("^## ", text, re.MULTILINE) or len(placed) < 3
+
+
 def ids_of_claims(study: Study) -> set[str]:
     return {claim.id for claim in studies.claims_of(study)}
 

@@ -24,7 +24,13 @@ ZERO, DIVERGED, MISSING = "zero", "diverged", "missing"
 NAMES = {ZERO: "exactly 0", DIVERGED: "diverged", MISSING: "without a value"}
 MARKERS = {ZERO: "v", DIVERGED: "x", MISSING: "|"}
 # Fields of heat maps: colours that the scale does not have, and a hatch to tell them in grey.
-FIELDS = {ZERO: ("#ffffff", "...."), DIVERGED: ("#f6c5af", "////"), MISSING: ("#d0d0d0", "")}
+NOT_RUN = "not run"
+FIELDS = {
+    ZERO: ("#ffffff", "...."),
+    DIVERGED: ("#f6c5af", "////"),
+    MISSING: ("#d0d0d0", ""),
+    NOT_RUN: ("#ffffff", "\\\\"),
+}
 HATCH = "#808080"
 # In parts of the height of a panel: where marks stand, how far those of the next line are, and how
 # far notes keep from each other, over their height in points.
@@ -344,7 +350,7 @@ def draw_fields(axes: Axes, x: Any, y: Any, state: pd.DataFrame) -> None:
     x, y
         Edges of columns and rows.
     state
-        `states` of the fields; NaN where the grid has no networks.
+        `states` of the fields; NaN or `NOT_RUN` where the grid has no networks.
     """
     for name, (colour, hatch) in FIELDS.items():
         chosen = (state == name).to_numpy()
@@ -360,7 +366,13 @@ def field_handles(axes: Iterable[Axes]) -> list[Patch]:
     """Return the legend entries of the fields that `draw_fields` filled."""
     drawn = {collection.get_gid() for panel in axes for collection in panel.collections}
     return [
-        Patch(facecolor=colour, edgecolor=HATCH, hatch=hatch, linewidth=0.4, label=NAMES[state])
+        Patch(
+            facecolor=colour,
+            edgecolor=HATCH,
+            hatch=hatch,
+            linewidth=0.4,
+            label=NAMES.get(state, state),
+        )
         for state, (colour, hatch) in FIELDS.items()
         if state in drawn
     ]

@@ -310,7 +310,7 @@ def describe_divergence(rows: pd.DataFrame, options: Options) -> str:
 def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw depth against hue value as a heat map.
 
-    'x' is diverged, '–' untrainable, '?' not measured; blank fields are not in the panel's grid.
+    'x' is diverged, '–' untrainable, '?' not measured; hatched fields are not in the panel's grid.
     """
     hue: str = options["hue"]
     order, depths = list(dict.fromkeys(rows[hue])), sorted(rows["depth"].unique())
@@ -324,6 +324,7 @@ def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
         medians = panel.pivot(index=hue, columns="depth", values="median")
+        marks = _marks(panel, hue, order, depths)
         sns.heatmap(
             medians.reindex(index=order, columns=depths),
             ax=axes,
@@ -333,14 +334,17 @@ def draw_atlas(rows: pd.DataFrame, options: Options) -> Figure:
             cbar=False,
             xticklabels=depths,
             yticklabels=order if key[1] == 0 else False,
-            annot=_marks(panel, hue, order, depths),
+            annot=marks,
             fmt="",
             annot_kws={"fontsize": 8.5},
             linewidths=0.8,
         )
+        x, y = (np.arange(len(found) + 1) for found in (depths, order))
+        lost.draw_fields(axes, x, y, marks.where(marks != "", lost.NOT_RUN))
         axes.set(xlabel="", ylabel="")
         axes.tick_params(length=0, rotation=0)
-    return style.finish(facets.figure, [], xlabel="depth", ylabel="")
+    handles = lost.field_handles(facets.axes.flat)
+    return style.finish(facets.figure, handles, xlabel="depth", ylabel="")
 
 
 def _marks(panel: pd.DataFrame, hue: str, order: list[Any], depths: list[int]) -> pd.DataFrame:
