@@ -104,9 +104,11 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml
 plan: setup
 	@$(RUN) $(BIN)/gradprop plan
 
-## docs       the manual's tables and the schemas for editors, from the registries
+## docs       the manual's tables, the schemas for editors, and the documentation site
 docs: setup
 	$(BIN)/python -m gradprop.manual
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "The site: docs/_build/html/index.html"
 
 ## test       set up, then every check: lint, format, types, order of the rooms, workflow format, tests
 test: setup
@@ -151,7 +153,7 @@ lock:
 ## clean      remove results, report and caches; .venv stays
 clean:
 	rm -rf results logs .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
-	rm -rf src/*.egg-info report.zip
+	rm -rf src/*.egg-info report.zip docs/_build docs/_extra docs/_generated
 	if [ -d reports ]; then find reports -mindepth 1 -maxdepth 1 \
 	    ! -name README.md ! -name reference -exec rm -rf {} +; fi
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gradprop.cli import main, parse_arguments
+from gradprop.cli import main, make_parser
 from tests.workspace import ROOT
 
 pytestmark = pytest.mark.usefixtures("shared_process")
@@ -283,18 +283,18 @@ def test_a_misused_command_says_so_in_one_line(
     ("text", "inches"), [("3.25in", 3.25), ("8.255cm", 3.25), ("82.55mm", 3.25), ("10in", 10)]
 )
 def test_widths_are_lengths(text: str, inches: float) -> None:
-    parsed = parse_arguments(["figures", "s", "--figure", "loss", "--width", text])
+    parsed = make_parser().parse_args(["figures", "s", "--figure", "loss", "--width", text])
     assert parsed.width == pytest.approx(inches)
 
 
 def test_a_study_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert parse_arguments(["figures", "small"]).study == Path("small")
+    assert make_parser().parse_args(["figures", "small"]).study == Path("small")
     path = tmp_path / "results/small/study.0123456789ab.json"
     path.parent.mkdir(parents=True)
     path.touch()
-    assert parse_arguments(["figures", "small"]).study == path.relative_to(tmp_path)
-    assert parse_arguments(["figures", "a/small"]).study == Path("a/small")
+    assert make_parser().parse_args(["figures", "small"]).study == path.relative_to(tmp_path)
+    assert make_parser().parse_args(["figures", "a/small"]).study == Path("a/small")
 
 
 def test_a_width_is_that_of_one_figure(

@@ -86,11 +86,12 @@ def test_a_failed_job_tells_its_log_once(
     run = Run(capsys)
     run.says("Job stats: ...", event=LogEvent.RUN_INFO, stats=STATS)
     run.begins(1, "Training A", "train", "a.log")
+    error: dict[str, Any] = {"level": logging.ERROR, "event": LogEvent.ERROR}
+    assert run.says("RuleException: long", exception="RuleException", **error) == ""
     failed = {"event": LogEvent.JOB_ERROR, "jobid": 1, "rule_msg": None, "log": ["a.log"]}
     assert run.says("Error in rule train", logging.ERROR, **failed) == (
         "[0 of 3, 0:00:00] FAILED: Training A; its log: a.log\n"
     )
-    error: dict[str, Any] = {"level": logging.ERROR, "event": LogEvent.ERROR}
     assert run.says("Command 'long'", exception="CalledProcessError", **error) == ""
     assert run.says("At least one job", exception="WorkflowError", **error) == (
         "gradprop: a job failed; 0 of 3 are done, and what the others had finished is kept. Mend "

@@ -107,8 +107,8 @@ def _inches(text: str) -> float:
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, with a command for every step."""
     parser = _Parser(prog="gradprop", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -124,7 +124,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         _add_report,
     ):
         add(commands)
-    return parser.parse_args(arguments)
+    return parser
 
 
 def _add_define(commands: _Commands) -> None:
@@ -374,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment.fix()
     if problem := environment.obstacle() or environment.memory_limit():
         return _fail(problem)
-    options = parse_arguments(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         options.run(options)
         sys.stdout.flush()  # a pipe that is closed shows here, not when Python ends

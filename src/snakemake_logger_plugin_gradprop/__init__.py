@@ -40,6 +40,8 @@ _CHATTER = (
     "Using workflow specific profile",
     "Will exit after finishing currently running jobs",
 )
+# Errors of jobs, with their commands; a record of what failed comes before or after them.
+_OF_JOBS = ("CalledProcessError", "RuleException")
 # Seconds of a job that is not planned: a definition, figures, claims.
 _OTHER = 5.0
 # The planned seconds that must be done before the speed of the run says anything.
@@ -133,8 +135,10 @@ class _Run:
                 self.failed += 1
                 logs = f"; its log: {', '.join(known['log'])}" if known["log"] else ""
                 return f"{self._place()} FAILED: {self._name(known['jobid'])}{logs}"
-            case LogEvent.ERROR if self.failed:  # once for each job, and once at the end
-                return self._end() if known["exception"] == "WorkflowError" else ""
+            case LogEvent.ERROR if known["exception"] in _OF_JOBS:
+                return ""
+            case LogEvent.ERROR if self.failed and known["exception"] == "WorkflowError":
+                return self._end()
             case LogEvent.ERROR | None:
                 message = record.getMessage() if record.msg else ""
                 return "" if message.startswith(_CHATTER) else message

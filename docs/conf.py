@@ -1,0 +1,98 @@
+"""The documentation site: `make docs` builds it into docs/_build/html."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from gradprop import cli
+from gradprop.report.formulas import mathml
+
+HERE = Path(__file__).parent
+REPORTS = HERE.parent / "reports"
+
+project = "gradprop"
+author = "the authors of gradprop"
+release = metadata.version("gradprop")
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "README.md"]
+
+html_math_renderer = "mathml"
+html_theme = "furo"
+html_title = "gradprop"
+# The reports as built, if they are: `report/index.html` and `report/papers.html`.
+html_extra_path = ["_extra"]
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+napoleon_google_docstring = False
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+# Links of included files to files that are no pages, and names of types in docstrings' prose.
+suppress_warnings = ["myst.xref_missing"]
+
+
+def _command_line() -> str:
+    """Return what `--help` says of every command."""
+    parser = cli.make_parser()
+    parts = [f"# Command line\n\n```text\n{parser.format_help()}```\n"]
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    for name, command in commands.choices.items():
+        parts.append(f"## gradprop {name}\n\n```text\n{command.format_help()}```\n")
+    return "\n".join(parts)
+
+
+def _gallery() -> str:
+    """Return every figure of the reports that are built, with its title and caption."""
+    parts = ["# Gallery\n\nThe figures of the reports as they were built, study by study.\n"]
+    for study in sorted(REPORTS.glob("data/*")):
+        parts.append(f"## {study.name}\n")
+        for text in sorted(study.glob("*.json")):
+            told = json.loads(text.read_text())
+            picture = REPORTS / "figures" / study.name / f"{text.stem}.svg"
+            target = HERE / "_extra/gallery" / f"{study.name}-{text.stem}.svg"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(picture.read_bytes())
+            parts += [
+                f":::{{figure}} ../_extra/gallery/{target.name}",
+                f":alt: {' '.join(told['alt'].split())}\n",
+                f"**{told['title']}** {told['caption']}\n:::\n",
+            ]
+    if len(parts) == 1:
+        parts.append("There are none: `snakemake --cores 4`, then `make docs`.")
+    return "\n".join(parts)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+_write(HERE / "_generated/command-line.md", _command_line())
+_write(HERE / "_generated/gallery.md", _gallery())
+for report in REPORTS.glob("*.html"):
+    _write(HERE / "_extra/report" / report.name, report.read_text())
+(HERE / "_extra").mkdir(exist_ok=True)
+
+
+def _inline_formula(writer: Any, node: Any) -> None:
+    writer.body.append(mathml(node.astext()))
+
+
+def _formula(writer: Any, node: Any) -> None:
+    writer.body.append(f"<p>{mathml(node.astext(), display=True)}</p>")
+
+
+def _done(writer: Any, node: Any) -> None:
+    pass
+
+
+def setup(app: Sphinx) -> None:
+    """Write formulas as MathML, as the report does: no page loads anything from elsewhere."""
+    app.add_html_math_renderer("mathml", (_inline_formula, _done), (_formula, _done))
