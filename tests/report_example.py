@@ -149,6 +149,24 @@ def write_results(study: Study, results: Path) -> None:
         manifests.write(products.tables(folder, shard), paths)
 
 
+def result(verdict: str, passage: str = "", **changes: Any) -> claims.Result:
+    """Return a verdict whose texts are empty and whose numbers are 1, but for `changes`."""
+    texts = (
+        "study",
+        "id",
+        "case",
+        "case_id",
+        "statement",
+        "source",
+        "formula",
+        "unit",
+        "criterion",
+    )
+    numbers = dict.fromkeys(("predicted", "measured", "low", "high", "networks"), 1)
+    given: dict[str, Any] = {**dict.fromkeys([*texts, "reason"], ""), **numbers, **changes}
+    return claims.Result(verdict=verdict, passage=passage, **given)
+
+
 @cache
 def draw(name: str) -> dict[str, bytes]:
     """Draw a figure, few lines or (`wide`) a dense cloud of points; return its files."""

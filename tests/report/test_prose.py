@@ -77,8 +77,8 @@ $$
         "<h3>Section</h3>",
         "<h4>Below</h4>",
         '<a href="https://example.org/a?b=1&amp;c=2">web</a>, <a href="#figure-x">here</a>',
-        '<div class="formula"><math display="block">',
-        '<div class="table">\n<table>\n<thead>',
+        '<div class="formula" tabindex="0"><math display="block">',
+        '<div class="table" tabindex="0">\n<table>\n<thead>',
     ):
         assert expected in html
 

@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -25,7 +24,14 @@ from gradprop.report.page import write_report
 from gradprop.report.tables import final_results
 from gradprop.results import products
 from gradprop.spec import Study
-from tests.report_example import cells_table, make_study, seal, write_figures, write_tree
+from tests.report_example import (
+    cells_table,
+    make_study,
+    result,
+    seal,
+    write_figures,
+    write_tree,
+)
 
 VOID = {"meta", "link", "img", "br", "hr", "col", "input", "wbr"}
 HOSTILE = "<script>alert(\"x\")</script> & 'quoted'"
@@ -545,23 +551,6 @@ def test_thresholds_are_said_and_silent_alarms_too(tmp_path: Path) -> None:
 
 
 NAMES = ("zeros", "normal")
-
-
-def result(verdict: str, passage: str = "", **changes: Any) -> claims.Result:
-    texts = (
-        "study",
-        "id",
-        "case",
-        "case_id",
-        "statement",
-        "source",
-        "formula",
-        "unit",
-        "criterion",
-    )
-    numbers = dict.fromkeys(("predicted", "measured", "low", "high", "networks"), 1)
-    given: dict[str, Any] = {**dict.fromkeys([*texts, "reason"], ""), **numbers, **changes}
-    return claims.Result(verdict=verdict, passage=passage, **given)
 
 
 def entries(*results: claims.Result) -> dict[str, list[claim_rows.Entry]]:

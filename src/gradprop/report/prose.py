@@ -202,14 +202,18 @@ class _Markdown(MarkdownIt):
             allow_blank_lines=False,
             double_inline=True,
         )
-        for name, html in {
-            "math_inline": "{}",
-            "math_inline_double": "{}",
-            "math_block": '<div class="formula">{}</div>\n',
-            "table_open": '<div class="table">\n<table>\n',
-            "table_close": "</table>\n</div>\n",
-        }.items():
-            self.add_render_rule(name, _shown(html))
+        # What may be wider than a phone can be scrolled there, with the keyboard as well.
+        code = '<pre tabindex="0"><code>{}</code></pre>\n'
+        for name, html, content in (
+            ("math_inline", "{}", str),
+            ("math_inline_double", "{}", str),
+            ("math_block", '<div class="formula" tabindex="0">{}</div>\n', str),
+            ("table_open", '<div class="table" tabindex="0">\n<table>\n', str),
+            ("table_close", "</table>\n</div>\n", str),
+            ("fence", code, escape),
+            ("code_block", code, escape),
+        ):
+            self.add_render_rule(name, _shown(html, content))
 
     def normalizeLink(self, url: str) -> str:
         """Encode an address, but let the sign of a value be seen."""
@@ -220,8 +224,8 @@ class _Markdown(MarkdownIt):
         return True
 
 
-def _shown(html: str) -> Callable[..., str]:
+def _shown(html: str, content: Callable[[str], str]) -> Callable[..., str]:
     def show(_: object, tokens: Sequence[Token], index: int, *__: object) -> str:
-        return html.format(tokens[index].content)
+        return html.format(content(tokens[index].content))
 
     return show
