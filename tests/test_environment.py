@@ -171,6 +171,26 @@ def test_tools_know_the_oldest_python() -> None:
     assert min(str(p["python_version"]) for p in PLATFORMS) == str(oldest)
 
 
+def test_continuous_integration_has_every_python() -> None:
+    text = (ROOT / ".github/workflows/tests.yml").read_text("utf-8")
+    job = yaml.safe_load(text)["jobs"]["test"]
+    pythons = list(dict.fromkeys(platform["python_version"] for platform in PLATFORMS))
+    assert job["strategy"]["matrix"]["python"] == pythons
+    actions = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in actions)
+    assert job["steps"][-1]["run"].startswith("make test ")
+
+
+def test_the_catalog_says_how_rules_get_their_software() -> None:
+    """By conda alone, in an environment that the workflow brings along."""
+    text = (ROOT / ".snakemake-workflow-catalog.yml").read_text("utf-8")
+    ways = yaml.safe_load(text)["usage"]["software-stack-deployment"]
+    assert [way for way, works in ways.items() if works] == ["conda"]
+    rules = [path.read_text("utf-8") for path in (ROOT / "workflow/rules").glob("*.smk")]
+    assert any("conda:" in rule for rule in rules)
+    assert not any("container:" in rule for rule in rules)
+
+
 GOOD = "six==1.17.0 ; sys_platform != 'win32' \\\n    --hash=sha256:" + "0" * 64 + "\n    # via x\n"
 
 
