@@ -69,8 +69,11 @@ def find_browser() -> str | None:
 
 
 @contextmanager
-def open_page() -> Iterator[Page]:
-    """Start a browser with a fresh profile; yield its page; end it. Skip the test without one."""
+def open_page(scripts: bool = True) -> Iterator[Page]:
+    """Start a browser with a fresh profile; yield its page; end it. Skip the test without one.
+
+    `scripts` is whether pages may run theirs.
+    """
     browser = find_browser()
     if browser is None:
         pytest.skip(
@@ -81,7 +84,9 @@ def open_page() -> Iterator[Page]:
         window = playwright.chromium.launch(
             executable_path=browser, args=OPTIONS, headless=True, timeout=TIMEOUT
         )
-        page = window.new_page(viewport={"width": PHONE, "height": HEIGHT})
+        page = window.new_page(
+            viewport={"width": PHONE, "height": HEIGHT}, java_script_enabled=scripts
+        )
         page.set_default_timeout(TIMEOUT)
         yield page
         window.close()
@@ -94,6 +99,21 @@ def check_report(path: Path) -> list[str]:
     alternative texts of images, unique ids, links within the page and to files beside it, and
     horizontal overflow on a phone and on a desktop.
     """
+    with open_page() as page:
+        heard = visit(page, path)
+        problems: list[str] = page.evaluate(INSPECT)
+        problems += page.evaluate(OVERFLOW)
+        page.set_viewport_size({"width": DESKTOP, "height": HEIGHT})
+        problems += page.evaluate(OVERFLOW)
+        problems += _broken_links(path, page.evaluate(LINKS))
+    return problems + heard
+
+
+def visit(page: Page, path: Path) -> list[str]:
+    """Open a report; return the list into which the page's complaints and requests come.
+
+    A violation of its content-security policy is an error in the console.
+    """
     address = path.resolve().as_uri()
     heard: list[str] = []
 
@@ -105,20 +125,14 @@ def check_report(path: Path) -> list[str]:
         heard.append(f"console: Uncaught {error.name}: {error.message}")
 
     def hear_request(request: Request) -> None:
-        if not request.url.startswith("data:") and request.url != address:
+        if not request.url.startswith(("data:", "blob:")) and request.url != address:
             heard.append(f"loads {request.url}")
 
-    with open_page() as page:
-        page.on("console", hear_message)
-        page.on("pageerror", hear_exception)
-        page.on("request", hear_request)
-        page.goto(address)
-        problems: list[str] = page.evaluate(INSPECT)
-        problems += page.evaluate(OVERFLOW)
-        page.set_viewport_size({"width": DESKTOP, "height": HEIGHT})
-        problems += page.evaluate(OVERFLOW)
-        problems += _broken_links(path, page.evaluate(LINKS))
-    return problems + heard
+    page.on("console", hear_message)
+    page.on("pageerror", hear_exception)
+    page.on("request", hear_request)
+    page.goto(address)
+    return heard
 
 
 def check_accessibility(path: Path) -> list[str]:

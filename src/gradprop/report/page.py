@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,9 +99,12 @@ def write_report(
     tested = any(verdict.passage for verdict in verdicts)
     passages = passages_table(verdicts, bibliography) if tested else None
     summaries = [final_results(chapter.cells) for chapter in chapters]
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     html = environment.get_template("report.html.j2").render(
         title=title,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_digest=_digest(script),
         chapters=chapters,
         opening=next((chapter.opening for chapter in chapters if chapter.opening), None),
         results=[
@@ -131,6 +136,11 @@ def write_report(
         inputs=read,
         modules=provenance.REPORT_MODULES,
     )
+
+
+def _digest(script: str) -> str:
+    """Return the SHA-256 of a script as a content-security policy names it, in base64."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def _sources(study: Study, results: Path, reports: Path) -> list[Path]:
