@@ -139,7 +139,8 @@ def write_results(study: Study, results: Path) -> None:
     """Write the tables that the report reads, one file of all cells for each shard."""
     folder = results / study.name
     frames = {name: pd.DataFrame({"cell": []}) for name in tables.TABLES}
-    frames |= {"cells": cells_table(study), "runs": runs_table(study)}
+    frames |= {"cells": cells_table(study), "layers": layers_table(study)}
+    frames["runs"] = runs_table(study)
     for number, shard in enumerate(shards(study.cells).values()):
         paths = []
         for table, rows in frames.items():

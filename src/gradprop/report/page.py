@@ -17,7 +17,9 @@ from gradprop.report import claim_rows
 from gradprop.report.bibliography import Bibliography
 from gradprop.report.chapters import TEMPLATES, Chapter, read_chapter
 from gradprop.report.errors import ReportError
+from gradprop.report.explorer import explorer_data
 from gradprop.report.formatting import templates_of
+from gradprop.report.formulas import mathml
 from gradprop.report.pictures import figure_files
 from gradprop.report.provenance import effort_table, environment_table, overview_table, totals_of
 from gradprop.report.tables import (
@@ -105,6 +107,8 @@ def write_report(
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=_digest(script),
+        mathml=mathml,
+        explorer=explorer_data(chapters, results),
         chapters=chapters,
         opening=next((chapter.opening for chapter in chapters if chapter.opening), None),
         results=[

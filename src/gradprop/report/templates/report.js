@@ -1,4 +1,5 @@
-// What the page adds where scripts run: tables that sort, filter and download themselves.
+// What the page adds where scripts run: tables that sort, filter and save themselves as CSV, and
+// theory for a network that the reader chooses.
 //
 // The page is complete without this script, which is why it makes all of its controls itself. It
 // loads nothing and sends nothing. The content-security policy of the page lets no other script
@@ -116,3 +117,358 @@ for (const table of document.querySelectorAll(".table > table")) {
   const filter = frame.classList.contains("long") ? filterOf(table) : [];
   frame.before(make("div", { className: "controls" }, ...filter, downloadOf(table)));
 }
+
+// -------------------------------------------------------------------------- mean-field theory
+
+const LEAKY_RELU_SLOPE = 0.2;
+const SELU_ALPHA = 1.6732632423543772;
+const SELU_SCALE = 1.0507009873554805;
+
+const sigmoid = (z) => 1 / (1 + Math.exp(-z));
+const density = (z) => Math.exp(-0.5 * z * z) / Math.sqrt(2 * Math.PI);
+
+// The normal distribution function by its power series, which converges fast where it is not 0 or 1.
+function normal(z) {
+  if (Math.abs(z) > 8) return z > 0 ? 1 : 0;
+  let sum = z;
+  for (let term = z, n = 3, last; sum !== last; n += 2) {
+    last = sum;
+    term *= (z * z) / n;
+    sum += term;
+  }
+  return 0.5 + sum * density(z);
+}
+
+// By the names of the package's registry: the function and its derivative.
+const ACTIVATIONS = {
+  linear: [(z) => z, () => 1],
+  tanh: [Math.tanh, (z) => 1 / Math.cosh(z) ** 2],
+  sigmoid: [sigmoid, (z) => sigmoid(z) * sigmoid(-z)],
+  softsign: [(z) => z / (1 + Math.abs(z)), (z) => 1 / (1 + Math.abs(z)) ** 2],
+  relu: [(z) => Math.max(z, 0), (z) => (z > 0 ? 1 : 0)],
+  leaky_relu: [
+    (z) => (z > 0 ? z : LEAKY_RELU_SLOPE * z),
+    (z) => (z > 0 ? 1 : LEAKY_RELU_SLOPE),
+  ],
+  elu: [(z) => (z < 0 ? Math.expm1(z) : z), (z) => Math.exp(Math.min(z, 0))],
+  selu: [
+    (z) => SELU_SCALE * (z < 0 ? SELU_ALPHA * Math.expm1(z) : z),
+    (z) => SELU_SCALE * (z < 0 ? SELU_ALPHA * Math.exp(z) : 1),
+  ],
+  gelu: [(z) => z * normal(z), (z) => normal(z) + z * density(z)],
+  swish: [(z) => z * sigmoid(z), (z) => sigmoid(z) * (1 + z * sigmoid(-z))],
+};
+
+// Nodes and weights for E[f(z)], z normal: the trapezoid rule over t, z = e^t and z = -e^t. Both
+// halves end at 0, where activation functions have their kinks; in t all of them are smooth at any
+// variance, and the integrand falls off at both ends, which makes the rule converge exponentially.
+const STEP = 1 / 8;
+const NODES = Array.from({ length: 251 }, (_, i) => Math.exp(2.375 - i * STEP));
+const WEIGHTS = NODES.map((z) => STEP * z * density(z));
+
+// E[f(sqrt(q) z)^2]; for q = 0 and q = Infinity the limits, as far as they are finite.
+function meanSquare(f, q) {
+  const scale = Math.min(Math.max(Math.sqrt(q), 1e-150), 1e150);
+  let sum = 0;
+  for (let i = 0; i < NODES.length; i += 1) {
+    const u = scale * NODES[i];
+    sum += WEIGHTS[i] * (f(u) ** 2 + f(-u) ** 2);
+  }
+  return sum;
+}
+
+const TOLERANCE = 1e-10; // of relative changes of the length, above the error of the integrals
+const CRITICAL = 1e-6; // |chi_1 - 1| up to which a phase is called critical
+const [VANISHED, ENDLESS] = [1e-8, 1e8]; // lengths beyond which the search for a limit ends
+const OVERFLOW = 1e300; // a length beyond it is infinite
+
+// The length that layers tend to. The map is increasing, so that the length never passes a fixed
+// point: the limit is the next one in the direction of the first step.
+function limitOfLength(map, start) {
+  const excess = (q) => map(q) / q - 1;
+  let q = start;
+  const rises = excess(q) > 0;
+  if (Math.abs(excess(q)) < TOLERANCE) return q;
+  while (q > VANISHED && q < ENDLESS) {
+    const next = q * (rises ? 1.25 : 0.8);
+    if (excess(next) > 0 !== rises) return bisect((x) => excess(x) > 0 === rises, q, next);
+    q = next;
+  }
+  return rises ? Infinity : 0;
+}
+
+function bisect(isBefore, before, after) {
+  for (let i = 0; i < 60; i += 1) {
+    const middle = (before + after) / 2;
+    if (isBefore(middle)) before = middle;
+    else after = middle;
+  }
+  return before;
+}
+
+// What theory says of hidden layers 1 … depth of one width. `length` has q_l, `chi` the factor from
+// layer l + 1 to layer l, and `signal` log10 of the RMS of the signal over that of the last layer.
+function propagate(activation, sigmaW2, sigmaB2, depth) {
+  const [f, derivative] = ACTIVATIONS[activation];
+  const map = (q) => (q < OVERFLOW ? sigmaW2 * meanSquare(f, q) + sigmaB2 : Infinity);
+  const growth = (q) => sigmaW2 * meanSquare(derivative, q);
+  const length = [sigmaW2 + sigmaB2];
+  while (length.length < depth) {
+    const next = map(length.at(-1));
+    length.push(next < OVERFLOW ? next : Infinity);
+  }
+  const chi = length.slice(0, -1).map(growth);
+  const signal = Array(depth).fill(0);
+  for (let i = depth - 2; i >= 0; i -= 1) signal[i] = signal[i + 1] + 0.5 * Math.log10(chi[i]);
+  const limit = limitOfLength(map, length[0]);
+  const chi1 = growth(limit);
+  const off = Math.abs(chi1 - 1) <= CRITICAL ? 0 : chi1 - 1;
+  const phase = off === 0 ? "critical" : off < 0 ? "ordered" : "chaotic";
+  return { length, chi, signal, limit, chi1, phase };
+}
+
+globalThis.gradprop = { propagate }; // for tests, and for whoever opens the browser's console
+
+// --------------------------------------------------------------------------- numbers in words
+
+const raised = (n) => String(n).replace(/./g, (sign) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(sign)]);
+
+// A number with two significant digits or more, given its decimal logarithm.
+function inWords(log) {
+  if (!Number.isFinite(log)) return log < 0 ? "0" : "∞";
+  if (log > -3 && log < 4) return digits(10 ** log);
+  let exponent = Math.floor(log);
+  let mantissa = (10 ** (log - exponent)).toFixed(1);
+  if (mantissa === "10.0") [mantissa, exponent] = ["1.0", exponent + 1];
+  return `${mantissa}\u00a0×\u00a010${raised(exponent)}`;
+}
+
+function digits(value, count = 2) {
+  const rounded = Number(value.toPrecision(count));
+  return rounded.toLocaleString("en", { maximumFractionDigits: 12 }).replace("-", "−");
+}
+
+const plural = (text, one, many) => `${text} ${text === "1" ? one : many}`;
+
+// How much a magnitude changes over a number of steps, in decades.
+function change(what, decades, steps) {
+  if (Math.abs(decades) === Infinity) return `${what} leaves the range of all numbers.`;
+  if (Math.abs(decades) < 0.005) return `${what} keeps its size.`;
+  const total = plural(digits(Math.abs(decades)), "decade", "decades");
+  const each = digits(Math.abs(decades) / steps);
+  return `${what} ${decades > 0 ? "gains" : "loses"} ${total} in all, ${each} per layer on average.`;
+}
+
+// Of the numbers of float32 that have all their digits, log10 of the largest and the smallest.
+const [LARGEST, SMALLEST] = [Math.log10(3.4028234663852886e38), Math.log10(1.1754943508222875e-38)];
+const leavesFloat32 = (log) => log > LARGEST || log < SMALLEST;
+
+const PHASES = {
+  ordered: "This is the ordered phase, in which signals shrink on the way back: gradients vanish.",
+  critical: "This is critical, the edge of chaos: on the way back, signals neither grow nor shrink by a fixed factor.",
+  chaotic: "This is the chaotic phase, in which signals grow on the way back: gradients explode.",
+};
+
+// What the curves mean, in sentences.
+function meaning(chosen, theory) {
+  const { depth, width } = chosen;
+  const steps = depth - 1;
+  const logs = theory.length.map(Math.log10);
+  const forward = logs.findIndex((log) => leavesFloat32(log / 2));
+  const back = theory.signal.findLastIndex(leavesFloat32);
+  return [
+    `The length tends to q* = ${inWords(Math.log10(theory.limit))}, where χ₁ = ${digits(theory.chi1, 4)}. ${PHASES[theory.phase]}`,
+    steps > 0 ? change(`From layer 1 to layer ${depth}, the length`, logs.at(-1) - logs[0], steps) : "",
+    steps > 0 ? change(`From layer ${depth} back to layer 1, the signal`, theory.signal[0], steps) : "",
+    forward < 0
+      ? "Pre-activations stay within the range of float32."
+      : `Pre-activations leave the range of float32 in layer ${forward + 1}.`,
+    back < 0
+      ? `A signal of 1 in layer ${depth} stays within it, too.`
+      : `A signal of 1 in layer ${depth} leaves it in layer ${back + 1}.`,
+    `Single networks scatter about these curves, the more the deeper they are for their width: depth over width is ${digits(depth / width)}.`,
+  ];
+}
+
+// --------------------------------------------------------------------------------- the picture
+
+function draw(name, attributes, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+const WIDTH = 440;
+const HEIGHT = 300;
+const LEFT = 62;
+const [RIGHT, TOP, BOTTOM] = [WIDTH - 12, 12, HEIGHT - 46];
+
+// Whole numbers from `low` to `high`, at most seven of them.
+function ticksOf(low, high) {
+  const step = [1, 2, 5, 10, 20, 50, 100, 200].find((size) => (high - low) / size <= 6) ?? 500;
+  const first = Math.ceil(low / step) * step;
+  return Array.from({ length: Math.floor((high - first) / step) + 1 }, (_, i) => first + i * step);
+}
+
+// Logarithms by layer over axes in powers of ten: a line of theory, and dots of what was measured.
+function plot(name, theory, measured) {
+  const finite = [...theory, ...measured].filter(Number.isFinite);
+  const low = Math.floor(Math.min(-0.5, ...finite));
+  const high = Math.ceil(Math.max(0.5, ...finite));
+  const last = Math.max(theory.length, measured.length, 2);
+  const x = (layer) => LEFT + ((layer - 1) / (last - 1)) * (RIGHT - LEFT);
+  const y = (log) => BOTTOM - ((log - low) / (high - low)) * (BOTTOM - TOP);
+  const points = theory.map((log, i) => [x(i + 1), y(log)]).filter((point) => point.every(Number.isFinite));
+  const ends = (logs) => `${inWords(logs[0])} in layer 1, ${inWords(logs.at(-1))} in layer ${logs.length}`;
+  const label = `${name} by layer. Theory: ${ends(theory)}.${measured.some(Number.isFinite) ? ` Measured: ${ends(measured)}.` : ""}`;
+  return draw(
+    "svg",
+    { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label },
+    ...ticksOf(low, high).flatMap((log) => [
+      draw("path", { class: "grid", d: `M${LEFT} ${y(log)}H${RIGHT}` }),
+      draw("text", { x: LEFT - 8, y: y(log) + 5, "text-anchor": "end" }, `10${raised(log)}`),
+    ]),
+    ...[...new Set([1, ...ticksOf(2, last)])].map((layer) =>
+      draw("text", { x: x(layer), y: BOTTOM + 20, "text-anchor": "middle" }, String(layer)),
+    ),
+    draw("text", { x: (LEFT + RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "Layer"),
+    draw("text", { transform: `translate(14 ${(TOP + BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" }, name),
+    draw("path", { class: "theory", d: points.map((point, i) => (i ? "L" : "M") + point.join(" ")).join("") }),
+    ...measured.flatMap((log, i) =>
+      Number.isFinite(log) ? [draw("circle", { class: "measured", cx: x(i + 1), cy: y(log), r: 2.5 })] : [],
+    ),
+  );
+}
+
+// ------------------------------------------------------------------------ the nearest networks
+
+// Of the same activation the one that is nearest by weight variance and depth, in logarithms, and by
+// bias variance. Between equals the initializer decides, and then the width.
+function nearest(networks, chosen) {
+  const distance = (network) => {
+    const ratio = (key) => Math.log(network[key] / chosen[key]);
+    const far = Math.hypot(ratio("sigma_w2"), ratio("depth"), network.sigma_b2 - chosen.sigma_b2);
+    const isOther = network.id !== chosen.initializer.id;
+    return far + 0.01 * isOther + 0.001 * Math.abs(ratio("width"));
+  };
+  const alike = networks.filter(({ activation }) => activation === chosen.activation);
+  return alike.sort((a, b) => distance(a) - distance(b))[0];
+}
+
+const COMPARED = {
+  sigma_w2: "the weight variance times the fan-in",
+  sigma_b2: "the bias variance",
+  depth: "the depth",
+  width: "the width",
+};
+
+// Which networks the dots are of, and in what they differ from the choice.
+function origin(network, chosen, data) {
+  if (!network) {
+    return ["No network of this report can be compared: it would need this activation, random weights and layers of one width, without normalization or residual connections."];
+  }
+  const anchor = data.chapters[network.chapter - 1];
+  const layers = plural(String(network.depth), "layer", "layers");
+  const loss = network.loss === "auto" ? "" : ` and the loss ${network.loss.replaceAll("_", " ")}`;
+  const differing = Object.entries(COMPARED)
+    .filter(([key]) => Math.abs(network[key] - chosen[key]) > 0.005 * (network[key] + chosen[key]))
+    .map(([key, name]) => `${name} is ${digits(network[key], 3)} and not ${digits(chosen[key], 3)}`);
+  const missing = [...network.length, ...network.signal].filter((log) => log === null).length;
+  return [
+    `The dots are medians over ${plural(String(network.seeds), "seed", "seeds")} of the nearest networks that were measured at initialization (`,
+    make("a", { href: `#${anchor}` }, `chapter ${network.chapter}`),
+    `): ${network.initializer}, ${data.activations[network.activation]}, ${layers} of ${network.width} units, on ${network.dataset} with minibatches of ${network.batch_size}${loss}. `,
+    differing.length > 0 ? `What differs: ${differing.join(", ")}.` : "Variances, depth and width are those chosen.",
+    missing > 0 ? ` The medians of ${plural(String(missing), "layer", "layers")} are 0 or not finite and have no dot.` : "",
+  ];
+}
+
+// ------------------------------------------------------------------------------- the explorer
+
+function selectOf(pairs, value) {
+  const options = pairs.map(([id, name]) => make("option", { value: id }, name));
+  const control = make("select", {}, ...options);
+  control.value = value;
+  return control;
+}
+
+const slider = (min, max, step, value) => make("input", { type: "range", min, max, step, value });
+
+function explore(place, data) {
+  const known = Object.entries(data.activations).filter(([name]) => name in ACTIVATIONS);
+  const controls = {
+    activation: selectOf(known, "relu"),
+    initializer: selectOf(data.initializers.map(({ id, name }) => [id, name]), "glorot_normal"),
+    gain: slider(0.1, 5, 0.01, 1),
+    bias: slider(0, 1, 0.005, 0),
+    depth: slider(1, data.deepest, 1, 50),
+    width: selectOf(data.widths.map((width) => [width, width]), 64),
+  };
+  const labels = {
+    activation: "Activation",
+    initializer: "Initializer",
+    gain: "Gain, a factor of the weights",
+    bias: "Bias variance",
+    depth: "Depth, the number of hidden layers",
+    width: "Width, the units of every hidden layer",
+  };
+  const told = { gain: make("output"), bias: make("output"), depth: make("output") };
+  const fields = Object.entries(controls).map(([key, control]) =>
+    make("label", {}, make("span", {}, labels[key]), control, told[key] ?? ""),
+  );
+
+  // The choice; an initializer that is not defined for the activation gives way to another.
+  function choice() {
+    const activation = controls.activation.value;
+    data.initializers.forEach(({ sigma_w2 }, i) => {
+      controls.initializer.options[i].disabled = !(activation in sigma_w2);
+    });
+    if (controls.initializer.selectedOptions[0].disabled) {
+      controls.initializer.value = controls.initializer.querySelector(":enabled").value;
+    }
+    const initializer = data.initializers[controls.initializer.selectedIndex];
+    const gain = Number(controls.gain.value);
+    return {
+      activation,
+      initializer,
+      gain,
+      sigma_w2: gain ** 2 * initializer.sigma_w2[activation][controls.width.selectedIndex],
+      sigma_b2: Number(controls.bias.value),
+      depth: Number(controls.depth.value),
+      width: Number(controls.width.value),
+    };
+  }
+
+  const figure = make("figure");
+  const text = make("p", { ariaLive: "polite" });
+  const dots = make("p", { className: "facts" });
+
+  function show() {
+    const chosen = choice();
+    const theory = propagate(chosen.activation, chosen.sigma_w2, chosen.sigma_b2, chosen.depth);
+    const network = nearest(data.networks, chosen);
+    told.gain.value = `${digits(chosen.gain, 3)}: weight variance times fan-in ${digits(chosen.sigma_w2, 3)}`;
+    told.bias.value = digits(chosen.sigma_b2, 3);
+    told.depth.value = String(chosen.depth);
+    const last = network?.signal.at(-1) ?? NaN; // without it there is nothing to compare with
+    const relative = network?.signal.map((log) => (log === null ? NaN : log - last));
+    const lengths = network?.length.map((log) => log ?? NaN);
+    figure.replaceChildren(
+      plot("Length", theory.length.map(Math.log10), lengths ?? []),
+      plot("Signal over that of the last layer", theory.signal, relative ?? []),
+    );
+    text.textContent = meaning(chosen, theory).filter(Boolean).join(" ");
+    dots.replaceChildren("The line is theory. ", ...origin(network, chosen, data));
+  }
+
+  const notes = [
+    data.thinned > 1 ? `To keep the page small, it has one in ${data.thinned} of the configurations that were measured.` : "",
+    data.own.length > 0 ? `The studies’ own activation functions (${data.own.join(", ")}) cannot be chosen, because the page has no code for them.` : "",
+  ].filter(Boolean);
+  const form = make("div", { className: "controls choices", role: "group", ariaLabel: "The network", oninput: show }, ...fields);
+  place.append(form, figure, dots, text, ...notes.map((note) => make("p", { className: "facts" }, note)));
+  show();
+}
+
+explore(document.getElementById("explorer"), JSON.parse(document.getElementById("explorer-data").textContent));
