@@ -79,11 +79,9 @@ def test_measured_networks_are_medians_over_seeds(
             if cell.depth == network["depth"] and cell.initializer.name == "normal"
         ]
         for name, column in explorer.STATISTICS.items():
-            values = [
-                [start.loc[(cell, layer), column] for cell in cells]
-                for layer in range(1, network["depth"] + 1)
-            ]
-            assert network[name] == [round(float(np.median(layer)), 2) for layer in values]
+            values = start.loc[cells, column].unstack()[list(range(1, network["depth"] + 1))]
+            medians = np.median(values.to_numpy(), axis=0)
+            assert network[name] == [round(float(value), 2) for value in medians]
 
 
 def test_a_seed_that_studies_share_counts_once(tmp_path: Path) -> None:
@@ -221,7 +219,7 @@ def test_the_explorer_draws_and_says_what_is_chosen(tmp_path: Path) -> None:
         assert "Pre-activations stay within the range of float32." in text
         place.get_by_label("Depth").fill("200")  # 0.301 (l - 1) + 0.45 > 38.53 from l = 128 on
         assert "Pre-activations leave the range of float32 in layer 128." in place.inner_text()
-        assert "A signal of 1 in layer 200 leaves it in layer 72." in place.inner_text()
+        assert "A signal of 1 in layer 200 leaves this range in layer 72." in place.inner_text()
 
         # The nearest of the measured networks, and what differs.
         place.get_by_label("Activation").select_option("tanh")

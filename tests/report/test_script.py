@@ -169,4 +169,5 @@ def test_the_page_is_complete_without_scripts(tmp_path: Path) -> None:
             shown[scripts] = [tables.nth(i).text_content() for i in range(tables.count())]
             assert (page.locator(":is(button, input, select)").count() > 0) == scripts
             assert page.locator("tbody tr[hidden]").count() == 0
+            assert page.get_by_text("scripts are switched off").count() == (not scripts)
     assert [text.split() for text in shown[False]] == [text.split() for text in shown[True]]

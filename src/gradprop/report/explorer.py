@@ -117,15 +117,15 @@ def measured_networks(chapters: Sequence[Chapter], results: Path) -> list[dict[s
         return []
     rows = pd.concat(frames, ignore_index=True).drop_duplicates([*KEY, "seed", "layer"])
     by = [*KEY, "layer"]
-    layers = rows[[*by, "id", "chapter"]].drop_duplicates(by)
+    seeds = rows.groupby(KEY, sort=False)["seed"].nunique().rename("seeds").reset_index()
+    layers = rows[[*by, "id", "chapter"]].drop_duplicates(by).merge(seeds, on=KEY)
     for name, column in STATISTICS.items():
         found = estimates.quartiles(rows, by, column, rows["diverged"])[[*by, "median"]]
         layers = layers.merge(found.rename(columns={"median": name}), on=by)
-    seeds = rows.groupby(KEY, sort=False)["seed"].nunique()
     return [
         dict(zip(KEY, key, strict=True))
-        | {"seeds": int(seeds[key]), "chapter": int(group["chapter"].iloc[0])}
-        | {"id": group["id"].iloc[0]}
+        | {"id": str(group["id"].iloc[0])}
+        | {name: int(group[name].iloc[0]) for name in ("seeds", "chapter")}
         | {name: _rounded(group.sort_values("layer")[name]) for name in STATISTICS}
         for key, group in layers.groupby(KEY, sort=False)
     ]

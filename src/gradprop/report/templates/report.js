@@ -16,7 +16,7 @@ function make(name, properties = {}, ...children) {
 const MISSING = "–";
 const collator = new Intl.Collator("en");
 
-// The text of a cell on one line; an exponent, which only its height marks on the page, gets a sign.
+// The text of a cell on one line. An exponent, which is only raised on the page, gets a sign.
 function textOf(cell) {
   const copy = cell.cloneNode(true);
   for (const exponent of copy.querySelectorAll("sup")) exponent.prepend("^");
@@ -127,7 +127,7 @@ const SELU_SCALE = 1.0507009873554805;
 const sigmoid = (z) => 1 / (1 + Math.exp(-z));
 const density = (z) => Math.exp(-0.5 * z * z) / Math.sqrt(2 * Math.PI);
 
-// The normal distribution function by its power series, which converges fast where it is not 0 or 1.
+// The normal distribution function by its power series, which converges where it is not 0 or 1.
 function normal(z) {
   if (Math.abs(z) > 8) return z > 0 ? 1 : 0;
   let sum = z;
@@ -231,9 +231,10 @@ globalThis.gradprop = { propagate }; // for tests, and for whoever opens the bro
 
 // --------------------------------------------------------------------------- numbers in words
 
-const raised = (n) => String(n).replace(/./g, (sign) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(sign)]);
+const RAISED = Object.fromEntries([..."0123456789-"].map((sign, i) => [sign, "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"[i]]));
+const raised = (n) => [...String(n)].map((sign) => RAISED[sign]).join("");
 
-// A number with two significant digits or more, given its decimal logarithm.
+// A number with at most two significant digits, given its decimal logarithm.
 function inWords(log) {
   if (!Number.isFinite(log)) return log < 0 ? "0" : "∞";
   if (log > -3 && log < 4) return digits(10 ** log);
@@ -252,20 +253,25 @@ const plural = (text, one, many) => `${text} ${text === "1" ? one : many}`;
 
 // How much a magnitude changes over a number of steps, in decades.
 function change(what, decades, steps) {
-  if (Math.abs(decades) === Infinity) return `${what} leaves the range of all numbers.`;
+  if (Math.abs(decades) === Infinity) return `${what} leaves the range of float64.`;
   if (Math.abs(decades) < 0.005) return `${what} keeps its size.`;
   const total = plural(digits(Math.abs(decades)), "decade", "decades");
   const each = digits(Math.abs(decades) / steps);
-  return `${what} ${decades > 0 ? "gains" : "loses"} ${total} in all, ${each} per layer on average.`;
+  const verb = decades > 0 ? "gains" : "loses";
+  return `${what} ${verb} ${total} in all, ${each} per layer on average.`;
 }
 
 // Of the numbers of float32 that have all their digits, log10 of the largest and the smallest.
-const [LARGEST, SMALLEST] = [Math.log10(3.4028234663852886e38), Math.log10(1.1754943508222875e-38)];
+const LARGEST = Math.log10(3.4028234663852886e38);
+const SMALLEST = Math.log10(1.1754943508222875e-38);
 const leavesFloat32 = (log) => log > LARGEST || log < SMALLEST;
 
 const PHASES = {
-  ordered: "This is the ordered phase, in which signals shrink on the way back: gradients vanish.",
-  critical: "This is critical, the edge of chaos: on the way back, signals neither grow nor shrink by a fixed factor.",
+  ordered:
+    "This is the ordered phase, in which signals shrink on the way back: gradients vanish.",
+  critical:
+    "This is critical, the edge of chaos: on the way back, signals neither grow nor shrink by a " +
+    "fixed factor.",
   chaotic: "This is the chaotic phase, in which signals grow on the way back: gradients explode.",
 };
 
@@ -276,18 +282,24 @@ function meaning(chosen, theory) {
   const logs = theory.length.map(Math.log10);
   const forward = logs.findIndex((log) => leavesFloat32(log / 2));
   const back = theory.signal.findLastIndex(leavesFloat32);
+  const limit = inWords(Math.log10(theory.limit));
+  const changes = [
+    change(`From layer 1 to layer ${depth}, the length`, logs.at(-1) - logs[0], steps),
+    change(`From layer ${depth} back to layer 1, the signal`, theory.signal[0], steps),
+  ];
   return [
-    `The length tends to q* = ${inWords(Math.log10(theory.limit))}, where χ₁ = ${digits(theory.chi1, 4)}. ${PHASES[theory.phase]}`,
-    steps > 0 ? change(`From layer 1 to layer ${depth}, the length`, logs.at(-1) - logs[0], steps) : "",
-    steps > 0 ? change(`From layer ${depth} back to layer 1, the signal`, theory.signal[0], steps) : "",
+    `The length tends to q* = ${limit}, where χ₁ = ${digits(theory.chi1, 4)}.`,
+    PHASES[theory.phase],
+    ...(steps > 0 ? changes : []),
     forward < 0
       ? "Pre-activations stay within the range of float32."
       : `Pre-activations leave the range of float32 in layer ${forward + 1}.`,
     back < 0
-      ? `A signal of 1 in layer ${depth} stays within it, too.`
-      : `A signal of 1 in layer ${depth} leaves it in layer ${back + 1}.`,
-    `Single networks scatter about these curves, the more the deeper they are for their width: depth over width is ${digits(depth / width)}.`,
-  ];
+      ? `A signal of 1 in layer ${depth} stays within this range.`
+      : `A signal of 1 in layer ${depth} leaves this range in layer ${back + 1}.`,
+    "Single networks scatter about these curves, the more the deeper they are for their width: " +
+      `depth over width is ${digits(depth / width)}.`,
+  ].join(" ");
 }
 
 // --------------------------------------------------------------------------------- the picture
@@ -311,7 +323,26 @@ function ticksOf(low, high) {
   return Array.from({ length: Math.floor((high - first) / step) + 1 }, (_, i) => first + i * step);
 }
 
-// Logarithms by layer over axes in powers of ten: a line of theory, and dots of what was measured.
+// Lines and numbers of both axes: whole decades, and layers from 1 on.
+function axesOf(name, low, high, last, x, y) {
+  return [
+    ...ticksOf(low, high).flatMap((log) => [
+      draw("path", { class: "grid", d: `M${LEFT} ${y(log)}H${RIGHT}` }),
+      draw("text", { x: LEFT - 8, y: y(log) + 5, "text-anchor": "end" }, `10${raised(log)}`),
+    ]),
+    ...[1, ...ticksOf(2, last)].map((layer) =>
+      draw("text", { x: x(layer), y: BOTTOM + 20, "text-anchor": "middle" }, String(layer)),
+    ),
+    draw("text", { x: (LEFT + RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "Layer"),
+    draw(
+      "text",
+      { transform: `translate(14 ${(TOP + BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" },
+      name,
+    ),
+  ];
+}
+
+// Logarithms by layer: a line of theory, and dots of what was measured.
 function plot(name, theory, measured) {
   const finite = [...theory, ...measured].filter(Number.isFinite);
   const low = Math.floor(Math.min(-0.5, ...finite));
@@ -319,32 +350,30 @@ function plot(name, theory, measured) {
   const last = Math.max(theory.length, measured.length, 2);
   const x = (layer) => LEFT + ((layer - 1) / (last - 1)) * (RIGHT - LEFT);
   const y = (log) => BOTTOM - ((log - low) / (high - low)) * (BOTTOM - TOP);
-  const points = theory.map((log, i) => [x(i + 1), y(log)]).filter((point) => point.every(Number.isFinite));
-  const ends = (logs) => `${inWords(logs[0])} in layer 1, ${inWords(logs.at(-1))} in layer ${logs.length}`;
-  const label = `${name} by layer. Theory: ${ends(theory)}.${measured.some(Number.isFinite) ? ` Measured: ${ends(measured)}.` : ""}`;
+  const placed = (logs) =>
+    logs.map((log, i) => [x(i + 1), y(log)]).filter(([, height]) => Number.isFinite(height));
+  const told = inText(name, theory, measured);
+  const line = placed(theory).map((point) => point.join(" "));
   return draw(
     "svg",
-    { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label },
-    ...ticksOf(low, high).flatMap((log) => [
-      draw("path", { class: "grid", d: `M${LEFT} ${y(log)}H${RIGHT}` }),
-      draw("text", { x: LEFT - 8, y: y(log) + 5, "text-anchor": "end" }, `10${raised(log)}`),
-    ]),
-    ...[...new Set([1, ...ticksOf(2, last)])].map((layer) =>
-      draw("text", { x: x(layer), y: BOTTOM + 20, "text-anchor": "middle" }, String(layer)),
-    ),
-    draw("text", { x: (LEFT + RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "Layer"),
-    draw("text", { transform: `translate(14 ${(TOP + BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" }, name),
-    draw("path", { class: "theory", d: points.map((point, i) => (i ? "L" : "M") + point.join(" ")).join("") }),
-    ...measured.flatMap((log, i) =>
-      Number.isFinite(log) ? [draw("circle", { class: "measured", cx: x(i + 1), cy: y(log), r: 2.5 })] : [],
-    ),
+    { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": told },
+    ...axesOf(name, low, high, last, x, y),
+    draw("path", { class: "theory", d: `M${line.join("L")}` }),
+    ...placed(measured).map(([cx, cy]) => draw("circle", { class: "measured", cx, cy, r: 2.5 })),
   );
+}
+
+function inText(name, theory, measured) {
+  const ends = (logs) =>
+    `${inWords(logs[0])} in layer 1, ${inWords(logs.at(-1))} in layer ${logs.length}`;
+  const dots = measured.some(Number.isFinite) ? ` Measured: ${ends(measured)}.` : "";
+  return `${name} by layer. Theory: ${ends(theory)}.${dots}`;
 }
 
 // ------------------------------------------------------------------------ the nearest networks
 
-// Of the same activation the one that is nearest by weight variance and depth, in logarithms, and by
-// bias variance. Between equals the initializer decides, and then the width.
+// Of the same activation the one that is nearest by weight variance and depth, in logarithms, and
+// by bias variance. Between equals the initializer decides, and then the width.
 function nearest(networks, chosen) {
   const distance = (network) => {
     const ratio = (key) => Math.log(network[key] / chosen[key]);
@@ -363,24 +392,38 @@ const COMPARED = {
   width: "the width",
 };
 
-// Which networks the dots are of, and in what they differ from the choice.
+// In what a network differs from the choice, by more than one in a hundred.
+function differences(network, chosen) {
+  const differing = Object.entries(COMPARED)
+    .map(([key, name]) => [name, network[key], chosen[key]])
+    .filter(([, has, wanted]) => Math.abs(has - wanted) > 0.005 * (has + wanted))
+    .map(([name, has, wanted]) => `${name} is ${digits(has, 3)} and not ${digits(wanted, 3)}`);
+  return differing.length > 0
+    ? `What differs: ${differing.join(", ")}.`
+    : "Variances, depth and width are those chosen.";
+}
+
+// Which networks the dots are of.
 function origin(network, chosen, data) {
   if (!network) {
-    return ["No network of this report can be compared: it would need this activation, random weights and layers of one width, without normalization or residual connections."];
+    return [
+      "No network of this report can be compared. It would need this activation, random weights " +
+        "and layers of one width, without normalization or residual connections.",
+    ];
   }
-  const anchor = data.chapters[network.chapter - 1];
+  const seeds = plural(String(network.seeds), "seed", "seeds");
   const layers = plural(String(network.depth), "layer", "layers");
   const loss = network.loss === "auto" ? "" : ` and the loss ${network.loss.replaceAll("_", " ")}`;
-  const differing = Object.entries(COMPARED)
-    .filter(([key]) => Math.abs(network[key] - chosen[key]) > 0.005 * (network[key] + chosen[key]))
-    .map(([key, name]) => `${name} is ${digits(network[key], 3)} and not ${digits(chosen[key], 3)}`);
   const missing = [...network.length, ...network.signal].filter((log) => log === null).length;
+  const medians = plural(String(missing), "median is", "medians are");
+  const examples = `${network.dataset} with minibatches of ${network.batch_size}${loss}`;
   return [
-    `The dots are medians over ${plural(String(network.seeds), "seed", "seeds")} of the nearest networks that were measured at initialization (`,
-    make("a", { href: `#${anchor}` }, `chapter ${network.chapter}`),
-    `): ${network.initializer}, ${data.activations[network.activation]}, ${layers} of ${network.width} units, on ${network.dataset} with minibatches of ${network.batch_size}${loss}. `,
-    differing.length > 0 ? `What differs: ${differing.join(", ")}.` : "Variances, depth and width are those chosen.",
-    missing > 0 ? ` The medians of ${plural(String(missing), "layer", "layers")} are 0 or not finite and have no dot.` : "",
+    `The dots are medians over ${seeds} of the nearest networks measured at initialization (`,
+    make("a", { href: `#${data.chapters[network.chapter - 1]}` }, `chapter ${network.chapter}`),
+    `): ${network.initializer}, ${data.activations[network.activation]}, ${layers} of ` +
+      `${network.width} units, on ${examples}. `,
+    differences(network, chosen),
+    missing > 0 ? ` ${medians} 0 or not finite and cannot be drawn.` : "",
   ];
 }
 
@@ -395,80 +438,101 @@ function selectOf(pairs, value) {
 
 const slider = (min, max, step, value) => make("input", { type: "range", min, max, step, value });
 
-function explore(place, data) {
+const LABELS = {
+  activation: "Activation",
+  initializer: "Initializer",
+  gain: "Gain, a factor of the weights",
+  bias: "Bias variance",
+  depth: "Depth, the number of hidden layers",
+  width: "Width, the units of every hidden layer",
+};
+
+function controlsOf(data) {
   const known = Object.entries(data.activations).filter(([name]) => name in ACTIVATIONS);
-  const controls = {
+  const initializers = data.initializers.map(({ id, name }) => [id, name]);
+  return {
     activation: selectOf(known, "relu"),
-    initializer: selectOf(data.initializers.map(({ id, name }) => [id, name]), "glorot_normal"),
+    initializer: selectOf(initializers, "glorot_normal"),
     gain: slider(0.1, 5, 0.01, 1),
     bias: slider(0, 1, 0.005, 0),
     depth: slider(1, data.deepest, 1, 50),
     width: selectOf(data.widths.map((width) => [width, width]), 64),
   };
-  const labels = {
-    activation: "Activation",
-    initializer: "Initializer",
-    gain: "Gain, a factor of the weights",
-    bias: "Bias variance",
-    depth: "Depth, the number of hidden layers",
-    width: "Width, the units of every hidden layer",
-  };
-  const told = { gain: make("output"), bias: make("output"), depth: make("output") };
-  const fields = Object.entries(controls).map(([key, control]) =>
-    make("label", {}, make("span", {}, labels[key]), control, told[key] ?? ""),
-  );
+}
 
-  // The choice; an initializer that is not defined for the activation gives way to another.
-  function choice() {
-    const activation = controls.activation.value;
-    data.initializers.forEach(({ sigma_w2 }, i) => {
-      controls.initializer.options[i].disabled = !(activation in sigma_w2);
-    });
-    if (controls.initializer.selectedOptions[0].disabled) {
-      controls.initializer.value = controls.initializer.querySelector(":enabled").value;
-    }
-    const initializer = data.initializers[controls.initializer.selectedIndex];
-    const gain = Number(controls.gain.value);
-    return {
-      activation,
-      initializer,
-      gain,
-      sigma_w2: gain ** 2 * initializer.sigma_w2[activation][controls.width.selectedIndex],
-      sigma_b2: Number(controls.bias.value),
-      depth: Number(controls.depth.value),
-      width: Number(controls.width.value),
-    };
+// An initializer that is not defined for the activation can't be chosen, and gives way to another.
+function allowInitializers({ activation, initializer }, data) {
+  data.initializers.forEach(({ sigma_w2 }, i) => {
+    initializer.options[i].disabled = !(activation.value in sigma_w2);
+  });
+  if (initializer.selectedOptions[0].disabled) {
+    initializer.value = initializer.querySelector(":enabled").value;
   }
+}
 
+function choiceOf(controls, data) {
+  allowInitializers(controls, data);
+  const activation = controls.activation.value;
+  const initializer = data.initializers[controls.initializer.selectedIndex];
+  const gain = Number(controls.gain.value);
+  return {
+    activation,
+    initializer,
+    gain,
+    sigma_w2: gain ** 2 * initializer.sigma_w2[activation][controls.width.selectedIndex],
+    sigma_b2: Number(controls.bias.value),
+    depth: Number(controls.depth.value),
+    width: Number(controls.width.value),
+  };
+}
+
+// What the page can't offer, if there is anything.
+function limitsOf({ thinned, own }) {
+  const thinning = `The page has one in ${thinned} of the measured configurations, to stay small.`;
+  const missing =
+    `The studies’ own activation functions (${own.join(", ")}) cannot be chosen, because the ` +
+    "page has no code for them.";
+  return [...(thinned > 1 ? [thinning] : []), ...(own.length > 0 ? [missing] : [])];
+}
+
+function explore(place, data) {
+  const controls = controlsOf(data);
+  const told = { gain: make("output"), bias: make("output"), depth: make("output") };
   const figure = make("figure");
-  const text = make("p", { ariaLive: "polite" });
   const dots = make("p", { className: "facts" });
+  const text = make("p", { ariaLive: "polite" });
 
   function show() {
-    const chosen = choice();
+    const chosen = choiceOf(controls, data);
     const theory = propagate(chosen.activation, chosen.sigma_w2, chosen.sigma_b2, chosen.depth);
     const network = nearest(data.networks, chosen);
-    told.gain.value = `${digits(chosen.gain, 3)}: weight variance times fan-in ${digits(chosen.sigma_w2, 3)}`;
+    const lengths = network?.length.map((log) => log ?? NaN) ?? [];
+    const last = network?.signal.at(-1) ?? NaN; // without it there is nothing to compare with
+    const signals = network?.signal.map((log) => (log ?? NaN) - last) ?? [];
+    const variance = digits(chosen.sigma_w2, 3);
+    told.gain.value = `${digits(chosen.gain, 3)}: weight variance times fan-in ${variance}`;
     told.bias.value = digits(chosen.sigma_b2, 3);
     told.depth.value = String(chosen.depth);
-    const last = network?.signal.at(-1) ?? NaN; // without it there is nothing to compare with
-    const relative = network?.signal.map((log) => (log === null ? NaN : log - last));
-    const lengths = network?.length.map((log) => log ?? NaN);
     figure.replaceChildren(
-      plot("Length", theory.length.map(Math.log10), lengths ?? []),
-      plot("Signal over that of the last layer", theory.signal, relative ?? []),
+      plot("Length", theory.length.map(Math.log10), lengths),
+      plot("Signal over that of the last layer", theory.signal, signals),
     );
-    text.textContent = meaning(chosen, theory).filter(Boolean).join(" ");
     dots.replaceChildren("The line is theory. ", ...origin(network, chosen, data));
+    text.textContent = meaning(chosen, theory);
   }
 
-  const notes = [
-    data.thinned > 1 ? `To keep the page small, it has one in ${data.thinned} of the configurations that were measured.` : "",
-    data.own.length > 0 ? `The studies’ own activation functions (${data.own.join(", ")}) cannot be chosen, because the page has no code for them.` : "",
-  ].filter(Boolean);
-  const form = make("div", { className: "controls choices", role: "group", ariaLabel: "The network", oninput: show }, ...fields);
-  place.append(form, figure, dots, text, ...notes.map((note) => make("p", { className: "facts" }, note)));
+  const fields = Object.entries(controls).map(([key, control]) =>
+    make("label", {}, make("span", {}, LABELS[key]), control, told[key] ?? ""),
+  );
+  const grouped = { className: "controls choices", role: "group", ariaLabel: "The network" };
+  const form = make("div", { ...grouped, oninput: show }, ...fields);
+  const limits = limitsOf(data).map((limit) => make("p", { className: "facts" }, limit));
+  // in the place of what is said where no scripts run
+  place.replaceChildren(form, figure, dots, ...limits, text);
   show();
 }
 
-explore(document.getElementById("explorer"), JSON.parse(document.getElementById("explorer-data").textContent));
+explore(
+  document.getElementById("explorer"),
+  JSON.parse(document.getElementById("explorer-data").textContent),
+);
