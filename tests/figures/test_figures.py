@@ -189,7 +189,7 @@ def test_only_what_changed_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_all_that_a_drawing_is_made_from_decides_whether_it_is_current(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The packages, the theory and the caption; not the order of the options."""
+    """The packages, the theory and the caption; not the order of the options, nor `differs`."""
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
     study = make_study(tmp_path, {}, kinds=["atlas"])
     tables, reports, store = (
@@ -201,6 +201,8 @@ def test_all_that_a_drawing_is_made_from_decides_whether_it_is_current(
     assert draw_figure(tables, "atlas", options, reports, store) == "drawn"
     backwards = dict(reversed(options.items()))
     assert draw_figure(tables, "atlas", backwards, reports, store) == figures.UNCHANGED
+    told = {**options, "differs": "The paper’s is wider."}  # by the report alone
+    assert draw_figure(tables, "atlas", told, reports, store) == figures.UNCHANGED
     for change in (
         lambda: monkeypatch.setattr(figures, "version", lambda name: "0.0"),
         lambda: monkeypatch.setattr(provenance, "sources_digest", lambda modules: "another"),

@@ -343,6 +343,18 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             "residual: true}",
             ": missing key: theory",
         ),
+        ("{kind: float_limits, title: a, differs: It is wider.}", ": missing key: source"),
+        (
+            "{kind: float_limits, title: a, source: a, differs: 3}",
+            ".differs: 3 is not text; put it in quotes",
+        ),
+        ("{kind: float_limits, title: a, source: a, differs: ''}", ".differs: '' is empty"),
+        ("{kind: float_limits, title: a, source: a, differs: []}", ".differs: [] is empty"),
+        ("{kind: float_limits, title: a, source: a, differs: ['']}", ".differs[0]: '' is empty"),
+        (
+            "{kind: float_limits, title: a, source: a, differs: [b, b]}",
+            ".differs: 'b' stands twice in the list",
+        ),
     ],
 )
 def test_mistakes_in_a_figure(options: str, expected: str) -> None:

@@ -61,7 +61,9 @@ $ """
 
 def test_report_has_no_barriers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "chapter.md.j2").write_text(CHAPTER)
-    written = replace(make_study("written", depths=tuple(range(1, 8))), folder=tmp_path)
+    written = make_study("written", depths=tuple(range(1, 8)))
+    told = {**written.figures["small"], "differs": ["It has 1,000 units.", "It is wide."]}
+    written = replace(written, folder=tmp_path, figures={**written.figures, "small": told})
     results, reports = write_tree(tmp_path, written, make_study("plain"))
     words = {"statement": "Gradients vanish.", "criterion": "within 10 %", "reason": "too few"}
     judged = [

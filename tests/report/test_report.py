@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,12 +21,13 @@ from gradprop.claims.references import References
 from gradprop.errors import CodeError, GradpropError
 from gradprop.report import chapters, claim_rows, formatting, pictures, tables
 from gradprop.report.bibliography import Bibliography
+from gradprop.report.differences import networks_and_data
 from gradprop.report.errors import ReportError
 from gradprop.report.formatting import count, percent, power, sig
 from gradprop.report.page import write_report
 from gradprop.report.tables import final_results
 from gradprop.results import products
-from gradprop.spec import Study
+from gradprop.spec import Component, Study
 from tests.report_example import (
     cells_table,
     make_study,
@@ -257,6 +259,59 @@ def test_figure_without_alternative_text_is_refused(tmp_path: Path) -> None:
     write_figures(study, reports, {"alt": ""})
     with pytest.raises(ReportError, match=r"small\.json: 'alt' is missing or empty"):
         write_report([study], results, reports, "x")
+
+
+# ----------------------------------------------------------------- differences of a figure
+
+
+def test_a_box_says_how_a_figure_differs_from_the_original(tmp_path: Path) -> None:
+    study = make_study()
+    cells = (*study.cells, replace(study.cells[0], width=1200), replace(study.cells[0], epochs=0))
+    told = {"differs": [HOSTILE, "It is wider."], "select": {"width": 64, "epochs": 10}}
+    figures = {name: {**study.figures[name], **told} for name in ("small",)}
+    html = write(tmp_path, replace(study, cells=cells, figures={**study.figures, **figures}))
+    assert html.count("Differs from the original") == 1  # `wide` has no box
+    box = html[html.index('<div class="differs"') :]
+    box = box[: box.index("</div>")]
+    assert re.findall("<li>(.*)</li>", box) == [escape(HOSTILE), "It is wider."]
+    # 2 depths x 2 initializers x 3 seeds, and 22 minibatches of 64 of 1,437 examples an epoch.
+    assert (
+        "Here: 12 networks with 2 and 5 hidden layers of 64 units, trained for 220 steps; "
+        "minibatches of 64 from digits (1,437 training examples)."
+    ) in box
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            [{}],
+            "1 network with 2 hidden layers of 64 units, trained for 220 steps; minibatches of 64",
+        ),
+        (
+            [{"depth": 1, "width": 1, "epochs": 0}],
+            "1 hidden layer of 1 unit, untrained; minibatches",
+        ),
+        ([{"depth": 0}], "1 network with 0 hidden layers, trained for 220 steps"),
+        (
+            [{"depth": d} for d in (9, 3, 30)],
+            "3 networks with 3, 9 and 30 hidden layers of 64 units",
+        ),
+        ([{"depth": d} for d in (9, 3, 30, 1000)], "4 networks with 3 to 1,000 hidden layers"),
+        (
+            [{"widths": Component("alternating")}, {"batch_size": 300, "epochs": 1}],
+            "layers of 10 and 64 units, trained for 4 and 220 steps; minibatches of 64 and 300",
+        ),
+        (
+            [{}, {"dataset": Component("circles")}],
+            "from Digits! (1,437 training examples) and circles (320 training examples).",
+        ),
+    ],
+)
+def test_networks_and_data_of_a_figure(changes: list[dict[str, Any]], expected: str) -> None:
+    first = make_study().cells[0]
+    cells = [replace(first, **change) for change in changes]
+    assert expected in networks_and_data(cells, {"digits": "Digits!"})
 
 
 # ------------------------------------------------------------------------------------ prose

@@ -343,7 +343,8 @@ def _caption(study: Study, options: Mapping[str, Any]) -> str:
 
 def _key(kind: Kind, options: Mapping[str, Any], numbers: str) -> str:
     """Return a digest of all that a drawing depends on."""
-    total = hashlib.sha256(canonical_json(dict(options)).encode())
+    drawn = {key: value for key, value in options.items() if key != "differs"}  # the report's
+    total = hashlib.sha256(canonical_json(drawn).encode())
     others = provenance.sources_digest(DRAWN_WITH)
     packages = [f"{name} {version(name)}" for name in ("matplotlib", "numpy", "seaborn")]
     settings = str(sorted(mpl.rcParams.items()))

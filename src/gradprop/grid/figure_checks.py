@@ -9,7 +9,13 @@ from typing import Any
 from gradprop import errors
 from gradprop.grid.axes import PARAMETERS
 from gradprop.grid.kinds import Needs
-from gradprop.grid.selection import canonical_label, canonical_names, select, wanted_values
+from gradprop.grid.selection import (
+    canonical_label,
+    canonical_names,
+    drawn,
+    select,
+    wanted_values,
+)
 from gradprop.probes import measurements, statistics
 from gradprop.probes.statistics import STATISTICS
 from gradprop.spec import Cell, Component, Names
@@ -86,13 +92,13 @@ def check_figure(
         if groups.count(name) > 1:
             raise errors.ConfigError(f"{where}: {name} divides the figure twice")
     named = options.get("statistic", [])
-    drawn = [("statistic", name) for name in (named if isinstance(named, list) else [named])]
-    drawn += (
+    shown = [("statistic", name) for name in (named if isinstance(named, list) else [named])]
+    shown += (
         [("band", options["band"])]
         if options["kind"] == "layer_curves" and "band" in options
         else []
     )
-    for key, name in drawn:
+    for key, name in shown:
         if name in STATISTICS and name not in statistics.recorded(chosen):
             now = errors.cut(chosen)
             raise errors.ConfigError(
@@ -115,11 +121,6 @@ def _check_lines(
 
     They may differ in what the kind shows, and in components that the study gives one name.
     """
-    drawn = select(cells, options.get("select", {}))
-    if needs.initializer:  # these kinds select by themselves
-        drawn = [cell for cell in cells if cell.initializer.name == needs.initializer.name]
-    if needs.measurement:
-        drawn = [c for c in drawn if needs.measurement in measurements.measured(c.measurements)]
     axes = [*_divided_by(options), *needs.shows]
     if needs.architectures and options.get("hue") == "widths":
         axes.append("width")
@@ -127,7 +128,7 @@ def _check_lines(
     line_of, rest_of = (attrgetter(*keys) for keys in ([*axes, "seed", "seed"], others))
     firsts: dict[Any, Any] = {}
     differing: dict[str, dict[Any, None]] = {name: {} for name in others}
-    for cell in drawn:
+    for cell in drawn(cells, options, needs):
         line = tuple(
             names.get(axis, {}).get(value.label, value) if isinstance(value, Component) else value
             for axis, value in zip(axes, line_of(cell), strict=False)

@@ -132,7 +132,7 @@ def build_study(
     }
     for figure, options in figures.items():
         where = errors.place(source, "figures", figure)
-        check_figure(options, _needs(options["kind"], folder), recorded, cells, names, where)
+        check_figure(options, needs_of(options["kind"], folder), recorded, cells, names, where)
     return Study(
         name=name,
         title=content["title"],
@@ -145,7 +145,7 @@ def build_study(
     )
 
 
-def _needs(kind: str, folder: Path | None) -> Needs:
+def needs_of(kind: str, folder: Path | None) -> Needs:
     """Return what a kind of figure needs, one of the package or one that the study brings along."""
     if kind in kinds.KINDS:
         return kinds.KINDS[kind]

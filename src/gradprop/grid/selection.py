@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradprop.grid.axes import COMPONENT_TYPES
+from gradprop.grid.kinds import Needs
+from gradprop.probes import measurements
 from gradprop.spec import Cell, Component, Names, Scalar
 
 
@@ -23,6 +25,24 @@ def select(cells: Sequence[Cell], wanted: Mapping[str, Any]) -> list[Cell]:
     return [
         cell for cell in cells if all(cell.column(key) in values for key, values in allowed.items())
     ]
+
+
+def drawn(cells: Sequence[Cell], options: Mapping[str, Any], needs: Needs) -> list[Cell]:
+    """Return the cells that a figure with these options is of.
+
+    Parameters
+    ----------
+    cells
+        Cells of its study.
+    options, needs
+        The figure's, and what its kind needs.
+    """
+    found = select(cells, options.get("select", {}))
+    if needs.initializer:  # these kinds select by themselves
+        found = [cell for cell in cells if cell.initializer.name == needs.initializer.name]
+    if needs.measurement:
+        found = [c for c in found if needs.measurement in measurements.measured(c.measurements)]
+    return found
 
 
 def deepest(cells: Sequence[Cell]) -> list[Cell]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from gradprop.report.differences import Differences, differences_of
 from gradprop.report.errors import ReportError
 from gradprop.report.formatting import slugify
 from gradprop.results import manifests, products
@@ -39,6 +40,8 @@ class Figure:
         Relative address of the embedded file.
     links
         Relative address of every format.
+    differences
+        How the figure differs from the published one, if that was said.
     """
 
     id: str
@@ -50,6 +53,7 @@ class Figure:
     height: int
     full_size: str
     links: Mapping[str, str]
+    differences: Differences | None
 
 
 def figure_files(study: Study, name: str) -> dict[str, str]:
@@ -87,6 +91,7 @@ def read_figure(study: Study, name: str, reports: Path) -> Figure:
         height=height,
         full_size=quote(paths[smaller]),
         links={ending: quote(path) for ending, path in paths.items()},
+        differences=differences_of(study, study.figures[name]),
     )
 
 
