@@ -130,6 +130,7 @@ def test_the_plain_command_makes_good_a_killed_job_and_damaged_files(
     built: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every cause by itself, and every kind of damage, is tried at greater length below."""
+    built.build()  # another test may have trained more
     expected, page = contents(built), built.folder / "reports/index.html"
     kept, text = built.runs(), page.read_bytes()
     with let_steps_fail(built, tmp_path):
