@@ -246,4 +246,4 @@ def test_a_wrong_conda_environment_is_seen(old: str, new: str, problem: str) -> 
 def test_the_processes_of_a_test_run_share_groups_of_tests(request: pytest.FixtureRequest) -> None:
     """Or they would all build the same fixtures and compile the same programs."""
     if hasattr(request.config, "workerinput"):
-        assert request.node.nodeid.endswith("@test_environment-test_environment")
+        assert request.node.nodeid.endswith("@test_environment")
