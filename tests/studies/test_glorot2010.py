@@ -136,6 +136,29 @@ def test_the_numbers_in_the_prose_are_those_of_the_simulation(values: Values) ->
     assert found["weights_standard"] == pytest.approx(8 / (3 * math.pi) / math.sqrt(3), rel=0.005)
 
 
+@pytest.mark.filterwarnings("error")
+def test_networks_that_never_arrive_are_a_tie(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = {
+        glorot2010.NORMALIZED: [1.0, 2.0, 3.0, 4.0],
+        glorot2010.STANDARD: [5.0, 7.0, 9.0, 3.0],
+    }
+    finite = pd.DataFrame(starts)
+    both = pd.concat([finite, pd.DataFrame([[math.inf] * 2], columns=finite.columns)])
+    lost = pd.DataFrame([[math.inf] * 2] * 3, columns=finite.columns)
+    tables: Any = None
+    p = []
+    for steps in (finite, both):
+        monkeypatch.setattr(glorot2010, "arrival_steps", lambda *_, steps=steps: steps)
+        p += [found.measured for found in glorot2010._speed(tables)][:1]
+    # Of the signs of four ranks, those sums of positive ranks that are at most the one observed.
+    ranks = itertools.product((0, 1), repeat=4)
+    below = [sum(np.multiply(sign, (1, 2, 3, 4))) <= 1 for sign in ranks]
+    assert p == pytest.approx([np.mean(below)] * 2)
+    monkeypatch.setattr(glorot2010, "arrival_steps", lambda *_: lost)
+    with pytest.raises(claims.NotMeasured, match="in no seed"):
+        next(glorot2010._speed(tables))
+
+
 @pytest.mark.parametrize("never", [9.0, math.inf])
 def test_the_trend_is_judged_within_seeds(monkeypatch: pytest.MonkeyPatch, never: float) -> None:
     """Page's L by brute force, over all orders of three depths in three seeds."""
