@@ -114,11 +114,13 @@ docs: setup
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/snakefmt --check Snakefile workflow
+	@echo "mypy, beside the tests: it takes a minute of one core"; \
+	$(BIN)/mypy & types=$$!; \
 	$(RUN) $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
-	    --dist loadgroup --no-loadscope-reorder
+	    --dist loadgroup --no-loadscope-reorder; tests=$$?; \
+	wait $$types && exit $$tests
 
 ## test-all   the same, and the tests that take minutes
 test-all: test

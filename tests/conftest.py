@@ -18,6 +18,8 @@ threads.limit(1)
 
 # Fixtures that take up to a minute and that several tests work on, one after another.
 SHARED = ("built", "grown", "expected")
+# Rooms whose tests train, draw or start a browser; the others fill the time until all have ended.
+LONG = ("training", "figures", "report", "claims")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
@@ -31,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shared = [name for name in SHARED if name in fixtures] or [item.path.stem]
         if item.path.stem != "test_studies":
             item.add_marker(pytest.mark.xdist_group(shared[0]))
-    items.sort(key=is_workflow, reverse=True)
+    items.sort(key=lambda item: (not is_workflow(item), item.path.parent.name not in LONG))
 
 
 def is_workflow(item: pytest.Item) -> bool:
