@@ -163,14 +163,25 @@ def compare(
             assert getattr(row, name) == pytest.approx(value, rel=2e-4, abs=2e-5), name
 
 
+EDITED = {**TINY["figures"], "curves": {**TINY["figures"]["curves"], "title": "Another"}}
+
+
+def test_an_edited_figure_trains_nothing(built: Workspace) -> None:
+    built.write_study({**TINY, "figures": EDITED})
+    said = built.build("-n", "--quiet", "rules")
+    built.write_study(TINY)
+    jobs = re.findall(r"^(\w+) +1$", said, re.MULTILINE)
+    assert set(jobs) == {"all", "claims_tiny", "definition", "figures_tiny", "report"}
+
+
+@pytest.mark.long
 def test_an_edited_figure_alone_is_redrawn(built: Workspace) -> None:
     def pictures() -> dict[str, bytes]:
         paths = (built.folder / "reports/figures/tiny").iterdir()
         return {path.name: path.read_bytes() for path in paths}
 
     before = pictures()
-    figures = {**TINY["figures"], "curves": {**TINY["figures"]["curves"], "title": "Another"}}
-    built.write_study({**TINY, "figures": figures})
+    built.write_study({**TINY, "figures": EDITED})
     said = built.build()
     # Claims are read off the tables again: they use the names that stand beside the figures.
     jobs = ["claims", "figures"]
