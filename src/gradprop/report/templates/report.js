@@ -227,7 +227,8 @@ function propagate(activation, sigmaW2, sigmaB2, depth) {
   return { length, chi, signal, limit, chi1, phase };
 }
 
-globalThis.gradprop = { propagate }; // for tests, and for whoever opens the browser's console
+// For tests, and for whoever opens the browser's console.
+globalThis.gradprop = { propagate, activations: Object.keys(ACTIVATIONS) };
 
 // --------------------------------------------------------------------------- numbers in words
 
@@ -487,12 +488,14 @@ function choiceOf(controls, data) {
 }
 
 // What the page can't offer, if there is anything.
-function limitsOf({ thinned, own }) {
+function limitsOf({ thinned, own, activations }) {
+  const unknown = Object.entries(activations).filter(([name]) => !(name in ACTIVATIONS));
+  const without = [...unknown.map(([, words]) => words), ...own];
   const thinning = `The page has one in ${thinned} of the measured configurations, to stay small.`;
   const missing =
-    `The studies’ own activation functions (${own.join(", ")}) cannot be chosen, because the ` +
-    "page has no code for them.";
-  return [...(thinned > 1 ? [thinning] : []), ...(own.length > 0 ? [missing] : [])];
+    `Some activation functions (${without.join(", ")}) cannot be chosen, because the page has no ` +
+    "code for them.";
+  return [...(thinned > 1 ? [thinning] : []), ...(without.length > 0 ? [missing] : [])];
 }
 
 function explore(place, data) {
