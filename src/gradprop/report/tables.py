@@ -184,7 +184,7 @@ def diagnosis_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Pa
     path
         The file of diagnoses that `gradprop.analysis.diagnosis.write` made.
     """
-    found = pd.read_csv(path, dtype={"cell": str})
+    found = pd.read_csv(path, dtype={"cell": str}, low_memory=False)
     numbers = diagnosis.counts(cells, found, ["initializer", "depth"])
     numbers = numbers.sort_values("depth", kind="stable")
     order, called = list(dict.fromkeys(cells["initializer"])), names_of(study)["initializer"]
@@ -256,7 +256,8 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) 
         The file of alarms that `gradprop.analysis.diagnosis.write` made.
     """
     chosen = Thresholds.of(study)
-    numbers = alarms.counts(cells, pd.read_csv(path, dtype={"cell": str}), "initializer")
+    fired = pd.read_csv(path, dtype={"cell": str}, low_memory=False)
+    numbers = alarms.counts(cells, fired, "initializer")
     texts = {name: alarm.text(getattr(chosen, name)) for name, alarm in alarms.ALARMS.items()}
     rows, called = numbers.itertuples(index=False, name=None), names_of(study)["initializer"]
     below = Markup('{} <span class="below">{}</span>')
