@@ -58,8 +58,11 @@ OVERFLOW = """
   return [`${page.clientWidth} px wide, but the page needs ${page.scrollWidth}: ${names}`];
 })()
 """
-# What is folded is not looked at otherwise.
-UNFOLD = "document.querySelectorAll('details').forEach(details => details.open = true)"
+# What is folded is not looked at otherwise, nor the details of a network of the atlas.
+UNFOLD = """
+document.querySelectorAll("details").forEach(details => { details.open = true; });
+document.querySelector(".sheet button")?.click();
+"""
 LINKS = "[...document.querySelectorAll('a[href]')].map(link => link.getAttribute('href'))"
 
 

@@ -95,18 +95,29 @@ def layers_table(study: Study) -> pd.DataFrame:
             for layer in range(1, cell.depth + 2)
         ]
     )
-    return rows.assign(gradient_log10_norm=0.0, preactivation_log10_mean_square=0.0)
+    zeros = rows["cell"].isin(
+        {cell.id for cell in study.cells if cell.initializer == Component("zeros")}
+    )
+    return rows.assign(
+        gradient_log10_norm=0.0,
+        gradient_log10_rms=rows["signal_log10_rms"].mask(zeros, -np.inf),
+        preactivation_log10_mean_square=0.0,
+    )
+
+
+def steps_table(study: Study) -> pd.DataFrame:
+    """Return losses of 1 at the probes."""
+    return layers_table(study)[["cell", "step"]].drop_duplicates().assign(train_loss=1.0)
 
 
 def example_tables(study: Study) -> StudyTables:
-    """Return the invented tables of a study, with losses of 1."""
+    """Return the invented tables of a study."""
     known = tuple(replace(cell, dataset=Component("digits")) for cell in study.cells)
     for twin, cell in zip(known, study.cells, strict=True):  # an invented data set has no sizes
         vars(twin)["id"] = cell.id
     found = StudyTables(replace(study, cells=known), Path())
     found.cells, found.layers = cells_table(study), layers_table(study)
-    probes = found.layers[["cell", "step"]].drop_duplicates()
-    found.steps = probes.assign(train_loss=1.0)
+    found.steps = steps_table(study)
     return found
 
 
@@ -140,6 +151,7 @@ def write_results(study: Study, results: Path) -> None:
     folder = results / study.name
     frames = {name: pd.DataFrame({"cell": []}) for name in tables.TABLES}
     frames |= {"cells": cells_table(study), "layers": layers_table(study)}
+    frames["steps"] = steps_table(study)
     frames["runs"] = runs_table(study)
     for number, shard in enumerate(shards(study.cells).values()):
         paths = []

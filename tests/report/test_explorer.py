@@ -43,7 +43,7 @@ def data_of(root: Path, *studies: Study) -> dict[str, Any]:
     chapters = [
         read_chapter(study, number, results, reports) for number, study in enumerate(studies, 1)
     ]
-    found: dict[str, Any] = json.loads(explorer.explorer_data(chapters, results))
+    found: dict[str, Any] = json.loads(explorer.explorer_data(chapters))
     return found
 
 

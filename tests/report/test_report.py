@@ -137,8 +137,9 @@ def test_only_the_script_of_the_report_may_run(tmp_path: Path) -> None:
     """Its digest is in the policy; nothing else may run, and nothing may be requested."""
     document = Document(html := write(tmp_path, make_study()))
     scripts = [attributes for tag, attributes in document.tags if tag == "script"]
-    assert scripts == [{"type": "application/json", "id": "explorer-data"}, {"type": "module"}]
-    _, text = re.findall(r"<script[^>]*>(.*?)</script>", html, re.DOTALL)
+    data = [{"type": "application/json", "id": f"{name}-data"} for name in ("explorer", "atlas")]
+    assert scripts == [*data, {"type": "module"}]
+    *_, text = re.findall(r"<script[^>]*>(.*?)</script>", html, re.DOTALL)
     assert text == (chapters.TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     policy = dict(
@@ -192,7 +193,7 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
     write_figures(study, reports, dict.fromkeys(("title", "caption", "alt"), HOSTILE))
     write_report([study], results, reports, HOSTILE)
     document = Document((reports / "index.html").read_text(encoding="utf-8"))
-    assert [tag for tag, _ in document.tags].count("script") == 2
+    assert [tag for tag, _ in document.tags].count("script") == 3
     assert document.values("img", "alt") == [f"Figure 1.1: {HOSTILE}", HOSTILE, HOSTILE]
     assert [HOSTILE, "tanh", "2", "zeros"] in [row[:4] for row in document.rows]
     assert any(row[1:] == ["Invented CPU <2 GHz>"] for row in document.rows)

@@ -314,6 +314,15 @@ def test_a_study_is_read_in_the_order_of_its_grid(tmp_path: Path) -> None:
     assert layers.index.tolist() == list(range(len(layers)))
 
 
+def test_columns_are_read_as_far_as_they_are_recorded(tmp_path: Path) -> None:
+    add(tmp_path, CELLS)
+    study = make_study(CELLS)
+    found = tables.read(tmp_path, "layers", study, ["cell", "step", "layer", "nowhere"])
+    every = tables.read(tmp_path, "layers", study)
+    pd.testing.assert_frame_equal(found, every[["cell", "step", "layer"]])
+    assert "std" in every
+
+
 def test_cells_that_are_not_in_the_grid_are_left_out(tmp_path: Path) -> None:
     add(tmp_path, CELLS)
     before = contents(tmp_path)

@@ -33,6 +33,9 @@ PROSE_LEFT_OUT = (
 
 
 STATUSES = ("ok", "diverged", "underflowed")
+# What the page itself shows of layers, log10: of gradients, signals and lengths.
+GRADIENT, SIGNAL = "gradient_log10_rms", "signal_log10_rms"
+LENGTH = "preactivation_log10_mean_square"
 # Stands for a figure's number until the figure's place in the chapter is known.
 _NUMBER = re.compile("\0(.+?)\0")
 
@@ -45,6 +48,8 @@ class Chapter:
     ----------
     study, number
         What it is about, and its place.
+    results
+        Folder of its tables.
     cells, runs
         The study's cells, and the jobs that trained them.
     available
@@ -57,6 +62,7 @@ class Chapter:
 
     study: Study
     number: int
+    results: Path
     cells: pd.DataFrame
     runs: pd.DataFrame
     available: dict[str, Figure]
@@ -85,6 +91,13 @@ class Chapter:
         repeated = self.cells.groupby(list(distinguishing(self.cells)))["seed"].nunique()
         return int(repeated.min()), int(repeated.max())
 
+    @functools.cached_property
+    def layers(self) -> pd.DataFrame:
+        """Gradients, signals and lengths by cell, step and layer, as far as they are recorded."""
+        columns = ["cell", "step", "layer", GRADIENT, SIGNAL, LENGTH]
+        found = tables.read(self.results, "layers", self.study, columns)
+        return found.reindex(columns=columns)
+
     def figure_number(self, name: str) -> str:
         """Return a number such as ``2.3``."""
         return f"{self.number}.{self.placed.index(name) + 1}"
@@ -94,9 +107,7 @@ class Chapter:
         """The chapter as a place that cites."""
         return Place(self.id, f"{self.number} {self.study.title}")
 
-    def render(
-        self, environment: jinja2.Environment, results: Path, bibliography: Bibliography
-    ) -> None:
+    def render(self, environment: jinja2.Environment, bibliography: Bibliography) -> None:
         """Fill the body: the study's own prose if it has any, and the figures it does not place.
 
         Prose speaks of numbers and figures. If one of them is gone, because the study was changed,
@@ -104,7 +115,7 @@ class Chapter:
         """
         place, refer, show = _helpers(self, environment)
         cite = functools.partial(bibliography.cite, where=self.place)
-        numbers = functools.cache(functools.partial(self._numbers, results))
+        numbers = functools.cache(self._numbers)
         try:
             text = self._prose(folders.CHAPTER, numbers, figure=place, ref=refer, cite=cite)
         except StudyChangedError as error:
@@ -133,9 +144,9 @@ class Chapter:
             return ""
         return prose.render(path, {"study": self.study, "numbers": numbers()}, functions)
 
-    def _numbers(self, results: Path) -> Numbers:
+    def _numbers(self) -> Numbers:
         try:
-            return Numbers(**studies.numbers(self.study, results / self.study.name))
+            return Numbers(**studies.numbers(self.study, self.results))
         except NotMeasured as lacking:
             raise StudyChangedError(f"its numbers: {lacking}") from lacking
 
@@ -203,11 +214,12 @@ def _with_anchors(text: str, study: Study) -> Markup:
 
 def read_chapter(study: Study, number: int, results: Path, reports: Path) -> Chapter:
     """Read what a study's chapter is made from."""
-    cells = tables.read(results / study.name, "cells", study)
+    folder = results / study.name
     return Chapter(
         study=study,
         number=number,
-        cells=cells,
-        runs=tables.read(results / study.name, tables.RUNS, study),
+        results=folder,
+        cells=tables.read(folder, "cells", study),
+        runs=tables.read(folder, tables.RUNS, study),
         available={name: read_figure(study, name, reports) for name in study.figures},
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,14 @@ from gradprop.components.architecture import is_plain
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.prediction.mean_field import sigma_b2, sigma_w2
 from gradprop.prediction.networks import weight_variance
-from gradprop.report.chapters import Chapter
+from gradprop.report.chapters import LENGTH, SIGNAL, Chapter
 from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell, Component, canonical_json
 
 WIDTHS = (16, 32, 64, 128, 256, 512, 1024)
 DEEPEST = 200  # hidden layers that can be chosen
 # Columns that every study records.
-STATISTICS = {"length": "preactivation_log10_mean_square", "signal": "signal_log10_rms"}
+STATISTICS = {"length": LENGTH, "signal": SIGNAL}
 DECIMALS = 2  # of a decade: less than a pixel of the picture
 LARGEST = 1_000_000  # bytes of measured networks
 # What tells networks apart before the first step, besides their seed.
@@ -38,15 +37,13 @@ PARAMETERS = ("activation", "depth", "width", "loss", "batch_size")
 KEY = [*PARAMETERS, "initializer", "dataset", "sigma_w2", "sigma_b2"]
 
 
-def explorer_data(chapters: Sequence[Chapter], results: Path) -> Markup:
+def explorer_data(chapters: Sequence[Chapter]) -> Markup:
     """Return all that can be chosen, as JSON that can stand in a ``<script>`` element.
 
     Parameters
     ----------
     chapters
         The studies of the report.
-    results
-        Folder with the result tables of every study.
 
     Returns
     -------
@@ -58,7 +55,7 @@ def explorer_data(chapters: Sequence[Chapter], results: Path) -> Markup:
         in order; ``own``, activations of the studies that have no definition in the page.
     """
     used = dict.fromkeys(cell.activation for chapter in chapters for cell in chapter.study.cells)
-    networks = measured_networks(chapters, results)
+    networks = measured_networks(chapters)
     thinned = math.ceil(len(canonical_json(networks)) / LARGEST)
     data = {
         "activations": {name: words(name) for name in ACTIVATIONS if not _is_own(name)},
@@ -97,7 +94,7 @@ def _initializers() -> Iterator[dict[str, Any]]:
         }
 
 
-def measured_networks(chapters: Sequence[Chapter], results: Path) -> list[dict[str, Any]]:
+def measured_networks(chapters: Sequence[Chapter]) -> list[dict[str, Any]]:
     """Return medians over seeds of what was measured at initialization, by configuration.
 
     Networks whose layers have one width, without normalization or residual connections, with random
@@ -112,7 +109,7 @@ def measured_networks(chapters: Sequence[Chapter], results: Path) -> list[dict[s
         square of pre-activations) and ``signal`` (log10 of the RMS of dC/dz). None where a median
         is not finite.
     """
-    frames = [frame for chapter in chapters if len(frame := _rows(chapter, results))]
+    frames = [frame for chapter in chapters if len(frame := _rows(chapter))]
     if not frames:
         return []
     rows = pd.concat(frames, ignore_index=True).drop_duplicates([*KEY, "seed", "layer"])
@@ -135,7 +132,7 @@ def _rounded(values: pd.Series[float]) -> list[float | None]:
     return [round(value, DECIMALS) if np.isfinite(value) else None for value in values]
 
 
-def _rows(chapter: Chapter, results: Path) -> pd.DataFrame:
+def _rows(chapter: Chapter) -> pd.DataFrame:
     """Return the hidden layers of a study's networks at initialization, with what tells these."""
     study = chapter.study
     called = names_of(study)
@@ -151,9 +148,9 @@ def _rows(chapter: Chapter, results: Path) -> pd.DataFrame:
     )
     if cells.empty:
         return cells
-    tables = StudyTables(study, results / study.name)
-    rows = at_start(tables.layers)[["cell", "step", "layer", *STATISTICS.values()]]
-    rows = rows.assign(diverged=tables.diverged(rows)).merge(cells, on="cell")
+    rows = at_start(chapter.layers)[["cell", "step", "layer", *STATISTICS.values()]]
+    found = StudyTables(study, chapter.results)
+    rows = rows.assign(diverged=found.diverged(rows)).merge(cells, on="cell")
     return rows[rows["layer"] <= rows["depth"]]
 
 

@@ -14,6 +14,7 @@ from gradprop.analysis.names import names_in_text
 from gradprop.claims.references import References
 from gradprop.grid import folders
 from gradprop.report import claim_rows
+from gradprop.report.atlas import atlas_data
 from gradprop.report.bibliography import Bibliography
 from gradprop.report.chapters import TEMPLATES, Chapter, read_chapter
 from gradprop.report.errors import ReportError
@@ -93,7 +94,7 @@ def write_report(
     ]
     bibliography = Bibliography(References(_references(studies)))
     for chapter in chapters:
-        chapter.render(environment, results, bibliography)
+        chapter.render(environment, bibliography)
     judged = [reports / "claims" / f"{study.name}.json" for study in studies]
     for study, path in zip(studies, judged, strict=True):
         manifests.require(products.claims(reports, study), path)
@@ -108,7 +109,8 @@ def write_report(
         script=Markup(script),
         script_digest=_digest(script),
         mathml=mathml,
-        explorer=explorer_data(chapters, results),
+        explorer=explorer_data(chapters),
+        atlas=atlas_data(chapters, reports, command),
         chapters=chapters,
         opening=next((chapter.opening for chapter in chapters if chapter.opening), None),
         results=[

@@ -143,8 +143,7 @@ def final_results(cells: pd.DataFrame) -> pd.DataFrame:
     shares = {name: (name, "mean") for name in ("diverged", "underflowed")}
     groups = marked.groupby(keys, sort=False)
     summary = groups.agg(seeds=("seed", "nunique"), **measured, **shares).reset_index()
-    ranks = pd.concat([_ranks(summary[key]) for key in keys], axis=1)
-    return summary.loc[ranks.sort_values(keys).index].reset_index(drop=True)
+    return in_order(summary, keys)
 
 
 def distinguishing(cells: pd.DataFrame) -> list[str]:
@@ -161,6 +160,12 @@ def distinguishing(cells: pd.DataFrame) -> list[str]:
         if splits or name in ("optimizer", "learning_rate"):
             keys.append(name)
     return keys
+
+
+def in_order(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Sort rows by these columns: numbers ascend, texts come as they first appear."""
+    ranks = pd.concat([_ranks(rows[key]) for key in keys], axis=1)
+    return rows.loc[ranks.sort_values([*keys]).index].reset_index(drop=True)
 
 
 def _ranks(values: pd.Series[Any]) -> pd.Series[Any]:

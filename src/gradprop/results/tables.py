@@ -12,7 +12,7 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -213,8 +213,10 @@ class _Sorter:
                 writer.write_table(table.replace_schema_metadata(first.metadata))
 
 
-def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
-    """Read a whole table of a study, in the order of its grid.
+def read(
+    folder: Path, table: str, study: Study, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Read a table of a study, in the order of its grid.
 
     Rows of cells that are not in the grid of `study` are left out.
 
@@ -226,6 +228,8 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
         ``cells``, ``steps``, ``layers``, ``runs`` or a measurement.
     study
         Says which cells belong to the grid.
+    columns
+        What is read of it, its keys included, as far as it is recorded; by default all.
 
     Raises
     ------
@@ -239,7 +243,7 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
         for name, shard in shards(study.cells).items()
         if table == RUNS or table in keys_of(shard)
     }
-    frames = [_read_shard(folder, table, shard) for shard in found.values()]
+    frames = [_read_shard(folder, table, shard, columns) for shard in found.values()]
     rows = pd.concat(frames, ignore_index=True)
     if table == RUNS:
         return rows
@@ -259,11 +263,16 @@ def read(folder: Path, table: str, study: Study) -> pd.DataFrame:
     return rows.loc[ranked].reset_index(drop=True)
 
 
-def _read_shard(folder: Path, table: str, shard: Shard) -> pd.DataFrame:
+def _read_shard(
+    folder: Path, table: str, shard: Shard, columns: Sequence[str] | None
+) -> pd.DataFrame:
     path = path_of(folder, table, shard.name)
     # Of another grid it will do: rows are told by their cells.
     manifests.require(manifests.last_of(products.tables(folder, shard)), path)
-    return pd.read_parquet(path)
+    if columns is not None:
+        recorded = set(pq.read_schema(path).names)
+        columns = [name for name in columns if name in recorded]
+    return pd.read_parquet(path, columns=columns)
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:

@@ -1,5 +1,5 @@
-// What the page adds where scripts run: tables that sort, filter and save themselves as CSV, and
-// theory for a network that the reader chooses.
+// What the page adds where scripts run: tables that sort, filter and save themselves as CSV, theory
+// for a network that the reader chooses, and an atlas of the networks that were trained.
 //
 // The page is complete without this script, which is why it makes all of its controls itself. It
 // loads nothing and sends nothing. The content-security policy of the page lets no other script
@@ -91,11 +91,7 @@ function csvOf(table) {
   return rows.map((row) => `${[...row.cells].map(textOf).map(quoted).join(",")}\n`).join("");
 }
 
-// The content of a link whose address is its own data, in base64.
-function bytesOf(link) {
-  const content = atob(link.href.slice(link.href.indexOf(",") + 1));
-  return Uint8Array.from(content, (sign) => sign.charCodeAt(0));
-}
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0));
 
 function save(content, name) {
   const address = URL.createObjectURL(new Blob([content], { type: "text/csv;charset=utf-8" }));
@@ -107,7 +103,9 @@ function save(content, name) {
 function downloadOf(table) {
   const link = document.querySelector(`a[data-table="${CSS.escape(table.id)}"]`);
   const onclick = () =>
-    link ? save(bytesOf(link), link.download) : save(csvOf(table), `${table.id}.csv`);
+    link
+      ? save(bytesOf(link.href.split(",")[1]), link.download)
+      : save(csvOf(table), `${table.id}.csv`);
   return make("button", { type: "button", onclick }, "Download as CSV");
 }
 
@@ -324,17 +322,17 @@ function ticksOf(low, high) {
   return Array.from({ length: Math.floor((high - first) / step) + 1 }, (_, i) => first + i * step);
 }
 
-// Lines and numbers of both axes: whole decades, and layers from 1 on.
-function axesOf(name, low, high, last, x, y) {
+// Lines and numbers of both axes: whole decades, and places from 1 on.
+function axesOf([name, across], low, high, labels, x, y) {
   return [
     ...ticksOf(low, high).flatMap((log) => [
       draw("path", { class: "grid", d: `M${LEFT} ${y(log)}H${RIGHT}` }),
       draw("text", { x: LEFT - 8, y: y(log) + 5, "text-anchor": "end" }, `10${raised(log)}`),
     ]),
-    ...[1, ...ticksOf(2, last)].map((layer) =>
-      draw("text", { x: x(layer), y: BOTTOM + 20, "text-anchor": "middle" }, String(layer)),
+    ...[1, ...ticksOf(2, labels.length)].map((place) =>
+      draw("text", { x: x(place), y: BOTTOM + 20, "text-anchor": "middle" }, labels[place - 1]),
     ),
-    draw("text", { x: (LEFT + RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "Layer"),
+    draw("text", { x: (LEFT + RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, across),
     draw(
       "text",
       { transform: `translate(14 ${(TOP + BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" },
@@ -343,25 +341,42 @@ function axesOf(name, low, high, last, x, y) {
   ];
 }
 
-// Logarithms by layer: a line of theory, and dots of what was measured.
-function plot(name, theory, measured) {
-  const finite = [...theory, ...measured].filter(Number.isFinite);
-  const low = Math.floor(Math.min(-0.5, ...finite));
-  const high = Math.ceil(Math.max(0.5, ...finite));
-  const last = Math.max(theory.length, measured.length, 2);
-  const x = (layer) => LEFT + ((layer - 1) / (last - 1)) * (RIGHT - LEFT);
+// A line from point to point; where the height is not finite, it is broken.
+function pathOf(points) {
+  const isDrawn = (point) => Number.isFinite(point?.[1]);
+  const parts = points.map(([px, py], i) => {
+    if (!isDrawn([px, py])) return "";
+    return isDrawn(points[i - 1]) ? `L${px} ${py}` : `M${px} ${py}h0`; // a point alone is a dot
+  });
+  return parts.join("");
+}
+
+// Logarithms from left to right: a line, and dots. The axes are `names`, upwards and across; the
+// horizontal one has a label for each of its places.
+function plot(names, labels, line, dots, told) {
+  const finite = [...line, ...dots].filter(Number.isFinite);
+  const shown = finite.length > 0 ? finite : [0];
+  const low = Math.floor(Math.min(...shown) - 0.1); // never the same as `high`
+  const high = Math.ceil(Math.max(...shown) + 0.1);
+  const x = (place) => LEFT + ((place - 1) / Math.max(labels.length - 1, 1)) * (RIGHT - LEFT);
   const y = (log) => BOTTOM - ((log - low) / (high - low)) * (BOTTOM - TOP);
-  const placed = (logs) =>
-    logs.map((log, i) => [x(i + 1), y(log)]).filter(([, height]) => Number.isFinite(height));
-  const told = inText(name, theory, measured);
-  const line = placed(theory).map((point) => point.join(" "));
+  const placed = (logs) => logs.map((log, i) => [x(i + 1), y(log)]);
+  const drawn = placed(dots).filter(([, cy]) => Number.isFinite(cy));
   return draw(
     "svg",
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": told },
-    ...axesOf(name, low, high, last, x, y),
-    draw("path", { class: "theory", d: `M${line.join("L")}` }),
-    ...placed(measured).map(([cx, cy]) => draw("circle", { class: "measured", cx, cy, r: 2.5 })),
+    ...axesOf(names, low, high, labels, x, y),
+    draw("path", { class: "line", d: pathOf(placed(line)) }),
+    ...drawn.map(([cx, cy]) => draw("circle", { class: "dot", cx, cy, r: 2.5 })),
   );
+}
+
+const numbersTo = (last) => Array.from({ length: last }, (_, i) => String(i + 1));
+
+// Logarithms by layer: a line of theory, and dots of what was measured.
+function compare(name, theory, measured) {
+  const labels = numbersTo(Math.max(theory.length, measured.length));
+  return plot([name, "Layer"], labels, theory, measured, inText(name, theory, measured));
 }
 
 function inText(name, theory, measured) {
@@ -517,8 +532,8 @@ function explore(place, data) {
     told.bias.value = digits(chosen.sigma_b2, 3);
     told.depth.value = String(chosen.depth);
     figure.replaceChildren(
-      plot("Length", theory.length.map(Math.log10), lengths),
-      plot("Signal over that of the last layer", theory.signal, signals),
+      compare("Length", theory.length.map(Math.log10), lengths),
+      compare("Signal over that of the last layer", theory.signal, signals),
     );
     dots.replaceChildren("The line is theory. ", ...origin(network, chosen, data));
     text.textContent = meaning(chosen, theory);
@@ -539,3 +554,297 @@ explore(
   document.getElementById("explorer"),
   JSON.parse(document.getElementById("explorer-data").textContent),
 );
+
+// ---------------------------------------------------------------------------------- the atlas
+
+// Codes of report/atlas.py: up to LAST_CODE logarithms, above it these, in order.
+const LAST_CODE = 252;
+const ZERO_CODE = LAST_CODE + 1;
+const STATES = [
+  ["exactly 0", [20, 20, 20]],
+  ["diverged or not finite", [240, 200, 0]],
+  ["not measured", [150, 150, 150]],
+];
+
+// Changes from -MOST_DECADES to MOST_DECADES; the colours of states are not among these.
+const MOST_DECADES = 6;
+const COLOURS = [
+  [26, 74, 138],
+  [122, 172, 214],
+  [245, 244, 240],
+  [238, 156, 121],
+  [158, 42, 20],
+];
+
+function colourOf(decades) {
+  const share = Math.min(Math.max(decades / MOST_DECADES, -1), 1);
+  const place = ((share + 1) / 2) * (COLOURS.length - 1);
+  const i = Math.min(Math.floor(place), COLOURS.length - 2);
+  return COLOURS[i].map((low, channel) => low + (place - i) * (COLOURS[i + 1][channel] - low));
+}
+
+// The networks of a sheet, each with its part of the codes: probe by probe, layer by layer.
+function networksOf(sheet) {
+  const bytes = bytesOf(sheet.codes);
+  let end = 0;
+  return sheet.networks.cell.map((_, i) => {
+    const columns = Object.entries(sheet.networks).map(([name, values]) => [name, values[i]]);
+    const network = Object.fromEntries(columns);
+    const steps = sheet.probes[network.probes];
+    const layers = network.depth + 1;
+    const start = end;
+    end += steps.length * layers;
+    return { ...network, steps, layers, codes: bytes.subarray(start, end) };
+  });
+}
+
+// log10 of what codes stand for.
+function logsOf({ low, quantum }, codes) {
+  const logOf = (code) => (code === ZERO_CODE ? -Infinity : NaN);
+  return Array.from(codes, (code) => (code > LAST_CODE ? logOf(code) : low + quantum * code));
+}
+
+Object.assign(globalThis.gradprop, { networksOf, logsOf });
+
+// A picture of colours, one pixel each, from left to right and downwards.
+function pixels(width, height, colours) {
+  const canvas = make("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  colours.forEach((colour, i) => image.data.set([...colour, 255], 4 * i));
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+// Layers upwards, probes to the right.
+function mapOf({ low, quantum, middle, layers, steps, codes }) {
+  const levels = numbersTo(LAST_CODE + 1).map((_, code) => colourOf(low + quantum * code - middle));
+  const palette = [...levels, ...STATES.map(([, colour]) => colour)];
+  const colours = Array.from(codes, (_, i) => {
+    const [probe, height] = [i % steps.length, Math.floor(i / steps.length)];
+    return palette[codes[probe * layers + layers - 1 - height]];
+  });
+  return pixels(steps.length, layers, colours);
+}
+
+const titleOf = (sheet, { row, depth, seed }) =>
+  [...sheet.rows[row].filter(Boolean), `depth ${depth}`, `seed ${seed}`].join(", ");
+
+const fateOf = ({ start, end }, marks) =>
+  `${marks[start]} at initialization, ${marks[end]} at the end`;
+
+function buttonOf(sheet, network, marks) {
+  const { start, end } = network;
+  const title = titleOf(sheet, network);
+  const given = { type: "button", tabIndex: -1, title };
+  const ariaLabel = `${title}: ${fateOf(network, marks)}`;
+  const signs = start === end ? start : `${start}→${end}`;
+  return make("button", { ...given, ariaLabel }, mapOf(network), make("span", {}, signs));
+}
+
+const ascending = (numbers) => [...new Set(numbers)].sort((a, b) => a - b);
+
+// A row of the networks that share all but depth and seed.
+function rowOf([initializer, rest], networks, depths, add) {
+  const fields = depths.map((depth) => {
+    const inField = networks.filter((network) => network.depth === depth);
+    return make("td", {}, make("div", { className: "field" }, ...inField.map(add)));
+  });
+  const below = make("span", { className: "below" }, rest);
+  return make("tr", {}, make("th", { scope: "row" }, initializer, below), ...fields);
+}
+
+// Initializers downwards, depths to the right; `add` makes the button of a network.
+function tableOf(sheet, networks, add) {
+  const depths = ascending(networks.map(({ depth }) => depth));
+  const heading = (text) => make("th", { scope: "col" }, text);
+  const head = [heading("Initializer"), ...depths.map((depth) => heading(`Depth ${depth}`))];
+  const rows = sheet.rows.map((names, number) => {
+    const inRow = networks.filter(({ row }) => row === number);
+    return inRow.length > 0 ? [rowOf(names, inRow, depths, add)] : [];
+  });
+  return make(
+    "table",
+    { ariaLabel: sheet.name },
+    make("thead", {}, make("tr", {}, ...head)),
+    make("tbody", {}, ...rows.flat()),
+  );
+}
+
+// The map beside another one, or of those above or below the one that is nearest to it.
+function neighbour(button, key) {
+  const row = button.closest("tr");
+  const mapsOf = (other) => [...(other?.querySelectorAll("button") ?? [])];
+  const beside = (step) => mapsOf(row)[mapsOf(row).indexOf(button) + step];
+  const left = (other) => other.getBoundingClientRect().left;
+  const distance = (other) => Math.abs(left(other) - left(button));
+  const nearestOf = (other) => mapsOf(other).sort((a, b) => distance(a) - distance(b))[0];
+  return {
+    ArrowLeft: () => beside(-1),
+    ArrowRight: () => beside(1),
+    ArrowUp: () => nearestOf(row.previousElementSibling),
+    ArrowDown: () => nearestOf(row.nextElementSibling),
+  }[key]?.();
+}
+
+// One map at a time can be reached by the tabulator; from it the arrow keys lead to the others.
+function moveByKey(event) {
+  const next = event.key.startsWith("Arrow") && neighbour(event.target, event.key);
+  if (!next) return;
+  event.preventDefault();
+  event.target.tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+}
+
+// ------------------------------------------------------------------ the details of a network
+
+const lossInWords = (loss) => (loss === null ? MISSING : inWords(Math.log10(loss)));
+const percent = (share) => (share === null ? MISSING : `${(100 * share).toFixed(1)}\u202f%`);
+
+function lossPlot({ steps, losses }) {
+  const logs = losses.map((loss) => (loss === null ? NaN : Math.log10(loss)));
+  const at = (i) => `${lossInWords(losses.at(i))} at step ${steps.at(i)}`;
+  const told = `Training loss by step: ${at(0)}, ${at(-1)}.`;
+  return plot(["Training loss", "Step"], steps.map(String), logs, logs, told);
+}
+
+function gradientPlot(network) {
+  const { layers, steps, codes } = network;
+  const start = logsOf(network, codes.subarray(0, layers));
+  const end = logsOf(network, codes.subarray(-layers));
+  const inLayer = (log) => (Number.isNaN(log) ? "not finite or not measured" : inWords(log));
+  const ends = (logs) => `${inLayer(logs[0])} in layer 1, ${inLayer(logs.at(-1))} in the last`;
+  const [first, last] = [ends(start), ends(end)];
+  const told = `Weight gradient by layer. Step 0: ${first}. Step ${steps.at(-1)}: ${last}.`;
+  return plot(["Weight gradient", "Layer"], numbersTo(layers), start, end, told);
+}
+
+// What has no logarithm, and of how many gradients.
+function statesOf({ codes }) {
+  const counts = STATES.map(([name], i) => {
+    const found = codes.filter((code) => code === LAST_CODE + 1 + i).length;
+    return found > 0 ? [`${found.toLocaleString("en")} ${name}`] : [];
+  }).flat();
+  const all = codes.length.toLocaleString("en");
+  return counts.length > 0 ? `of ${all}: ${counts.join(", ")}` : `all ${all} finite and not 0`;
+}
+
+function listOf(pairs) {
+  const entries = pairs.flatMap(([term, text]) => [make("dt", {}, term), make("dd", {}, text)]);
+  return make("dl", {}, ...entries);
+}
+
+function detailsOf(sheet, network, { marks, command }) {
+  const last = network.steps.at(-1);
+  const losses = [network.final_train_loss, network.final_test_loss].map(lossInWords);
+  const shares = [network.final_train_accuracy, network.final_test_accuracy].map(percent);
+  const file = `config/studies/${sheet.study}/study.yaml`;
+  const again = make("code", {}, `${command} study_${sheet.study}`);
+  return [
+    make("h3", {}, titleOf(sheet, network)),
+    listOf([
+      ["Parameters", sheet.settings[network.setting]],
+      ["Cell", make("code", {}, network.cell)],
+      ["Status", network.status],
+      ["Diagnosis", fateOf(network, marks)],
+      ["Final loss", `training ${losses[0]}, test ${losses[1]}`],
+      ["Final accuracy", `training ${shares[0]}, test ${shares[1]}`],
+      ["Gradients", statesOf(network)],
+    ]),
+    make("figure", {}, lossPlot(network), gradientPlot(network)),
+    make(
+      "p",
+      { className: "facts" },
+      `Of the gradients, the line is step 0 and the dots are step ${last}. `,
+      "The network is one of the grid in ",
+      make("code", {}, file),
+      "; this makes its study again where something is missing or out of date:",
+    ),
+    make("pre", { tabIndex: 0 }, again),
+  ];
+}
+
+// ------------------------------------------------------------------------ sheets of the atlas
+
+const MOST_SEEDS = 5; // side by side
+
+// The most seeds of one field.
+function seedsOf(networks) {
+  const counts = new Map();
+  for (const { row, depth } of networks) {
+    const field = `${row} ${depth}`;
+    counts.set(field, (counts.get(field) ?? 0) + 1);
+  }
+  return Math.max(...counts.values());
+}
+
+// What colours and signs mean.
+function keyOf(marks) {
+  const swatch = (colour) => pixels(1, 1, [colour]);
+  const scale = numbersTo(121).map((_, i) => colourOf((i / 60 - 1) * MOST_DECADES));
+  const [lowest, highest] = [`−${MOST_DECADES} or less `, ` +${MOST_DECADES} decades or more`];
+  const diagnoses = Object.entries(marks).map(([mark, name]) => `${mark} ${name}`);
+  return make(
+    "ul",
+    { className: "key" },
+    make("li", {}, lowest, pixels(121, 1, scale), highest),
+    ...STATES.map(([name, colour]) => make("li", {}, swatch(colour), ` ${name}`)),
+    make("li", {}, `${diagnoses.join(", ")} (an arrow: at initialization → at the end)`),
+  );
+}
+
+function atlas(place, given) {
+  const data = { ...given, marks: Object.fromEntries(given.marks) };
+  const sheets = selectOf(data.sheets.map(({ name }, i) => [i, name]), 0);
+  const seeds = make("select");
+  const seedField = make("label", {}, "Seed ", seeds);
+  const maps = make("div", { className: "sheet", role: "group", ariaLabel: "Maps" });
+  const details = make("div", { className: "network" });
+  const spoken = make("p", { className: "unseen", ariaLive: "polite" });
+  let sheet = null;
+  let networks = [];
+
+  function open(button, network) {
+    maps.querySelector("[aria-current]")?.removeAttribute("aria-current");
+    button.setAttribute("aria-current", "true");
+    spoken.textContent = `Details below: ${button.ariaLabel}`;
+    details.replaceChildren(...detailsOf(sheet, network, data));
+    details.scrollIntoView({ block: "nearest" });
+  }
+
+  function show() {
+    const isShown = ({ seed }) => seedField.hidden || seed === Number(seeds.value);
+    const add = (network) => {
+      const button = buttonOf(sheet, network, data.marks);
+      button.onclick = () => open(button, network);
+      return button;
+    };
+    maps.replaceChildren(tableOf(sheet, networks.filter(isShown), add));
+    maps.querySelector("button").tabIndex = 0;
+    details.replaceChildren();
+  }
+
+  function choose() {
+    sheet = data.sheets[sheets.selectedIndex];
+    networks = networksOf(sheet);
+    const numbers = ascending(networks.map(({ seed }) => seed));
+    seeds.replaceChildren(...numbers.map((seed) => make("option", {}, String(seed))));
+    seedField.hidden = seedsOf(networks) <= MOST_SEEDS;
+    show();
+  }
+
+  sheets.oninput = choose;
+  seeds.oninput = show;
+  maps.onkeydown = moveByKey;
+  const [shown, trained] = [data.shown, data.trained].map((count) => count.toLocaleString("en"));
+  const thinned = `The page has ${shown} of ${trained} networks, first seeds first, to stay small.`;
+  const notes = data.shown < data.trained ? [make("p", { className: "facts" }, thinned)] : [];
+  const controls = [make("label", {}, "Sheet ", sheets), seedField];
+  const bar = make("div", { className: "controls" }, ...controls);
+  place.replaceChildren(keyOf(data.marks), bar, maps, ...notes, spoken, details);
+  choose();
+}
+
+const drawn = document.getElementById("maps"); // not there if no network was trained
+if (drawn) atlas(drawn, JSON.parse(document.getElementById("atlas-data").textContent));
