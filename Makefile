@@ -117,10 +117,11 @@ test: setup
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/snakefmt --check Snakefile workflow
 	@echo "mypy, beside the tests: it takes a minute of one core"; \
-	$(BIN)/mypy & types=$$!; \
+	$(BIN)/mypy & types=$$!; trap 'kill $$types 2>/dev/null' INT TERM; \
 	$(RUN) $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
 	    --dist loadgroup --no-loadscope-reorder; tests=$$?; \
-	wait $$types && exit $$tests
+	wait $$types || { echo "mypy failed: its messages stand among those of the tests" >&2; exit 1; }; \
+	exit $$tests
 
 ## test-all   the same, and the tests that take minutes
 test-all: test

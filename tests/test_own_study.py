@@ -230,7 +230,7 @@ def test_a_job_that_fails_tells_its_mistake_and_its_log(tmp_path: Path) -> None:
     assert mistake in said
     (failed,) = [line for line in said if "FAILED" in line]
     assert re.fullmatch(
-        r"\[\d of \d, 0:00:\d\d\] FAILED: Data set \w+; its log: "
+        r"\[\d of \d, 0:00:\d\d\] FAILED: Data set \w+; log: "
         + re.escape(str(log.relative_to(tmp_path))),
         failed,
     )
@@ -270,7 +270,7 @@ def test_a_mistake_in_its_code_stops_the_job_in_one_line(workspace: Workspace) -
     said = result.stdout + result.stderr
     assert result.returncode == 1
     assert "gradprop: config/studies/mine/claims.py:16: NameError: name 'WIDHT' is" in said
-    assert "FAILED: Study mine: claims; its log: logs/mine/claims.log" in said
+    assert "FAILED: Study mine: claims; log: logs/mine/claims.log" in said
     assert "Traceback" not in said
     path.write_text(text)
     assert planned(workspace) == {"claims", "report"}

@@ -90,12 +90,75 @@ def test_a_failed_job_tells_its_log_once(
     assert run.says("RuleException: long", exception="RuleException", **error) == ""
     failed = {"event": LogEvent.JOB_ERROR, "jobid": 1, "rule_msg": None, "log": ["a.log"]}
     assert run.says("Error in rule train", logging.ERROR, **failed) == (
-        "[0 of 3, 0:00:00] FAILED: Training A; its log: a.log\n"
+        "[0 of 3, 0:00:00] FAILED: Training A; log: a.log\n"
     )
     assert run.says("Command 'long'", exception="CalledProcessError", **error) == ""
     assert run.says("At least one job", exception="WorkflowError", **error) == (
-        "gradprop: a job failed; 0 of 3 are done, and what the others had finished is kept. Mend "
-        "the cause, and run the command again.\n"
+        "gradprop: a job failed; 0 of 3 are done. What jobs had finished before they ended is "
+        "kept. Mend the cause, and run the command again.\n"
+    )
+
+
+def test_a_job_that_is_tried_again_has_failed_once_or_not_at_all(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(capsys)
+    run.says("Job stats: ...", event=LogEvent.RUN_INFO, stats=STATS)
+    for job, log in ((1, "a.log"), (2, "b.log")):
+        run.begins(job, f"Training {job}", "train", log)
+        failed = {"event": LogEvent.JOB_ERROR, "jobid": job, "rule_msg": None, "log": [log]}
+        for _ in range(3):
+            assert "FAILED" in run.says("Error in rule train", logging.ERROR, **failed)
+    assert run.ends(1) == "[1 of 3, 0:00:00] Training 1\n"  # and nobody knows what is left
+    error: dict[str, Any] = {"event": LogEvent.ERROR, "exception": "WorkflowError"}
+    assert "a job failed; 1 of 3" in run.says("At least one job", logging.ERROR, **error)
+
+
+def test_a_group_is_one_line_with_the_cluster_s_log(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(capsys)
+    run.says("Job stats: ...", event=LogEvent.RUN_INFO, stats=STATS)
+    jobs: list[dict[str, Any]] = [{"jobid": job, "log": [f"{job}.log"]} for job in (1, 2)]
+    for job in jobs:
+        run.begins(job["jobid"], f"Training {job['jobid']}", "train", *job["log"])
+    group = {"event": LogEvent.GROUP_ERROR, "job_error_info": jobs, "aux_logs": ["slurm.log"]}
+    assert run.says("Error in group", logging.ERROR, **group) == (
+        "[0 of 3, 0:00:00] FAILED: Training 1, Training 2; log: slurm.log, 1.log, 2.log\n"
+    )
+    for job in jobs:
+        known = {"event": LogEvent.JOB_ERROR, "rule_msg": None, "indent": True, **job}
+        assert run.says("Error in rule", logging.ERROR, **known) == ""
+
+
+@pytest.mark.parametrize("how", plugin._STOPPED)
+def test_a_run_that_the_user_ends_has_not_failed(
+    how: str, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(capsys)
+    run.says("Job stats: ...", event=LogEvent.RUN_INFO, stats=STATS)
+    run.begins(1, "Training A", "train", "a.log")
+    assert run.says(f"{how}.") == f"{how}.\n"
+    failed = {"event": LogEvent.JOB_ERROR, "jobid": 1, "rule_msg": None, "log": ["a.log"]}
+    if how == plugin._STOPPED[0]:
+        assert "stopped: Training A" in run.says("Error in rule train", logging.ERROR, **failed)
+    error: dict[str, Any] = {"event": LogEvent.ERROR, "exception": "WorkflowError"}
+    assert run.says("At least one job", logging.ERROR, **error) == (
+        "gradprop: the run was stopped; 0 of 3 are done. What jobs had finished before they ended "
+        "is kept. Run the command again.\n"
+    )
+
+
+def test_without_progress_nothing_is_counted(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Snakemake does not tell then which jobs have ended."""
+    run = Run(capsys, quiet={Quietness.PROGRESS})
+    run.says("Job stats: ...", event=LogEvent.RUN_INFO, stats=STATS)
+    run.begins(1, "Training A", "train", "a.log")
+    failed = {"event": LogEvent.JOB_ERROR, "jobid": 1, "rule_msg": None, "log": []}
+    assert run.says("Error in rule train", logging.ERROR, **failed) == (
+        "[0:00:00] FAILED: Training A\n"
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,8 +39,9 @@ _CHATTER = (
     "Using profile",
     "Using shell",
     "Using workflow specific profile",
-    "Will exit after finishing currently running jobs",
 )
+# And those that tell that the user ends the run, at once or when the jobs that run have ended.
+_STOPPED = ("Terminating processes on user request", "Will exit after finishing currently running")
 # Errors of jobs, with their commands; a record of what failed comes before or after them.
 _OF_JOBS = ("CalledProcessError", "RuleException")
 # Seconds of a job that is not planned: a definition, figures, claims.
@@ -58,7 +60,8 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        self.run = _Run()
+        quiet = self.common_settings.quiet or ()
+        self.run = _Run(counting=Quietness.PROGRESS not in quiet)
         self.plain = _plain_handler(self.common_settings)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -68,8 +71,8 @@ class LogHandler(LogHandlerBase):
             return
         silent = Quietness.ALL in (self.common_settings.quiet or ())
         text = self.run.told(record)
-        if text and self.common_settings.show_failed_logs and hasattr(record, "log"):
-            text = "\n".join([text, *show_logs(record.log)])
+        if text and self.common_settings.show_failed_logs:
+            text = "\n".join([text, *show_logs(logs_of(record))])
         if text and (record.levelno >= logging.ERROR or not silent):
             print(text, file=sys.stderr, flush=True)
 
@@ -78,7 +81,9 @@ def _plain_handler(settings: Any) -> logging.Handler | None:
     """Return Snakemake's own handler where an option asks for what it prints."""
     if not (settings.dryrun or settings.verbose or settings.printshellcmds or settings.debug_dag):
         return None
-    quiet = settings.quiet or set()
+    quiet = set(settings.quiet or ())
+    if settings.printshellcmds:  # they are among what is said of rules
+        quiet -= {Quietness.RULES}
     return ColorizingTextHandler(
         nocolor=settings.nocolor,
         stream=sys.stdout if settings.stdout else sys.stderr,
@@ -87,6 +92,13 @@ def _plain_handler(settings: Any) -> logging.Handler | None:
             quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds
         ),
     )
+
+
+def logs_of(record: logging.LogRecord) -> list[str]:
+    """Return the logs of what failed: of a group that of the cluster's job, and its members'."""
+    known = record.__dict__
+    members = [log for job in known.get("job_error_info", ()) for log in job["log"]]
+    return [*known.get("aux_logs", ()), *members, *known.get("log", ())]
 
 
 @dataclass
@@ -106,7 +118,11 @@ class _Run:
     finished
         The numbers of those that ended well.
     failed
-        How many did not.
+        The numbers of those that did not, however often they were tried.
+    stopped
+        Whether the user ended the run.
+    counting
+        Whether it is told which jobs end.
     """
 
     began: float = field(default_factory=time.monotonic)
@@ -114,7 +130,9 @@ class _Run:
     planned: dict[str, float] = field(default_factory=dict)
     jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
     finished: list[int] = field(default_factory=list)
-    failed: int = 0
+    failed: set[int] = field(default_factory=set)
+    stopped: bool = False
+    counting: bool = True
 
     def told(self, record: logging.LogRecord) -> str:
         """Take note of a record; return what to print."""
@@ -130,31 +148,47 @@ class _Run:
                 return ""
             case LogEvent.JOB_FINISHED:
                 self.finished.append(known["job_id"])
+                self.failed.discard(known["job_id"])
                 return f"{self._place()} {self._name(known['job_id'])}{self._left()}"
             case LogEvent.JOB_ERROR:
-                self.failed += 1
-                logs = f"; its log: {', '.join(known['log'])}" if known["log"] else ""
-                return f"{self._place()} FAILED: {self._name(known['jobid'])}{logs}"
+                self.failed.add(known["jobid"])
+                of_group = known.get("indent", False)  # which was told before
+                return "" if of_group else self._ended([known], logs_of(record))
+            case LogEvent.GROUP_ERROR:
+                return self._ended(known["job_error_info"], logs_of(record))
             case LogEvent.ERROR if known["exception"] in _OF_JOBS:
                 return ""
-            case LogEvent.ERROR if self.failed and known["exception"] == "WorkflowError":
+            case LogEvent.ERROR if (self.failed or self.stopped) and (
+                known["exception"] == "WorkflowError"
+            ):
                 return self._end()
             case LogEvent.ERROR | None:
                 message = record.getMessage() if record.msg else ""
+                self.stopped |= message.startswith(_STOPPED)
                 return "" if message.startswith(_CHATTER) else message
         return ""
 
+    def _ended(self, jobs: Sequence[Mapping[str, Any]], logs: Sequence[str]) -> str:
+        """Return the line of jobs that did not end well, and run together."""
+        how = "stopped" if self.stopped else "FAILED"
+        names = ", ".join(self._name(job["jobid"]) for job in jobs)
+        where = f"; log: {', '.join(logs)}" if logs else ""
+        return f"{self._place()} {how}: {names}{where}"
+
     def _end(self) -> str:
-        jobs = "a job" if self.failed == 1 else f"{self.failed} jobs"
-        return (
-            f"gradprop: {jobs} failed; {len(self.finished)} of {self.counts['total']} are done, "
-            "and what the others had finished is kept. Mend the cause, and run the command again."
-        )
+        jobs = "a job" if len(self.failed) == 1 else f"{len(self.failed)} jobs"
+        what = "the run was stopped" if self.stopped else f"{jobs} failed"
+        done = f"; {len(self.finished)} of {self.counts['total']} are done" if self.counting else ""
+        go_on = "Run" if self.stopped else "Mend the cause, and run"
+        kept = "What jobs had finished before they ended is kept."
+        return f"gradprop: {what}{done}. {kept} {go_on} the command again."
 
     def _place(self) -> str:
         total = self.counts.get("total", len(self.jobs))
         seconds = int(time.monotonic() - self.began)
         clock = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        if not self.counting:
+            return f"[{clock}]"
         return f"[{len(self.finished):{len(str(total))}} of {total}, {clock}]"
 
     def _name(self, job: int) -> str:
@@ -162,7 +196,12 @@ class _Run:
         return str(known.get("rule_msg") or known.get("rule_name") or f"job {job}")
 
     def _left(self) -> str:
-        """Return how long the rest will take, by the plan and by how fast the run was so far."""
+        """Return how long the rest will take, by the plan and by how fast the run was so far.
+
+        After a failure nobody knows: what needs the failed job is left out.
+        """
+        if self.failed:
+            return ""
         planned = {job: self._seconds(known) for job, known in self.jobs.items()}
         done = sum(planned.get(job, _OTHER) for job in self.finished)
         begun = sum(planned.values()) - done

@@ -135,10 +135,8 @@ def test_the_plain_command_makes_good_a_killed_job_and_damaged_files(
     kept, text = built.runs(), page.read_bytes()
     with let_steps_fail(built, tmp_path):
         said = fail(built, monkeypatch, "train", "killed", "--config", "seeds=3")
-        assert re.search(
-            r"FAILED: Study tiny: training .*; its log: logs/tiny/train/.*\.log\n", said
-        )
-        assert "gradprop: a job failed; 2 of 7 are done" in said
+        assert re.search(r"FAILED: Study tiny: training .*; log: logs/tiny/train/.*\.log\n", said)
+        assert "gradprop: a job failed; 2 of 7 are done." in said
         damage(built, "flipped", spare="stacks")
         said = built.build()
     assert "Traceback" not in said

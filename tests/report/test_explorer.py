@@ -176,6 +176,10 @@ def test_the_theory_of_the_page_is_that_of_the_package(tmp_path: Path) -> None:
         assert set(ACTIVATIONS) >= set(names) >= {"linear", "tanh", "sigmoid", "relu", "selu"}
         cases = [(name, *setting) for name in names for setting in SETTINGS]
         found = browser.evaluate("cases => cases.map(given => gradprop.propagate(...given))", cases)
+        vanished = browser.evaluate("gradprop.propagate('relu', 0.02, 0, 200).length")
+    # Every ReLU layer multiplies by 0.01, down to the smallest number that the page tells from 0.
+    assert vanished[:145] == pytest.approx([0.02 * 0.01**n for n in range(145)], rel=1e-6)
+    assert vanished[150:] == [0.0] * 50
     for (name, weights, biases, depth), of_page in zip(cases, found, strict=True):
         case = f"{name}, {weights}, {biases}"
         profile = theory.signal_profile(name, [64] * (depth + 1), weights, biases)

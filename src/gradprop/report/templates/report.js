@@ -14,7 +14,7 @@ function make(name, properties = {}, ...children) {
 // ------------------------------------------------------------------------------------ tables
 
 const MISSING = "–";
-const collator = new Intl.Collator("en");
+const collator = new Intl.Collator("en", { numeric: true }); // "depth 2" before "depth 10"
 
 // The text of a cell on one line. An exponent, which is only raised on the page, gets a sign.
 function textOf(cell) {
@@ -68,7 +68,8 @@ function makeSortable(table) {
 // A field that keeps the rows with all of its words, and the count of these rows.
 function filterOf(table) {
   const rows = [...table.tBodies[0].rows];
-  const texts = rows.map((row) => row.textContent.toLowerCase());
+  const plain = (text) => text.toLowerCase().replaceAll("−", "-"); // as keyboards have it
+  const texts = rows.map((row) => plain(row.textContent));
   const count = make("output");
   const show = (words) => {
     rows.forEach((row, i) => {
@@ -79,7 +80,7 @@ function filterOf(table) {
     count.textContent = `${shown.toLocaleString("en")} of ${all} rows`;
   };
   const field = make("input", { type: "search", spellcheck: false, autocomplete: "off" });
-  field.oninput = () => show(field.value.toLowerCase().split(/\s+/));
+  field.oninput = () => show(plain(field.value).split(/\s+/));
   show([]);
   return [make("label", {}, "Rows that contain ", field), count];
 }
@@ -178,7 +179,9 @@ function meanSquare(f, q) {
 const TOLERANCE = 1e-10; // of relative changes of the length, above the error of the integrals
 const CRITICAL = 1e-6; // |chi_1 - 1| up to which a phase is called critical
 const [VANISHED, ENDLESS] = [1e-8, 1e8]; // lengths beyond which the search for a limit ends
-const OVERFLOW = 1e300; // a length beyond it is infinite
+// A length beyond them is 0 or infinite.
+const [UNDERFLOW, OVERFLOW] = [1e-290, 1e300];
+const inRange = (q) => (q < UNDERFLOW ? 0 : q < OVERFLOW ? q : Infinity);
 
 // The length that layers tend to. The map is increasing, so that the length never passes a fixed
 // point: the limit is the next one in the direction of the first step.
@@ -208,13 +211,13 @@ function bisect(isBefore, before, after) {
 // layer l + 1 to layer l, and `signal` log10 of the RMS of the signal over that of the last layer.
 function propagate(activation, sigmaW2, sigmaB2, depth) {
   const [f, derivative] = ACTIVATIONS[activation];
-  const map = (q) => (q < OVERFLOW ? sigmaW2 * meanSquare(f, q) + sigmaB2 : Infinity);
+  const map = (q) => {
+    if (q === Infinity) return q;
+    return sigmaW2 * (q === 0 ? f(0) ** 2 : meanSquare(f, q)) + sigmaB2;
+  };
   const growth = (q) => sigmaW2 * meanSquare(derivative, q);
   const length = [sigmaW2 + sigmaB2];
-  while (length.length < depth) {
-    const next = map(length.at(-1));
-    length.push(next < OVERFLOW ? next : Infinity);
-  }
+  while (length.length < depth) length.push(inRange(map(length.at(-1))));
   const chi = length.slice(0, -1).map(growth);
   const signal = Array(depth).fill(0);
   for (let i = depth - 2; i >= 0; i -= 1) signal[i] = signal[i + 1] + 0.5 * Math.log10(chi[i]);
@@ -267,11 +270,14 @@ const leavesFloat32 = (log) => log > LARGEST || log < SMALLEST;
 
 const PHASES = {
   ordered:
-    "This is the ordered phase, in which signals shrink on the way back: gradients vanish.",
+    "This is the ordered phase: where lengths have settled, signals shrink on the way back, and " +
+    "gradients vanish.",
   critical:
     "This is critical, the edge of chaos: on the way back, signals neither grow nor shrink by a " +
     "fixed factor.",
-  chaotic: "This is the chaotic phase, in which signals grow on the way back: gradients explode.",
+  chaotic:
+    "This is the chaotic phase: where lengths have settled, signals grow on the way back, and " +
+    "gradients explode.",
 };
 
 // What the curves mean, in sentences.
