@@ -23,7 +23,7 @@ from markupsafe import Markup
 from gradprop.analysis.names import names_of, words
 from gradprop.probes.statistics import recorded
 from gradprop.report.chapters import GRADIENT, Chapter
-from gradprop.report.formatting import plain_text
+from gradprop.report.formatting import json_block, plain_text
 from gradprop.report.formulas import typeset
 from gradprop.report.tables import (
     ACCURACIES,
@@ -34,7 +34,7 @@ from gradprop.report.tables import (
     in_order,
 )
 from gradprop.results import tables
-from gradprop.spec import Cell, Component, canonical_json
+from gradprop.spec import Cell, Component
 
 LAST = 252
 # Exactly zero; not finite, or after the step at which the network diverged; not recorded.
@@ -97,7 +97,7 @@ def atlas_data(chapters: Sequence[Chapter], reports: Path, command: str) -> Mark
         "trained": sum(map(len, trained.values())),
         "command": command,
     }
-    return Markup(canonical_json(data).replace("<", "\\u003c"))  # no text ends the element
+    return json_block(data)
 
 
 def fitting(trained: dict[int, pd.DataFrame]) -> dict[int, pd.DataFrame]:

@@ -23,6 +23,7 @@ from gradprop.components.initializers import INITIALIZERS
 from gradprop.prediction.mean_field import sigma_b2, sigma_w2
 from gradprop.prediction.networks import weight_variance
 from gradprop.report.chapters import LENGTH, SIGNAL, Chapter
+from gradprop.report.formatting import json_block
 from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell, Component, canonical_json
 
@@ -67,7 +68,7 @@ def explorer_data(chapters: Sequence[Chapter]) -> Markup:
         "chapters": [chapter.id for chapter in chapters],
         "own": [name for name in used if _is_own(name)],
     }
-    return Markup(canonical_json(data).replace("<", "\\u003c"))  # no text ends the element
+    return json_block(data)
 
 
 def _is_own(activation: str) -> bool:

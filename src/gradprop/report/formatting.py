@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import jinja2
 from markupsafe import Markup
 
+from gradprop.spec import canonical_json
+
 DASH = "–"
 LABELS = {
     "dataset": "Data set",
@@ -22,6 +24,11 @@ LABELS = {
 
 
 Text: TypeAlias = str | Markup
+
+
+def json_block(data: Any) -> Markup:
+    """Return data as JSON that can stand in a ``<script>`` element: no text in it ends this."""
+    return Markup(canonical_json(data).replace("<", "\\u003c"))
 
 
 def sig(value: float, digits: int = 3) -> Text:
