@@ -17,7 +17,7 @@ from tests.workspace import Workspace  # noqa: E402
 threads.limit(1)
 
 # Fixtures that take up to a minute and that several tests work on, one after another.
-SHARED = ("built", "grown", "expected")
+SHARED = ("built", "grown")
 # Rooms whose tests train, draw or start a browser; the others fill the time until all have ended.
 LONG = ("training", "figures", "report", "claims")
 
