@@ -6,7 +6,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
-.PHONY: all setup plan docs test test-all test-slurm test-pythons benchmark lock clean distclean help FORCE
+.PHONY: all setup cluster plan docs test test-all test-slurm test-pythons benchmark lock clean distclean help FORCE
 
 # PATH can't hold a colon, Snakemake takes braces in a path for a wildcard, and the programs that pip
 # writes into an environment name its folder in the double quotes of a shell.
@@ -35,6 +35,12 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 UV := $(BIN)/uv --no-progress -q pip install --python $(BIN)/python
 LOCKED := --require-hashes --no-deps
+
+# The packages of requirements.lock whose names fit, or do not: $(call OF_LOCK,regular expression).
+OF_LOCK = awk '/^[^ \#]/ { keep = $(1) } keep' requirements.lock
+BUILD := /^(packaging|setuptools|uv|wheel)==/
+# Snakemake loads every plugin that is installed, and Slurm's a sixth of its start.
+CLUSTER := /^snakemake-executor-plugin-slurm/
 
 PYTHONS := python3.11 python3.12 python3.13
 PYTHON_CANDIDATES := $(if $(PYTHON),"$(PYTHON)",$(PYTHONS) python3)
@@ -83,11 +89,12 @@ $(VENV)/.packages: requirements.lock
 	@$(FIND_PYTHON); \
 	echo "Setting up $(VENV) with $$("$$python" --version) ($$python)"; \
 	rm -rf $(VENV) && "$$python" -m venv $(VENV)
-	@awk '/^[^ #]/ { keep = /^(packaging|setuptools|uv|wheel)==/ } keep' requirements.lock > $(VENV)/build.txt
+	@$(call OF_LOCK,$(BUILD)) > $(VENV)/build.txt
+	@$(call OF_LOCK,!$(CLUSTER)) > $(VENV)/packages.txt
 	@$(PIP) install $(LOCKED) --no-compile -r $(VENV)/build.txt
-	@echo "Installing $$(grep -c == requirements.lock) packages; 400 to 800 MB to download, a few minutes"
-	@$(UV) $(LOCKED) --no-build-isolation -r requirements.lock || { echo "Once more, with pip"; \
-	    $(PIP) install $(LOCKED) --no-compile --no-build-isolation -r requirements.lock; }
+	@echo "Installing $$(grep -c == $(VENV)/packages.txt) packages; 400 to 800 MB to download, a few minutes"
+	@$(UV) $(LOCKED) --no-build-isolation -r $(VENV)/packages.txt || { echo "Once more, with pip"; \
+	    $(PIP) install $(LOCKED) --no-compile --no-build-isolation -r $(VENV)/packages.txt; }
 	@echo "Writing byte-code"
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib >/dev/null || true
 	@ls $(VENV)/lib/python3.*/site-packages/tensorflow/__pycache__/__init__.*.pyc >/dev/null
@@ -99,6 +106,14 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml
 	@$(BIN)/python -m pip --disable-pip-version-check check
 	@touch $@
 	@echo "Set-up complete"
+
+## cluster    setup, and what the profile for Slurm needs
+cluster: $(VENV)/.cluster
+
+$(VENV)/.cluster: $(VENV)/.installed
+	@$(call OF_LOCK,$(CLUSTER)) > $(VENV)/cluster.txt
+	@$(PIP) install $(LOCKED) -r $(VENV)/cluster.txt
+	@touch $@
 
 ## plan       what a run would need: networks, jobs, CPU time, memory, disk
 plan: setup
@@ -128,7 +143,7 @@ test-all: test
 	$(RUN) $(BIN)/python -m pytest -m long
 
 ## test-slurm  the workflow on a real Slurm of two nodes on this machine (as root; Debian's packages)
-test-slurm: setup
+test-slurm: cluster
 	$(RUN) $(BIN)/python -m pytest -m slurm tests/slurm
 
 ## test-pythons  `make test` with each Python of 3.11, 3.12 and 3.13 that is found, each in its own .venv-*
