@@ -9,6 +9,7 @@ import pytest
 
 DRAWING = {"matplotlib", "seaborn"}
 TRAINING = {"tensorflow", "keras"}
+STATISTICS = {"scipy.stats"}  # `import scipy` loads a part of it at the first use
 # Together they take longer to load than the whole of a small grid takes to plan.
 TABLES = {"pandas", "pyarrow", "scipy.special", "scipy.linalg", "sklearn"}
 
@@ -19,7 +20,7 @@ JUDGING = ("claims", "studies", "report.page")
 
 @pytest.mark.parametrize(
     ("modules", "needless"),
-    [(PLANNING, DRAWING | TRAINING | TABLES), (JUDGING, DRAWING | TRAINING)],
+    [(PLANNING, DRAWING | TRAINING | TABLES), (JUDGING, DRAWING | TRAINING | STATISTICS)],
 )
 def test_a_step_loads_only_what_it_needs(modules: tuple[str, ...], needless: set[str]) -> None:
     names = [f"gradprop.{module}" for module in modules]

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+import scipy
 
 from gradprop import files
 from gradprop.analysis import alarms, estimates, rounding
@@ -270,7 +270,7 @@ def _over_seeds(cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     groups = table["cell"].map(_groups(cells))
     by_group = table["slope"].groupby([groups, table["step"]], sort=False)
     seeds, mean = by_group.transform("count"), by_group.transform("mean")
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, (seeds - 1).where(seeds > 1))
+    quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, (seeds - 1).where(seeds > 1))
     half = quantile * by_group.transform("std") / np.sqrt(seeds)
     bounds = {"mean_slope": mean, "slope_low": mean - half, "slope_high": mean + half}
     return pd.DataFrame({"seeds": seeds, **bounds})

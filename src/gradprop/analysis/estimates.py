@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+import scipy
 
 Float64 = npt.NDArray[np.float64]
 
@@ -168,7 +168,7 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> tuple[floa
     mean = float(finite.mean())
     if len(finite) < 2:
         return mean, np.nan, np.nan
-    half = stats.t.ppf((1 + confidence) / 2, len(finite) - 1) * stats.sem(finite)
+    half = scipy.stats.t.ppf((1 + confidence) / 2, len(finite) - 1) * scipy.stats.sem(finite)
     return mean, mean - float(half), mean + float(half)
 
 

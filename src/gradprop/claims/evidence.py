@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+import scipy
 
 from gradprop.analysis import estimates
 from gradprop.claims.cases import Case
@@ -164,7 +164,7 @@ def from_variance(case: Case | str, values: npt.ArrayLike, expected: float) -> E
     freedom, ratio = len(array) - 1, float(array.var(ddof=1)) / expected
 
     def interval(confidence: float) -> tuple[float, float]:
-        low, high = stats.chi2.interval(confidence, freedom)
+        low, high = scipy.stats.chi2.interval(confidence, freedom)
         return float(freedom * ratio / high), float(freedom * ratio / low)
 
     return from_interval(case, ratio, interval, len(array), predicted=1.0)
@@ -228,7 +228,7 @@ def from_distribution(
     if reason := _lost(array):
         return replace(untested(case, reason), predicted=0.0, networks=len(array))
     with np.errstate(invalid="ignore"):
-        distance = float(stats.kstest(array, cdf).statistic)
+        distance = float(scipy.stats.kstest(array, cdf).statistic)
     if math.isnan(distance):
         return untested(case, "theory has no such distribution")
 
@@ -265,7 +265,7 @@ def from_count(case: Case | str, hits: npt.ArrayLike, seeds: npt.ArrayLike) -> E
     by_seed = pd.Series(np.asarray(hits, dtype=bool)).groupby(np.asarray(seeds)).all()
     if by_seed.empty:
         return untested(case, NO_NETWORKS)
-    test = stats.binomtest(int(by_seed.sum()), len(by_seed))
+    test = scipy.stats.binomtest(int(by_seed.sum()), len(by_seed))
 
     def interval(confidence: float) -> tuple[float, float]:
         bounds = test.proportion_ci(confidence)

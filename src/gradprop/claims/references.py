@@ -180,8 +180,10 @@ def _read(path: Path) -> Iterator[Reference]:
     from bibtexparser.entrypoint import parse_string
     from pylatexenc.latex2text import LatexNodes2Text
 
+    text = LatexNodes2Text()
+
     def plain(*tex: str) -> str:
-        return " ".join(LatexNodes2Text().latex_to_text(" ".join(tex)).split())
+        return " ".join(text.latex_to_text(" ".join(tex)).split())
 
     logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)  # it would tell of faults twice
     try:

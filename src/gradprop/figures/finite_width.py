@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import scipy
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy import stats
 
 from gradprop.analysis.lengths import LENGTH, log_lengths, series
 from gradprop.figures import lost, style
@@ -162,7 +162,7 @@ def prepare_length_spread(tables: StudyTables, options: Options) -> pd.DataFrame
         logs = log_lengths(tables, cells)
         counts = _counts(logs)
         logs, count = np.where(np.isfinite(logs), logs, np.nan), counts["finite"]
-        low, high = stats.chi2.interval(CONFIDENCE, np.maximum(count - 1, 1))
+        low, high = scipy.stats.chi2.interval(CONFIDENCE, np.maximum(count - 1, 1))
         enough = count > 1
         variance = np.full(len(count), np.nan)
         variance[enough] = np.nanvar(logs[:, enough], axis=0, ddof=1)

@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import integrate, special
+import scipy
 
 from gradprop.theory.arguments import at_least, not_negative, positive
 
@@ -90,7 +90,7 @@ def _integrate(times: FloatArray, s: float, u_0: float, tau: float, layers: int)
 
     def rate(_: float, y: FloatArray) -> FloatArray:
         # dy/dt = u' s / (u (s - u))
-        u = s * special.expit(y)
+        u = s * scipy.special.expit(y)
         return np.asarray(weights * s * u ** (1.0 - 2.0 / weights) / tau, dtype=np.float64)
 
     order, inverse = np.unique(times, return_inverse=True)
@@ -100,12 +100,12 @@ def _integrate(times: FloatArray, s: float, u_0: float, tau: float, layers: int)
     span = (0.0, float(order[-1]))
     if span[1] == 0.0:
         return np.full(times.shape, u_0)
-    solution = integrate.solve_ivp(
+    solution = scipy.integrate.solve_ivp(
         rate, span, start, method="DOP853", t_eval=order, rtol=1e-10, atol=1e-10
     )
     if not solution.success:
         raise ArithmeticError(f"integration failed: {solution.message}")
-    strengths = s * special.expit(solution.y[0])
+    strengths = s * scipy.special.expit(solution.y[0])
     return np.asarray(strengths[inverse].reshape(times.shape), dtype=np.float64)
 
 
@@ -155,7 +155,7 @@ def learning_time(u_f: float, s: float, u_0: float, tau: float = 1.0, layers: in
 
 def _antiderivative(x: float, p: float) -> float:
     """``int dx x**(p - 2) / (1 - x)``."""
-    return math.pow(x, p - 1.0) / (p - 1.0) * float(special.hyp2f1(1.0, p - 1.0, p, x))
+    return math.pow(x, p - 1.0) / (p - 1.0) * float(scipy.special.hyp2f1(1.0, p - 1.0, p, x))
 
 
 def half_time(s: float, u_0: float, tau: float = 1.0, layers: int = 3) -> float:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import integrate
+import scipy
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
@@ -319,7 +319,7 @@ def layer_mean_singular_value(activation: Activation | str, q: float, sigma_w2: 
         d = 1.0 - y * y + b * (y * y)
         return (1.0 - y * y) * math.sqrt(weights @ (1.0 / d)) * float(weights @ (b / d**2))
 
-    integral = integrate.quad(integrand, 0.0, 1.0, epsrel=1e-9)[0]
+    integral = scipy.integrate.quad(integrand, 0.0, 1.0, epsrel=1e-9)[0]
     return 4.0 / math.pi * math.sqrt(sigma_w2 * square) * float(integral)
 
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
+import scipy
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
@@ -326,7 +326,7 @@ def _far_fixed_point(excess: Callable[[float], float], q: float) -> float:
         other = min(q, HUGE ** (1.0 / _STRIDE)) ** _STRIDE if rising else q ** (1.0 / _STRIDE)
         if (excess(other) > 0.0) != rising:
             low, high = sorted((q, other))
-            return float(optimize.brentq(excess, low, high, xtol=1e-300, rtol=1e-14))
+            return float(scipy.optimize.brentq(excess, low, high, xtol=1e-300, rtol=1e-14))
         q = other
     return math.inf if rising else q
 
@@ -366,7 +366,9 @@ def _monotone_fixed_point(
             low, high = sorted((second, candidate))
             if (v(second) - second) * (v(candidate) - candidate) >= 0.0:
                 return second  # the plain steps have already arrived, up to rounding
-            return float(optimize.brentq(lambda x: v(x) - x, low, high, xtol=1e-300, rtol=1e-14))
+            return float(
+                scipy.optimize.brentq(lambda x: v(x) - x, low, high, xtol=1e-300, rtol=1e-14)
+            )
         q = candidate
     raise ArithmeticError(f"the length map does not settle, last length {q}")
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
+import scipy
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
@@ -203,7 +203,7 @@ def critical_point(activation: Activation | str, sigma_b2: float = 0.0) -> Criti
         if high > HUGE:
             raise ValueError(f"{phi.name} has no critical point with sigma_b2 = {sigma_b2}")
     # below q = sigma_b2 the bias alone is more than the length
-    q = float(optimize.brentq(excess, sigma_b2, high, xtol=1e-300, rtol=1e-14))
+    q = float(scipy.optimize.brentq(excess, sigma_b2, high, xtol=1e-300, rtol=1e-14))
     return CriticalPoint(1.0 / chi_1(phi, q, 1.0), sigma_b2, q)
 
 
