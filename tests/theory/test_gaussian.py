@@ -141,10 +141,10 @@ def square_of(f: Function, variance: float) -> float:
 def test_both_rules_for_pairs_agree(activation: Activation, stds: tuple[float, float]) -> None:
     for f in (activation.function, activation.derivative):
         for c in (-0.9, 0.2, 1.0 - 1e-6):
-            polar = module._polar(f, f, *stds, c)
+            strip = module._at_any_angle(f, f, *stds, c)
             nested = module._nested(f, f, *stds, c, (0.0,))
             scale = math.sqrt(square_of(f, stds[0] ** 2) * square_of(f, stds[1] ** 2))
-            assert polar == pytest.approx(nested, rel=1e-12, abs=1e-12 * scale)
+            assert strip == pytest.approx(nested, rel=1e-12, abs=1e-12 * scale)
 
 
 @EVERY
@@ -160,10 +160,11 @@ def test_pairs_end_in_one_variable(activation: Activation, std: float) -> None:
 
 
 @pytest.mark.parametrize("q", [1e-12, 1.0, 1e4, 1e9, 1e15, 1e21])
-@pytest.mark.parametrize("c", [-0.3, 0.0, 0.6, 1.0 - 1e-9])
+@pytest.mark.parametrize("c", [-0.999, -0.3, 0.0, 0.6, 1.0 - 1e-9, 1.0 - 1e-13])
 def test_pairs_at_any_scale_against_closed_forms(q: float, c: float) -> None:
+    det = (1.0 + 2.0 * q * (1.0 - c)) * (1.0 + 2.0 * q * (1.0 + c))
     value = pair_expectation(special.erf, special.erf, q, q, c)
-    law = 2.0 / math.pi * math.asin(2.0 * q * c / (1.0 + 2.0 * q))
+    law = 2.0 / math.pi * math.atan2(2.0 * q * c, math.sqrt(det))  # an arc sine with all digits
     assert value == pytest.approx(law, rel=1e-12, abs=1e-13)
 
     def bell(u: FloatArray) -> FloatArray:
@@ -171,8 +172,54 @@ def test_pairs_at_any_scale_against_closed_forms(q: float, c: float) -> None:
 
     # 1 / sqrt(det(1 + 2 C)), C the covariance
     value = pair_expectation(bell, bell, q, q, c)
-    det = (1.0 + 2.0 * q * (1.0 - c)) * (1.0 + 2.0 * q * (1.0 + c))
-    assert value == pytest.approx(det**-0.5, rel=1e-10)
+    assert value == pytest.approx(det**-0.5, rel=1e-12, abs=0.0)
+
+
+def smoothed_elu(mean: FloatArray, std: float) -> FloatArray:
+    """``E[elu(mean + std z)]`` in closed form."""
+    shifted = (mean + std**2) / std
+    # exp(mean + std**2 / 2) Phi(-shifted), of which the first factor overflows on the right
+    right = (
+        0.5 * np.exp(-0.5 * (mean / std) ** 2) * special.erfcx(np.maximum(shifted, 0.0) / 2**0.5)
+    )
+    left = np.exp(np.minimum(mean + 0.5 * std**2, 0.0)) * special.ndtr(-shifted)
+    line = mean * special.ndtr(mean / std)
+    line += std * np.exp(-0.5 * (mean / std) ** 2) / math.sqrt(2.0 * math.pi)
+    return line + np.where(shifted > 0.0, right, left) - special.ndtr(-mean / std)
+
+
+@pytest.mark.parametrize("variance", [0.01, 1.0, 700.0, 1e6, 1e12, 1e18])
+@pytest.mark.parametrize("c", [-0.9999, -0.4, 0.02, 0.6, 0.97, 0.9998, 1.0 - 1e-9])
+def test_pairs_of_elu_against_a_single_integral(variance: float, c: float) -> None:
+    """The inner expectation is known; the outer one has panels of half an octave here."""
+    elu, std, rest = ACTIVATIONS["elu"].function, math.sqrt(variance), math.sqrt(1.0 - c * c)
+    edges = np.append(0.0, 10.0 * 2.0 ** (-0.5 * np.arange(2.0 * math.log2(1e3 * std / rest) + 9)))
+    edges.sort()
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    half = 0.5 * np.diff(edges)[:, None]
+    z = (edges[:-1, None] + half * (1.0 + nodes)).ravel()
+    w = (half * weights).ravel() * np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    expected = sum(
+        float(w @ (elu(side * std * z) * smoothed_elu(side * std * c * z, std * rest)))
+        for side in (1.0, -1.0)
+    )
+    scale = expectation(lambda u: elu(u) ** 2, variance)
+    assert pair_expectation(elu, elu, variance, variance, c, (0.0,)) == pytest.approx(
+        expected, rel=1e-12, abs=1e-13 * scale
+    )
+
+
+@pytest.mark.parametrize("variances", [(1.0, 1.0), (1e6, 1e6), (1e20, 1e20), (0.1, 1e6)], ids=str)
+@pytest.mark.parametrize("c", [0.0, 0.95, 1.0 - 1e-9])
+def test_pairs_take_few_values_at_any_scale(variances: tuple[float, float], c: float) -> None:
+    counted: list[int] = []
+
+    def f(u: FloatArray) -> FloatArray:
+        counted.append(u.size)
+        return np.tanh(u)
+
+    pair_expectation(f, f, *variances, c)
+    assert sum(counted) < 20_000
 
 
 def test_bad_arguments() -> None:

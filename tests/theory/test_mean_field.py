@@ -495,6 +495,9 @@ def test_trajectories_of_any_depth() -> None:
     [
         ("selu", 1.812, 0.0, 1.0),  # lengths grow slowly, and without bound
         ("selu", 1.812, 0.0, 3.0),
+        ("selu", 1.82, 0.0, 1.0),
+        ("elu", 2.0, 0.0, 1.0),
+        ("swish", 3.0, 0.0, 1.0),
         ("gelu", 2.0, 0.01, 1.0),
         ("tanh", 1.0, 0.0, 3.0),  # a power law
         ("tanh", 1.02, 0.0, 1.0),  # chaotic, and slow
