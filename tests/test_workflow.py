@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
 import shutil
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from gradprop.results import tables
 from gradprop.spec import Cell, Stack, digest
 from gradprop.training.loop import minibatches
 from tests import keras_reference
-from tests.browser import check_report
+from tests.browser import check_report, open_page, visit
 from tests.reference import run_step
 from tests.workspace import ROOT, TINY, Workspace, finished, small
 
@@ -100,9 +100,44 @@ def test_snakemake_options(built: Workspace, arguments: list[str]) -> None:
 
 
 def test_snakemake_report(built: Workspace) -> None:
-    built.build("--report", "report.zip")
-    names = zipfile.ZipFile(built.folder / "report.zip").namelist()
-    assert any(name.endswith(".html") for name in names)
+    """It has the report, and of every study its figures with their texts and facts, and tables."""
+    built.build("--report", "report.html")
+    with open_page() as page:
+        heard = visit(page, built.folder / "report.html")
+        found: Any = page.evaluate("({results, categories, workflow_desc})")
+        # Every row of every category can be opened.
+        for category in found["categories"]:
+            page.get_by_text(category, exact=True).click()
+            rows = page.locator("table tbody tr")
+            assert rows.count() == len(found["categories"][category]["Other"])
+            rows.last.locator("a").last.click()
+            assert page.get_by_text("Description").is_visible()
+            page.get_by_text("Results", exact=True).first.click()
+        assert not [line for line in heard if "tailwindcss.com" not in line]
+    assert [*found["categories"]] == ["0 The report", "1 A {\N{WORD JOINER}tiny} study: all of it"]
+    results = found["results"]
+    figure = results["reports/figures/tiny/profile.svg"]
+    assert figure["labels"] == {
+        "result": "Signal & gradient {\N{WORD JOINER}{\N{WORD JOINER}by}} <layer>_",
+        "quantity": "RMS of dC/dz, RMS of dC/dW",
+        "data set": "Gaussian mixture",
+        "depth": "1 to 3",
+    }
+    told = json.loads((built.folder / "reports/data/tiny/profile.json").read_text())
+    said = html.unescape(re.sub("<.*?>", "", figure["caption"]))
+    assert told["title"] == TINY["figures"]["profile"]["title"]
+    assert told["caption"] == TINY["figures"]["profile"]["caption"]
+    for text in (told["title"], told["caption"], told["alt"], "data/tiny/profile.csv"):
+        assert text in said
+    for table, expected in {"claims": "Nothing is claimed", "results": "Medians over"}.items():
+        entry = results[f"reports/tables/index/tiny-{table}.html"]
+        assert entry["mime_type"] == "text/html"
+        assert entry["caption"]
+        page_of_table = built.folder / f"reports/tables/index/tiny-{table}.html"
+        assert expected in page_of_table.read_text()
+        assert check_report(page_of_table) == []
+    assert "reports/index.html" in found["workflow_desc"]
+    assert "problematic" not in found["workflow_desc"] + figure["caption"]
 
 
 def cells_of(workspace: Workspace) -> Iterator[tuple[Cell, datasets.Dataset]]:

@@ -21,7 +21,7 @@ from gradprop.spec import Study
 ROOT = Path(__file__).parent.parent
 
 TINY: dict[str, Any] = {
-    "title": "A tiny study",
+    "title": "A {tiny} study: all of it",
     "question": "Does everything work?",
     "training": {"learning_rate": 0.1, "batch_size": 13, "epochs": 2, "target_loss": 0.9},
     "probes": 3,
@@ -35,7 +35,8 @@ TINY: dict[str, Any] = {
     "figures": {
         "profile": {
             "kind": "layer_profile",
-            "title": "Signal & gradient <by layer>",
+            "title": "Signal & gradient {{by}} <layer>_",
+            "caption": "`Lines` are *medians* {% of %} |seeds|_ {{ 1 + 1 }} {# and #} x_.",
             "statistic": ["signal_log10_rms", "gradient_log10_rms"],
             "columns": "depth",
             "hue": "initializer",

@@ -14,14 +14,14 @@ for name, study in STUDIES.items():
             [
                 report(
                     f"reports/figures/{name}/{figure}.svg",
-                    caption="../report/figure.rst",
-                    category=literal(study.title),
-                    labels={"figure": literal(options["title"])},
+                    caption=caption(name, figure),
+                    category=chapter(name),
+                    labels=labels(name, figure),
                 )
-                for figure, options in study.figures.items()
+                for figure in study.figures
             ],
             figure_files(name, ["pdf", "png"]),
-            figure_data(name, ["csv", "json"]),
+            figure_data(name, ["csv", "json", "rst"]),
         log:
             f"logs/{name}/figures.log",
         group:

@@ -64,6 +64,7 @@ COMMAND = f"snakemake {CHOSEN}--cores 4"  # --configfile takes all that follows:
 REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
 TITLE = config.get("report", {}).get("title", "gradprop")
 REPORT_MANIFEST = products.report(REPORTS, [*STUDIES.values()], REPORT, TITLE, COMMAND)
+TABLES = f"reports/tables/{Path(REPORT).stem}"
 
 
 wildcard_constraints:
@@ -99,6 +100,32 @@ def literal(text):
     There is no way to quote a brace; one that a word joiner follows, which has no width, is none.
     """
     return text.replace("{", "{\N{WORD JOINER}")
+
+
+def chapter(study=None):
+    """Return the category of a study in Snakemake's report, or that of the report.
+
+    They are sorted by their names.
+    """
+    title = STUDIES[study].title if study else "The report"
+    number = [None, *STUDIES].index(study)
+    return literal(f"{number:0{len(str(len(STUDIES)))}} {title}")
+
+
+def caption(study, figure):
+    """Return the caption of a figure, which the job that draws it writes."""
+    return str((REPORTS / "data" / study / f"{figure}.rst").absolute())
+
+
+def labels(study, figure):
+    """Return a function that gives title and facts of a figure, as they stand beside it."""
+
+    def read(wildcards):
+        known = files.read_json(REPORTS / "data" / study / f"{figure}.json", dict)
+        found = {"result": known["title"], **known["facts"]}
+        return {name: literal(text) for name, text in found.items()}
+
+    return read
 
 
 @cache  # digests of large grids take a second

@@ -7,7 +7,22 @@ rule report:
         own=[own_files(name, *folders.OF_CHAPTER) for name in STUDIES],
     output:
         str(REPORT_MANIFEST),
-        report(REPORT, caption="../report/index.rst", category="Report"),
+        report(
+            REPORT,
+            caption="../report/index.rst",
+            category=chapter(),
+            labels={"result": "Everything on one page"},
+        ),
+        [
+            report(
+                f"{TABLES}/{name}-{table}.html",
+                caption=f"../report/{table}.rst",
+                category=chapter(name),
+                labels={"result": label},
+            )
+            for name in STUDIES
+            for table, label in (("claims", "Claims"), ("results", "Final results"))
+        ],
     log:
         f"logs/{Path(REPORT).stem}.log",
     localrule: True

@@ -1,8 +1,8 @@
 """Figures: one kind of figure a function pair, tidy numbers first, then the drawing of them.
 
 A study's YAML names its figures and gives each a kind and options. The numbers are written as
-CSV, the drawing as SVG, PDF and PNG, and title, caption and alternative text as JSON beside the
-CSV; the report is made of these files alone.
+CSV, the drawing as SVG, PDF and PNG, and title, caption and alternative text as JSON and as RST
+beside the CSV; the report is made of these files alone, and Snakemake's own has the RST.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import ast
 import functools
 import hashlib
 import inspect
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -42,6 +41,7 @@ from gradprop.figures import (
     mean_field,
     mechanism,
     modes,
+    sidecar,
     spectra,
     style,
     training,
@@ -82,7 +82,10 @@ FORMATS = ("svg", "pdf", "png")
 UNCHANGED = "unchanged"
 NARROWEST_PANEL = 1.3  # inches, in which the labels of a panel do not run into the next one's
 # Modules outside this package that figures take curves and captions from.
-DRAWN_WITH = ("analysis", "figures/__init__", "prediction", "results/study_tables", "theory")
+DRAWN_WITH = (
+    *("analysis", "figures/__init__", "figures/sidecar", "prediction"),
+    *("results/study_tables", "theory"),
+)
 Made = TypeVar("Made")
 NOTHING = "No network of this study has what this figure shows."
 
@@ -245,7 +248,7 @@ def paths_of(reports: Path, study: str, figure: str) -> dict[str, Path]:
     numbers = reports / "data" / study
     return {
         **{ending: pictures / f"{figure}.{ending}" for ending in FORMATS},
-        **{ending: numbers / f"{figure}.{ending}" for ending in ("csv", "json")},
+        **{ending: numbers / f"{figure}.{ending}" for ending in ("csv", "json", "rst")},
     }
 
 
@@ -275,11 +278,11 @@ def draw_figure(
         Where drawings are kept; older ones of this figure are removed from it.
     """
     kind = _kind(found.study, name, options["kind"])
-    rows = _rows(kind, found, options)
+    rows, facts = _rows(kind, found, options), sidecar.facts(found.study, options)
     numbers = rows.to_csv(index=False, lineterminator="\n")
     rows, options = _with_names(rows, found.study, options)
     paths = paths_of(reports, found.study.name, name)
-    key = f"{name}-{_key(kind, options, numbers)}"
+    key = f"{name}-{_key(kind, {**options, 'facts': facts}, numbers)}"
     kept = [entry for entry in store.entries(f"{name}-*") if entry.key == key]
     if kept:
         contents = {ending: kept[0].read(ending) for ending in paths}
@@ -296,7 +299,7 @@ def draw_figure(
     }
     style.save(figure, [paths[ending] for ending in FORMATS])
     files.write_text(paths["csv"], numbers)
-    files.write_text(paths["json"], json.dumps(text, indent=1, ensure_ascii=False) + "\n")
+    sidecar.write(paths, text, facts)
     for older in store.entries(f"{name}-*"):
         older.path.unlink()
     store.put(key, {ending: path.read_bytes() for ending, path in paths.items()})

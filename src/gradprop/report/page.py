@@ -13,7 +13,7 @@ from gradprop import claims, files, provenance
 from gradprop.analysis.names import names_in_text
 from gradprop.claims.references import References
 from gradprop.grid import folders
-from gradprop.report import claim_rows
+from gradprop.report import alone, claim_rows
 from gradprop.report.atlas import atlas_data
 from gradprop.report.bibliography import Bibliography
 from gradprop.report.chapters import TEMPLATES, Chapter, read_chapter
@@ -102,10 +102,18 @@ def write_report(
     tested = any(verdict.passage for verdict in verdicts)
     passages = passages_table(verdicts, bibliography) if tested else None
     summaries = [final_results(chapter.cells) for chapter in chapters]
+    final = [
+        results_table(chapter.study, chapter.cells, summary)
+        for chapter, summary in zip(chapters, summaries, strict=True)
+    ]
+    claimed = claim_rows.entries(
+        verdicts, bibliography, {study.name: names_in_text(study) for study in studies}
+    )
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
     html = environment.get_template("report.html.j2").render(
         title=title,
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        style=style,
         script=Markup(script),
         script_digest=_digest(script),
         mathml=mathml,
@@ -114,21 +122,15 @@ def write_report(
         chapters=chapters,
         opening=next((chapter.opening for chapter in chapters if chapter.opening), None),
         results=[
-            (
-                results_table(chapter.study, chapter.cells, summary),
-                csv_uri(summary),
-                _diagnoses(chapter, reports),
-            )
-            for chapter, summary in zip(chapters, summaries, strict=True)
+            (table, csv_uri(summary), _diagnoses(chapter, reports))
+            for table, chapter, summary in zip(final, chapters, summaries, strict=True)
         ],
         totals=totals_of(chapters),
         overview=overview_table(chapters),
         verdicts=claims.counts(verdicts),
         checks=claims.counts(verdicts, check=True),
         passages_table=passages,
-        claimed=claim_rows.entries(
-            verdicts, bibliography, {study.name: names_in_text(study) for study in studies}
-        ),
+        claimed=claimed,
         references=bibliography.entries(),  # all that cite have done so
         environment_table=environment_table(chapters),
         effort_table=effort_table(chapters),
@@ -136,9 +138,16 @@ def write_report(
         target=_example_target(chapters, reports),
     )
     files.write_text(reports / name, html)
+    pages = {}
+    for study, table in zip(studies, final, strict=True):
+        folder = reports / "tables" / Path(name).stem
+        pages[folder / f"{study.name}-results.html"] = table
+        of_study = claimed.get(study.name, [])
+        pages[folder / f"{study.name}-claims.html"] = alone.claims_table(study, of_study)
+    alone.write(environment, style, pages)
     manifests.write(
         products.report(reports, studies, name, title, command),
-        made=[reports / name],
+        made=[reports / name, *pages],
         inputs=read,
         modules=provenance.REPORT_MODULES,
     )
