@@ -144,7 +144,10 @@ def test_the_configuration_that_is_delivered_is_valid() -> None:
             "{studies: [a], report: {title: 2024}}",
             "config.yaml: report.title: 2024 is not text; put it in quotes",
         ),
-        ("{studies: [a], report: {title: ''}}", "config.yaml: report.title: '' is empty"),
+        (
+            "{studies: [a], report: {title: ' '}}",
+            "config.yaml: report.title: ' ' is empty; allowed: text",
+        ),
         (
             "{studies: [data]}",
             "config.yaml: studies[0]: 'data' is not allowed: the folder results/data holds the "
@@ -270,7 +273,7 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "grid.seeds[0]: 18446744073709551616 is greater than the maximum of 4294967295",
         ),
         ("use_bias", "'yes'", "grid.use_bias: 'yes' is not true or false"),
-        ("epochs", "", "grid.epochs: nothing is not an integer"),
+        ("epochs", "", "grid.epochs: there is no value; allowed: an integer"),
         ("seeds", "[]", "grid.seeds: [] is empty"),
     ],
 )
@@ -348,9 +351,19 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             "{kind: float_limits, title: a, source: a, differs: 3}",
             ".differs: 3 is not text; put it in quotes",
         ),
-        ("{kind: float_limits, title: a, source: a, differs: ''}", ".differs: '' is empty"),
-        ("{kind: float_limits, title: a, source: a, differs: []}", ".differs: [] is empty"),
-        ("{kind: float_limits, title: a, source: a, differs: ['']}", ".differs[0]: '' is empty"),
+        *(
+            (f"{{kind: float_limits, title: a, source: a, differs: {written}}}", f".differs{said}")
+            for written, said in (
+                ("''", ": '' is empty; allowed: text"),
+                ("'   '", ": '   ' is empty; allowed: text"),
+                ('"\\u00a0"', r": '\xa0' is empty; allowed: text"),
+                ("null", ": there is no value; allowed: text"),
+                ("[]", ": [] is empty"),
+                ("[b, ' ']", "[1]: ' ' is empty; allowed: text"),
+            )
+        ),
+        ("{kind: float_limits, title: ' '}", ".title: ' ' is empty; allowed: text"),
+        ("{kind: float_limits, title: a, source: ''}", ".source: '' is empty; allowed: text"),
         (
             "{kind: float_limits, title: a, source: a, differs: [b, b]}",
             ".differs: 'b' stands twice in the list",
@@ -361,6 +374,14 @@ def test_mistakes_in_a_figure(options: str, expected: str) -> None:
     assert (
         message("study", f"{STUDY}\nfigures: {{x: {options}}}")
         == f"study.yaml: figures.x{expected}"
+    )
+
+
+@pytest.mark.parametrize("key", ["title", "question"])
+def test_a_study_s_texts_are_not_blank(key: str) -> None:
+    content = {**yaml.safe_load(STUDY), key: " \n "}
+    assert message("study", yaml.safe_dump(content)) == (
+        f"study.yaml: {key}: ' \\n ' is empty; allowed: text"
     )
 
 

@@ -204,8 +204,9 @@ def _is_integer(checker: jsonschema.TypeChecker, value: Any) -> bool:
 
 
 def _match(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[Any]:
-    r"""Match as JSON Schema defines it: `$` is the very end, `\w` an ASCII letter."""
-    if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), value, re.ASCII):
+    r"""Match as JSON Schema has it: `$` is the very end, `\w` is ASCII, `\s` any space."""
+    kinds = re.UNICODE if pattern == r"\S" else re.ASCII
+    if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), value, kinds):
         yield jsonschema.ValidationError("does not match")
 
 
@@ -355,11 +356,13 @@ def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
         yield f"{where}: missing key: {', '.join(missing)}"
     elif error.validator == "type":
         yield f"{where}: {_wrong_type(value, [rule] if isinstance(rule, str) else rule)}"
+    elif error.validator == "pattern" and rule == r"\S":
+        yield f"{where}: {show(value)} is empty; allowed: text"
     elif error.validator == "pattern":
         yield f"{where}: {show(value)} is not allowed; allowed: {schema['description']}"
     elif error.validator == "not":
         yield f"{where}: {show(value)} is not allowed: {schema['not']['description']}"
-    elif error.validator in ("minItems", "minLength") and len(value) == 0:
+    elif error.validator == "minItems" and len(value) == 0:
         yield f"{where}: {show(value)} is empty"
     elif error.validator == "maxLength":
         yield f"{where}: {len(value)} characters are too many; allowed: {rule}"
@@ -371,7 +374,10 @@ def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
 
 
 def _wrong_type(value: Any, expected: Sequence[str]) -> str:
-    text = f"{show(value)} is not {' or '.join(_TYPES[name] for name in expected)}"
+    allowed = " or ".join(_TYPES[name] for name in expected)
+    if value is None:
+        return f"there is no value; allowed: {allowed}"
+    text = f"{show(value)} is not {allowed}"
     if isinstance(value, bool):
         hint = "YAML reads yes, no, on and off as true and false"
         return f"{text}: {hint}{'; put it in quotes' if 'string' in expected else ''}"
