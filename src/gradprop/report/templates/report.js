@@ -16,10 +16,15 @@ function make(name, properties = {}, ...children) {
 const MISSING = "–";
 const collator = new Intl.Collator("en", { numeric: true }); // "depth 2" before "depth 10"
 
-// The text of a cell on one line. An exponent, which is only raised on the page, gets a sign.
+// The text of a cell on one line. What is told apart on the page by its place alone gets a sign: an
+// exponent, and what stands in small letters below something else.
 function textOf(cell) {
   const copy = cell.cloneNode(true);
   for (const exponent of copy.querySelectorAll("sup")) exponent.prepend("^");
+  for (const below of copy.querySelectorAll(".below")) {
+    below.prepend(" (");
+    below.append(")");
+  }
   return copy.textContent.trim().replace(/\s+/g, " ");
 }
 
@@ -85,14 +90,11 @@ function filterOf(table) {
   return [make("label", {}, "Rows that contain ", field), count];
 }
 
-// The cells as they are shown: sorted, without the rows that are filtered out.
-function csvOf(table) {
-  const rows = [table.tHead.rows[0], ...table.tBodies[0].rows].filter((row) => !row.hidden);
+// A row of a table as a line of CSV.
+function lineOf(row) {
   const quoted = (text) => (/[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  return rows.map((row) => `${[...row.cells].map(textOf).map(quoted).join(",")}\n`).join("");
+  return [...row.cells].map(textOf).map(quoted).join(",");
 }
-
-const bytesOf = (base64) => Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0));
 
 function save(content, name) {
   const address = URL.createObjectURL(new Blob([content], { type: "text/csv;charset=utf-8" }));
@@ -100,13 +102,25 @@ function save(content, name) {
   setTimeout(() => URL.revokeObjectURL(address), 60_000); // some browsers read it only later
 }
 
-// Of final results it is the file that the page links to, with all digits and all rows.
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0));
+
+// The lines of the file of a link, which the address itself holds.
+function linesOf(link) {
+  return new TextDecoder().decode(bytesOf(link.href.split(",")[1])).trimEnd().split("\n");
+}
+
+// Saves the rows that are shown, in their order. Those of final results are lines of the file that
+// the page links to, with all digits.
 function downloadOf(table) {
   const link = document.querySelector(`a[data-table="${CSS.escape(table.id)}"]`);
-  const onclick = () =>
-    link
-      ? save(bytesOf(link.href.split(",")[1]), link.download)
-      : save(csvOf(table), `${table.id}.csv`);
+  const inOrder = [table.tHead.rows[0], ...table.tBodies[0].rows];
+  const onclick = () => {
+    const lines = link ? linesOf(link) : inOrder.map(lineOf);
+    const line = new Map(inOrder.map((row, i) => [row, lines[i]]));
+    const shown = [inOrder[0], ...table.tBodies[0].rows].filter((row) => !row.hidden);
+    const content = shown.map((row) => `${line.get(row)}\n`).join("");
+    save(content, link ? link.download : `${table.id}.csv`);
+  };
   return make("button", { type: "button", onclick }, "Download as CSV");
 }
 
