@@ -45,6 +45,7 @@ class Run:
             "jobid": job,
             "rule_msg": text,
             "rule_name": rule,
+            "shellcmd": f"gradprop {rule}",
             "log": list(log),
         }
         return self.says("Rule", event=LogEvent.JOB_INFO, **known)
@@ -173,6 +174,20 @@ def test_what_is_not_known_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
     assert run.says(None) == ""
 
 
+def test_a_target_that_does_not_exist_is_named_with_those_that_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plugin, "TARGETS", ["reports/index.html", "verify", "study_tiny"])
+    error = {"event": LogEvent.ERROR, "exception": "MissingRuleException"}
+    message = "MissingRuleException:\nNo rule to produce {} (if you use input functions ...)."
+    for name in ("study tiny", "study_tiyn"):
+        assert Run(capsys).says(message.format(name), logging.ERROR, **error) == (
+            f"gradprop: nothing makes {name!r}; allowed: reports/index.html, verify, study_tiny, "
+            "and files that they need, such as reports/figures/<study>/<figure>.svg. "
+            "Did you mean 'study_tiny'?\n"
+        )
+
+
 def test_quiet_leaves_errors(capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(capsys, quiet={Quietness.ALL})
     run.says("Job stats: ...", event=LogEvent.RUN_INFO, stats=STATS)
@@ -181,7 +196,26 @@ def test_quiet_leaves_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.says("No such file", logging.ERROR) == "No such file\n"
 
 
-@pytest.mark.parametrize("option", ["dryrun", "verbose", "printshellcmds"])
+def test_a_dry_run_is_a_line_for_every_job_and_their_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Jobs without a command, such as `all`, are none. Quiet or not: nothing else is asked for."""
+    end = "This was a dry-run (flag -n). The order of jobs"
+    for quiet in ({Quietness.RULES}, {Quietness.ALL}):
+        run = Run(capsys, dryrun=True, quiet=quiet)
+        assert run.says("Job stats: ...", event=LogEvent.RUN_INFO, stats=STATS) == ""
+        assert run.begins(1, "Training A", "train", "a.log") == "Training A\n"
+        assert run.ends(1) == ""
+        assert run.begins(2, "Claims", "claims_tiny") == "Claims\n"
+        all_there: dict[str, Any] = {"rule_msg": "All", "rule_name": "all", "shellcmd": None}
+        assert run.says("Rule", event=LogEvent.JOB_INFO, **all_there) == ""
+        assert run.says("Reasons:\n many") == ""
+        assert run.says(end) == "This was a dry-run: 2 jobs would run, and nothing was changed.\n"
+    error: dict[str, Any] = {"event": LogEvent.ERROR, "exception": "WorkflowError"}
+    assert run.says("No such file", logging.ERROR, **error) == "No such file\n"
+
+
+@pytest.mark.parametrize("option", ["verbose", "printshellcmds"])
 def test_options_for_details_print_what_snakemake_prints(
     option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

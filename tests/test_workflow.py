@@ -87,6 +87,16 @@ def test_second_run_does_nothing(built: Workspace) -> None:
     assert "Nothing to be done" in built.build()
 
 
+@pytest.mark.parametrize("options", [[], ["-n"]])
+def test_a_target_that_does_not_exist_is_told_in_one_line(
+    built: Workspace, options: list[str]
+) -> None:
+    result = built.snakemake("reports/nosuch.html", *options)
+    assert result.returncode == 1
+    (said,) = [line for line in result.stderr.splitlines() if not line.startswith("Using")]
+    assert "'reports/nosuch.html'; allowed: reports/index.html, verify, study_tiny" in said
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -203,10 +213,40 @@ EDITED = {**TINY["figures"], "curves": {**TINY["figures"]["curves"], "title": "A
 
 def test_an_edited_figure_trains_nothing(built: Workspace) -> None:
     built.write_study({**TINY, "figures": EDITED})
-    said = built.build("-n", "--quiet", "rules")
+    said = built.build("-n")
     built.write_study(TINY)
-    jobs = re.findall(r"^(\w+) +1$", said, re.MULTILINE)
-    assert set(jobs) == {"all", "claims_tiny", "definition", "figures_tiny", "report"}
+    jobs = [f"Study tiny: {job}" for job in ("study", "figures", "claims")]
+    assert sorted(said.splitlines()[-5:-1]) == sorted([*jobs, "Report reports/index.html"])
+    assert said.splitlines()[-1] == (
+        "This was a dry-run: 4 jobs would run, and nothing was changed."
+    )
+
+
+def test_a_dry_run_changes_nothing(built: Workspace) -> None:
+    """It says what is damaged and would be made again, and leaves it for a real run."""
+    damaged = built.folder / "reports/data/tiny/curves.csv"
+    whole = damaged.read_bytes()
+    damaged.write_text("damaged")
+    definition = next((built.folder / "results/tiny").glob("study.*.json"))
+    known = definition.read_bytes()
+    definition.write_bytes(known + b" x")
+
+    def state() -> dict[Path, tuple[int, bytes]]:
+        places = (built.folder / name for name in ("results", "reports"))
+        paths = [path for place in places for path in place.rglob("*") if path.is_file()]
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
+
+    before = state()
+    said = built.build("-n")
+    assert state() == before
+    damaged.write_bytes(whole)
+    definition.write_bytes(known)
+    for path in (damaged, definition):
+        name = path.relative_to(built.folder)
+        assert f"{name}: damaged or edited; it is made again" in said
+    assert "\nStudy tiny: figures\n" in said
+    assert "training" not in said
+    assert "Nothing to be done" in built.build("-n")
 
 
 @pytest.mark.long

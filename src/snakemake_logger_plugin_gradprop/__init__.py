@@ -1,13 +1,15 @@
 """What a run prints: one line per job as it ends, how far the run is, how long it will take.
 
-A plugin of Snakemake (``logger: gradprop`` in the profiles). With an option that asks for details
-(``-n``, ``--verbose``, ``--printshellcmds``, ``--debug-dag``) Snakemake prints what it would
-print without it; the log file in ``.snakemake/log`` is always Snakemake's own.
+A plugin of Snakemake (``logger: gradprop`` in the profiles). A dry run (``-n``) prints one line for
+each job that would run. With an option that asks for details (``--verbose``, ``--printshellcmds``,
+``--debug-dag``) Snakemake prints what it would print without it; the log file in
+``.snakemake/log`` is always Snakemake's own.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,10 +21,13 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from gradprop.errors import suggestion
 from gradprop.grid.plan import duration
 
 __all__ = ["LogHandler"]
 
+# What can be asked for by name; the workflow fills it in when it is read.
+TARGETS: list[str] = []
 # How Snakemake's messages begin that tell how it works, and not what became of a job.
 _CHATTER = (
     "Assuming unrestricted shared filesystem usage",
@@ -33,6 +38,7 @@ _CHATTER = (
     "Execute ",
     "Exiting because a job execution failed",
     "Group jobs: inactive",
+    "Reasons:",
     "Rules claiming more threads",
     "Select jobs to execute",
     "Shutting down, this might take some time",
@@ -61,7 +67,8 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         quiet = self.common_settings.quiet or ()
-        self.run = _Run(counting=Quietness.PROGRESS not in quiet)
+        dry = self.common_settings.dryrun
+        self.run = _DryRun() if dry else _Run(counting=Quietness.PROGRESS not in quiet)
         self.plain = _plain_handler(self.common_settings)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -69,9 +76,10 @@ class LogHandler(LogHandlerBase):
         if self.plain:
             self.plain.handle(record)
             return
-        silent = Quietness.ALL in (self.common_settings.quiet or ())
+        settings = self.common_settings
+        silent = Quietness.ALL in (settings.quiet or ()) and not settings.dryrun
         text = self.run.told(record)
-        if text and self.common_settings.show_failed_logs:
+        if text and settings.show_failed_logs:
             text = "\n".join([text, *show_logs(logs_of(record))])
         if text and (record.levelno >= logging.ERROR or not silent):
             print(text, file=sys.stderr, flush=True)
@@ -79,7 +87,7 @@ class LogHandler(LogHandlerBase):
 
 def _plain_handler(settings: Any) -> logging.Handler | None:
     """Return Snakemake's own handler where an option asks for what it prints."""
-    if not (settings.dryrun or settings.verbose or settings.printshellcmds or settings.debug_dag):
+    if not (settings.verbose or settings.printshellcmds or settings.debug_dag):
         return None
     quiet = set(settings.quiet or ())
     if settings.printshellcmds:  # they are among what is said of rules
@@ -99,6 +107,47 @@ def logs_of(record: logging.LogRecord) -> list[str]:
     known = record.__dict__
     members = [log for job in known.get("job_error_info", ()) for log in job["log"]]
     return [*known.get("aux_logs", ()), *members, *known.get("log", ())]
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return what a record says that tells of no job, unless it tells how Snakemake works."""
+    message = record.getMessage() if record.msg else ""
+    if asked := re.search(r"^No rule to produce (.*) \(if you use", message, re.MULTILINE):
+        return (
+            f"gradprop: nothing makes {asked[1]!r}; allowed: {', '.join(TARGETS)}, and files that "
+            f"they need, such as reports/figures/<study>/<figure>.svg"
+            f"{suggestion(asked[1], TARGETS)}"
+        )
+    return "" if message.startswith(_CHATTER) else message
+
+
+def _name_of(job: Mapping[str, Any]) -> str:
+    return str(job.get("rule_msg") or job.get("rule_name") or "")
+
+
+@dataclass
+class _DryRun:
+    """What a run would do.
+
+    Attributes
+    ----------
+    jobs
+        How many jobs were told. Those that run nothing, such as ``all``, are not.
+    """
+
+    jobs: int = 0
+
+    def told(self, record: logging.LogRecord) -> str:
+        """Return what to print of a record."""
+        event, known = getattr(record, "event", None), record.__dict__
+        if event == LogEvent.JOB_INFO and known["shellcmd"]:
+            self.jobs += 1
+            return _name_of(known)
+        message = _message(record) if event in (LogEvent.ERROR, None) else ""
+        if message.startswith("This was a dry-run"):
+            jobs = "1 job" if self.jobs == 1 else f"{self.jobs} jobs"
+            return f"This was a dry-run: {jobs} would run, and nothing was changed."
+        return message
 
 
 @dataclass
@@ -163,9 +212,9 @@ class _Run:
             ):
                 return self._end()
             case LogEvent.ERROR | None:
-                message = record.getMessage() if record.msg else ""
+                message = _message(record)
                 self.stopped |= message.startswith(_STOPPED)
-                return "" if message.startswith(_CHATTER) else message
+                return message
         return ""
 
     def _ended(self, jobs: Sequence[Mapping[str, Any]], logs: Sequence[str]) -> str:
@@ -192,8 +241,7 @@ class _Run:
         return f"[{len(self.finished):{len(str(total))}} of {total}, {clock}]"
 
     def _name(self, job: int) -> str:
-        known = self.jobs.get(job, {})
-        return str(known.get("rule_msg") or known.get("rule_name") or f"job {job}")
+        return _name_of(self.jobs.get(job, {})) or f"job {job}"
 
     def _left(self) -> str:
         """Return how long the rest will take, by the plan and by how fast the run was so far.

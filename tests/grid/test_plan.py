@@ -416,11 +416,20 @@ def test_the_command_prints_a_table(folder: Path, capsys: pytest.CaptureFixture[
 
 
 def test_the_summary_is_one_line(folder: Path) -> None:
+    """Of what has to be trained, which may be nothing."""
     found = load(folder, {"grid": BLOCK})
-    text = plan.summary(found)
-    assert text.startswith("3 cells in 1 training job: about ")
+    jobs = [(study, shard) for study, shards in found.shards.items() for shard in shards]
+    text = plan.summary(found, jobs)
+    assert text.startswith("3 cells in 1 training job: at most about ")
     assert "\n" not in text
     assert plan.table(found).splitlines()[-1].split()[4] in text
+    assert plan.summary(found, []) == (
+        "nothing has to be trained: the tables of all 3 cells are there"
+    )
+    need = found.total
+    (study,) = found.jobs
+    other = Plan(found.studies, found.shards, {study: {"a": need, "b": need}})
+    assert plan.summary(other, [(study, "b")]).startswith("3 of 6 cells in 1 training job: at most")
 
 
 def test_a_change_without_a_value_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,11 @@ import re
 import shlex
 import sys
 from functools import cache
+from itertools import chain
 
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
+from snakemake_logger_plugin_gradprop import TARGETS
 
 from gradprop import files, provenance
 from gradprop.errors import ConfigError, GradpropError
@@ -65,6 +67,7 @@ REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
 TITLE = config.get("report", {}).get("title", "gradprop")
 REPORT_MANIFEST = products.report(REPORTS, [*STUDIES.values()], REPORT, TITLE, COMMAND)
 TABLES = f"reports/tables/{Path(REPORT).stem}"
+TARGETS[:] = [REPORT, "verify", *(f"study_{name}" for name in STUDIES)]
 
 
 wildcard_constraints:
@@ -204,13 +207,23 @@ def all_manifests():
 def discard_what_is_not_right():
     """Let Snakemake make again what is damaged, gone, or was made by other code.
 
-    While another Snakemake runs here, its manifests are its own; this one will not start jobs.
+    While another Snakemake runs here, its manifests are its own; this one will not start jobs. A
+    dry run changes nothing: it plans without what a real one removes.
     """
     if any(Path(".snakemake/locks").glob("*")):
         return
-    parts = [(study, part) for study in STUDIES for part in ("study", "grid")]
-    lines = [definitions.discard_damaged(Path(definition(*part))) for part in parts]
-    for line in filter(None, [*lines, *manifests.discard_false(all_manifests())]):
+    paths = [Path(definition(name, part)) for name in STUDIES for part in ("study", "grid")]
+    damaged = [path for path in paths if definitions.is_damaged(path)]
+    lines = {f"{path}: damaged or edited; it is made again": None for path in damaged}
+    if workflow.output_settings.dryrun:
+        false = manifests.false(all_manifests())
+        lines |= dict.fromkeys(chain(*false.values()))
+        manifests.hide([*damaged, *false])
+    else:
+        for path in damaged:
+            path.unlink()
+        lines |= dict.fromkeys(manifests.discard_false(all_manifests()))
+    for line in lines:
         print(f"gradprop: {line}", file=sys.stderr)
 
 
@@ -225,14 +238,13 @@ def tell_of_other_machines():
         )
 
 
-def planned_seconds():
-    """Return how long training jobs are expected to take, by their logs."""
-    seconds = {}
-    for study, shards in SHARDS.items():
-        for name, shard in shards.items():
-            log = f"logs/{study}/train/{products.tables(RESULTS / study, shard).stem}.log"
-            seconds[log] = PLAN.jobs[study][name].seconds
-    return seconds
+def training_jobs():
+    """Return study and shard of all training jobs with their manifests."""
+    return {
+        (study, name): products.tables(RESULTS / study, shard)
+        for study, shards in SHARDS.items()
+        for name, shard in shards.items()
+    }
 
 
 if workflow.is_main_process:
@@ -245,8 +257,14 @@ if workflow.is_main_process:
 
 onstart:
     if workflow.is_main_process:
+        jobs = training_jobs()
         # By the logs of jobs, which is what the plugin that prints their ends knows of them.
-        logger.info(f"gradprop: {plan.summary(PLAN)}", extra={"planned": planned_seconds()})
+        planned = {
+            f"logs/{study}/train/{path.stem}.log": PLAN.jobs[study][name].seconds
+            for (study, name), path in jobs.items()
+        }
+        missing = [job for job, path in jobs.items() if not path.exists()]
+        logger.info(f"gradprop: {plan.summary(PLAN, missing)}", extra={"planned": planned})
         for study, shards in SHARDS.items():
             products.forget_tables(RESULTS / study, shards.values())
         # A job may have outlived the Snakemake that started it.

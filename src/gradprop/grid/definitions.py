@@ -70,16 +70,12 @@ def write_definition(source: Path, seeds: int, path: Path) -> None:
     files.write_text(path, json.dumps(definition, indent=1) + "\n")
 
 
-def discard_damaged(path: Path) -> str:
-    """Remove a study's definition unless it is as it was written; return why, or nothing."""
-    if not path.exists():
-        return ""
+def is_damaged(path: Path) -> bool:
+    """Tell whether a study's definition is there and not as it was written."""
     try:
-        read_definition(path)
+        return path.exists() and not read_definition(path)
     except GradpropError:
-        path.unlink()
-        return f"{path}: damaged or edited, and removed"
-    return ""
+        return True
 
 
 def read_study(path: Path, folder: Path | None = None) -> Study:

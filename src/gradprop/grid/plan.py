@@ -22,7 +22,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -528,14 +528,31 @@ def table(plan: Plan) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def summary(plan: Plan) -> str:
-    """Return what all studies need in one line."""
-    cells, _, jobs, seconds, memory, disk = _texts(plan.total)
-    noun = "job" if plan.total.jobs == 1 else "jobs"
+def summary(plan: Plan, jobs: Iterable[tuple[str, str]]) -> str:
+    """Return what training needs, at most, in one line.
+
+    Parameters
+    ----------
+    plan
+        The studies.
+    jobs
+        Study and shard of the training jobs whose tables are not complete. They may find finished
+        stacks, and train less.
+    """
+    need = sum((plan.jobs[study][shard] for study, shard in jobs), Need())
+    every = _count(plan.total.cells, "cell")
+    if not need.jobs:
+        return f"nothing has to be trained: the tables of all {every} are there"
+    _, _, _, seconds, memory, disk = _texts(need)
+    part = every if need.cells == plan.total.cells else f"{need.cells:,} of {every}"
     return (
-        f"{cells} cells in {jobs} training {noun}: about {seconds} of CPU time, {memory} of memory "
-        f"per job, {disk} on disk, if nothing of it is there"
+        f"{part} in {_count(need.jobs, 'training job')}: at most about {seconds} of CPU time, "
+        f"{memory} of memory per job, {disk} on disk"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
 def _texts(need: Need) -> list[str]:

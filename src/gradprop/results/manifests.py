@@ -10,9 +10,12 @@ manifest (`require`).
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -178,32 +181,67 @@ def require(path: Path, file: Path) -> None:
         raise ManifestError(f"{file}: damaged or edited; to make it again: {COMMAND}")
 
 
+def false(paths: Iterable[Path]) -> dict[Path, list[str]]:
+    """Return the manifests that are false, and why.
+
+    Returns
+    -------
+    dict
+        For every false manifest a line for each file that is damaged or gone; edits of code go
+        without saying.
+    """
+    checked: dict[Path, str] = {}
+    faults = {path: _faults(path, checked) for path in paths if path.exists()}
+    return {path: list(filter(None, found)) for path, found in faults.items() if found}
+
+
 def discard_false(paths: Iterable[Path]) -> list[str]:
     """Remove the manifests that are false, so that Snakemake makes their files again.
+
+    Those of what was asked for before go, too: the files that they speak of were overwritten.
 
     Returns
     -------
     list of str
-        A line for every file that is damaged or gone; edits of code go without saying.
+        The lines of `false`, each once.
     """
-    lines: list[str] = []
-    checked: dict[Path, str] = {}
-    for path in paths:
-        if not path.exists():
-            continue
+    known = [path for path in paths if path.exists()]
+    for path in known:
         for other in versions(path.parent, path.name.rsplit(".", 2)[0]):
-            if other != path:  # of what was asked for before; its files were overwritten
+            if other != path:
                 other.unlink(missing_ok=True)
-        found = _faults(path, checked)
-        if found:
-            path.unlink(missing_ok=True)
-            lines += found
-    return list(dict.fromkeys(line for line in lines if line))
+    found = false(known)
+    for path in found:
+        path.unlink(missing_ok=True)
+    return list(dict.fromkeys(line for lines in found.values() for line in lines))
+
+
+def hide(paths: Iterable[Path]) -> None:
+    """Put files aside, under temporary names beside theirs, until this process ends.
+
+    So a dry run plans without them. What is written in the place of one in the meantime stays.
+    """
+    for path in map(Path.absolute, paths):  # Snakemake may change the directory
+        hidden = path.with_name(f".{path.stem}.{secrets.randbits(48)}{path.suffix}")
+        path.rename(hidden)
+        atexit.register(_show, hidden, path)
+
+
+def _show(hidden: Path, path: Path) -> None:
+    with suppress(OSError):  # another process may have removed it
+        if path.exists():
+            hidden.unlink()
+        else:
+            hidden.rename(path)
 
 
 def machines(paths: Iterable[Path]) -> set[str]:
     """Return the instruction sets of the processors that computed what these manifests speak of."""
-    return {machine for path in paths if path.exists() for machine in read(path).machines}
+    found: set[str] = set()
+    for path in paths:
+        with suppress(GradpropError):  # damaged, and said to be
+            found.update(read(path).machines if path.exists() else ())
+    return found
 
 
 def _faults(path: Path, checked: dict[Path, str]) -> list[str]:
