@@ -30,7 +30,7 @@ def data_of(root: Path, *studies: Study) -> dict[str, Any]:
     chapters = [
         read_chapter(study, number, results, reports) for number, study in enumerate(studies, 1)
     ]
-    found: dict[str, Any] = json.loads(atlas.atlas_data(chapters, reports, "make") or "{}")
+    found: dict[str, Any] = json.loads(atlas.atlas_data(chapters, "make") or "{}")
     return found
 
 

@@ -591,6 +591,19 @@ def test_diagnoses_by_initializer_and_depth(tmp_path: Path) -> None:
         )
 
 
+def test_diagnoses_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of a chapter and the atlas have the same."""
+    read_csv, read = pd.read_csv, []
+
+    def counted(path: Path, **options: Any) -> pd.DataFrame:
+        read.append(path.name)
+        return read_csv(path, **options)
+
+    monkeypatch.setattr(pd, "read_csv", counted)
+    write(tmp_path, make_study())
+    assert sorted(read) == ["example-alarms.csv", "example-diagnoses.csv"]
+
+
 def test_alarms_by_initializer(tmp_path: Path) -> None:
     """In the order of the rules and of the cells; nothing is shown where none fired."""
     study = replace(make_study(), names={"initializer": {"zeros": HOSTILE}})

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,15 +57,13 @@ COLUMNS = (
 )
 
 
-def atlas_data(chapters: Sequence[Chapter], reports: Path, command: str) -> Markup | None:
+def atlas_data(chapters: Sequence[Chapter], command: str) -> Markup | None:
     """Return all sheets, as JSON that can stand in a ``<script>`` element.
 
     Parameters
     ----------
     chapters
         The studies of the report.
-    reports
-        Folder with the diagnoses of every study.
     command
         What builds the report.
 
@@ -90,7 +87,7 @@ def atlas_data(chapters: Sequence[Chapter], reports: Path, command: str) -> Mark
             sheet
             for chapter in chapters
             if chapter.number in shown
-            for sheet in sheets_of(chapter, shown[chapter.number], reports)
+            for sheet in sheets_of(chapter, shown[chapter.number])
         ],
         "marks": [(mark, diagnosis) for diagnosis, mark in MARKS.items()],
         "shown": sum(map(len, shown.values())),
@@ -130,7 +127,7 @@ def fitting(trained: dict[int, pd.DataFrame]) -> dict[int, pd.DataFrame]:
     return {number: cells for number, cells in kept.items() if len(cells)}
 
 
-def sheets_of(chapter: Chapter, cells: pd.DataFrame, reports: Path) -> Iterator[dict[str, Any]]:
+def sheets_of(chapter: Chapter, cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Yield the sheets of a study, one for each of its data sets and activation functions.
 
     Parameters
@@ -139,8 +136,6 @@ def sheets_of(chapter: Chapter, cells: pd.DataFrame, reports: Path) -> Iterator[
         The study.
     cells
         Those rows of its ``cells`` table that are shown.
-    reports
-        Folder with the diagnoses of every study.
 
     Yields
     ------
@@ -156,7 +151,7 @@ def sheets_of(chapter: Chapter, cells: pd.DataFrame, reports: Path) -> Iterator[
     parts: list[pd.DataFrame | pd.Series[Any]] = [
         encoded(_gradients(chapter.layers, cells)),
         _losses(chapter),
-        _diagnoses(reports / "claims" / f"{study.name}-diagnoses.csv"),
+        _marks(chapter.diagnoses),
     ]
     networks = cells.set_index("cell").join(parts).reset_index()
     called = names_of(study)
@@ -267,9 +262,8 @@ def _losses(chapter: Chapter) -> pd.DataFrame:
     return pd.DataFrame({"steps": groups["step"].agg(tuple), "losses": losses})
 
 
-def _diagnoses(path: Path) -> pd.DataFrame:
+def _marks(found: pd.DataFrame) -> pd.DataFrame:
     """Return of every cell the signs of its diagnoses at the first and at the last probe."""
-    found = pd.read_csv(path, usecols=["cell", "diagnosis"], dtype=str)
     marks = found["diagnosis"].map(MARKS).groupby(found["cell"], sort=False)
     return pd.DataFrame({"start": marks.first(), "end": marks.last()})
 

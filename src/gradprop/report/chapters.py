@@ -23,7 +23,7 @@ from gradprop.report.errors import ReportError, StudyChangedError
 from gradprop.report.formatting import slugify
 from gradprop.report.pictures import Figure, read_figure
 from gradprop.report.tables import distinguishing
-from gradprop.results import tables
+from gradprop.results import manifests, products, tables
 from gradprop.spec import Study
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -50,6 +50,8 @@ class Chapter:
         What it is about, and its place.
     results
         Folder of its tables.
+    judged
+        The file of its verdicts; beside it are those of its diagnoses and its alarms.
     cells, runs
         The study's cells, and the jobs that trained them.
     available
@@ -63,6 +65,7 @@ class Chapter:
     study: Study
     number: int
     results: Path
+    judged: Path
     cells: pd.DataFrame
     runs: pd.DataFrame
     available: dict[str, Figure]
@@ -97,6 +100,21 @@ class Chapter:
         columns = ["cell", "step", "layer", GRADIENT, SIGNAL, LENGTH]
         found = tables.read(self.results, "layers", self.study, columns)
         return found.reindex(columns=columns)
+
+    @functools.cached_property
+    def diagnoses(self) -> pd.DataFrame:
+        """The diagnoses of its networks, as `gradprop.analysis.diagnosis.write` wrote them."""
+        return self._found("diagnoses")
+
+    @functools.cached_property
+    def alarms(self) -> pd.DataFrame:
+        """The alarms that its networks set off, from the same place."""
+        return self._found("alarms")
+
+    def _found(self, kind: str) -> pd.DataFrame:
+        path = self.judged.with_name(f"{self.study.name}-{kind}.csv")
+        manifests.require(products.claims(self.judged.parent.parent, self.study), path)
+        return pd.read_csv(path, dtype={"cell": str}, low_memory=False)
 
     def figure_number(self, name: str) -> str:
         """Return a number such as ``2.3``."""
@@ -219,6 +237,7 @@ def read_chapter(study: Study, number: int, results: Path, reports: Path) -> Cha
         study=study,
         number=number,
         results=folder,
+        judged=reports / "claims" / f"{study.name}.json",
         cells=tables.read(folder, "cells", study),
         runs=tables.read(folder, tables.RUNS, study),
         available={name: read_figure(study, name, reports) for name in study.figures},

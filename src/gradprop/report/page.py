@@ -118,11 +118,11 @@ def write_report(
         script_digest=_digest(script),
         mathml=mathml,
         explorer=explorer_data(chapters),
-        atlas=atlas_data(chapters, reports, command),
+        atlas=atlas_data(chapters, command),
         chapters=chapters,
         opening=next((chapter.opening for chapter in chapters if chapter.opening), None),
         results=[
-            (table, csv_uri(summary), _diagnoses(chapter, reports))
+            (table, csv_uri(summary), _diagnoses(chapter))
             for table, chapter, summary in zip(final, chapters, summaries, strict=True)
         ],
         totals=totals_of(chapters),
@@ -176,16 +176,13 @@ def _references(studies: Sequence[Study]) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def _diagnoses(chapter: Chapter, reports: Path) -> dict[str, Table]:
+def _diagnoses(chapter: Chapter) -> dict[str, Table]:
     """Return the tables of diagnoses and alarms, if any fired, by what their summary says."""
-    found = {}
-    for kind, summary, build in (
-        ("diagnoses", "Vanishing, stable, exploding", diagnosis_table),
-        ("alarms", "Alarms", alarm_table),
-    ):
-        path = reports / "claims" / f"{chapter.study.name}-{kind}.csv"
-        manifests.require(products.claims(reports, chapter.study), path)
-        found[summary] = build(chapter.id, chapter.study, chapter.cells, path)
+    known = (chapter.id, chapter.study, chapter.cells)
+    found = {
+        "Vanishing, stable, exploding": diagnosis_table(*known, chapter.diagnoses),
+        "Alarms": alarm_table(*known, chapter.alarms),
+    }
     return {summary: table for summary, table in found.items() if table.rows}
 
 

@@ -6,7 +6,6 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -175,7 +174,9 @@ def _ranks(values: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series(pd.factorize(values)[0], index=values.index, name=values.name)
 
 
-def diagnosis_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) -> Table:
+def diagnosis_table(
+    chapter_id: str, study: Study, cells: pd.DataFrame, found: pd.DataFrame
+) -> Table:
     """Return how many networks of a study have which diagnosis, by initializer and depth.
 
     Parameters
@@ -186,10 +187,9 @@ def diagnosis_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Pa
         The study.
     cells
         Its ``cells`` table.
-    path
-        The file of diagnoses that `gradprop.analysis.diagnosis.write` made.
+    found
+        Its diagnoses, as `gradprop.analysis.diagnosis.write` writes them.
     """
-    found = pd.read_csv(path, dtype={"cell": str}, low_memory=False)
     numbers = diagnosis.counts(cells, found, ["initializer", "depth"])
     numbers = numbers.sort_values("depth", kind="stable")
     order, called = list(dict.fromkeys(cells["initializer"])), names_of(study)["initializer"]
@@ -246,7 +246,7 @@ def _middle(value: float) -> str:
     return f"{value:,.1f}".removesuffix(".0")
 
 
-def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) -> Table:
+def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, found: pd.DataFrame) -> Table:
     """Return how often which alarm fired in a study, by initializer, and when and where first.
 
     Parameters
@@ -257,12 +257,11 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, path: Path) 
         The study.
     cells
         Its ``cells`` table.
-    path
-        The file of alarms that `gradprop.analysis.diagnosis.write` made.
+    found
+        Its alarms, as `gradprop.analysis.diagnosis.write` writes them.
     """
     chosen = Thresholds.of(study)
-    fired = pd.read_csv(path, dtype={"cell": str}, low_memory=False)
-    numbers = alarms.counts(cells, fired, "initializer")
+    numbers = alarms.counts(cells, found, "initializer")
     texts = {name: alarm.text(getattr(chosen, name)) for name, alarm in alarms.ALARMS.items()}
     rows, called = numbers.itertuples(index=False, name=None), names_of(study)["initializer"]
     below = Markup('{} <span class="below">{}</span>')
