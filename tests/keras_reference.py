@@ -7,7 +7,7 @@ from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import Dataset
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
-from gradprop.spec import Cell
+from gradprop.spec import Cell, Component
 from gradprop.training.backend import keras
 
 
@@ -48,7 +48,7 @@ def build_model(cell: Cell, dataset: Dataset) -> keras.Model:
         if number > cell.depth:
             hidden = z
             break
-        branch = keras.layers.Activation(cell.activation)(_normalized(cell, number, z))
+        branch = _activation(cell.activation)(_normalized(cell, number, z))
         if skips[number - 1]:
             branch = keras.layers.add([hidden, _scaled_branch(cell, number, branch, sum(skips))])
         hidden = branch
@@ -62,6 +62,16 @@ def build_model(cell: Cell, dataset: Dataset) -> keras.Model:
             bias = initializers.draw_bias(cell, number, fan_out)
             model.get_layer(f"layer_{number}").bias.assign(bias)
     return model
+
+
+def _activation(label: str) -> keras.layers.Layer:
+    function = Component.parse(label)
+    given = dict(function.parameters)
+    if function.name == "leaky_relu" and given:
+        return keras.layers.LeakyReLU(negative_slope=given["slope"])
+    if function.name == "elu" and given:
+        return keras.layers.ELU(alpha=given["alpha"])
+    return keras.layers.Activation(label)
 
 
 def _normalized(cell: Cell, number: int, z: keras.KerasTensor) -> keras.KerasTensor:
@@ -87,7 +97,7 @@ def _scaled_branch(
 
 def build_optimizer(cell: Cell) -> keras.Optimizer:
     """Build the Keras optimizer of a cell, with its clipping."""
-    names = {"norm": "global_clipnorm", "value": "clipvalue"}
+    names = {"norm": "global_clipnorm", "norm_by_variable": "clipnorm", "value": "clipvalue"}
     clipping = {}
     if cell.clipping.name in names:
         given = CLIPPINGS.parameters_of(cell.clipping)

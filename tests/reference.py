@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradprop.components import optimizers
-from gradprop.components.activations import ACTIVATIONS
+from gradprop.components import activations, optimizers
 from gradprop.grid import axes
 from gradprop.spec import Cell
 
@@ -111,7 +110,7 @@ def run_step(
     targets: NDArray[Any],
 ) -> Step:
     """Return everything that one step computes before the update; `biases` may be empty."""
-    phi = ACTIVATIONS[activation]
+    phi = activations.get(activation)
     weights = [np.asarray(kernel, dtype=np.float64) for kernel in kernels]
     depth = len(weights) - 1
     x = np.asarray(inputs, dtype=np.float64)
@@ -126,8 +125,8 @@ def run_step(
         if layer < depth:
             value = phi.function(z.value)
             terms = np.abs(value)
-            if activation in ("elu", "selu"):  # exp(z) - 1 has terms of 1, however small z is
-                terms = terms + 2 * (z.value < 0)
+            if phi.name.partition("(")[0] in ("elu", "selu"):  # exp(z) - 1 has terms of alpha
+                terms = terms + 2 * max(float(phi.derivative(-1e-9)), 1.0) * (z.value < 0)
             error = np.abs(phi.derivative(z.value)) * z.error
             layer_inputs.append(Bounded(value, error + ROUNDING * terms))
     outputs = preactivations[-1]

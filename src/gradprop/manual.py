@@ -72,9 +72,15 @@ def tables() -> dict[str, str]:
             ),
         ),
         "activations": _table(
-            ["name", "value at z", "saturated where", "source"],
+            ["name", "value at z", "parameters and defaults", "saturated where", "source"],
             (
-                [f"`{name}`", entry.definition, _interval(*entry.saturation), entry.source]
+                [
+                    f"`{name}`",
+                    entry.definition,
+                    _defaults(entry),
+                    _interval(*entry.saturation),
+                    entry.source,
+                ]
                 for name, entry in ACTIVATIONS.items()
             ),
         ),

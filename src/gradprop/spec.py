@@ -136,7 +136,8 @@ class Cell:
     width
         Units of every hidden layer; of the first one if `widths` is not constant.
     activation
-        Name in `gradprop.components.activations.ACTIVATIONS`; the output layer is linear.
+        Label of an entry of `gradprop.components.activations.ACTIVATIONS`; the output layer is
+        linear.
     learning_rate
         Step size of the optimizer.
     batch_size

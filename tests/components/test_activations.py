@@ -13,7 +13,12 @@ from gradprop.components.activations import ACTIVATIONS, SATURATION_LEVEL, Activ
 
 FloatArray = npt.NDArray[np.float64]
 
-EVERY = pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
+LABELS = [
+    *ACTIVATIONS,
+    *(f"leaky_relu(slope={slope})" for slope in (0.0, 0.01, 1.0)),
+    *(f"elu(alpha={alpha})" for alpha in (0.005, 0.5, 3.0)),
+]
+EVERY = pytest.mark.parametrize("activation", [get(label) for label in LABELS], ids=LABELS)
 GRID = np.concatenate([np.linspace(-12.0, 12.0, 1203), [-30.0, -1e-3, 1e-3, 30.0]])
 
 
@@ -44,8 +49,17 @@ def test_entries_say_what_they_are() -> None:
 def test_get() -> None:
     assert get("gelu") is ACTIVATIONS["gelu"]
     assert get(ACTIVATIONS["relu"]) is ACTIVATIONS["relu"]
-    with pytest.raises(ValueError, match="unknown activation 'mish'; known are linear, tanh"):
-        get("mish")
+    with pytest.raises(ValueError, match="unknown activation 'sine'; known are linear, tanh"):
+        get("sine")
+
+
+def test_parameters_make_another_function() -> None:
+    steep = get("elu(alpha=2.0)")
+    assert steep.name == "elu(alpha=2.0)"
+    assert float(steep.function(-1.0)) == pytest.approx(2 * math.expm1(-1.0), rel=1e-15)
+    assert get("elu(alpha=1.0)") is ACTIVATIONS["elu"]
+    with pytest.raises(ValueError, match=r"unknown activation 'relu\(slope=0.1\)'"):
+        get("relu(slope=0.1)")
 
 
 @EVERY
@@ -116,7 +130,7 @@ def test_saturation_is_where_the_slope_falls_below_one_percent(activation: Activ
         assert low == -high
 
 
-@pytest.mark.parametrize("name", ["gelu", "swish"])
+@pytest.mark.parametrize("name", ["gelu", "swish", "mish"])
 def test_saturation_of_the_humps_recomputed(name: str) -> None:
     activation = ACTIVATIONS[name]
 
@@ -173,7 +187,7 @@ def test_same_as_keras(activation: Activation) -> None:
     x = tf.constant(z32)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = tf.identity(keras.activations.get(activation.name)(x))
+        y = tf.identity((activation.tensors or keras.activations.get(activation.name))(x))
     slope = tape.gradient(y, x)
     # a few float32 roundings at values of order 1
     np.testing.assert_allclose(activation.function(z32), y.numpy(), rtol=2e-6, atol=2e-6)

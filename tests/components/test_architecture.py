@@ -153,6 +153,7 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "scaled": {"residual": "scaled", "clipping": {"name": "norm", "threshold": 0.05}, "depth": 4},
     "rezero": {"residual": "rezero", "normalization": "batch", "clipping": "norm"},
     "norm": {"clipping": {"name": "norm", "threshold": 0.02}},
+    "norm by variable": {"clipping": {"name": "norm_by_variable", "threshold": 0.02}},
     "value": {"clipping": {"name": "value", "threshold": 0.01}, "residual": "rezero"},
     "layer and plain": {"normalization": "layer", "residual": "plain", "use_bias": False},
 }

@@ -212,14 +212,20 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "activation",
             "[tanh, off]",
             "grid.activation[1]: False is not allowed; allowed: linear, tanh, sigmoid, softsign, "
-            "relu, leaky_relu, elu, selu, gelu, swish (YAML reads yes, no, on and off as true and "
-            "false)",
+            "relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish (YAML reads yes, no, "
+            "on and off as true and false)",
+        ),
+        (
+            "activation",
+            "{name: leaky_relu, slope: 2}",
+            "grid.activation.slope: 2 is greater than the maximum of 1",
         ),
         (
             "activation",
             "Leaky-ReLU",
             "grid.activation: 'Leaky-ReLU' is not allowed; allowed: linear, tanh, sigmoid, "
-            "softsign, relu, leaky_relu, elu, selu, gelu, swish. Did you mean 'leaky_relu'?",
+            "softsign, relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish. Did "
+            "you mean 'leaky_relu'?",
         ),
         (
             "initializer",

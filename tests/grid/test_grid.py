@@ -97,6 +97,11 @@ def test_a_grid_is_the_product_of_its_axes() -> None:
             ],
         ),
         ("optimizer", ["sgd", "adam"], [Component("sgd"), Component("adam")]),
+        (
+            "activation",
+            ["tanh", {"name": "leaky_relu", "slope": [0.2, 0.01]}],
+            ["tanh", "leaky_relu", "leaky_relu(slope=0.01)"],
+        ),
     ],
 )
 def test_values_of_an_axis(key: str, value: Any, values: list[Any]) -> None:

@@ -559,7 +559,7 @@ def test_maps_go_over_into_their_limit_for_large_lengths(name: str) -> None:
 
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="unknown activation"):
-        length_map("mish", 1.0, 1.0)
+        length_map("sine", 1.0, 1.0)
     for sigma in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="sigma_w2"):
             length_map("tanh", 1.0, sigma)

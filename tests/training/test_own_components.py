@@ -21,7 +21,7 @@ from tests.workspace import ROOT
 
 NAMES = {
     "initializer": "sign_weights",
-    "activation": "mish",
+    "activation": "serf",
     "dataset": "stripes",
     "optimizer": "rms_steps",
     "statistic": "weight_log10_largest_singular",

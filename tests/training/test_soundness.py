@@ -34,6 +34,7 @@ from tests.workspace import ROOT
 
 HUGE = {"name": "normal", "stddev": 1e30}
 MOMENTUM = {"name": "sgd", "momentum": 0.9}
+NESTEROV = {**MOMENTUM, "nesterov": True, "weight_decay": 0.01}
 
 # Shapes of which some fill whole vector registers and most do not.
 SHAPES: list[dict[str, Any]] = [
@@ -47,9 +48,13 @@ SHAPES: list[dict[str, Any]] = [
     {"width": 7, "batch_size": 9, "optimizer": MOMENTUM, "dataset": "linear_teacher"},
     {"width": 5, "batch_size": 13, "optimizer": "adam", "depth": 1},
     {"width": 37, "batch_size": 11, "optimizer": "sgd", "loss": "output_sum"},
+    {"width": 9, "batch_size": 7, "optimizer": NESTEROV},
+    {"width": 12, "batch_size": 10, "optimizer": "adamw", "clipping": "norm_by_variable"},
+    {"width": 7, "batch_size": 13, "optimizer": {"name": "rmsprop", "momentum": 0.9}},
 ]
-# Every activation function once.
-PROGRAMS = dict(zip(ACTIVATIONS, itertools.cycle(SHAPES), strict=False))
+# Every activation function once, and those with parameters.
+LABELS = [*ACTIVATIONS, "leaky_relu(slope=0.01)", "elu(alpha=3.0)"]
+PROGRAMS = dict(zip(LABELS, itertools.cycle(SHAPES), strict=False))
 EVERY = pytest.mark.parametrize("activation", long_but(["tanh"], PROGRAMS))
 
 IDENTITY = {"cells.cell", "steps.cell", "layers.cell", "cells.statistics"}

@@ -233,7 +233,7 @@ PROGRAMS = pytest.mark.parametrize(
     ("activation", "optimizer"),
     [
         pytest.param(activation, optimizer, marks=[] if a % 3 == o and a < 6 else pytest.mark.long)
-        for a, activation in enumerate(ACTIVATIONS)
+        for a, activation in enumerate([*ACTIVATIONS, "leaky_relu(slope=0.01)", "elu(alpha=3.0)"])
         for o, optimizer in enumerate(OPTIMIZERS.values())
     ],
 )

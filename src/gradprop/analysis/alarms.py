@@ -14,7 +14,7 @@ import pandas as pd
 
 from gradprop.analysis.layers import kernel_shapes
 from gradprop.analysis.thresholds import Thresholds
-from gradprop.components.activations import ACTIVATIONS
+from gradprop.components import activations
 from gradprop.prediction.data import guessing_loss
 from gradprop.results.study_tables import StudyTables, at_start
 
@@ -61,7 +61,7 @@ def _saturated(rows: pd.DataFrame) -> pd.Series[float]:
     Rectifiers are flat on one: half of their (example, unit) pairs are at any healthy start.
     """
     known = rows["activation"].unique()
-    flat = {name for name in known if np.isfinite(ACTIVATIONS[name].saturation).all()}
+    flat = {name for name in known if np.isfinite(activations.get(name).saturation).all()}
     return rows["saturated_fraction"].where(rows["activation"].isin(flat) & ~rows["is_output"])
 
 

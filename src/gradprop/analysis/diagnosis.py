@@ -39,7 +39,7 @@ from gradprop import files
 from gradprop.analysis import alarms, estimates, rounding
 from gradprop.analysis.layers import kernel_shapes
 from gradprop.analysis.thresholds import Thresholds
-from gradprop.components.activations import ACTIVATIONS
+from gradprop.components import activations
 from gradprop.components.architecture import RESIDUALS
 from gradprop.results.study_tables import StudyTables
 
@@ -257,7 +257,7 @@ def _rounding(found: StudyTables, probes: _Probes) -> Bool:
     slope = np.zeros(len(table))
     for name in functions.unique():
         chosen = (functions == name).to_numpy()
-        slope[chosen] = rounding.least_slope(ACTIVATIONS[name], length[chosen])
+        slope[chosen] = rounding.least_slope(activations.get(name), length[chosen])
     trained = {name: RESIDUALS[cell.residual].trained for name, cell in cells.items()}
     told = ~table["cell"].map(trained).astype(bool)
     with np.errstate(divide="ignore"):

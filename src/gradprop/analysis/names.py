@@ -15,6 +15,7 @@ from gradprop.spec import Component, Scalar, Study
 # Words of ids that are not written as they stand there.
 WORDS = {
     "adam": "Adam",
+    "adamw": "AdamW",
     "elu": "ELU",
     "gaussian": "Gaussian",
     "gelu": "GELU",
@@ -23,10 +24,13 @@ WORDS = {
     "lecun": "LeCun",
     "lsuv": "LSUV",
     "lyapunov": "Lyapunov",
+    "nesterov": "Nesterov",
     "pytorch": "PyTorch",
     "relu": "ReLU",
+    "relu6": "ReLU6",
     "rezero": "ReZero",
     "selu": "SELU",
+    "rmsprop": "RMSprop",
     "sgd": "SGD",
     "stddev": "std",
     "sussillo": "Sussillo and",

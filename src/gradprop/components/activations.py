@@ -1,7 +1,8 @@
 """Activation functions with exact first and second derivatives.
 
-The functions are those of ``keras.activations.get(name)`` in Keras 3 with default arguments,
-re-written in NumPy so that theory and statistics need no TensorFlow. Derivatives are closed forms
+The functions are those of ``keras.activations.get(name)`` in Keras 3, with default arguments where
+a study gives no others, re-written in NumPy so that theory and statistics need no TensorFlow.
+Derivatives are closed forms
 that keep their *relative* accuracy in the tails: this project is about numbers such as
 ``tanh'(30) = 3.5e-26``, for which ``1 - tanh(z)**2`` would return exactly 0.
 
@@ -14,17 +15,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import scipy
 
-from gradprop.components.registry import Entry, Registry
+from gradprop.components.registry import Entry, Parameter, Registry
+from gradprop.spec import Component
 
 __all__ = [
     "ACTIVATIONS",
+    "ELU_ALPHA",
     "LEAKY_RELU_SLOPE",
     "SATURATION_LEVEL",
     "SELU_ALPHA",
@@ -45,6 +48,9 @@ SEARCHED: Final = 50.0
 #: Slope of ``keras.activations.leaky_relu`` for negative arguments.
 LEAKY_RELU_SLOPE: Final = 0.2
 
+#: ``alpha`` of ``keras.activations.elu``.
+ELU_ALPHA: Final = 1.0
+
 #: ``alpha`` and ``lambda`` of SELU, for which (mean, variance) = (0, 1) is a fixed point.
 SELU_ALPHA: Final = 1.6732632423543772
 SELU_SCALE: Final = 1.0507009873554805
@@ -53,6 +59,7 @@ SELU_SCALE: Final = 1.0507009873554805
 # phi'(z) = -0.01 max(phi'), which has no closed form; the tests recompute them.
 _GELU_SATURATION: Final = -3.0216626340984045
 _SWISH_SATURATION: Final = -6.1429157001956165
+_MISH_SATURATION: Final = -6.15874130963221
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,8 @@ class Activation(Entry):
     Attributes
     ----------
     name : str
-        The name under which ``keras.activations.get`` finds the same function.
+        The name under which ``keras.activations.get`` finds the same function; with parameters
+        that are not its defaults, its label: ``leaky_relu(slope=0.01)``.
     function, derivative, second_derivative : callable
         ``phi``, ``phi'`` and ``phi''``; array-like of finite numbers to float64 array of the same
         shape. At a kink ``derivative`` is what TensorFlow's back-propagation uses, and
@@ -78,6 +86,8 @@ class Activation(Entry):
         least in the strip ``|Im z| < pi / 2``, as tanh is.
     tensors : callable, optional
         ``phi`` of TensorFlow tensors, element by element; left out: Keras's function of that name.
+    make : callable, optional
+        From all parameters to the function with these; left out where there are none.
     """
 
     name: str
@@ -88,6 +98,7 @@ class Activation(Entry):
     homogeneous: bool
     kinks: tuple[float, ...] = ()
     tensors: Callable[[Any], Any] | None = None
+    make: Callable[..., Activation] | None = None
 
     @functools.cached_property
     def saturation(self) -> tuple[float, float]:
@@ -217,36 +228,6 @@ def _relu_1(z: FloatArray) -> npt.ArrayLike:
 
 
 @_elementwise
-def _leaky_relu(z: FloatArray) -> npt.ArrayLike:
-    """``z`` for ``z > 0``, else ``LEAKY_RELU_SLOPE * z``."""
-    return np.where(z > 0.0, z, LEAKY_RELU_SLOPE * z)
-
-
-@_elementwise
-def _leaky_relu_1(z: FloatArray) -> npt.ArrayLike:
-    """1 for ``z > 0``, else ``LEAKY_RELU_SLOPE``; the negative side's slope at the kink."""
-    return np.where(z > 0.0, 1.0, LEAKY_RELU_SLOPE)
-
-
-@_elementwise
-def _elu(z: FloatArray) -> npt.ArrayLike:
-    """``z`` for ``z >= 0``, else ``exp(z) - 1``."""
-    return np.where(z < 0.0, np.expm1(np.minimum(z, 0.0)), z)
-
-
-@_elementwise
-def _elu_1(z: FloatArray) -> npt.ArrayLike:
-    """1 for ``z >= 0``, else ``exp(z)``; continuous."""
-    return np.exp(np.minimum(z, 0.0))
-
-
-@_elementwise
-def _elu_2(z: FloatArray) -> npt.ArrayLike:
-    """0 for ``z >= 0``, else ``exp(z)``; the positive side's value (0) at the kink."""
-    return np.where(z < 0.0, np.exp(np.minimum(z, 0.0)), 0.0)
-
-
-@_elementwise
 def _selu(z: FloatArray) -> npt.ArrayLike:
     """``scale * z`` for ``z >= 0``, else ``scale * alpha * (exp(z) - 1)``."""
     return SELU_SCALE * np.where(z < 0.0, SELU_ALPHA * np.expm1(np.minimum(z, 0.0)), z)
@@ -303,6 +284,115 @@ def _swish_1(z: FloatArray) -> npt.ArrayLike:
 def _swish_2(z: FloatArray) -> npt.ArrayLike:
     """``s'(z) (2 - z tanh(z / 2))``."""
     return scipy.special.expit(z) * scipy.special.expit(-z) * (2.0 - z * np.tanh(0.5 * z))
+
+
+@_elementwise
+def _relu6(z: FloatArray) -> npt.ArrayLike:
+    """``min(max(z, 0), 6)``."""
+    return np.clip(z, 0.0, 6.0)
+
+
+@_elementwise
+def _relu6_1(z: FloatArray) -> npt.ArrayLike:
+    """1 for ``0 < z < 6``, else 0; 0 at the kinks."""
+    return np.where((z > 0.0) & (z < 6.0), 1.0, 0.0)
+
+
+@_elementwise
+def _softplus(z: FloatArray) -> npt.ArrayLike:
+    """``log(1 + exp(z))``."""
+    return np.logaddexp(0.0, z)
+
+
+@_elementwise
+def _mish(z: FloatArray) -> npt.ArrayLike:
+    """``z tanh(softplus(z))``."""
+    return z * np.tanh(np.logaddexp(0.0, z))
+
+
+@_elementwise
+def _mish_1(z: FloatArray) -> npt.ArrayLike:
+    """``t + z t'`` with ``t = tanh(softplus(z))``, ``t' = sech(softplus(z))**2 s(z)``."""
+    softplus = np.logaddexp(0.0, z)
+    return np.tanh(softplus) + z * _sech2(softplus) * scipy.special.expit(z)
+
+
+@_elementwise
+def _mish_2(z: FloatArray) -> npt.ArrayLike:
+    """``t' (2 + z (s(-z) - 2 s(z) t))`` with ``t``, ``t'`` as above and the sigmoid ``s``."""
+    softplus, s = np.logaddexp(0.0, z), scipy.special.expit(z)
+    bend = scipy.special.expit(-z) - 2.0 * s * np.tanh(softplus)
+    return _sech2(softplus) * s * (2.0 + z * bend)
+
+
+def _leaky_relu(slope: float) -> Activation:
+    """Return the rectifier with this slope for negative arguments, which is its slope at 0 too."""
+
+    @_elementwise
+    def function(z: FloatArray) -> npt.ArrayLike:
+        return np.where(z > 0.0, z, slope * z)
+
+    @_elementwise
+    def derivative(z: FloatArray) -> npt.ArrayLike:
+        return np.where(z > 0.0, 1.0, slope)
+
+    def tensors(z: Any) -> Any:
+        import keras
+
+        return keras.activations.leaky_relu(z, negative_slope=slope)
+
+    low = -math.inf if slope > SATURATION_LEVEL else 0.0
+    return Activation(
+        name="leaky_relu",
+        definition="`z` for `z > 0`, else `slope z`",
+        function=function,
+        derivative=derivative,
+        second_derivative=_zeros,
+        tails=(low, math.inf),
+        homogeneous=True,
+        source="Maas et al. 2013, ICML workshop; Keras's slope is 0.2, PyTorch's 0.01",
+        kinks=(0.0,),
+        tensors=tensors,
+        make=_leaky_relu,
+        parameters={"slope": Parameter(LEAKY_RELU_SLOPE, "Slope for z < 0.", minimum=0, maximum=1)},
+    )
+
+
+def _elu(alpha: float) -> Activation:
+    """Return ``z`` for ``z >= 0``, else ``alpha (exp(z) - 1)``; the slope at 0 is alpha."""
+
+    @_elementwise
+    def function(z: FloatArray) -> npt.ArrayLike:
+        return np.where(z < 0.0, alpha * np.expm1(np.minimum(z, 0.0)), z)
+
+    @_elementwise
+    def derivative(z: FloatArray) -> npt.ArrayLike:
+        return np.where(z > 0.0, 1.0, alpha * np.exp(np.minimum(z, 0.0)))
+
+    @_elementwise
+    def second_derivative(z: FloatArray) -> npt.ArrayLike:
+        return np.where(z < 0.0, alpha * np.exp(np.minimum(z, 0.0)), 0.0)
+
+    def tensors(z: Any) -> Any:
+        import keras
+
+        return keras.activations.elu(z, alpha=alpha)
+
+    steepest = max(alpha, 1.0)  # at 0, from the left or the right
+    return Activation(
+        name="elu",
+        definition="`z` for `z >= 0`, else `alpha (exp(z) - 1)`",
+        function=function,
+        derivative=derivative,
+        second_derivative=second_derivative,
+        tails=(min(math.log(SATURATION_LEVEL * steepest / alpha), 0.0), math.inf),
+        homogeneous=False,
+        source="Clevert et al. 2016, ICLR, arXiv:1511.07289",
+        kinks=(0.0,),
+        tensors=tensors,
+        make=_elu,
+        parameters={"alpha": Parameter(ELU_ALPHA, "Minus the limit for z to -infinity.", above=0)},
+    )
 
 
 # sech(z)**2 = 0.01 at z = arccosh(10); sigmoid'(z) = sech(z / 2)**2 / 4.
@@ -364,28 +454,19 @@ _ALL: Final = (
         source="rectified linear unit; He et al. 2015, ICCV, arXiv:1502.01852",
         kinks=(0.0,),
     ),
+    replace(_leaky_relu(LEAKY_RELU_SLOPE), tensors=None),
     Activation(
-        name="leaky_relu",
-        definition=f"`z` for `z > 0`, else `{LEAKY_RELU_SLOPE} * z`",
-        function=_leaky_relu,
-        derivative=_leaky_relu_1,
+        name="relu6",
+        definition="`min(max(z, 0), 6)`",
+        function=_relu6,
+        derivative=_relu6_1,
         second_derivative=_zeros,
-        tails=(-math.inf, math.inf),
-        homogeneous=True,
-        source="leaky rectifier with Keras's slope of 0.2",
-        kinks=(0.0,),
-    ),
-    Activation(
-        name="elu",
-        definition="`z` for `z >= 0`, else `exp(z) - 1`",
-        function=_elu,
-        derivative=_elu_1,
-        second_derivative=_elu_2,
-        tails=(_EXPONENTIAL_SATURATION, math.inf),
+        tails=(0.0, 6.0),
         homogeneous=False,
-        source="Clevert et al. 2016, ICLR, arXiv:1511.07289",
-        kinks=(0.0,),
+        source="Krizhevsky 2010, convolutional deep belief networks on CIFAR-10",
+        kinks=(0.0, 6.0),
     ),
+    replace(_elu(ELU_ALPHA), tensors=None),
     Activation(
         name="selu",
         definition="`scale * z` for `z >= 0`, else `scale * alpha * (exp(z) - 1)`",
@@ -418,6 +499,26 @@ _ALL: Final = (
         homogeneous=False,
         source="Ramachandran et al. 2017, arXiv:1710.05941",
     ),
+    Activation(
+        name="softplus",
+        definition="`log(1 + exp(z))`",
+        function=_softplus,
+        derivative=_sigmoid,
+        second_derivative=_sigmoid_1,
+        tails=(-math.log(1.0 / SATURATION_LEVEL - 1.0), math.inf),
+        homogeneous=False,
+        source="Dugas et al. 2001, NeurIPS",
+    ),
+    Activation(
+        name="mish",
+        definition="`z tanh(log(1 + exp(z)))`",
+        function=_mish,
+        derivative=_mish_1,
+        second_derivative=_mish_2,
+        tails=(_MISH_SATURATION, math.inf),
+        homogeneous=False,
+        source="Misra 2020, BMVC, arXiv:1908.08681",
+    ),
 )
 
 #: The activation functions of the project by name.
@@ -425,12 +526,13 @@ ACTIVATIONS: Final = Registry({activation.name: activation for activation in _AL
 
 
 def get(activation: Activation | str) -> Activation:
-    """Look an activation function up by name; an `Activation` is returned as it is.
+    """Look an activation function up by its label; an `Activation` is returned as it is.
 
     Parameters
     ----------
     activation : Activation or str
-        An activation function or the name of one in `ACTIVATIONS`.
+        An activation function, or the name of one in `ACTIVATIONS`, with parameters in parentheses
+        where they are not its defaults: ``leaky_relu(slope=0.01)``.
 
     Returns
     -------
@@ -439,12 +541,21 @@ def get(activation: Activation | str) -> Activation:
     Raises
     ------
     ValueError
-        If no activation function has that name.
+        If no activation function has that name, or it has no such parameter.
     """
     if isinstance(activation, Activation):
         return activation
     try:
-        return ACTIVATIONS[activation]
+        return ACTIVATIONS.get(activation) or _with_parameters(activation)
     except KeyError:
         known = ", ".join(ACTIVATIONS)
         raise ValueError(f"unknown activation {activation!r}; known are {known}") from None
+
+
+@functools.cache
+def _with_parameters(label: str) -> Activation:
+    component = ACTIVATIONS.create(Component.parse(label).document())
+    entry = ACTIVATIONS[component.name]
+    if entry.make is None or not component.parameters:
+        return entry
+    return replace(entry.make(**ACTIVATIONS.parameters_of(component)), name=component.label)

@@ -57,6 +57,11 @@ def _clip_by_norm(threshold: float) -> Update:
     return clip
 
 
+def _clip_each_by_norm(threshold: float) -> Update:
+    clip = _clip_by_norm(threshold)
+    return lambda gradients: [clipped for g in gradients for clipped in clip([g])]
+
+
 def _sum_of_squares(g: Tensor) -> Tensor:
     """Return (replicas, 1, 1) by products with ones, in an order no stack changes."""
     import tensorflow as tf
@@ -82,6 +87,17 @@ CLIPPINGS = Registry(
             parameters={
                 "threshold": Parameter(
                     1.0, "Largest norm of the gradient of all trained variables.", above=0
+                )
+            },
+        ),
+        "norm_by_variable": Clipping(
+            definition="g min(1, threshold / norm(g)), norm over one trained variable: a kernel, "
+            "the biases of a layer",
+            source="clipnorm of Keras",
+            make=_clip_each_by_norm,
+            parameters={
+                "threshold": Parameter(
+                    1.0, "Largest norm of the gradient of one trained variable.", above=0
                 )
             },
         ),

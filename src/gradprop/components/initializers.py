@@ -462,7 +462,8 @@ def conflict(cell: Cell) -> str | None:
     entry = INITIALIZERS[name]
     if entry.unit_variance and not architecture.is_plain(cell):
         return f"initializer: {name} is for networks without normalization and residual connections"
-    if entry.activations and cell.activation not in entry.activations:
+    activation = Component.parse(cell.activation).name
+    if entry.activations and activation not in entry.activations:
         names = ", ".join(entry.activations)
         return (
             f"initializer: {name} has no gain for the activation {cell.activation!r}; it has for "

@@ -118,7 +118,13 @@ def following(
     return make
 
 
-def _sgd(variables: Sequence[Tensor], rates: NDArray[np.float32], momentum: float) -> Update:
+def _sgd(
+    variables: Sequence[Tensor],
+    rates: NDArray[np.float32],
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+) -> Update:
     """Make Keras's SGD."""
     import tensorflow as tf
 
@@ -128,13 +134,14 @@ def _sgd(variables: Sequence[Tensor], rates: NDArray[np.float32], momentum: floa
     def update(gradients: Sequence[Tensor]) -> list[Tensor]:
         changes = [g * rate for g in gradients]
         if momentum:  # velocities have the sign of Keras's, so that roundings are the same
-            changes = [
-                -velocity.assign(momentum * velocity - change)
+            moved = [
+                velocity.assign(momentum * velocity - change)
                 for velocity, change in zip(velocities, changes, strict=True)
             ]
-        for variable, change in zip(variables, changes, strict=True):
-            variable.assign_sub(change)
-        return changes
+            if nesterov:
+                moved = [momentum * v - change for v, change in zip(moved, changes, strict=True)]
+            changes = [-velocity for velocity in moved]
+        return _subtract(variables, changes, rate * weight_decay if weight_decay else None)
 
     return update
 
@@ -145,6 +152,7 @@ def _adam(
     beta_1: float,
     beta_2: float,
     epsilon: float,
+    weight_decay: float,
 ) -> Update:
     """Make Keras's Adam: the efficient form at the end of section 2 of its source."""
     import tensorflow as tf
@@ -158,19 +166,75 @@ def _adam(
         step = count.assign_add(1.0)
         alpha = rate * tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
         changes = []
-        for variable, g, m, v in zip(variables, gradients, first, second, strict=True):
+        for g, m, v in zip(gradients, first, second, strict=True):
             m.assign_add((g - m) * (1 - beta_1))
             v.assign_add((tf.square(g) - v) * (1 - beta_2))
-            change = (m * alpha) / (tf.sqrt(v) + epsilon)
-            variable.assign_sub(change)
-            changes.append(change)
-        return changes
+            changes.append((m * alpha) / (tf.sqrt(v) + epsilon))
+        return _subtract(variables, changes, rate * weight_decay if weight_decay else None)
 
     return update
 
 
+def _rmsprop(
+    variables: Sequence[Tensor],
+    rates: NDArray[np.float32],
+    rho: float,
+    momentum: float,
+    epsilon: float,
+    weight_decay: float,
+) -> Update:
+    """Make Keras's RMSprop, which is not centred."""
+    import tensorflow as tf
+
+    rate = tf.constant(rates)
+    squares = [tf.Variable(tf.zeros_like(v)) for v in variables]
+    velocities = [tf.Variable(tf.zeros_like(v)) for v in variables] if momentum else []
+
+    def update(gradients: Sequence[Tensor]) -> list[Tensor]:
+        changes = []
+        for g, square in zip(gradients, squares, strict=True):
+            square.assign(rho * square + (1 - rho) * tf.square(g))
+            changes.append(rate * g / tf.sqrt(square + epsilon))
+        if momentum:
+            changes = [
+                velocity.assign(momentum * velocity + change)
+                for velocity, change in zip(velocities, changes, strict=True)
+            ]
+        return _subtract(variables, changes, rate * weight_decay if weight_decay else None)
+
+    return update
+
+
+def _subtract(
+    variables: Sequence[Tensor], changes: Sequence[Tensor], decay: Tensor | None
+) -> list[Tensor]:
+    """Subtract from variables, and a share `decay` of each; return what was subtracted."""
+    if decay is not None:
+        changes = [c + v * decay for v, c in zip(variables, changes, strict=True)]
+    for variable, change in zip(variables, changes, strict=True):
+        variable.assign_sub(change)
+    return list(changes)
+
+
 def _decay(default: float, description: str) -> Parameter:
     return Parameter(default, description, minimum=0, below=1)
+
+
+def _adams(weight_decay: float) -> dict[str, Parameter]:
+    return {
+        "beta_1": _decay(0.9, "Decay of the mean of the gradients."),
+        "beta_2": _decay(0.999, "Decay of the mean of the squared gradients."),
+        "epsilon": Parameter(1e-7, "Added to the root of the mean squared gradient.", above=0),
+        "weight_decay": _weight_decay(weight_decay),
+    }
+
+
+def _weight_decay(default: float) -> Parameter:
+    return Parameter(
+        default,
+        "Share of every trained variable, times the learning rate, that a step subtracts besides.",
+        minimum=0,
+    )
 
 
 # Names and parameters as in keras.optimizers, with Keras's defaults.
@@ -179,10 +243,15 @@ OPTIMIZERS = Registry(
         "sgd": Optimizer(
             definition="stochastic gradient descent, with or without momentum: "
             "v <- momentum v - rate g; w <- w + v",
-            source="Polyak 1964; keras.optimizers.SGD",
+            source="Polyak 1964; Nesterov 1983; keras.optimizers.SGD",
             make=_sgd,
             parameters={
                 "momentum": _decay(0.0, "Share of the last change that is added to the next."),
+                "nesterov": Parameter(
+                    False,
+                    "Whether the step looks ahead: w <- w + momentum v - rate g.",
+                ),
+                "weight_decay": _weight_decay(0.0),
             },
         ),
         "adam": Optimizer(
@@ -192,12 +261,26 @@ OPTIMIZERS = Registry(
             "keras.optimizers.Adam",
             make=_adam,
             state=("mean", "mean_square"),
+            parameters=_adams(weight_decay=0.0),
+        ),
+        "adamw": Optimizer(
+            definition="adam with weight decay: w <- w - rate weight_decay w besides",
+            source="Loshchilov and Hutter 2019; keras.optimizers.AdamW",
+            make=_adam,
+            state=("mean", "mean_square"),
+            parameters=_adams(weight_decay=0.004),
+        ),
+        "rmsprop": Optimizer(
+            definition="v <- rho v + (1 - rho) g^2; w <- w - rate g / sqrt(v + epsilon), with or "
+            "without momentum",
+            source="Tieleman and Hinton 2012; keras.optimizers.RMSprop",
+            make=_rmsprop,
+            state=("mean_square",),
             parameters={
-                "beta_1": _decay(0.9, "Decay of the mean of the gradients."),
-                "beta_2": _decay(0.999, "Decay of the mean of the squared gradients."),
-                "epsilon": Parameter(
-                    1e-7, "Added to the root of the mean squared gradient.", above=0
-                ),
+                "rho": _decay(0.9, "Decay of the mean of the squared gradients."),
+                "momentum": _decay(0.0, "Share of the last change that is added to the next."),
+                "epsilon": Parameter(1e-7, "Added to the mean squared gradient.", above=0),
+                "weight_decay": _weight_decay(0.0),
             },
         ),
     }

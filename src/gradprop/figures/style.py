@@ -148,6 +148,9 @@ LOOKS: dict[str, dict[str, Look]] = {
         "selu": Look(VIOLET, DASHED),
         "gelu": Look(AMBER, DOTTED),
         "swish": Look(BROWN, DASH_DOT),
+        "relu6": Look(RED, DASH_DOT),
+        "softplus": Look(OLIVE),
+        "mish": Look(NAVY, DOTTED),
     },
     "normalization": {"none": Look(GREY), "batch": Look(BLUE), "layer": Look(VERMILLION, DASHED)},
     "residual": {
@@ -156,8 +159,18 @@ LOOKS: dict[str, dict[str, Look]] = {
         "scaled": Look(BLUE, DASHED),
         "rezero": Look(GREEN, DASH_DOT),
     },
-    "clipping": {"none": Look(GREY), "norm": Look(BLUE), "value": Look(VERMILLION, DASHED)},
-    "optimizer": {"sgd": Look(BLUE), "adam": Look(VERMILLION, DASHED)},
+    "clipping": {
+        "none": Look(GREY),
+        "norm": Look(BLUE),
+        "norm_by_variable": Look(GREEN, DASH_DOT),
+        "value": Look(VERMILLION, DASHED),
+    },
+    "optimizer": {
+        "sgd": Look(BLUE),
+        "adam": Look(VERMILLION, DASHED),
+        "adamw": Look(RUST, DOTTED),
+        "rmsprop": Look(GREEN, DASH_DOT),
+    },
 }
 
 # Whatever a style says: the same numbers give the same bytes, and text stays text.

@@ -9,22 +9,25 @@ from dataclasses import fields, replace
 from typing import Any
 
 from gradprop.components import own
+from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.architecture import WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
+from gradprop.components.registry import Registry
 from gradprop.probes import measurements, statistics
-from gradprop.spec import Cell
+from gradprop.spec import Cell, Component
 
-COMPONENT_TYPES = {
-    "dataset": DATASETS.create,
-    "initializer": INITIALIZERS.create,
-    "optimizer": OPTIMIZERS.create,
-    "widths": WIDTHS.create,
-    "normalization": NORMALIZATIONS.create,
-    "clipping": CLIPPINGS.create,
+REGISTRIES: dict[str, Registry[Any]] = {
+    "activation": ACTIVATIONS,
+    "dataset": DATASETS,
+    "initializer": INITIALIZERS,
+    "optimizer": OPTIMIZERS,
+    "widths": WIDTHS,
+    "normalization": NORMALIZATIONS,
+    "clipping": CLIPPINGS,
 }
 # What a figure can select and be divided by: all but the digest of own components' code, which
 # follows from these.
@@ -46,7 +49,7 @@ def _named(cell: Cell) -> Iterator[tuple[str, str]]:
     """Yield what a cell names that may be own, by kind; new kinds come last, which moves no id."""
     yield "dataset", cell.dataset.name
     yield "initializer", cell.initializer.name
-    yield "activation", cell.activation
+    yield "activation", Component.parse(cell.activation).name
     yield "optimizer", cell.optimizer.name
     for name in statistics.own(cell.statistics):
         yield "statistic", name
@@ -59,8 +62,12 @@ def axis_values(key: str, value: Any) -> list[Any]:
     """
     if key == "measurements":
         return [measurements.canonical(value)]
-    convert = COMPONENT_TYPES.get(key) or _TYPES[_field_type("seed" if key == "seeds" else key)]
-    return [convert(item) for item in written_values(key, value)]
+    written = written_values(key, value)
+    kind = _field_type("seed" if key == "seeds" else key)
+    if key not in REGISTRIES:
+        return [_TYPES[kind](item) for item in written]
+    components = [REGISTRIES[key].create(item) for item in written]
+    return components if kind == "Component" else [c.label for c in components]
 
 
 def written_values(key: str, value: Any) -> Sequence[Any]:
@@ -77,14 +84,14 @@ def written_values(key: str, value: Any) -> Sequence[Any]:
         first, last, step = (int(value.get(name, 1)) for name in ("from", "to", "step"))
         return range(first, last + 1, step)
     items = value if isinstance(value, list) else [value]
-    if key not in COMPONENT_TYPES:
+    if key not in REGISTRIES:
         return items
     return [component for item in items for component in _components(item)]
 
 
 def count_values(key: str, value: Any) -> int:
     """Return how many `written_values` there are, without making components of many parameters."""
-    if key not in COMPONENT_TYPES:
+    if key not in REGISTRIES:
         return len(written_values(key, value))
     items = value if isinstance(value, list) else [value]
     return sum(math.prod(map(len, _lists(item).values())) for item in items)

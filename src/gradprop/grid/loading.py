@@ -11,7 +11,7 @@ from typing import Any
 from gradprop import errors
 from gradprop.components import architecture, datasets, initializers
 from gradprop.grid import config, folders, kinds, schema
-from gradprop.grid.axes import COMPONENT_TYPES, axis_values, count_values, expand
+from gradprop.grid.axes import REGISTRIES, axis_values, count_values, expand
 from gradprop.grid.figure_checks import check_figure, check_names
 from gradprop.grid.kinds import Needs
 from gradprop.grid.selection import canonical_names, with_labels
@@ -184,7 +184,7 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
         if isinstance(value, Mapping) and "from" in value and value["to"] < value["from"]:
             shown = errors.show(dict(value))
             raise errors.ConfigError(f"{where}.{key}: {shown} is empty: to is less than from")
-        several = isinstance(value, Mapping) and key in COMPONENT_TYPES
+        several = isinstance(value, Mapping) and key in REGISTRIES
         if (isinstance(value, list) or several) and key != "measurements":
             seen: set[Any] = set()
             for item in axis_values(key, value):

@@ -44,11 +44,12 @@ _BOUNDS = {
 }
 # Definitions that list what a study's ``components.py`` may add to.
 _NAMES_OF_OWN = (
-    *("dataset_name", "initializer_name", "activation", "optimizer_name"),
+    *("dataset_name", "initializer_name", "activation_name", "optimizer_name"),
     *("layer_statistic", "statistic_or_preset"),
 )
 # Registries whose entries may have parameters: what an entry is called, and its definition here.
 _PARAMETRIC: dict[str, tuple[str, Registry[Any]]] = {
+    "one_activation": ("activation function", ACTIVATIONS),
     "dataset": ("data set", DATASETS),
     "initializer": ("initializer", INITIALIZERS),
     "one_optimizer": ("optimizer", OPTIMIZERS),
@@ -84,7 +85,6 @@ def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> S
     figure["kind"]["enum"] = [*KINDS, *kinds]
     figure["select"]["properties"] = {f.name: _selected(f) for f in PARAMETERS}
     defs |= {
-        "activation": _names(ACTIVATIONS.of_study(file)),
         "residual_name": _names(RESIDUALS),
         "layer_statistic": _names(statistics),
         "statistic_or_preset": _names([*statistics, *PRESETS]),
@@ -118,9 +118,7 @@ def _names(names: Iterable[str]) -> Schema:
 
 def _selected(parameter: Field[Any]) -> Schema:
     """Return the schema of the values of a cell's parameter that a figure selects."""
-    values: dict[str, Any] = {"type": _FIELDS.get(str(parameter.type), "string")}
-    if parameter.name == "activation":
-        values = {"$ref": "#/$defs/activation"}
+    values = {"type": _FIELDS.get(str(parameter.type), "string")}
     return {
         "description": f"Networks with this value of `{parameter.name}`, or one of a list.",
         "default": None,

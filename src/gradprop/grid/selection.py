@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradprop.grid.axes import COMPONENT_TYPES
+from gradprop.grid.axes import REGISTRIES
 from gradprop.grid.kinds import Needs
 from gradprop.probes import measurements
 from gradprop.spec import Cell, Component, Names, Scalar
@@ -54,13 +54,13 @@ def deepest(cells: Sequence[Cell]) -> list[Cell]:
 def wanted_values(key: str, value: Any) -> dict[Scalar, Scalar]:
     """Return the values of a parameter that a figure selects, and how they are written there."""
     values = value if isinstance(value, list) else [value]
-    return {canonical_label(key, v) if key in COMPONENT_TYPES else v: v for v in values}
+    return {canonical_label(key, v) if key in REGISTRIES else v: v for v in values}
 
 
 def canonical_label(axis: str, label: str) -> str:
     """Return a component's label without parameters at their default: normal(stddev=0.01)."""
     try:
-        return COMPONENT_TYPES[axis](Component.parse(label).document()).label
+        return REGISTRIES[axis].create(Component.parse(label).document()).label
     except (KeyError, ValueError, OverflowError):
         return label
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
-from gradprop.components.activations import ACTIVATIONS
+from gradprop.components import activations
 
 Float64 = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ def layer_jacobians(
     found = []
     for kernel, z in zip(kernels, preactivations, strict=True):
         finite = np.isfinite(z)
-        slope = ACTIVATIONS[activation].derivative(np.where(finite, z, 0))
+        slope = activations.get(activation).derivative(np.where(finite, z, 0))
         found.append(kernel.astype(np.float64) * np.where(finite, slope, np.nan))
     return found
 

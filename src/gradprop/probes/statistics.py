@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop.components.activations import ACTIVATIONS
+from gradprop.components import activations
 from gradprop.components.registry import Entry, Registry
 
 Float64 = NDArray[np.float64]
@@ -265,7 +265,7 @@ class LayerRecord:
     @cached_property
     def saturated(self) -> NDArray[np.bool_]:
         """Where |phi'| is and stays at most 1 % of its maximum, (replicas, batch * units)."""
-        low, high = ACTIVATIONS[self.function].saturation
+        low, high = activations.get(self.function).saturation
         z = self.preactivation.values
         saturated = np.zeros(z.shape, dtype=bool)
         if np.isfinite(low):  # an infinite bound is none, for infinite z too

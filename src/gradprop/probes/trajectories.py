@@ -10,7 +10,8 @@ import scipy
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
-from gradprop.components.activations import ACTIVATIONS, Activation
+from gradprop.components import activations
+from gradprop.components.activations import Activation
 
 Float64 = NDArray[np.float64]
 
@@ -176,7 +177,7 @@ def curvature(
         square q has g = q and curvature 1 / sqrt(q) in any number of dimensions. A curvature is
         NaN where the image stands still (g = 0), infinite or 0 beyond the range of float64.
     """
-    phi = ACTIVATIONS[activation]
+    phi = activations.get(activation)
     # x' is x turned by a right angle, x'' = -x.
     first, second = np.zeros(points.shape), -points.astype(np.float64)
     first[:, 0], first[:, 1] = -points[:, 1], points[:, 0]

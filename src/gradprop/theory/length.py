@@ -355,7 +355,8 @@ def _monotone_fixed_point(
     for _ in range(1000):
         first = v(q)
         if abs(first - q) <= _EPS * first:
-            return first
+            creeps = excess(first) > 0.01 * abs(excess(0.25 * first))  # on, by less than a digit
+            return _far_fixed_point(excess, 2.0 * _FAR) if creeps else first
         second = v(first)
         if second > _FAR:
             return _far_fixed_point(excess, second)

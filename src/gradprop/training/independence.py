@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop.components.activations import ACTIVATIONS
+from gradprop.components import activations
 from gradprop.components.optimizers import OPTIMIZERS, create_update
 from gradprop.errors import GradpropError
 from gradprop.spec import Component, Stack
@@ -59,8 +59,8 @@ def is_independent(activation: str) -> bool:
     gradprop.errors.GradpropError
         If the function is not element-wise, or not a function of its argument alone.
     """
-    entry = ACTIVATIONS[activation]
-    if entry.tensors is None:
+    entry = activations.get(activation)
+    if not entry.code or entry.tensors is None:
         return True
     what, program, draws = f"activation {activation!r}", _activation(entry.tensors), _draws()
     if not _is_repeatable(program, draws):

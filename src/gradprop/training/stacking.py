@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradprop.components import architecture, initializers, normalization
-from gradprop.components.activations import ACTIVATIONS
+from gradprop.components import activations, architecture, initializers, normalization
 from gradprop.components.clipping import create_clip
 from gradprop.components.datasets import Dataset
 from gradprop.components.optimizers import create_update
@@ -126,8 +125,8 @@ class StackedNetwork:
         self.depth = program.depth
         self.replicas = len(stack.cells)
         self.batch_size = program.batch_size
-        own = ACTIVATIONS[program.activation].tensors
-        self._activation = own or keras.activations.get(program.activation)
+        activation = activations.get(program.activation)
+        self._activation = activation.tensors or keras.activations.get(activation.name)
         self._loss = LOSSES[resolve_loss(program, dataset)]
         self._inputs = tf.constant(dataset.x_train)
         self._targets = tf.constant(dataset.y_train)
