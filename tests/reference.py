@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradprop.components import activations, optimizers
 from gradprop.grid import axes
-from gradprop.spec import Cell
+from gradprop.spec import Cell, Component
 
 Float64 = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ SMALLEST = 2.0**-120
 
 
 def make_cell(**changes: Any) -> Cell:
-    """Return a small cell; components may be given as they stand in a study's YAML."""
+    """Return a small cell; components as they stand in a study's YAML, or by their labels."""
     values: dict[str, Any] = {
         "dataset": "gaussian_mixture",
         "depth": 2,
@@ -42,6 +42,8 @@ def make_cell(**changes: Any) -> Cell:
         **changes,
     }
     for key, value in values.items():
+        if isinstance(value, str) and "(" in value:
+            value = Component.parse(value).document()
         (values[key],) = axes.axis_values(key, value if key == "measurements" else [value])
     return Cell(**values)
 

@@ -23,6 +23,7 @@ from gradprop.components.initializers import INITIALIZERS
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Entry, Registry
+from gradprop.components.schedules import SCHEDULES
 from gradprop.grid import schema
 from gradprop.probes.measurements import MEASUREMENTS, Measurement
 from gradprop.probes.statistics import PRESETS, STATISTICS
@@ -89,6 +90,7 @@ def tables() -> dict[str, str]:
         "normalizations": _components("what it does", NORMALIZATIONS),
         "residuals": _components("what it does", RESIDUALS),
         "clippings": _components("what it does", CLIPPINGS),
+        "schedules": _components("learning rate", SCHEDULES),
         "statistics": _table(
             ["name", "definition", "presets", "source"],
             (

@@ -163,6 +163,8 @@ class Cell:
         Tables that the probes make besides (`gradprop.probes.measurements.canonical`).
     widths, normalization, residual, clipping
         Structural choices in the registries of `gradprop.components.architecture`.
+    schedule
+        How the learning rate changes: a component of `gradprop.components.schedules`.
     code
         Digests of the own components that the cell names (`gradprop.components.own`); no column
         of tables, which have the id.
@@ -190,6 +192,7 @@ class Cell:
     residual: str = "none"
     clipping: Component = Component("none")
     code: str = ""
+    schedule: Component = Component("constant")
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""

@@ -50,7 +50,12 @@ SHAPES: list[dict[str, Any]] = [
     {"width": 37, "batch_size": 11, "optimizer": "sgd", "loss": "output_sum"},
     {"width": 9, "batch_size": 7, "optimizer": NESTEROV},
     {"width": 12, "batch_size": 10, "optimizer": "adamw", "clipping": "norm_by_variable"},
-    {"width": 7, "batch_size": 13, "optimizer": {"name": "rmsprop", "momentum": 0.9}},
+    {
+        "width": 7,
+        "batch_size": 13,
+        "optimizer": {"name": "rmsprop", "momentum": 0.9},
+        "schedule": {"name": "cosine", "warm_up": 3},
+    },
 ]
 # Every activation function once, and those with parameters.
 LABELS = [*ACTIVATIONS, "leaky_relu(slope=0.01)", "elu(alpha=3.0)"]

@@ -17,6 +17,7 @@ from gradprop.spec import Component
 
 Tensor = Any
 Update = Callable[[Sequence[Tensor]], list[Tensor]]
+Rates = NDArray[np.float32] | Any  # or a variable of TensorFlow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,7 @@ class Weights(NamedTuple):
     step: Tensor
 
 
-def create_update(
-    optimizer: Component, variables: Sequence[Tensor], rates: NDArray[np.float32]
-) -> Update:
+def create_update(optimizer: Component, variables: Sequence[Tensor], rates: Rates) -> Update:
     """Return the function that applies gradients to `variables`.
 
     Parameters
@@ -69,7 +68,8 @@ def create_update(
     variables
         Stacked variables, each (replicas, rows, columns).
     rates
-        Learning rate of every replica, (replicas, 1, 1).
+        Learning rate of every replica, (replicas, 1, 1); of a variable each step takes the value
+        that it has.
 
     Returns
     -------
@@ -94,14 +94,14 @@ def following(
         Names of what is kept of every variable, in its shape and 0 before the first step.
     """
 
-    def make(variables: Sequence[Tensor], rates: NDArray[np.float32], /, **given: Any) -> Update:
+    def make(variables: Sequence[Tensor], rates: Rates, /, **given: Any) -> Update:
         import tensorflow as tf
 
-        rate, count = tf.constant(rates), tf.Variable(0.0)
+        count = tf.Variable(0.0)
         kept = [[tf.Variable(tf.zeros_like(v)) for _ in state] for v in variables]
 
         def update(gradients: Sequence[Tensor]) -> list[Tensor]:
-            step = count.assign_add(1.0)
+            rate, step = tf.convert_to_tensor(rates), count.assign_add(1.0)
             changes = []
             for variable, gradient, memory in zip(variables, gradients, kept, strict=True):
                 weights = Weights(variable.read_value(), gradient, rate, step)
@@ -120,7 +120,7 @@ def following(
 
 def _sgd(
     variables: Sequence[Tensor],
-    rates: NDArray[np.float32],
+    rates: Rates,
     momentum: float,
     nesterov: bool,
     weight_decay: float,
@@ -128,10 +128,10 @@ def _sgd(
     """Make Keras's SGD."""
     import tensorflow as tf
 
-    rate = tf.constant(rates)
     velocities = [tf.Variable(tf.zeros_like(v)) for v in variables] if momentum else []
 
     def update(gradients: Sequence[Tensor]) -> list[Tensor]:
+        rate = tf.convert_to_tensor(rates)
         changes = [g * rate for g in gradients]
         if momentum:  # velocities have the sign of Keras's, so that roundings are the same
             moved = [
@@ -148,7 +148,7 @@ def _sgd(
 
 def _adam(
     variables: Sequence[Tensor],
-    rates: NDArray[np.float32],
+    rates: Rates,
     beta_1: float,
     beta_2: float,
     epsilon: float,
@@ -157,13 +157,12 @@ def _adam(
     """Make Keras's Adam: the efficient form at the end of section 2 of its source."""
     import tensorflow as tf
 
-    rate = tf.constant(rates)
     count = tf.Variable(0.0)
     first = [tf.Variable(tf.zeros_like(v)) for v in variables]
     second = [tf.Variable(tf.zeros_like(v)) for v in variables]
 
     def update(gradients: Sequence[Tensor]) -> list[Tensor]:
-        step = count.assign_add(1.0)
+        rate, step = tf.convert_to_tensor(rates), count.assign_add(1.0)
         alpha = rate * tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
         changes = []
         for g, m, v in zip(gradients, first, second, strict=True):
@@ -177,7 +176,7 @@ def _adam(
 
 def _rmsprop(
     variables: Sequence[Tensor],
-    rates: NDArray[np.float32],
+    rates: Rates,
     rho: float,
     momentum: float,
     epsilon: float,
@@ -186,12 +185,11 @@ def _rmsprop(
     """Make Keras's RMSprop, which is not centred."""
     import tensorflow as tf
 
-    rate = tf.constant(rates)
     squares = [tf.Variable(tf.zeros_like(v)) for v in variables]
     velocities = [tf.Variable(tf.zeros_like(v)) for v in variables] if momentum else []
 
     def update(gradients: Sequence[Tensor]) -> list[Tensor]:
-        changes = []
+        rate, changes = tf.convert_to_tensor(rates), []
         for g, square in zip(gradients, squares, strict=True):
             square.assign(rho * square + (1 - rho) * tf.square(g))
             changes.append(rate * g / tf.sqrt(square + epsilon))

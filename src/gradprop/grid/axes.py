@@ -17,6 +17,7 @@ from gradprop.components.initializers import INITIALIZERS
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Registry
+from gradprop.components.schedules import SCHEDULES
 from gradprop.probes import measurements, statistics
 from gradprop.spec import Cell, Component
 
@@ -28,6 +29,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "widths": WIDTHS,
     "normalization": NORMALIZATIONS,
     "clipping": CLIPPINGS,
+    "schedule": SCHEDULES,
 }
 # What a figure can select and be divided by: all but the digest of own components' code, which
 # follows from these.

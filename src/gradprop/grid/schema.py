@@ -22,6 +22,7 @@ from gradprop.components.initializers import INITIALIZERS
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Entry, Parameter, Registry
+from gradprop.components.schedules import SCHEDULES
 from gradprop.grid.axes import PARAMETERS
 from gradprop.grid.config import read_yaml
 from gradprop.grid.kinds import KINDS
@@ -56,6 +57,7 @@ _PARAMETRIC: dict[str, tuple[str, Registry[Any]]] = {
     "one_widths": ("width profile", WIDTHS),
     "one_normalization": ("normalization", NORMALIZATIONS),
     "one_clipping": ("clipping", CLIPPINGS),
+    "one_schedule": ("schedule of the learning rate", SCHEDULES),
     "measurement": ("measurement", MEASUREMENTS),
 }
 

@@ -220,7 +220,8 @@ class Recorder:
                 "train_accuracy": _mean_over_steps(self.recent_accuracies),
                 "test_accuracy": test_accuracy,
                 "gradient_log10_norm": norm,
-                "learning_rate": np.array([c.learning_rate for c in self.stack.cells]),
+                "learning_rate": self.network.rate_factor
+                * np.array([c.learning_rate for c in self.stack.cells]),
             }
         )
 

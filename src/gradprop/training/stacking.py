@@ -20,7 +20,9 @@ from gradprop.components import activations, architecture, initializers, normali
 from gradprop.components.clipping import create_clip
 from gradprop.components.datasets import Dataset
 from gradprop.components.optimizers import create_update
-from gradprop.spec import Stack
+from gradprop.components.schedules import rate_factor
+from gradprop.probes.measurements import total_steps
+from gradprop.spec import Component, Stack
 from gradprop.training.backend import keras, tf
 from gradprop.training.losses import LOSSES, PACKET, Tensor, resolve_loss
 
@@ -160,10 +162,14 @@ class StackedNetwork:
             *(scale for scale in self.branch_scales if scale is not None),
         ]
         rates = np.array([cell.learning_rate for cell in stack.cells], dtype=np.float32)
+        self._schedule = program.schedule
+        self._steps = 0, total_steps(program, len(dataset.x_train))  # made, and to be made
+        self._full_rates = rates[:, None, None]
+        constant = self._schedule == Component("constant")
+        self._rates: Any = self._full_rates if constant else tf.Variable(self._full_rates)
+        self.rate_factor = 1.0  # of the last step
         self._update = create_update(
-            program.optimizer,
-            self.kernels + self.biases + self.structure,
-            rates[:, None, None],
+            program.optimizer, self.kernels + self.biases + self.structure, self._rates
         )
         self._clip = create_clip(program.clipping)
         self._step: Callable[[Tensor, bool], Step] = self._run_step
@@ -176,6 +182,11 @@ class StackedNetwork:
 
     def step(self, examples: NDArray[np.int32], probed: bool = False) -> Step:
         """Make one step of gradient descent on the training examples (replicas, batch)."""
+        made, steps = self._steps
+        self.rate_factor = rate_factor(self._schedule, made, steps)
+        self._steps = made + 1, steps
+        if self._rates is not self._full_rates:
+            self._rates.assign(self._full_rates * np.float32(self.rate_factor))
         return self._step(tf.constant(examples), probed)
 
     def gradients(self, examples: NDArray[np.int32]) -> list[Tensor]:
