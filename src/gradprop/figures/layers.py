@@ -172,7 +172,8 @@ def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:
     if theory and rows["predicted"].notna().any():
         handles.append(Line2D([], [], label="theory", **THEORY_LINE))
     if options.get("residual"):
-        handles.append(Line2D([], [], linestyle="none", label="Δ: less theory, in decades"))
+        what = "Δ: less theory" if options.get("rows") else "less theory: measured over it"
+        handles.append(Line2D([], [], linestyle="none", label=f"{what}, in decades"))
     handles += style.own_scales(facets.axes)
     return style.finish(
         facets.figure,
@@ -192,7 +193,7 @@ def _rows_of_panels(rows: pd.DataFrame, options: Options) -> tuple[pd.DataFrame,
     if not options.get("residual"):
         return rows, row
     names = _value_titles(rows, row)
-    below = "Δ " + names if row else pd.Series("Δ", index=rows.index)
+    below = "Δ " + names if row else pd.Series("less theory", index=rows.index)
     titles = names.where(rows["part"] != RESIDUAL, below)
     pairs = zip(names, below, strict=True)
     order = dict.fromkeys(title for pair in dict.fromkeys(pairs) for title in pair)
