@@ -68,7 +68,9 @@ SPECIAL: dict[str, Callable[[Float32], Float32]] = {
 }
 
 
-QUANTITIES = ("gradient", "signal", "preactivation", "activation", "weight", "update")
+QUANTITIES = (
+    *("gradient", "signal", "preactivation", "activation", "weight", "update", "bias_gradient"),
+)
 
 
 def make_record(seed: int = 0, sizes: tuple[int, int, int] = (9, 7, 11)) -> LayerRecord:
@@ -78,7 +80,8 @@ def make_record(seed: int = 0, sizes: tuple[int, int, int] = (9, 7, 11)) -> Laye
     arrays: dict[str, Sample] = {}
     for name in QUANTITIES:
         example = name in ("signal", "preactivation", "activation")
-        shape = (batch, units) if example else (fan_in, units)
+        rows_of_one = batch if example else 1 if name == "bias_gradient" else fan_in
+        shape = (rows_of_one, units)
         rows = [entries(rng, shape, decades) for decades in RANGES]
         rows += [change(entries(rng, shape, (-2, 2))) for change in SPECIAL.values()]
         arrays[name] = Sample(np.stack(rows), scale=BATCH_SIZE if name == "signal" else 1.0)
@@ -199,6 +202,16 @@ BRUTE: dict[str, Brute] = {
     "activation_q98": ("activation", brute_quantile(0.98)),
     "activation_nonfinite_fraction": ("activation", count(lambda x: not math.isfinite(x))),
     "weight_log10_norm": ("weight", lambda v: log10(brute_norm(v))),
+    "bias_gradient_log10_norm": ("bias_gradient", lambda v: log10(brute_norm(v))),
+    "bias_gradient_log10_rms": (
+        "bias_gradient",
+        lambda v: log10(math.sqrt(brute_mean(v**2))),
+    ),
+    "bias_gradient_zero_fraction": ("bias_gradient", count(lambda x: x == 0)),
+    "bias_gradient_nonfinite_fraction": (
+        "bias_gradient",
+        count(lambda x: not math.isfinite(x)),
+    ),
 }
 # Tested below, for they need more than one quantity.
 OTHERS = {"saturated_fraction", "dead_fraction", "log10_update_ratio"}
@@ -221,6 +234,12 @@ def test_every_statistic_is_covered() -> None:
     assert all(statistic.definition for statistic in STATISTICS.values())
     sets = [set(PRESETS[name]) for name in ("cheap", "standard", "full")]
     assert set(ALWAYS) < sets[0] < sets[1] < sets[2] == STATISTICS.keys()
+
+
+def test_a_layer_without_biases_has_no_gradient_of_them() -> None:
+    record = replace(make_record(), bias_gradient=None)
+    names = [name for name in STATISTICS if name.startswith("bias_gradient")]
+    assert all(np.isnan(values).all() for values in measure(record, names).values())
 
 
 def test_no_preset_but_full_needs_more_than_a_step() -> None:

@@ -429,6 +429,7 @@ def test_comparing_statistics_by_brute_force(epochs: int, blobs: Dataset) -> Non
             signal = (mean**2).sum() - noise / len(several)
             assert signal > 0
             z, h = exact.preactivations[index].value, exact.activations[index].value
+            bias = exact.bias_gradients[index].value
             expected = {
                 "log10_distance_from_start": np.log10(moved) if step else -np.inf,
                 "gradient_cosine": cosines(one.reshape(1, -1), several[0].reshape(1, -1)),
@@ -436,6 +437,10 @@ def test_comparing_statistics_by_brute_force(epochs: int, blobs: Dataset) -> Non
                 "preactivation_correlation": cosines(z[:-1:2], z[1::2]),
                 "activation_correlation": cosines(h[:-1:2], h[1::2]),
                 "gradient_kurtosis": kurtosis(one.ravel(), fisher=False),
+                **{
+                    f"bias_gradient_log10_{name}": 0.5 * np.log10(total(bias**2))
+                    for name, total in (("norm", np.sum), ("rms", np.mean))
+                },
             }
             found = {name: row[name] for name in expected}
             assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)

@@ -40,6 +40,8 @@ LABELS = {
     "gradient_log10_rms": "log$_{10}$ RMS of dC/dW",
     "gradient_log10_norm": "log$_{10}$ norm of dC/dW",
     "gradient_log10_snr": "log$_{10}$ signal-to-noise of dC/dW",
+    "bias_gradient_log10_rms": "log$_{10}$ RMS of dC/db",
+    "bias_gradient_log10_norm": "log$_{10}$ norm of dC/db",
     "gradient_kurtosis": "kurtosis of dC/dW",
     "gradient_cosine": "cosine of dC/dW of two minibatches",
     "activation_correlation": "correlation of activations",

@@ -244,6 +244,8 @@ class LayerRecord:
         Name of phi; ``linear`` for the output layer.
     units
         Width of the layer.
+    bias_gradient
+        dC/db of the minibatch loss, (replicas, 1, units); None without biases.
     start
         W at step 0; None unless a statistic needs it.
     minibatches
@@ -259,6 +261,7 @@ class LayerRecord:
     update: Sample
     function: str
     units: int
+    bias_gradient: Sample | None = None
     start: Sample | None = None
     minibatches: Sequence[Sample] = ()
 
@@ -298,6 +301,17 @@ class Statistic(Entry):
 
 def _of(quantity: str, measure: Callable[[Sample], Float64]) -> Callable[[LayerRecord], Float64]:
     return lambda record: measure(getattr(record, quantity))
+
+
+def _of_biases(measure: Callable[[Sample], Float64]) -> Callable[[LayerRecord], Float64]:
+    """Return a statistic of dC/db; NaN of layers without biases."""
+
+    def compute(record: LayerRecord) -> Float64:
+        if record.bias_gradient is None:
+            return np.full(len(record.weight.values), np.nan)
+        return measure(record.bias_gradient)
+
+    return compute
 
 
 def log10_norm(sample: Sample) -> Float64:
@@ -664,6 +678,27 @@ STATISTICS = Registry(
             source="Chizat et al. 2019; Nagarajan and Kolter 2019",
             needs="start",
         ),
+        "bias_gradient_log10_norm": Statistic(
+            compute=_of_biases(log10_norm),
+            definition="log10 sqrt(sum (dC/db)^2); NaN without biases",
+            source=_DEFINITION,
+        ),
+        "bias_gradient_log10_rms": Statistic(
+            compute=_of_biases(log10_rms),
+            definition="log10 sqrt(mean (dC/db)^2), of the sum of dC/dz over the minibatch; NaN "
+            "without biases",
+            source=_DEFINITION,
+        ),
+        "bias_gradient_zero_fraction": Statistic(
+            compute=_of_biases(zero_fraction),
+            definition="fraction of dC/db that is exactly 0; NaN without biases",
+            source=_DEFINITION,
+        ),
+        "bias_gradient_nonfinite_fraction": Statistic(
+            compute=_of_biases(nonfinite_fraction),
+            definition="fraction of dC/db that is NaN or infinite; NaN without biases",
+            source=_DEFINITION,
+        ),
     }
 )
 
@@ -676,6 +711,10 @@ _ONLY_FULL = (
     "activation_correlation",
     "weight_gradient_log10_product",
     "log10_distance_from_start",
+    "bias_gradient_log10_norm",
+    "bias_gradient_log10_rms",
+    "bias_gradient_zero_fraction",
+    "bias_gradient_nonfinite_fraction",
 )
 
 PRESETS: dict[str, Sequence[str]] = {

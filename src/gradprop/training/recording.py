@@ -83,7 +83,8 @@ def layer_records(
     minibatches
         Gradients of all layers for each of several other minibatches, likewise.
     """
-    layers = zip(*(as_numpy(group) for group in tensors), strict=True)
+    *of_layers, bias_gradients = (as_numpy(group) for group in tensors)
+    layers = zip(*of_layers, strict=True)
     for index, (z, activation, signal, gradient, weight, update) in enumerate(layers):
         yield LayerRecord(
             gradient=Sample(gradient),
@@ -94,6 +95,7 @@ def layer_records(
             update=Sample(update),
             function=cell.activation if index < cell.depth else "linear",
             units=z.shape[-1],
+            bias_gradient=Sample(bias_gradients[index]) if bias_gradients else None,
             start=Sample(start[index]) if start else None,
             minibatches=[Sample(gradients[index]) for gradients in minibatches],
         )

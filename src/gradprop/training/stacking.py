@@ -36,6 +36,7 @@ class LayerTensors(NamedTuple):
     gradients: list[Tensor]  # (replicas, fan_in, fan_out), not clipped
     weights: list[Tensor]  # (replicas, fan_in, fan_out), before the update
     updates: list[Tensor]  # (replicas, fan_in, fan_out), what was subtracted from the weights
+    bias_gradients: list[Tensor]  # (replicas, 1, units), not clipped; empty without biases
 
 
 class _Forward(NamedTuple):
@@ -296,6 +297,7 @@ class StackedNetwork:
             gradients,
             weights,
             updates[: len(gradients)],
+            bias_gradients,
         )
         return Step(losses, forward.activations[-1], bad_layer, layers if probed else None)
 
