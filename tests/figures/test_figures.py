@@ -69,6 +69,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "columns": "depth",
     },
     "map_iteration": {"statistic": "preactivation_log10_mean_square"},
+    "fixed_points": {},
     "circle": {},
     "curvature": {},
     "depth_scales": {},
@@ -588,6 +589,40 @@ def test_the_iteration_of_a_map_starts_at_the_first_layer(tmp_path: Path) -> Non
         if statistic == "preactivation_log10_mean_square":
             image = theory.length_map("tanh", curve["value"].iloc[7], 1.0, 0.09)
             assert curve["next"].iloc[7] == image
+
+
+def test_the_maps_of_fixed_points_are_fixed_points(tmp_path: Path) -> None:
+    """Theory's length maps to itself; deep and wide networks measure what the map says."""
+    initializer = [{"name": "variance_scaling", "scale": scale} for scale in (0.5, 4.0)]
+    block = {"width": 100, "epochs": 0, "initializer": initializer, "seeds": 4, "bias_std": 0.5}
+    study = make_study(
+        tmp_path,
+        {**block, "depth": [3, 16]},
+        kinds=["fixed_points"],
+        statistics=["preactivation_correlation"],
+    )
+    rows = KINDS["fixed_points"].prepare(StudyTables(study, tmp_path / "small"), {})
+    plane = rows[rows["part"] == "theory"].pivot(
+        index=["sigma_w", "sigma_b"], columns="quantity", values="value"
+    )
+    z, density = np.linspace(-9, 9, 4001), 18 / 4000 / math.sqrt(2 * math.pi)
+    for sigma_w, sigma_b, c, chi, q in plane.reset_index().iloc[::97].to_numpy():
+        h, slope = np.tanh(math.sqrt(q) * z), np.cosh(math.sqrt(q) * z) ** -2.0
+        mean = density * np.exp(-(z**2) / 2)
+        assert sigma_w**2 * (mean @ h**2) + sigma_b**2 == pytest.approx(q, abs=1e-6)
+        assert sigma_w**2 * (mean @ slope**2) == pytest.approx(chi, abs=1e-6)
+        assert c == pytest.approx(1.0) if chi < 0.99 else 0 <= c <= 1
+    edge = rows[rows["part"] == "critical"]
+    assert edge["sigma_b"].max() == pytest.approx(4.0)
+    dots = rows[rows["part"] == "networks"].set_index(["quantity", "sigma_w"])
+    assert len(dots) == 6
+    assert (dots["networks"] == 4).all()  # the deepest alone
+    np.testing.assert_allclose(dots["value"], dots["predicted"], rtol=0.15)
+    assert dots["predicted"]["q_star", 2.0] == theory.length_fixed_point("tanh", 4.0, 0.25)
+    text = KINDS["fixed_points"].describe(rows, {})
+    assert "sigma_w = 1 at sigma_b = 0.001 to sigma_w = 3 at 4" in text
+    far = dots["value"]["q_star"] - dots["predicted"]["q_star"]
+    assert f"q by at most {far.abs().max():.2g}" in text
 
 
 CIRCLE = [{"name": "trajectories", "inputs": 40}, {"name": "curvature", "inputs": 8}]

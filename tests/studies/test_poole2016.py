@@ -177,6 +177,8 @@ def test_numbers_of_the_prose(numbers: dict[str, Any]) -> None:
     assert numbers["high_turns"] > numbers["middle_turns"] > 10 * numbers["low_turns"]
     assert (numbers["networks"], numbers["networks_wide"]) == (NETWORKS, 1)
     assert numbers["points"] == 200
+    assert numbers["sigma_b"] == pytest.approx(BIAS_STD)
+    assert 0 < numbers["furthest_length"] < 0.1  # four networks of 256 units
 
 
 def test_how_far_a_polygon_follows_the_image(numbers: dict[str, Any]) -> None:

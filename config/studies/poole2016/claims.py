@@ -237,6 +237,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         float(np.abs(measured.mean(axis=1) - expected).max())
         for _, _, measured, expected in [*cases, *similar]
     )
+    found["sigma_b"] = math.sqrt(cases[0][1])
+    found["furthest_length"] = _furthest_length(tables)
     found["relu_ratio"] = first(_relu(tables), "ReLU networks").measured
     _, _, measured, expected = first(_correlations(tables, "relu"), "ReLU networks")
     found["relu_measured"] = float(1 - measured.iloc[-1].mean())
@@ -244,6 +246,19 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     found["relu_networks"] = measured.shape[1]
     found["depth"] = len(measured)
     return found | _curve_numbers(tables) | _polygon_numbers(tables)
+
+
+def _furthest_length(tables: StudyTables) -> float:
+    """Return by which part of it a mean length in the last layer is off its fixed point at most."""
+    chosen = networks(tables.study.cells, activation="tanh", width=WIDTH)
+    cells = coordinates([cell for cell in chosen if cell.dataset.name == INDEPENDENT])
+    last = at_start(tables.layers).merge(cells, on="cell").query("layer == depth")
+    lengths = 10 ** last["preactivation_log10_mean_square"]
+    groups = last.assign(length=lengths).groupby(["sigma_w2", "sigma_b2", "depth"])["length"]
+    return max(
+        abs(length / state("tanh", weights, biases).q_star - 1)
+        for weights, biases, _, length in groups.mean().reset_index().to_numpy().tolist()
+    )
 
 
 def _curve_numbers(tables: StudyTables) -> dict[str, float | str]:

@@ -57,15 +57,16 @@ def prepare_phases(tables: StudyTables, options: Options) -> pd.DataFrame:
     found = [state(*values) for values in points[keys].itertuples(index=False)]
     points = points.assign(part="networks", predicted=[math.log(s.chi_1) for s in found])
     lines = [
-        _critical_line(str(activation), rows["sigma_b2"].max())
+        critical_line(
+            str(activation), np.linspace(0, 1.25 * (rows["sigma_b2"].max() or 0.1), 60) + 1e-6
+        )
         for activation, rows in points.groupby("activation", sort=False)
     ]
     return pd.concat([points, *lines], ignore_index=True)
 
 
-def _critical_line(activation: str, highest: float) -> pd.DataFrame:
-    """Return the edge of chaos; without rows for an activation that has none."""
-    biases = np.linspace(0, 1.25 * (highest or 0.1), 60) + 1e-6
+def critical_line(activation: str, biases: np.ndarray[Any, Any]) -> pd.DataFrame:
+    """Return the edge of chaos at these bias variances; without rows if there is none."""
     try:
         if activations.get(activation).homogeneous:  # chi_1 is the same at all lengths
             weights = np.full(len(biases), theory.critical_point(activation).sigma_w2)

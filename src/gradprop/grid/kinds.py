@@ -62,6 +62,7 @@ KINDS: dict[str, Needs] = {
     "depth_scales": Needs(shows=_PLANE),
     "trainability_map": Needs(shows=("activation", "depth", *_PLANE)),
     "map_iteration": Needs(shows=("dataset", "initializer")),
+    "fixed_points": Needs(shows=("depth", *_PLANE)),
     "circle": Needs(shows=_CIRCLE, measurement="trajectories"),
     "curvature": Needs(shows=_CIRCLE, measurement="curvature"),
     "layer_curves": Needs(),
