@@ -70,6 +70,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "map_iteration": {"statistic": "preactivation_log10_mean_square"},
     "fixed_points": {},
+    "fixed_point_distance": {},
     "circle": {},
     "curvature": {},
     "depth_scales": {},
@@ -100,7 +101,7 @@ THEORY = {
     **GROUPS,
 }
 # These are of one depth.
-OF_ONE_DEPTH = ("phase_diagram", "depth_scales", "map_iteration")
+OF_ONE_DEPTH = ("phase_diagram", "depth_scales", "map_iteration", "fixed_point_distance")
 # For the kinds that draw measurements.
 MEASURED = [
     {"name": "histograms", "bins": 9, "activation": 1.0, "signal": 0.5},
@@ -623,6 +624,27 @@ def test_the_maps_of_fixed_points_are_fixed_points(tmp_path: Path) -> None:
     assert "sigma_w = 1 at sigma_b = 0.001 to sigma_w = 3 at 4" in text
     far = dots["value"]["q_star"] - dots["predicted"]["q_star"]
     assert f"q by at most {far.abs().max():.2g}" in text
+
+
+def test_distances_from_fixed_points_are_drawn_and_told(tmp_path: Path) -> None:
+    block = {"width": 100, "depth": 8, "epochs": 0, "initializer": VARIANCES, "seeds": 4}
+    study = make_study(
+        tmp_path,
+        {**block, "bias_std": 0.3},
+        kinds=["fixed_point_distance"],
+        statistics=["preactivation_correlation"],
+    )
+    kind = KINDS["fixed_point_distance"]
+    rows = kind.prepare(StudyTables(study, tmp_path / "small"), {})
+    length, correlation = kind.draw(rows, {}).axes
+    moving = rows[(rows["quantity"] == "length") & (rows["sigma_w2"] == 0.5) & rows["moving"]]
+    assert length.get_yscale() == correlation.get_yscale() == "log"
+    np.testing.assert_array_equal(length.lines[0].get_ydata(), moving["distance"])
+    last = rows[rows["moving"]].groupby(["quantity", "sigma_w2"])["layer"].max()["correlation"]
+    assert f"until layer {last.min()} to {last.max()}" in kind.describe(rows, {})
+    nowhere = rows.assign(moving=False)
+    assert "the mean length is nowhere told apart" in kind.describe(nowhere, {})
+    kind.draw(nowhere, {})
 
 
 CIRCLE = [{"name": "trajectories", "inputs": 40}, {"name": "curvature", "inputs": 8}]

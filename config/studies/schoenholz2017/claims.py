@@ -13,6 +13,7 @@ from scipy import stats
 from gradprop import theory
 from gradprop.analysis import estimates
 from gradprop.analysis.accuracy import training_outcomes
+from gradprop.analysis.maps import POINT, fixed_point_distances
 from gradprop.analysis.needs import NotMeasured, first, need, networks, table
 from gradprop.analysis.slopes import LAST_LAYERS, log_growth
 from gradprop.claims import (
@@ -353,6 +354,29 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "budget_high": BUDGET_LIMITED[1],
         "order": next(_depth_order(tables)).measured,
         "exponent": next(_exponent(tables)).measured,
+        **_approach(tables),
+    }
+
+
+def _approach(tables: StudyTables) -> dict[str, float | str]:
+    """Compute until which layers networks are told apart from fixed points, and theory's factor.
+
+    The factor is that of the correlation in the ordered phase, in the last of these layers.
+    """
+    rows = fixed_point_distances(tables, {"select": SWEEP})
+    moving = rows[rows["moving"]]
+    ends = need(moving, "lengths").groupby(["quantity", *POINT]).last().reset_index("quantity")
+    lengths, correlations = (ends[ends["quantity"] == name] for name in ("length", "correlation"))
+    ordered = [state(*point).phase == "ordered" for point in correlations.index]
+    first = moving[moving["quantity"] == "correlation"].groupby(POINT)["distance"].first()
+    fallen = np.log10(first / correlations["distance"])[ordered]
+    ratio = (correlations["distance"] / correlations["predicted"])[ordered]
+    return {
+        "length_first": int(lengths["layer"].min()),
+        "length_last": int(lengths["layer"].max()),
+        "fallen": float(fallen.max()),
+        "least_factor": float(ratio.min()),
+        "largest_factor": float(ratio.max()),
     }
 
 

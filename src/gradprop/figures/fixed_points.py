@@ -12,9 +12,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from gradprop import theory
 from gradprop.analysis import estimates
+from gradprop.analysis.maps import fixed_point_distances
 from gradprop.analysis.slopes import log_growth
 from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind
@@ -24,6 +26,10 @@ from gradprop.prediction.mean_field import coordinates
 from gradprop.results.study_tables import Options, StudyTables, at_start
 
 MAPS = {"q_star": "length $q^*$", "c_star": "correlation $c^*$", "chi_1": "slope $\\chi_1$"}
+DISTANCES = {
+    "length": "length, $|q^{\\,l} - q^*|$",
+    "correlation": "correlation, $|c^{\\,l} - c^*|$",
+}
 SIGNS = {"q_star": "q", "c_star": "c", "chi_1": "chi_1"}
 # The plane of the authors' code (github.com/ganguli-lab/deepchaos), in standard deviations; it is
 # extended to networks outside of it.
@@ -54,7 +60,7 @@ def prepare_maps(tables: StudyTables, options: Options) -> pd.DataFrame:
         the fixed point (``predicted``) and the columns of `gradprop.analysis.estimates.counts`.
     """
     cells = coordinates(select(tables.study.cells, options.get("select", {})))
-    cells = cells.dropna(subset=["sigma_w2"])
+    cells = cells[cells["depth"] > 0].dropna(subset=["sigma_w2"])
     if cells.empty:
         return cells
     cells = cells[cells["depth"] == cells.groupby(_PLANE)["depth"].transform("max")]
@@ -179,14 +185,80 @@ def describe_maps(rows: pd.DataFrame, options: Options) -> str:
             f"The line chi_1 = 1 goes from sigma_w = {first['sigma_w']:.2g} at sigma_b = "
             f"{first['sigma_b']:.2g} to sigma_w = {last['sigma_w']:.2g} at {last['sigma_b']:.2g}."
         )
+    places = len(points[["sigma_w", "sigma_b"]].drop_duplicates())
     return (
         "Maps of the fixed points of length and correlation and of the slope chi_1 over the "
-        f"plane of weight and bias deviations. {line} At {points['sigma_w'].nunique()} weight "
-        f"deviations networks differ from theory: {', '.join(distances) or 'none is measured'}."
-        f"{lost.describe(points)}"
+        f"plane of weight and bias deviations. {line} At {places} of its points networks "
+        f"differ from theory: {', '.join(distances) or 'none is measured'}."
+        f"{lost.describe(points, 'quantity')}"
+    )
+
+
+# ------------------------------------------------------------------------ the way to a fixed point
+
+
+def draw_distances(rows: pd.DataFrame, options: Options) -> Figure:
+    """Draw distances against the layer, logarithmic: dots are networks, pale ones at rest."""
+    colours = style.colours(rows["sigma_w2"])
+    figure, panels = style.panels(len(DISTANCES), height=3.0)
+    for axes, (quantity, title) in zip(panels, DISTANCES.items(), strict=True):
+        shown = rows[(rows["quantity"] == quantity) & (rows["distance"] > 0)]
+        shown = shown[np.isfinite(shown["distance"])]
+        for (weights, _), line in shown.groupby(_PLANE, sort=False):
+            look: dict[str, Any] = {"color": colours[weights]}
+            for part, opacity in ((line[line["moving"]], 1.0), (line[~line["moving"]], 0.25)):
+                axes.plot(part["layer"], part["distance"], ".", alpha=opacity, **look)
+            axes.plot(line["layer"], line["predicted"], linewidth=1.0, **look)
+        axes.set(title=title, yscale="log" if len(shown) else "linear")
+        moving = shown[shown["moving"]]
+        if len(moving):
+            last = min(1.5 * moving["layer"].max() + 1, shown["layer"].max() + 1)
+            low, high = moving["distance"].min(), moving["distance"].max()
+            axes.set(xlim=(0, last), ylim=(0.3 * low, 2 * high))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = [
+        Line2D([], [], color=colour, label=f"{value:g}") for value, colour in colours.items()
+    ]
+    grey: dict[str, Any] = {"color": "#4d4d4d", "linestyle": "none", "marker": "."}
+    handles += [
+        Line2D([], [], label="networks", **grey),
+        Line2D([], [], alpha=0.25, label="networks, at rest", **grey),
+        Line2D([], [], color="#4d4d4d", linewidth=1.0, label="theory"),
+    ]
+    return style.finish(
+        figure, handles, xlabel="layer $l$", ylabel="distance",
+        legend_title="weight variance $\\sigma_w^2$",
+    )  # fmt: skip
+
+
+def describe_distances(rows: pd.DataFrame, options: Options) -> str:
+    """Say when every quantity has come to rest, and how far it is from theory until then."""
+    parts = [
+        f"the mean {quantity} {_rest(group)}"
+        for quantity, group in rows.groupby("quantity", sort=False)
+    ]
+    return (
+        "Distance of mean length and mean correlation from their fixed points against the layer, "
+        "logarithmic, with the exponentials of theory's depth scales: "
+        f"{'; '.join(parts)}.{lost.describe(rows, 'quantity')}"
+    )
+
+
+def _rest(rows: pd.DataFrame) -> str:
+    """Say until which layer a quantity moves, and how far it is from theory until then."""
+    moving = rows[rows["moving"]]
+    if moving.empty:
+        return "is nowhere told apart from its fixed point"
+    layers = moving.groupby(_PLANE)["layer"].max()
+    ratio = (moving["distance"] / moving["predicted"]).median()
+    return (
+        "is told apart from its fixed point until layer "
+        f"{' to '.join(map(str, sorted({layers.min(), layers.max()})))}, depending on the weights, "
+        f"at {ratio:.2g} times the exponential (median)"
     )
 
 
 KINDS = {
+    "fixed_point_distance": Kind(fixed_point_distances, draw_distances, describe_distances),
     "fixed_points": Kind(prepare_maps, draw_maps, describe_maps),
 }

@@ -63,6 +63,7 @@ KINDS: dict[str, Needs] = {
     "trainability_map": Needs(shows=("activation", "depth", *_PLANE)),
     "map_iteration": Needs(shows=("dataset", "initializer")),
     "fixed_points": Needs(shows=("depth", *_PLANE)),
+    "fixed_point_distance": Needs(shows=_PLANE),
     "circle": Needs(shows=_CIRCLE, measurement="trajectories"),
     "curvature": Needs(shows=_CIRCLE, measurement="curvature"),
     "layer_curves": Needs(),
