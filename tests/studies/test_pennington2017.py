@@ -192,6 +192,7 @@ def test_moments_are_those_of_numpy(values: Values) -> None:
     np.testing.assert_allclose(found["mean_square"], squares.mean(axis=1))
     expected = squares.var(axis=1) / squares.mean(axis=1) ** 2
     np.testing.assert_allclose(found["relative_variance"], expected)
+    np.testing.assert_allclose(found["largest_singular_value"], values[pair].max(axis=1))
 
 
 @pytest.mark.long
@@ -208,6 +209,17 @@ def test_numbers_and_figures_agree_with_the_simulation(values: Values) -> None:
     found = rows.loc[("tanh", "orthogonal"), "relative_variance"]
     assert found == pytest.approx(expected)
     assert rows.loc[("linear", "variance_scaling"), "predicted"] == pytest.approx(LAYERS)
+    largest = {**options, "statistic": "largest_singular_value"}
+    found = KINDS["spectral_variance"].prepare(tables, largest)
+    edges = found.set_index(["activation", "initializer"])["predicted"]
+    edge = (LAYERS + 1) ** (LAYERS + 1) / LAYERS**LAYERS
+    assert edges["linear", "variance_scaling"] == pytest.approx(math.sqrt(edge))
+    assert edges["linear", "orthogonal"] == 1
+    for key in ("tanh", "tanh_gaussian"):
+        ratio = float(numbers[f"{key}_largest"]) / float(numbers[f"{key}_edge"])
+        assert 0.75 < ratio < 1.02
+    mean = values["tanh", "orthogonal"].max(axis=1).mean()
+    assert numbers["tanh_largest"] == pytest.approx(mean)
     assert numbers["along"] == pytest.approx((1 - 2 * Q_STAR) ** LAYERS, rel=0.01)
     assert numbers["smallest"] == pytest.approx(values["tanh", "orthogonal"].min(axis=1).mean())
     assert numbers["tanh_orthogonal_exponent"] == pytest.approx(0.4, abs=0.03)

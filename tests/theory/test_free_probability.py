@@ -13,6 +13,7 @@ from gradprop.components import activations
 from gradprop.theory import (
     critical_point,
     free_probability,
+    jacobian_largest_singular_value,
     jacobian_mean_square,
     jacobian_relative_variance,
     jacobian_singular_density,
@@ -54,6 +55,35 @@ def test_two_orthogonal_relu_layers() -> None:
     s = np.linspace(0.05, 1.95, 60)
     found = jacobian_singular_density(s, "relu", 1.0, 2.0, 2, "orthogonal")
     np.testing.assert_allclose(found, 1.0 / (math.pi * np.sqrt(4.0 - s**2)), rtol=1e-8)
+
+
+def test_the_largest_singular_value_is_the_edge_in_closed_form() -> None:
+    for depth in (1, 2, 16, 100):
+        edge = math.sqrt(linear_gaussian_edge(depth, 1.1))
+        found = jacobian_largest_singular_value("linear", 1.0, 1.1, depth, "gaussian")
+        assert found == pytest.approx(edge, rel=1e-9)
+    one = jacobian_largest_singular_value("relu", 1.0, 2.0, 1, "gaussian")
+    assert one == pytest.approx(math.sqrt(2.0) * (1.0 + math.sqrt(0.5)), rel=1e-9)
+    two = jacobian_largest_singular_value("relu", 1.0, 2.0, 2, "orthogonal")
+    assert two == pytest.approx(2.0, rel=1e-6)
+    assert jacobian_largest_singular_value("linear", 1.0, 1.21, 3, "orthogonal") == (
+        pytest.approx(1.1**3)
+    )
+    assert jacobian_largest_singular_value("tanh", 0.3, 1.21, 1, "orthogonal") == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize("depth", [2, 16])
+@pytest.mark.parametrize("ensemble", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize(
+    ("activation", "q", "sigma_w2"), [("tanh", *SMALL), ("tanh", 1.0, 2.0), ("relu", 1.0, 2.0)]
+)
+def test_the_density_ends_at_the_largest_singular_value(
+    activation: str, q: float, sigma_w2: float, ensemble: Ensemble, depth: int
+) -> None:
+    edge = jacobian_largest_singular_value(activation, q, sigma_w2, depth, ensemble)
+    s = np.array([1.0 - 1e-4, 1.0 + 1e-4]) * edge
+    inside, outside = jacobian_singular_density(s, activation, q, sigma_w2, depth, ensemble)
+    assert inside > 1e-5 > 1e-7 > outside
 
 
 def _integrals(

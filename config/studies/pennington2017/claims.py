@@ -37,6 +37,7 @@ class Ensemble(NamedTuple):
     law: Law
     mean_squares: npt.NDArray[np.float64]  # one per network
     relative_variances: npt.NDArray[np.float64]
+    largest: npt.NDArray[np.float64]  # singular value of each network
 
     @property
     def case(self) -> Case:
@@ -70,6 +71,7 @@ def _ensembles(tables: StudyTables) -> list[Ensemble]:
             law,
             found.loc[ids, "mean_square"].to_numpy(np.float64),
             found.loc[ids, "relative_variance"].to_numpy(np.float64),
+            found.loc[ids, "largest_singular_value"].to_numpy(np.float64),
         )
         for law, ids in members.items()
     ]
@@ -141,6 +143,9 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "seeds": len({cell.seed for cell in trained if cell.activation == "tanh"}),
         "steps": int(tables.steps["step"].max()),
     }
+    for name, key in (("tanh", ISOMETRIC), ("tanh_gaussian", ("tanh", "gaussian"))):
+        values[f"{name}_largest"] = float(at(deepest, key).largest.mean())
+        values[f"{name}_edge"] = at(deepest, key).law.largest_singular_value
     for (activation, ensemble), times in learning_times(tables).items():
         medians = times.quantile(0.5, interpolation="higher")
         values[f"{activation}_{ensemble}_shallow"] = medians.iloc[0]

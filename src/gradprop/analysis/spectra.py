@@ -27,22 +27,24 @@ def moments(values: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``mean_square``, the mean of ``s^2``, and ``relative_variance``, its variance over the
-        squared mean, of each matrix, then averaged over examples; indexed by cell. NaN if a value
-        is not finite or all are 0.
+        ``mean_square``, the mean of ``s^2``, ``relative_variance``, its variance over the squared
+        mean, and ``largest_singular_value``, of each matrix, then averaged over examples; indexed
+        by cell. NaN if a value is not finite or all are 0.
     """
     found = []
     for (cell, _), group in values.groupby(["cell", "example"], sort=False):
         log10_s = group["log10_singular_value"].to_numpy(np.float64)
         largest = log10_s.max()
         if not np.isfinite(largest):
-            found.append((cell, np.nan, np.nan))
+            found.append((cell, np.nan, np.nan, np.nan))
             continue
         squares = 10.0 ** (2 * (log10_s - largest))  # beyond the range of float64 without it
         with np.errstate(over="ignore"):
-            mean = squares.mean() * np.float64(10.0) ** (2 * largest)
-        found.append((cell, mean, squares.var() / squares.mean() ** 2))
-    table = pd.DataFrame(found, columns=["cell", "mean_square", "relative_variance"])
+            top = np.float64(10.0) ** largest
+            mean = squares.mean() * top**2
+        found.append((cell, mean, squares.var() / squares.mean() ** 2, top))
+    names = ["cell", "mean_square", "relative_variance", "largest_singular_value"]
+    table = pd.DataFrame(found, columns=names)
     return table.groupby("cell", sort=False).mean()
 
 

@@ -27,6 +27,12 @@ Float64 = npt.NDArray[np.float64]
 # How the matrices of one layer are drawn.
 LAYER_DASHES: dict[str, Any] = {"layer_jacobian": "solid", "kernel": (0, (1, 1))}
 CONFIDENCE = 0.90
+# What is drawn against the number of layers, on the axis and in words.
+SPREAD = "relative_variance"
+AGAINST_LAYERS = {
+    SPREAD: ("relative variance of $s^2$", "Relative variance of the squared singular values"),
+    "largest_singular_value": ("largest singular value", "Largest singular value"),
+}
 # Of a panel's histograms: bins, and their end over the largest value; points of the law's curve.
 BINS, MARGIN, LAW_POINTS = 50, 1.2, 240
 
@@ -189,7 +195,8 @@ def describe_singular_values(rows: pd.DataFrame, options: Options) -> str:
 
 
 def prepare_spectral_variance(tables: StudyTables, options: Options) -> pd.DataFrame:
-    """Relative variance of squared singular values by number of layers, with the law."""
+    """Mean over networks of the `statistic` by number of layers, with the law."""
+    name = options.get("statistic", SPREAD)
     keys = list(dict.fromkeys([*groups(options), "depth"]))
     rows = _jacobians(tables, options, keys)
     if rows.empty:
@@ -199,7 +206,7 @@ def prepare_spectral_variance(tables: StudyTables, options: Options) -> pd.DataF
     cells = {cell.id: cell for cell in tables.study.cells}
     found, steps = [], rows[["cell", "step"]].drop_duplicates()
     for key, networks in values.groupby(keys, sort=False):
-        spread = networks["relative_variance"].dropna()
+        spread = networks[name].dropna()
         bad = tables.diverged(networks.merge(steps, on="cell")).sum()
         few = 2 * len(spread) < len(networks)
         mean, low, high = estimates.mean_interval([] if few else spread, CONFIDENCE)
@@ -208,10 +215,10 @@ def prepare_spectral_variance(tables: StudyTables, options: Options) -> pd.DataF
             {
                 **dict(zip(keys, key, strict=True)),
                 "layers": cells[networks["cell"].iloc[0]].depth - 1,
-                "relative_variance": mean,
+                name: mean,
                 "low": low,
                 "high": high,
-                "predicted": shared.relative_variance if shared else np.nan,
+                "predicted": getattr(shared, name) if shared else np.nan,
                 "networks": len(networks),
                 "finite": len(spread),
                 "zero": 0,
@@ -223,11 +230,12 @@ def prepare_spectral_variance(tables: StudyTables, options: Options) -> pd.DataF
 
 
 def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
-    """Draw relative variances against the number of layers, both logarithmic."""
+    """Draw the statistic against the number of layers, both logarithmic."""
+    name = options.get("statistic", SPREAD)
     hue: str = options["hue"]
     looks = style.looks(rows[hue], hue, options)
     facets = style.grid(
-        rows, options.get("rows"), options.get("columns"), height=3.0, sharex=True, sharey=False
+        rows, options.get("rows"), options.get("columns"), height=3.0, sharey=name != SPREAD
     )
     for key, panel in facets.facet_data():
         axes = facets.axes[key[0], key[1]]
@@ -242,7 +250,7 @@ def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
             )
             axes.plot(
                 line["layers"],
-                line["relative_variance"],
+                line[name],
                 color=looks[value].colour,
                 linestyle=looks[value].dash,
                 marker=looks[value].marker,
@@ -250,7 +258,7 @@ def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
             known = line[line["predicted"] > 0]
             axes.plot(known["layers"], known["predicted"], **THEORY_LINE)
         axes.set(xlabel="", ylabel="")
-        positive = panel.loc[panel["relative_variance"] > 0, "relative_variance"]
+        positive = panel.loc[panel[name] > 0, name]
         if not positive.empty:
             axes.set(xscale="log", yscale="log")
             if positive.max() < 100 * positive.min():
@@ -266,24 +274,25 @@ def draw_spectral_variance(rows: pd.DataFrame, options: Options) -> Figure:
         facets.figure,
         handles,
         xlabel="layers L",
-        ylabel="relative variance of $s^2$",
+        ylabel=AGAINST_LAYERS[name][0],
         legend_title=style.title_of_numbers(rows[hue], hue),
     )
 
 
 def describe_spectral_variance(rows: pd.DataFrame, options: Options) -> str:
-    """Give the relative variance of the deepest networks of every line, and the law's."""
+    """Give the value of the deepest networks of every line, and the law's."""
+    name = options.get("statistic", SPREAD)
     last = rows[
         rows["layers"] == rows.groupby(groups(options), sort=False)["layers"].transform("max")
     ]
     ends = "; ".join(
-        f"{', '.join(str(row[key]) for key in groups(options))}: {row['relative_variance']:.3g} "
+        f"{', '.join(str(row[key]) for key in groups(options))}: {row[name]:.3g} "
         f"after {row['layers']} layers (theory {row['predicted']:.3g})"
         for _, row in last.iterrows()
     )
     return (
-        "Relative variance of the squared singular values against the number of layers, on "
-        f"logarithmic axes, with 90 % intervals. {ends}.{lost.describe(rows, options['hue'])}"
+        f"{AGAINST_LAYERS[name][1]} against the number of layers, on logarithmic axes, with 90 % "
+        f"intervals. {ends}.{lost.describe(rows, options['hue'])}"
     )
 
 

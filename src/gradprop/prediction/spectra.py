@@ -43,6 +43,16 @@ class Law(NamedTuple):
             self.activation, self.q, self.layers, self.ensemble
         )
 
+    @property
+    def largest_singular_value(self) -> float:
+        """Edge of the law; NaN if it is not known."""
+        try:
+            return theory.jacobian_largest_singular_value(
+                self.activation, self.q, self.sigma_w2, self.layers, self.ensemble
+            )
+        except ValueError:
+            return math.nan
+
     def density(self, singular: Float64) -> Float64:
         """Return the density of singular values; NaN if it is not known, or all are the same."""
         try:

@@ -64,7 +64,10 @@ from gradprop.theory.finite_width import (
     length_law,
     reciprocal_width_sum,
 )
-from gradprop.theory.free_probability import jacobian_singular_density
+from gradprop.theory.free_probability import (
+    jacobian_largest_singular_value,
+    jacobian_singular_density,
+)
 from gradprop.theory.gaussian import expectation, pair_expectation
 from gradprop.theory.jacobian import (
     fuss_catalan_density,
@@ -139,6 +142,7 @@ __all__ = [
     "half_time",
     "has_dynamical_isometry",
     "infinite_depth_learning_time",
+    "jacobian_largest_singular_value",
     "jacobian_mean_square",
     "jacobian_relative_variance",
     "jacobian_singular_density",

@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
 from gradprop.theory.arguments import at_least, positive
 from gradprop.theory.jacobian import Ensemble
 
-__all__ = ["jacobian_singular_density"]
+__all__ = ["jacobian_largest_singular_value", "jacobian_singular_density"]
 
 FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
@@ -37,6 +38,7 @@ _NEGLIGIBLE = 8.0
 _SECH_SLOPES = {"tanh": (1.0, 1.0), "sigmoid": (0.25, 0.5)}
 _TOWARDS = 0.9  # of the way to the real axis that a step may go
 _CONVERGED = 1e-10  # relative step of Newton's method
+_EDGE_RANGE = (-30.0, 30.0)  # of the logarithm of w / d - 1, d the largest squared slope
 _ACCEPTED = 1e-6  # error of ln z beyond which the density is unknown
 
 
@@ -48,6 +50,12 @@ class _Product(NamedTuple):
     log_sigma_w2: float
     layers: int
     orthogonal: bool
+
+    @property
+    def has_density(self) -> bool:
+        """Whether singular values are spread: not those of one layer, or of equal slopes."""
+        same = len(self.squares) == 1 == self.probabilities[0]
+        return not (self.orthogonal and (self.layers == 1 or same))
 
     def moments(self, w: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
         """Return ``m(w) = E[d / (w - d)]``, d the squared slope, and its derivative."""
@@ -121,12 +129,56 @@ def jacobian_singular_density(
     Pennington et al., sections 2.2 and 3; Voiculescu 1987 (the S-transform).
     """
     law = _product(activation, q, sigma_w2, depth, ensemble)
+    if not law.has_density:
+        raise ValueError("the law has no density")
     s = np.asarray(singular, dtype=np.float64)
     positive(singular=s)
     squares = s.ravel() ** 2
     m = _follow(law, np.log(squares))
     density = np.maximum(-m.imag, 0.0) / (math.pi * squares)
     return np.asarray((2.0 * s.ravel() * density).reshape(s.shape), dtype=np.float64)
+
+
+def jacobian_largest_singular_value(
+    activation: Activation | str, q: float, sigma_w2: float, depth: int, ensemble: Ensemble
+) -> float:
+    """Return the largest singular value of a wide network's Jacobian, the edge of its law.
+
+    Its square is the least ``z(w)`` of `jacobian_singular_density` for real ``w`` above all squared
+    slopes ``d``: there ``z`` falls from infinity to the edge as ``w`` decreases, and turns. Where
+    the law has no density, it is ``(sigma_w2 max d)**L``.
+
+    Parameters
+    ----------
+    activation, q, sigma_w2, depth, ensemble
+        As in `jacobian_singular_density`.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, the ensemble is unknown, or the activation is none of tanh,
+        sigmoid and the homogeneous ones.
+
+    References
+    ----------
+    Pennington et al., section 2.3 (the edge of linear networks); Voiculescu 1987.
+    """
+    law = _product(activation, q, sigma_w2, depth, ensemble)
+    slopes = activations.get(activation).derivative(np.array([-1.0, 0.0, 1.0]))
+    largest = float(np.max(slopes**2))
+    if not law.has_density:
+        return math.exp(0.5 * depth * (law.log_sigma_w2 + math.log(largest)))
+
+    def log_z(x: float) -> float:
+        w = np.array([largest * (1.0 + math.exp(x))], dtype=np.complex128)
+        return float(law.log_z(w)[1][0].real)
+
+    found = scipy.optimize.minimize_scalar(log_z, bounds=_EDGE_RANGE, method="bounded")
+    return math.exp(0.5 * float(found.fun))
 
 
 def _product(
@@ -138,8 +190,6 @@ def _product(
     positive(sigma_w2=sigma_w2, q=q)
     squares, probabilities = _squared_slopes(activations.get(activation), q)
     orthogonal = ensemble == "orthogonal"
-    if orthogonal and (depth == 1 or len(squares) == 1 == probabilities[0]):
-        raise ValueError("the law has no density")
     return _Product(squares, probabilities, math.log(sigma_w2), depth, orthogonal)
 
 
