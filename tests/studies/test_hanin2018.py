@@ -103,10 +103,15 @@ def made_up(factor: float = 1.0, by_sum: bool = True, product_error: float = 0.0
                 layers.append(pd.DataFrame(parts).assign(cell=cell.id, step=0))
                 curve = {"step": TIMES, "test_accuracy": learned(cell, by_sum)}
                 steps.append(pd.DataFrame(curve).assign(cell=cell.id))
-    for initializer in ("variance_scaling", {"name": "variance_scaling", "scale": 4.0}):
+    double = {"name": "variance_scaling", "scale": 4.0}
+    truncated = {**double, "scale": 1.5482, "distribution": "truncated_normal"}
+    for initializer, arrival in (
+        ("variance_scaling", np.inf), (double, np.inf), ("he_uniform", 50), (truncated, 200)
+    ):  # fmt: skip
         cell = make_cell(dataset="digits", width=30, depth=16, initializer=initializer)
         cells.append(cell)
-        steps.append(pd.DataFrame({"step": TIMES}).assign(cell=cell.id, test_accuracy=0.1))
+        accuracy = np.where(np.array(TIMES) >= arrival, 0.5, 0.1)
+        steps.append(pd.DataFrame({"step": TIMES}).assign(cell=cell.id, test_accuracy=accuracy))
     return SimpleNamespace(
         study=SimpleNamespace(name="hanin2018", cells=tuple(cells), names={}),
         cells=pd.DataFrame([{"cell": cell.id, **cell.columns()} for cell in cells]),
@@ -132,6 +137,7 @@ def test_claims_hold_for_networks_simulated_independently(tables: Any) -> None:
     numbers = hanin2018.numbers(tables)
     assert numbers["median"] == pytest.approx(numbers["typical"], rel=0.2)
     assert (numbers["xavier_arrived"], numbers["xavier_networks"]) == (0, 1)
+    assert (numbers["uniform_steps"], numbers["truncated_steps"]) == (50, 200)
     assert numbers["short"] == pytest.approx(0.423, abs=1e-3)  # table of the exact variance
     assert float(numbers["narrow_steps"]) > 1.5 * float(numbers["wide_steps"])
     for name in ("wide", "narrow"):  # arrivals lie between two probes, or in the middle of two

@@ -210,8 +210,8 @@ def test_numbers_and_figures_agree_with_the_simulation(values: Values) -> None:
     assert found == pytest.approx(expected)
     assert rows.loc[("linear", "variance_scaling"), "predicted"] == pytest.approx(LAYERS)
     largest = {**options, "statistic": "largest_singular_value"}
-    found = KINDS["spectral_variance"].prepare(tables, largest)
-    edges = found.set_index(["activation", "initializer"])["predicted"]
+    drawn = KINDS["spectral_variance"].prepare(tables, largest)
+    edges = drawn.set_index(["activation", "initializer"])["predicted"]
     edge = (LAYERS + 1) ** (LAYERS + 1) / LAYERS**LAYERS
     assert edges["linear", "variance_scaling"] == pytest.approx(math.sqrt(edge))
     assert edges["linear", "orthogonal"] == 1

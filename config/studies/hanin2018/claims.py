@@ -53,6 +53,10 @@ HE, XAVIER, DOUBLE = (
     "variance_scaling",
     "variance_scaling(scale=4.0)",
 )
+UNIFORM, TRUNCATED = (
+    "he_uniform",
+    "variance_scaling(distribution=truncated_normal, scale=1.5482)",
+)
 EARLY_ARRIVAL = {"statistic": "test_accuracy", "level": 0.2, "hue": "widths"}
 
 
@@ -543,4 +547,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         last = times.loc[times["depth"] == times["depth"].max(), "steps"]
         found[f"{name}_arrived"] = int(np.isfinite(last).sum())
         found[f"{name}_networks"] = len(last)
+    for name, label in (("uniform", UNIFORM), ("truncated", TRUNCATED)):
+        times = recorded(arrivals(tables, {**options, "select": {"initializer": label}}))
+        last = times.loc[times["depth"] == times["depth"].max(), "steps"]
+        found[f"{name}_steps"] = float(_medians(last.to_numpy()))
     return found

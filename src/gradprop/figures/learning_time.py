@@ -22,7 +22,7 @@ from gradprop.results.study_tables import Options, StudyTables
 
 # Where the marks of lines that never arrive stand, over the largest time: the first one and each
 # next over the one before, on linear and on logarithmic axes.
-NEVER = {"linear": (1.1, 1.06), "log": (1.8, 1.15)}
+NEVER = {"linear": (1.1, 1.09), "log": (1.8, 1.15)}
 # Lines of equal times stand beside each other, by this part of the axis.
 DODGE = 0.006
 GUIDE_LINE: dict[str, Any] = {"color": "#808080", "linestyle": (0, (1, 2)), "linewidth": 1.0}
