@@ -174,3 +174,22 @@ def test_the_trend_is_judged_within_seeds(monkeypatch: pytest.MonkeyPatch, never
     observed = 13 + 14 + 14
     assert found.measured == pytest.approx(np.mean(np.array(totals) >= observed))
     assert found.networks == 3
+
+
+def test_final_errors_are_those_of_one_data_set() -> None:
+    cells, rows = [], []
+    for number, dataset in enumerate(("digits", "spirals")):
+        for seed in range(3):
+            cell = make_cell(
+                dataset=dataset, depth=5, activation="tanh", initializer="standard_heuristic",
+                seed=seed,
+            )  # fmt: skip
+            cells.append(cell)
+            accuracy = 0.9 - 0.3 * number - 0.01 * seed
+            rows.append({"cell": cell.id, "seed": seed, "final_test_accuracy": accuracy})
+    tables: Any = SimpleNamespace(
+        study=SimpleNamespace(cells=tuple(cells)), cells=pd.DataFrame(rows)
+    )
+    for wanted, expected in (("digits", [0.1, 0.11, 0.12]), ("spirals", [0.4, 0.41, 0.42])):
+        errors = glorot2010._final_errors(tables, "tanh", "standard_heuristic", wanted)
+        np.testing.assert_allclose(errors.sort_index(), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -36,6 +37,8 @@ STANDARD, NORMALIZED = "standard_heuristic", "glorot_uniform"
 STARTS = {STANDARD: "standard", NORMALIZED: "normalized"}
 PLAIN = ("tanh", "softsign")  # whose plateaus are short
 WIDTH = 100  # of the networks that are trained
+DIGITS = {"dataset": "digits"}
+OTHER_DATA = {"clusters": "gaussian_mixture", "spirals": "spirals"}  # as the prose calls them
 START = {"batch_size": 300}  # the networks that are only measured at initialization
 HALF = 0.5  # training accuracy that ends a plateau
 ARRIVED = 0.9  # test accuracy whose time is compared
@@ -204,11 +207,12 @@ def arrival_steps(tables: StudyTables, activation: str) -> pd.DataFrame:
     Each at the rate that `figures.learning_time.at_best_rate` chooses; networks that never
     arrive count as infinitely slow.
     """
-    wanted = {"activation": activation, "initializer": [STANDARD, NORMALIZED], "depth": 5}
+    starts = [STANDARD, NORMALIZED]
+    wanted = {**DIGITS, "activation": activation, "initializer": starts, "depth": 5}
     options = {"statistic": "test_accuracy", "level": ARRIVED, "hue": "initializer"}
     found = arrivals(tables, {**options, "select": wanted})
-    starts = {cell.id: cell.initializer.label for cell in tables.study.cells}
-    best = at_best_rate(found.assign(line=recorded(found)["cell"].map(starts)))
+    labels = {cell.id: cell.initializer.label for cell in tables.study.cells}
+    best = at_best_rate(found.assign(line=recorded(found)["cell"].map(labels)))
     return table(best, "seed", "line", "steps")
 
 
@@ -237,8 +241,8 @@ def gradient_ratios(tables: StudyTables, start: str) -> pd.Series[float]:
     The largest over the smallest std of dC/dW of the hidden layers 2 to 5, the geometric mean over
     the probes after the start.
     """
-    wanted = {"activation": "tanh", "initializer": start, "depth": 5, "learning_rate": FIGURE_RATE}
-    cells = one_per_seed(networks(tables.study.cells, **wanted))
+    wanted = {**DIGITS, "activation": "tanh", "initializer": start, "depth": 5}
+    cells = one_per_seed(networks(tables.study.cells, **wanted, learning_rate=FIGURE_RATE))
     seeds, layers = {cell.id: cell.seed for cell in cells}, recorded(tables.layers, "gradient_std")
     rows = layers[layers["cell"].isin(seeds) & (layers["step"] > 0)]
     logs = np.log(rows[rows["layer"].between(2, 5)].set_index(["cell", "step"])["gradient_std"])
@@ -252,9 +256,11 @@ def _gradients_stay_alike(tables: StudyTables) -> Iterator[Evidence]:
     yield from_seeds(Case("tanh, layers 2 to 5", activation="tanh"), standard / normalized)
 
 
-def _final_errors(tables: StudyTables, activation: str, start: str) -> pd.Series[float]:
+def _final_errors(
+    tables: StudyTables, activation: str, start: str, dataset: str = "digits"
+) -> pd.Series[float]:
     """Return the final test errors of networks of five layers by seed, at the rate 0.1."""
-    wanted = {"activation": activation, "initializer": start, "depth": 5}
+    wanted = {"dataset": dataset, "activation": activation, "initializer": start, "depth": 5}
     chosen = one_per_seed(networks(tables.study.cells, **wanted, learning_rate=FIGURE_RATE))
     cells = {cell.id for cell in chosen}
     rows = tables.cells[tables.cells["cell"].isin(cells)].set_index("seed")
@@ -436,8 +442,9 @@ CLAIMS = [
 
 def _quantiles_at_end(tables: StudyTables, activation: str) -> pd.Series[float]:
     """Return the 98 % quantile of activations after training, the median over seeds, by layer."""
-    wanted = {"activation": activation, "initializer": STANDARD, "depth": 5, "learning_rate": 0.1}
-    cells = {cell.id for cell in select(tables.study.cells, wanted)}
+    wanted = {**DIGITS, "activation": activation, "initializer": STANDARD, "depth": 5}
+    chosen = select(tables.study.cells, {**wanted, "learning_rate": FIGURE_RATE})
+    cells = {cell.id for cell in chosen}
     layers = recorded(tables.layers, "activation_q98")
     rows = layers[layers["cell"].isin(cells)]
     rows = rows[rows["step"] == rows["step"].max()]
@@ -497,4 +504,8 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         found[f"{activation}_gain"] = evidence.measured
         found[f"{activation}_low"] = evidence.low
         found[f"{activation}_high"] = evidence.high
+    for name, dataset in OTHER_DATA.items():
+        for activation, (start, called) in itertools.product(PLAIN, STARTS.items()):
+            errors = _final_errors(tables, activation, start, dataset)
+            found[f"{name}_{activation}_{called}"] = float(errors.median())
     return found
