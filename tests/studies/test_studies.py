@@ -81,7 +81,7 @@ def reduced(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_depths(options: dict[str, Any], blocks: list[dict[str, Any]]) -> dict[str, Any]:
-    """Let a figure select what is left of the depths of its activations, or the largest depth."""
+    """Let a figure select what is left of the depths of its networks, or the largest depth."""
     select = options.get("select", {})
     if "depth" not in select:
         return options
@@ -91,6 +91,8 @@ def with_depths(options: dict[str, Any], blocks: list[dict[str, Any]]) -> dict[s
         if "activation" not in select
         or set(values(select["activation"])) & set(values(block["activation"]))
     ]
+    wanted = select.get("dataset")
+    shown = [block for block in shown if wanted in (None, block["dataset"])] or shown
     built = {d for block in shown for d in axes.axis_values("depth", block["depth"])}
     left = [depth for depth in values(select["depth"]) if depth in built] or [max(built)]
     return {**options, "select": {**select, "depth": left}}
