@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.datasets
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 
 from gradprop import spec
 from gradprop.components import datasets
@@ -34,6 +36,10 @@ CHOSEN: dict[str, dict[str, Any]] = {
 }
 # Values that `other_value` does not find: a text, and a symmetric map's outputs.
 FITTING: dict[str, dict[str, Any]] = {"whitened_teacher": {"strengths": "2 1", "outputs": 7}}
+
+
+# Data sets of scikit-learn whose features have unlike scales.
+TABLES = [name for name in DATASETS if DATASETS[name].tabular]
 
 
 def small(name: str) -> dict[str, Any]:
@@ -133,6 +139,26 @@ def test_inputs_are_centred_and_have_one_scale(name: str) -> None:
     x = make(name).x_train.astype(np.float64)
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-6)
     assert np.mean(x**2) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_those_of_scikit_learn(name: str) -> None:
+    """Each feature of its own scale, and each target: as scikit-learn's own scaler has it."""
+    options = {"scaled": False} if name == "diabetes" else {}
+    x, y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True, **options)
+    classes = DATASETS[name].task == "classification"
+    x_train, x_test, y_train, y_test = train_test_split(
+        x, y, test_size=0.2, random_state=3, stratify=y if classes else None
+    )
+    dataset = make(name, split_seed=3)
+    scaler = StandardScaler().fit(x_train)
+    np.testing.assert_allclose(dataset.x_train, scaler.transform(x_train), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(dataset.x_test, scaler.transform(x_test), rtol=1e-5, atol=1e-6)
+    if not classes:
+        scaler = StandardScaler().fit(y_train[:, None])
+        y_train, y_test = (scaler.transform(part[:, None]) for part in (y_train, y_test))
+    np.testing.assert_allclose(dataset.y_train, y_train, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(dataset.y_test, y_test, rtol=1e-5, atol=1e-6)
 
 
 def test_the_test_set_is_standardized_as_the_training_set() -> None:

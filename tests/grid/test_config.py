@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from gradprop.components.datasets import DATASETS
 from gradprop.errors import ConfigError
 from gradprop.grid import command_line, config, loading, schema
 from gradprop.probes.statistics import PRESETS, STATISTICS
@@ -190,8 +191,7 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
         (
             "dataset",
             "digist",
-            "grid.dataset: 'digist' is not allowed; allowed: digits, gaussian_mixture, circles, "
-            "spirals, linear_teacher, whitened_teacher, sphere, great_circle, equicorrelated. "
+            f"grid.dataset: 'digist' is not allowed; allowed: {', '.join(DATASETS)}. "
             "Did you mean 'digits'?",
         ),
         (

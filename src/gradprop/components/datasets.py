@@ -1,10 +1,11 @@
-"""Data sets: scikit-learn's digits and a registry of synthetic generators, as float32 arrays.
+"""Data sets: those that scikit-learn brings along and synthetic generators, as float32 arrays.
 
 Inputs are centred per feature with the mean of the training set and divided by its one overall
 standard deviation (some pixels of the digits are constant, so that a division per feature would
 divide by zero); the mean square of an input's entries is then 1 on average, the q^0 of
-mean-field theory. Data sets whose geometry is their point, such as inputs of one exact length, are
-left as their generator makes them.
+mean-field theory. The features of tables have unlike scales: each is divided by its own standard
+deviation, which makes that mean square 1, too. Data sets whose geometry is their point, such as
+inputs of one exact length, are left as their generator makes them.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ class Generator(Entry):
     exact
         Whether the inputs keep the scale that `make` gives them, and its first examples are
         the training set.
+    tabular
+        Whether the features have unlike scales. Standardized, each is divided by its own standard
+        deviation instead of one for all, and so is each target of a regression.
     misfit
         From parameters to why their geometry can't be, None if it can.
     fixed
@@ -62,6 +66,7 @@ class Generator(Entry):
     task: str
     make: Callable[..., Arrays]
     exact: bool = False
+    tabular: bool = False
     misfit: Callable[..., str | None] = lambda **_: None
     fixed: Mapping[str, int] = field(default_factory=dict)
 
@@ -102,10 +107,35 @@ class Dataset:
     checksum: str
 
 
-def _digits(test_fraction: float, seed: int) -> Arrays:
+def _digits(**_: Any) -> Arrays:
     from sklearn.datasets import load_digits
 
     return load_digits(return_X_y=True)
+
+
+def _breast_cancer(**_: Any) -> Arrays:
+    from sklearn.datasets import load_breast_cancer
+
+    return load_breast_cancer(return_X_y=True)
+
+
+def _wine(**_: Any) -> Arrays:
+    from sklearn.datasets import load_wine
+
+    return load_wine(return_X_y=True)
+
+
+def _iris(**_: Any) -> Arrays:
+    from sklearn.datasets import load_iris
+
+    return load_iris(return_X_y=True)
+
+
+def _diabetes(**_: Any) -> Arrays:
+    from sklearn.datasets import load_diabetes
+
+    x, y = load_diabetes(return_X_y=True, scaled=False)
+    return x, y[:, None]
 
 
 def _gaussian_mixture(
@@ -275,13 +305,24 @@ def _noise(default: float, of: str) -> Parameter:
     return Parameter(default, f"Standard deviation of the noise of {of}.", minimum=0)
 
 
+_TEST_FRACTION = Parameter(
+    0.2, "Share of the examples that is set aside for the test set.", above=0, below=1
+)
 SPLIT = {
-    "test_fraction": Parameter(
-        0.2, "Share of the examples that is set aside for the test set.", above=0, below=1
-    ),
+    "test_fraction": _TEST_FRACTION,
     "seed": Parameter(
         0,
         "Seed of the generator and of the split; independent of the seeds of training.",
+        minimum=0,
+        maximum=LARGEST_SEED,
+    ),
+}
+# Of data sets in which nothing but the split is random.
+SPLIT_ALONE = {
+    "test_fraction": _TEST_FRACTION,
+    "split_seed": Parameter(
+        0,
+        "Seed of the split into training and test set; independent of the seeds of training.",
         minimum=0,
         maximum=LARGEST_SEED,
     ),
@@ -307,6 +348,42 @@ DATASETS = Registry(
                 ),
             },
             fixed={"examples": 1797, "dimension": 64, "classes": 10},
+        ),
+        "breast_cancer": Generator(
+            task="classification",
+            definition="569 tumours, benign or malignant, by 30 measurements of cell nuclei",
+            source="scikit-learn's load_breast_cancer (UCI breast cancer Wisconsin, diagnostic)",
+            make=_breast_cancer,
+            parameters=SPLIT_ALONE,
+            tabular=True,
+            fixed={"examples": 569, "dimension": 30, "classes": 2},
+        ),
+        "wine": Generator(
+            task="classification",
+            definition="178 wines of 3 cultivars by 13 chemical measurements",
+            source="scikit-learn's load_wine (UCI wine)",
+            make=_wine,
+            parameters=SPLIT_ALONE,
+            tabular=True,
+            fixed={"examples": 178, "dimension": 13, "classes": 3},
+        ),
+        "iris": Generator(
+            task="classification",
+            definition="150 flowers of 3 species by 4 lengths",
+            source="scikit-learn's load_iris (Fisher 1936)",
+            make=_iris,
+            parameters=SPLIT_ALONE,
+            tabular=True,
+            fixed={"examples": 150, "dimension": 4, "classes": 3},
+        ),
+        "diabetes": Generator(
+            task="regression",
+            definition="the progression of a disease in 442 patients, from 10 measurements",
+            source="scikit-learn's load_diabetes, not scaled (Efron et al. 2004)",
+            make=_diabetes,
+            parameters=SPLIT_ALONE,
+            tabular=True,
+            fixed={"examples": 442, "dimension": 10, "outputs": 1},
         ),
         "gaussian_mixture": Generator(
             task="classification",
@@ -513,11 +590,15 @@ def generate(component: Component) -> Dataset:
         raise GradpropError(f"data set {component.label!r} can't be made: {problem}")
     x, y = entry.make(**parameters)
     classification = entry.task == "classification"
-    y = np.asarray(y, dtype=np.int32 if classification else np.float32)
+    y = np.asarray(y)
+    if not entry.tabular:
+        y = y.astype(np.int32 if classification else np.float32)
     outputs = int(y.max()) + 1 if classification else y.shape[1]
-    parts = (
-        _first_examples(x, y, **parameters) if entry.exact else _random_split(x, y, **parameters)
-    )
+    if entry.exact:
+        parts = _first_examples(x, y, **parameters)
+    else:
+        split = {"split_seed": parameters.get("seed", 0), **parameters}
+        parts = _random_split(x, y, tabular=entry.tabular, **split)
     return Dataset(entry.task, **parts, outputs=outputs, checksum=_checksum(parts))
 
 
@@ -532,7 +613,8 @@ def _random_split(
     x: NDArray[Any],
     y: NDArray[Any],
     test_fraction: float,
-    seed: int,
+    tabular: bool,
+    split_seed: int,
     standardize: bool = True,
     **_: Any,
 ) -> dict[str, NDArray[Any]]:
@@ -540,19 +622,38 @@ def _random_split(
 
     classification = y.ndim == 1
     x_train, x_test, y_train, y_test = train_test_split(
-        x, y, test_size=test_fraction, random_state=seed, stratify=y if classification else None
+        x,
+        y,
+        test_size=test_fraction,
+        random_state=split_seed,
+        stratify=y if classification else None,
     )
-    if not classification:  # an exactly linear teacher stays one without a bias
-        y_train, y_test = y_train - y_train.mean(axis=0), y_test - y_train.mean(axis=0)
     if standardize:
-        mean, scale = x_train.mean(axis=0), (x_train - x_train.mean(axis=0)).std()
-        x_train, x_test = (x_train - mean) / scale, (x_test - mean) / scale
+        x_train, x_test = _standardized(x_train, x_test, tabular)
+    if not classification and tabular:
+        y_train, y_test = _standardized(y_train, y_test, tabular)
+    elif not classification:  # an exactly linear teacher stays one without a bias
+        y_train, y_test = y_train - y_train.mean(axis=0), y_test - y_train.mean(axis=0)
     return {
         "x_train": x_train.astype(np.float32),
-        "y_train": y_train,
+        "y_train": y_train.astype(np.int32 if classification else np.float32),
         "x_test": x_test.astype(np.float32),
-        "y_test": y_test,
+        "y_test": y_test.astype(np.int32 if classification else np.float32),
     }
+
+
+def _standardized(
+    train: NDArray[Any], test: NDArray[Any], tabular: bool
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return both centred and scaled by what the training set says; constant columns centred."""
+    mean = train.mean(axis=0)
+    if not tabular:
+        scale = (train - mean).std()
+        return (train - mean) / scale, (test - mean) / scale
+    constant = np.ptp(train, axis=0) == 0
+    mean = np.where(constant, train[0], mean)  # rounding would leave something of the constant
+    scale = np.where(constant, 1.0, (train - mean).std(axis=0))
+    return (train - mean) / scale, (test - mean) / scale
 
 
 def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
