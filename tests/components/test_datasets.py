@@ -36,6 +36,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
 }
 # Values that `other_value` does not find: a text, and a symmetric map's outputs.
 FITTING: dict[str, dict[str, Any]] = {"whitened_teacher": {"strengths": "2 1", "outputs": 7}}
+SPLIT_SEED = 2  # of a split that neither `small` nor `others` has
 
 
 # Data sets of scikit-learn whose features have unlike scales.
@@ -58,7 +59,7 @@ def other_value(value: Any) -> Any:
 def others(name: str) -> dict[str, Any]:
     """Return for every parameter a value that is neither its default nor that of `small`."""
     values = {**DATASETS[name].defaults, **small(name)}
-    fitting = FITTING.get(name, {})
+    fitting = {"split_seed": SPLIT_SEED, **FITTING.get(name, {})}
     return {
         key: fitting[key] if key in fitting else other_value(values[key])
         for key in DATASETS[name].parameters
@@ -186,6 +187,32 @@ def test_the_split_is_stratified(name: str) -> None:
     train, test = np.bincount(dataset.y_train), np.bincount(dataset.y_test)
     assert len(train) == len(test) == dataset.outputs
     assert (np.abs(test - 0.2 * (train + test)) <= 1).all()
+
+
+@pytest.mark.parametrize("name", [n for n in DATASETS if "seed" in DATASETS[n].parameters])
+def test_the_split_has_a_seed_of_its_own(name: str) -> None:
+    """The same examples, split as scikit-learn does with that seed; by default with `seed`."""
+    if DATASETS[name].exact:
+        assert "split_seed" not in DATASETS[name].parameters
+        return
+    x, y = raw(**{**SMALL[name], "seed": 5})
+    classes = DATASETS[name].task == "classification"
+    for given, expected in (({}, 5), ({"split_seed": 0}, 0), ({"split_seed": 7}, 7)):
+        x_train, x_test, y_train, y_test = train_test_split(
+            x, y, test_size=0.2, random_state=expected, stratify=y if classes else None
+        )
+        mean = x_train.mean(axis=0)
+        dataset = make(name, seed=5, **given)
+        scaled = ((x_test - mean) / (x_train - mean).std()).astype(np.float32)
+        np.testing.assert_array_equal(dataset.x_test, scaled)
+        if classes:
+            np.testing.assert_array_equal(dataset.y_train, y_train)
+            np.testing.assert_array_equal(dataset.y_test, y_test)
+
+
+def test_the_seed_of_the_split_moves_no_id() -> None:
+    label = DATASETS.create({"name": "digits", "split_seed": datasets.AS_SEED}).label
+    assert label == "digits"
 
 
 def test_gaussian_mixture() -> None:

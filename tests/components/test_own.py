@@ -224,6 +224,16 @@ def test_a_data_set_is_made_split_and_standardized(files: Files) -> None:
     assert datasets.outputs(component) == made.outputs == 1
 
 
+def test_a_data_set_has_a_split_of_its_own(files: Files) -> None:
+    """The parameter came when own data sets were there, and is no part of their code."""
+    files.load(RAMP)
+    assert DATASETS["ramp"].code == "d7e98c71622c"
+    made = [generate(DATASETS.create({"name": "ramp", "split_seed": seed})) for seed in (1, 2)]
+    one, other = (np.concatenate([data.y_train, data.y_test]) for data in made)
+    assert (one != other).any()
+    np.testing.assert_allclose(np.ptp(one), np.ptp(other), rtol=1e-6)
+
+
 def steps(optimizer: Any, start: Float32, gradients: Float32, rates: Float32) -> list[Float32]:
     """Return what an optimizer subtracts from a variable (replicas, rows, columns), step by step.
 

@@ -198,7 +198,7 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "dataset",
             "[digits, {name: circles, nois: 0.1}]",
             "grid.dataset[1].nois: unknown key; allowed: name, examples, factor, noise, "
-            "standardize, test_fraction, seed. Did you mean 'noise'?",
+            "standardize, test_fraction, seed, split_seed. Did you mean 'noise'?",
         ),
         ("depth", "[1, -2]", "grid.depth[1]: -2 is less than the minimum of 0"),
         (

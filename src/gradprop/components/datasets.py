@@ -34,6 +34,7 @@ from gradprop.components.registry import (
 from gradprop.errors import GradpropError
 from gradprop.spec import NUMERICS, Component
 
+AS_SEED = -1  # as `split_seed`: the split has the seed of the generator
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
 
@@ -308,23 +309,39 @@ def _noise(default: float, of: str) -> Parameter:
 _TEST_FRACTION = Parameter(
     0.2, "Share of the examples that is set aside for the test set.", above=0, below=1
 )
-SPLIT = {
+
+
+def _split_seed(default: int, description: str) -> Parameter:
+    return Parameter(default, description, minimum=min(default, 0), maximum=LARGEST_SEED)
+
+
+# Of data sets whose first examples are the training set.
+IN_ORDER = {
     "test_fraction": _TEST_FRACTION,
     "seed": Parameter(
         0,
-        "Seed of the generator and of the split; independent of the seeds of training.",
+        "Seed of the generator; independent of the seeds of training.",
         minimum=0,
         maximum=LARGEST_SEED,
     ),
 }
-# Of data sets in which nothing but the split is random.
-SPLIT_ALONE = {
-    "test_fraction": _TEST_FRACTION,
-    "split_seed": Parameter(
+# Of those that are generated and split at random.
+SPLIT = {
+    **IN_ORDER,
+    "seed": Parameter(
         0,
-        "Seed of the split into training and test set; independent of the seeds of training.",
+        "Seed of the generator and, unless `split_seed` is given, of the split; independent of the "
+        "seeds of training.",
         minimum=0,
         maximum=LARGEST_SEED,
+    ),
+    "split_seed": _split_seed(AS_SEED, "Seed of the split alone; -1: that of `seed`."),
+}
+# Of those in which nothing but the split is random.
+SPLIT_ALONE = {
+    "test_fraction": _TEST_FRACTION,
+    "split_seed": _split_seed(
+        0, "Seed of the split into training and test set; independent of the seeds of training."
     ),
 }
 _BOTH_COORDINATES = "both coordinates"
@@ -341,8 +358,7 @@ DATASETS = Registry(
                 **SPLIT,
                 "seed": Parameter(
                     0,
-                    "Seed of the split into training and test set; independent of the seeds of "
-                    "training.",
+                    "Seed of the split unless `split_seed` is given: nothing else is random.",
                     minimum=0,
                     maximum=LARGEST_SEED,
                 ),
@@ -474,7 +490,7 @@ DATASETS = Registry(
                 "symmetric": Parameter(
                     False, "Whether the map is symmetric, a matrix with these eigenvalues."
                 ),
-                **SPLIT,
+                **IN_ORDER,
             },
             exact=True,
             misfit=_whitened_misfit,
@@ -489,7 +505,7 @@ DATASETS = Registry(
                 "examples": _examples(100, minimum=4),
                 "dimension": _size(64, "Number of features and of targets."),
                 "q": _q(),
-                **SPLIT,
+                **IN_ORDER,
             },
             exact=True,
         ),
@@ -504,7 +520,7 @@ DATASETS = Registry(
                 "examples": _examples(125, minimum=4),
                 "dimension": _size(64, "Number of features.", minimum=2),
                 "q": _q(),
-                **SPLIT,
+                **IN_ORDER,
             },
             exact=True,
             misfit=lambda dimension, **_: _crowded(2, dimension),
@@ -526,7 +542,7 @@ DATASETS = Registry(
                 "correlation": Parameter(
                     0.5, "Correlation of every pair of inputs.", minimum=0, maximum=1
                 ),
-                **SPLIT,
+                **IN_ORDER,
             },
             exact=True,
             misfit=lambda examples, dimension, **_: _crowded(examples + 1, dimension),
@@ -597,8 +613,7 @@ def generate(component: Component) -> Dataset:
     if entry.exact:
         parts = _first_examples(x, y, **parameters)
     else:
-        split = {"split_seed": parameters.get("seed", 0), **parameters}
-        parts = _random_split(x, y, tabular=entry.tabular, **split)
+        parts = _random_split(x, y, tabular=entry.tabular, **parameters)
     return Dataset(entry.task, **parts, outputs=outputs, checksum=_checksum(parts))
 
 
@@ -615,6 +630,7 @@ def _random_split(
     test_fraction: float,
     tabular: bool,
     split_seed: int,
+    seed: int = 0,
     standardize: bool = True,
     **_: Any,
 ) -> dict[str, NDArray[Any]]:
@@ -625,7 +641,7 @@ def _random_split(
         x,
         y,
         test_size=test_fraction,
-        random_state=split_seed,
+        random_state=seed if split_seed == AS_SEED else split_seed,
         stratify=y if classification else None,
     )
     if standardize:

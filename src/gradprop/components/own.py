@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from gradprop import errors
 from gradprop.components import datasets
 from gradprop.components.activations import ACTIVATIONS, Activation, Elementwise
-from gradprop.components.datasets import DATASETS, SPLIT, Arrays, Generator
+from gradprop.components.datasets import AS_SEED, DATASETS, IN_ORDER, SPLIT, Arrays, Generator
 from gradprop.components.initializers import INITIALIZERS, Initializer, Layer
 from gradprop.components.optimizers import OPTIMIZERS, Optimizer, Tensor, Weights, following
 from gradprop.components.registry import INSTALLED, Entry, Parameter, Registry
@@ -226,7 +226,7 @@ def dataset(
 
     It gets the parameters and `seed` by name and returns inputs, (examples, features), and targets:
     labels from 0, (examples,), or numbers, (examples, outputs). `test_fraction` and `seed` are
-    parameters of every data set.
+    parameters of every data set, and `split_seed` is one of those that are split at random.
 
     Parameters
     ----------
@@ -246,7 +246,8 @@ def dataset(
 
     def enter(make: F) -> F:
         place = Place.of(make, "dataset")
-        known = {**place.parameters(parameters, taken=SPLIT), **SPLIT}
+        given = place.parameters(parameters, taken=SPLIT)
+        known = {**given, **(IN_ORDER if exact else SPLIT)}
         sizes = {**{name: p.default for name, p in known.items()}, **(fixed or {})}
         needed = ("examples", "dimension", "classes" if task == "classification" else "outputs")
         missing = [name for name in needed if name not in sizes]
@@ -254,18 +255,19 @@ def dataset(
             raise place.error(errors.not_allowed(task, ["classification", "regression"]))
         if missing:
             raise place.error(f"neither a parameter nor fixed: {', '.join(missing)}")
-        place.check_signature(make, (), [name for name in known if name != "test_fraction"])
+        place.check_signature(make, (), [*given, "seed"])
         call = place.guarded(make)
+        counted = _defaults({**given, **IN_ORDER})  # `split_seed` came later and moves no id
 
-        def checked(test_fraction: float, **given: Any) -> Arrays:
-            made = call(**given)
-            return place.arrays(made, task, [{**sizes, **given}[name] for name in needed])
+        def checked(test_fraction: float, split_seed: int = AS_SEED, **values: Any) -> Arrays:
+            made = call(**values)
+            return place.arrays(made, task, [{**sizes, **values}[name] for name in needed])
 
         entry = Generator(
             definition=definition or first_line(make),
             source=source or str(place.file),
             parameters=known,
-            code=place.code([_defaults(known), task, sorted((fixed or {}).items()), exact]),
+            code=place.code([counted, task, sorted((fixed or {}).items()), exact]),
             place=place.text,
             task=task,
             make=checked,
