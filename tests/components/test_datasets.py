@@ -39,8 +39,9 @@ FITTING: dict[str, dict[str, Any]] = {"whitened_teacher": {"strengths": "2 1", "
 SPLIT_SEED = 2  # of a split that neither `small` nor `others` has
 
 
-# Data sets of scikit-learn whose features have unlike scales.
+# Data sets whose features have unlike scales, and those that are standardized.
 TABLES = [name for name in DATASETS if DATASETS[name].tabular]
+SCALED = [name for name in DATASETS if not DATASETS[name].exact]
 
 
 def small(name: str) -> dict[str, Any]:
@@ -135,11 +136,33 @@ def test_every_parameter_has_an_effect(name: str) -> None:
         known.add(checksum)
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if not DATASETS[name].exact])
+@pytest.mark.parametrize("name", SCALED)
 def test_inputs_are_centred_and_have_one_scale(name: str) -> None:
     x = make(name).x_train.astype(np.float64)
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-6)
     assert np.mean(x**2) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_what_is_not_standardized_is_as_it_was_made(name: str) -> None:
+    """Inputs and targets: the same rows, in the order of the split."""
+    x, y = raw(**SMALL[name])
+    classes = DATASETS[name].task == "classification"
+    parts = train_test_split(x, y, test_size=0.2, random_state=0, stratify=y if classes else None)
+    dataset = make(name, standardize=False)
+    found = (dataset.x_train, dataset.x_test, dataset.y_train, dataset.y_test)
+    for part, expected in zip(found, parts, strict=True):
+        np.testing.assert_array_equal(part, expected.astype(part.dtype))
+
+
+def test_a_constant_feature_of_a_table_is_only_centred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constant that has rounding errors in its mean."""
+    x, y = raw(name="iris")
+    x = np.column_stack([x, np.full(len(x), 0.1)])
+    monkeypatch.setitem(DATASETS, "iris", replace(DATASETS["iris"], make=lambda **_: (x, y)))
+    made = make("iris")
+    assert (made.x_train[:, -1] == 0).all() and (made.x_test[:, -1] == 0).all()
+    np.testing.assert_allclose(made.x_train[:, :-1].std(axis=0), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -344,6 +344,15 @@ SPLIT_ALONE = {
         0, "Seed of the split into training and test set; independent of the seeds of training."
     ),
 }
+
+
+def _standardize(what: str) -> Parameter:
+    return Parameter(True, f"Whether {what}; false leaves them as they are.")
+
+
+_TOGETHER = _standardize("inputs are centred and scaled to a mean square of 1")
+_EACH = "centred and divided by its own standard deviation (a constant one is only centred)"
+_OF_TABLE = {**SPLIT_ALONE, "standardize": _standardize(f"every feature is {_EACH}")}
 _BOTH_COORDINATES = "both coordinates"
 
 DATASETS = Registry(
@@ -355,6 +364,7 @@ DATASETS = Registry(
             "test part)",
             make=_digits,
             parameters={
+                "standardize": _TOGETHER,
                 **SPLIT,
                 "seed": Parameter(
                     0,
@@ -367,37 +377,43 @@ DATASETS = Registry(
         ),
         "breast_cancer": Generator(
             task="classification",
-            definition="569 tumours, benign or malignant, by 30 measurements of cell nuclei",
+            definition="569 tumours, benign or malignant, by 30 measurements of cell nuclei, each "
+            "standardized by itself",
             source="scikit-learn's load_breast_cancer (UCI breast cancer Wisconsin, diagnostic)",
             make=_breast_cancer,
-            parameters=SPLIT_ALONE,
+            parameters=_OF_TABLE,
             tabular=True,
             fixed={"examples": 569, "dimension": 30, "classes": 2},
         ),
         "wine": Generator(
             task="classification",
-            definition="178 wines of 3 cultivars by 13 chemical measurements",
+            definition="178 wines of 3 cultivars by 13 chemical measurements, each standardized by "
+            "itself",
             source="scikit-learn's load_wine (UCI wine)",
             make=_wine,
-            parameters=SPLIT_ALONE,
+            parameters=_OF_TABLE,
             tabular=True,
             fixed={"examples": 178, "dimension": 13, "classes": 3},
         ),
         "iris": Generator(
             task="classification",
-            definition="150 flowers of 3 species by 4 lengths",
+            definition="150 flowers of 3 species by 4 lengths, each standardized by itself",
             source="scikit-learn's load_iris (Fisher 1936)",
             make=_iris,
-            parameters=SPLIT_ALONE,
+            parameters=_OF_TABLE,
             tabular=True,
             fixed={"examples": 150, "dimension": 4, "classes": 3},
         ),
         "diabetes": Generator(
             task="regression",
-            definition="the progression of a disease in 442 patients, from 10 measurements",
+            definition="the progression of a disease in 442 patients by 10 measurements, each "
+            "standardized by itself, as the target is",
             source="scikit-learn's load_diabetes, not scaled (Efron et al. 2004)",
             make=_diabetes,
-            parameters=SPLIT_ALONE,
+            parameters={
+                **SPLIT_ALONE,
+                "standardize": _standardize(f"every feature and the target is {_EACH}"),
+            },
             tabular=True,
             fixed={"examples": 442, "dimension": 10, "outputs": 1},
         ),
@@ -416,6 +432,7 @@ DATASETS = Registry(
                 "noise": Parameter(
                     1.0, "Standard deviation of the points around their centre.", above=0
                 ),
+                "standardize": _TOGETHER,
                 **SPLIT,
             },
         ),
@@ -433,9 +450,7 @@ DATASETS = Registry(
                     below=1,
                 ),
                 "noise": _noise(0.05, _BOTH_COORDINATES),
-                "standardize": Parameter(
-                    True, "Whether inputs are centred and scaled to a mean square of 1."
-                ),
+                "standardize": _TOGETHER,
                 **SPLIT,
             },
             fixed={"dimension": 2, "classes": 2},
@@ -450,6 +465,7 @@ DATASETS = Registry(
                 "classes": _classes(2, "Number of classes; each is one arm."),
                 "turns": Parameter(1.5, "Turns of an arm from the centre to radius 1.", minimum=0),
                 "noise": _noise(0.02, _BOTH_COORDINATES),
+                "standardize": _TOGETHER,
                 **SPLIT,
             },
             fixed={"dimension": 2},
@@ -465,6 +481,9 @@ DATASETS = Registry(
                 "dimension": _size(16, "Number of features."),
                 "outputs": _size(16, "Number of targets."),
                 "noise": _noise(0.0, "the targets"),
+                "standardize": _standardize(
+                    "inputs are centred and scaled to a mean square of 1, and targets centred"
+                ),
                 **SPLIT,
             },
         ),
@@ -646,15 +665,16 @@ def _random_split(
     )
     if standardize:
         x_train, x_test = _standardized(x_train, x_test, tabular)
-    if not classification and tabular:
-        y_train, y_test = _standardized(y_train, y_test, tabular)
-    elif not classification:  # an exactly linear teacher stays one without a bias
-        y_train, y_test = y_train - y_train.mean(axis=0), y_test - y_train.mean(axis=0)
+        if not classification and tabular:
+            y_train, y_test = _standardized(y_train, y_test, tabular)
+        elif not classification:  # an exactly linear teacher stays one without a bias
+            y_train, y_test = y_train - y_train.mean(axis=0), y_test - y_train.mean(axis=0)
+    kind = np.int32 if classification else np.float32
     return {
         "x_train": x_train.astype(np.float32),
-        "y_train": y_train.astype(np.int32 if classification else np.float32),
+        "y_train": y_train.astype(kind),
         "x_test": x_test.astype(np.float32),
-        "y_test": y_test.astype(np.int32 if classification else np.float32),
+        "y_test": y_test.astype(kind),
     }
 
 
