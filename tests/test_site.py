@@ -15,7 +15,10 @@ from markdown_it import MarkdownIt
 
 from tests.workspace import ROOT
 
-PAGES = ["tutorial", "how-to/figures", "how-to/tables", "how-to/failures", "how-to/components"]
+PAGES = [
+    *("tutorial", "how-to/figures", "how-to/tables", "how-to/failures", "how-to/data"),
+    "how-to/components",
+]
 # What a shell does for a reader who stands in the project's folder, with its environment active.
 SHELL = f"""
 set -e
@@ -84,4 +87,5 @@ def test_every_block_of_the_pages_can_be_typed(tmp_path: Path) -> None:
         "glorot-keeps-the-signal": "supported",
     }
     assert (tmp_path / "reports/figures/mine/signal-6.75in.pdf").exists()
+    assert (tmp_path / "reports/figures/trees/gradients.svg").exists()
     assert (tmp_path / "reports/figures/own/signal.svg").exists()

@@ -204,6 +204,7 @@ def _add_data(commands: _Commands) -> None:
 def write_data(options: argparse.Namespace) -> None:
     """Generate a data set."""
     from gradprop import jobs
+    from gradprop.components import datasets
     from gradprop.components.datasets import DATASETS
     from gradprop.grid import folders, schema
 
@@ -214,8 +215,14 @@ def write_data(options: argparse.Namespace) -> None:
         raise GradpropError(f"data: {errors.cut(options.dataset)}: {error}") from error
     if component.name not in DATASETS:
         raise errors.unknown("dataset", component.name, list(DATASETS), "data")
-    allowed = schema.parameters_schema(DATASETS[component.name])
-    config.validate(dict(component.parameters), allowed, f"data: {component.name}")
+    entry = DATASETS[component.name]
+    given = {  # a text that looks like a number is one in a label
+        key: str(value) if isinstance(entry.defaults.get(key), str) else value
+        for key, value in component.parameters
+    }
+    config.validate(given, schema.parameters_schema(entry), f"data: {component.name}")
+    component = Component(component.name, tuple(given.items()))
+    datasets.enter(component, options.folder)
     dataset = jobs.make_dataset(component, options.output)
     print(
         f"{options.dataset}: {len(dataset.x_train)} training and {len(dataset.x_test)} test "

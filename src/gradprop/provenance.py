@@ -25,7 +25,7 @@ ANALYSIS_MODULES = ("analysis", "grid", "prediction", "results", "theory")
 FIGURE_MODULES = (*ANALYSIS_MODULES, "figures")
 CLAIM_MODULES = (*ANALYSIS_MODULES, "claims", "studies")
 REPORT_MODULES = (*CLAIM_MODULES, "provenance", "report", "report/templates")
-DATASET_MODULES = ("components/datasets", "files", "spec")
+DATASET_MODULES = ("components/datafiles", "components/datasets", "files", "spec")
 
 # Instruction sets for which libraries have code of their own.
 INSTRUCTIONS = (

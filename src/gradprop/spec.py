@@ -25,6 +25,7 @@ SMALLEST_NUMBER = 1.1754943508222875e-38
 Scalar: TypeAlias = bool | int | float | str
 Names: TypeAlias = Mapping[str, Mapping[str, str]]
 
+_NEXT = re.compile(r", (?=\w+=)")  # a text may hold commas
 _LABEL = re.compile(r"(?P<name>\w+)(?:\((?P<parameters>.*)\))?")
 
 
@@ -89,7 +90,7 @@ class Component:
     def parse(cls, label: str) -> Self:
         """Return the component whose `label` this is (the inverse of `label`)."""
         match = _LABEL.fullmatch(label)
-        pairs = match and [pair.split("=", 1) for pair in (match[2] or "").split(", ") if pair]
+        pairs = match and [pair.split("=", 1) for pair in _NEXT.split(match[2] or "") if pair]
         if match is None or any(len(pair) != 2 for pair in pairs or []):
             raise ValueError("not a component's label: name or name(parameter=value, ...)")
         return cls(match["name"], tuple((key, _parse_scalar(text)) for key, text in pairs or []))

@@ -25,6 +25,8 @@ from gradprop.components.datasets import (
 )
 from gradprop.errors import GradpropError
 
+# Those that need no file of a study (`test_datafiles.py`).
+GENERATED = [name for name in DATASETS if name != "file"]
 # Parameters of the data sets below that are not their default, besides 100 examples.
 CHOSEN: dict[str, dict[str, Any]] = {
     "spirals": {"classes": 4},
@@ -40,8 +42,8 @@ SPLIT_SEED = 2  # of a split that neither `small` nor `others` has
 
 
 # Data sets whose features have unlike scales, and those that are standardized.
-TABLES = [name for name in DATASETS if DATASETS[name].tabular]
-SCALED = [name for name in DATASETS if not DATASETS[name].exact]
+TABLES = [name for name in GENERATED if DATASETS[name].tabular]
+SCALED = [name for name in GENERATED if not DATASETS[name].exact]
 
 
 def small(name: str) -> dict[str, Any]:
@@ -67,9 +69,9 @@ def others(name: str) -> dict[str, Any]:
     }
 
 
-SMALL = {name: small(name) for name in DATASETS}
-OTHER = {name: others(name) for name in DATASETS}
-EVERY = pytest.mark.parametrize("name", DATASETS)
+SMALL = {name: small(name) for name in GENERATED}
+OTHER = {name: others(name) for name in GENERATED}
+EVERY = pytest.mark.parametrize("name", GENERATED)
 
 
 def make(name: str, **parameters: Any) -> Dataset:
@@ -204,7 +206,7 @@ def test_constant_pixels_stay_finite() -> None:
     assert (digits.x_test[:, constant] == 0).all()
 
 
-@pytest.mark.parametrize("name", [n for n in DATASETS if DATASETS[n].task == "classification"])
+@pytest.mark.parametrize("name", [n for n in GENERATED if DATASETS[n].task == "classification"])
 def test_the_split_is_stratified(name: str) -> None:
     dataset = make(name)
     train, test = np.bincount(dataset.y_train), np.bincount(dataset.y_test)
@@ -212,7 +214,7 @@ def test_the_split_is_stratified(name: str) -> None:
     assert (np.abs(test - 0.2 * (train + test)) <= 1).all()
 
 
-@pytest.mark.parametrize("name", [n for n in DATASETS if "seed" in DATASETS[n].parameters])
+@pytest.mark.parametrize("name", [n for n in GENERATED if "seed" in DATASETS[n].parameters])
 def test_the_split_has_a_seed_of_its_own(name: str) -> None:
     """The same examples, split as scikit-learn does with that seed; by default with `seed`."""
     if DATASETS[name].exact:

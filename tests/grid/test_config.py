@@ -200,6 +200,33 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "grid.dataset[1].nois: unknown key; allowed: name, examples, factor, noise, "
             "standardize, test_fraction, seed, split_seed. Did you mean 'noise'?",
         ),
+        ("dataset", "{examples: 9}", "grid.dataset: missing key: name"),
+        (
+            "dataset",
+            "{name: digits, file: a.csv}",
+            "grid.dataset.file: unknown key; allowed: name, standardize, test_fraction, seed, "
+            "split_seed",
+        ),
+        (
+            "dataset",
+            "{file: a.csv, targe: b}",
+            "grid.dataset.targe: unknown key; allowed: name, file, target, task, test_fraction, "
+            "split_seed, standardize. Did you mean 'target'?",
+        ),
+        (
+            "dataset",
+            "{file: 'C:a.csv', target: b}",
+            "grid.dataset.file: 'C:a.csv' is not allowed; allowed: path in the study's folder: "
+            "letters, digits, points, hyphens, underscores and slashes; it ends in .csv, .parquet "
+            "or .npz",
+        ),
+        (
+            "dataset",
+            "{file: a.csv, target: 'b=c'}",
+            "grid.dataset.target: 'b=c' is not allowed; allowed: name of the column of the "
+            "targets, or names with commas between them, without the sign =; of an NPZ file "
+            "nothing",
+        ),
         ("depth", "[1, -2]", "grid.depth[1]: -2 is less than the minimum of 0"),
         (
             "depth",

@@ -148,6 +148,8 @@ def test_sizes_that_no_computer_has_are_told_in_one_line(
 
 def test_no_data_set_is_made_to_see_whether_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, generator in datasets.DATASETS.items():
+        if name == datasets.DATASETS.unnamed:  # a file of a study, which has to be read
+            continue
         made = replace(generator, make=lambda **_: pytest.fail("made"))
         monkeypatch.setitem(datasets.DATASETS, name, made)
         datasets.conflict.cache_clear()

@@ -70,6 +70,8 @@ def name_of(label: str, digits: int = DIGITS[0]) -> str:
     parameters = dict(component.parameters)
     if component.name == "variance_scaling":
         parts = [_variance(parameters, digits)]
+    elif component.name == "file":
+        parts = [str(parameters.pop("file", "file"))]
     else:
         parts = [words(component.name)]
     return ", ".join([*parts, *(_parameter(*given, digits) for given in parameters.items())])

@@ -1,4 +1,4 @@
-"""Data sets: those that scikit-learn brings along and synthetic generators, as float32 arrays.
+"""Data sets: scikit-learn's own, synthetic generators and files of a study, as float32 arrays.
 
 Inputs are centred per feature with the mean of the training set and divided by its one overall
 standard deviation (some pixels of the digits are constant, so that a division per feature would
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop import files
+from gradprop.components import datafiles
 from gradprop.components.registry import (
     LARGEST_COUNT,
     LARGEST_SEED,
@@ -40,6 +41,14 @@ Arrays = tuple[NDArray[Any], NDArray[Any]]
 
 class ChangedDataError(GradpropError):
     """A generator gives other arrays than those that results were computed from."""
+
+
+class Facts(NamedTuple):
+    """What is known of a data set besides its parameters."""
+
+    task: str
+    fixed: Mapping[str, int]  # sizes that are no parameters
+    code: str  # digest of what it is made from, if that is none of the package
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +79,27 @@ class Generator(Entry):
     tabular: bool = False
     misfit: Callable[..., str | None] = lambda **_: None
     fixed: Mapping[str, int] = field(default_factory=dict)
+
+    def facts(self, **parameters: Any) -> Facts:
+        """Return what is known of the data set of these parameters."""
+        return Facts(self.task, self.fixed, self.code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromFile(Generator):
+    """A data set that a study brings along as a file, which says the most about it."""
+
+    def facts(self, **parameters: Any) -> Facts:
+        """Return what the file says, its checksum as the code."""
+        file, target, task = (parameters[name] for name in ("file", "target", "task"))
+        table = datafiles.read(file, target, task)
+        classes = table.task == "classification"
+        sizes = {
+            "examples": len(table.x),
+            "dimension": table.x.shape[1],
+            "classes" if classes else "outputs": table.outputs,
+        }
+        return Facts(table.task, sizes, datafiles.checksum(file))
 
 
 class Sizes(NamedTuple):
@@ -137,6 +167,11 @@ def _diabetes(**_: Any) -> Arrays:
 
     x, y = load_diabetes(return_X_y=True, scaled=False)
     return x, y[:, None]
+
+
+def _from_file(file: str, target: str, task: str, **_: Any) -> Arrays:
+    table = datafiles.read(file, target, task)
+    return table.x, table.y
 
 
 def _gaussian_mixture(
@@ -566,29 +601,88 @@ DATASETS = Registry(
             exact=True,
             misfit=lambda examples, dimension, **_: _crowded(examples + 1, dimension),
         ),
-    }
+        "file": FromFile(
+            task="as the file has it",
+            definition="a table in the study's folder: CSV, Parquet, or NPZ with arrays x and y; "
+            "each feature is standardized by itself, and so is each target of a regression",
+            source="the study",
+            make=_from_file,
+            parameters={
+                "file": Parameter(
+                    "",
+                    "path in the study's folder: letters, digits, points, hyphens, underscores "
+                    "and slashes; it ends in .csv, .parquet or .npz",
+                    pattern=r"^([\w.\-/]*)$",
+                    longest=100,
+                ),
+                "target": Parameter(
+                    "",
+                    "name of the column of the targets, or names with commas between them, without "
+                    "the sign =; of an NPZ file nothing",
+                    pattern=r"^([^=\x00-\x1f]*)$",
+                    longest=100,
+                ),
+                "task": Parameter(
+                    "auto",
+                    "What is learned; auto: classification if the target is text, true or false, "
+                    f"or whole numbers of at most {datafiles.MOST_CLASSES} different values.",
+                    choices=("auto", "classification", "regression"),
+                ),
+                **SPLIT_ALONE,
+                "standardize": _standardize(f"every feature and target is {_EACH}"),
+            },
+            tabular=True,
+        ),
+    },
+    unnamed="file",
 )
+
+
+def facts(component: Component) -> Facts:
+    """Return what is known of a data set besides its parameters."""
+    return DATASETS[component.name].facts(**DATASETS.parameters_of(component))
 
 
 def sizes(component: Component) -> Sizes:
     """Return the sizes of a data set without making it."""
-    entry = DATASETS[component.name]
-    known = _known(component)
+    known, classification = _known(component), facts(component).task == "classification"
     test = _test_examples(known["examples"], known["test_fraction"])
-    classes = known["classes"] if entry.task == "classification" else 0
+    classes = known["classes"] if classification else 0
     return Sizes(known["examples"] - test, test, known["dimension"], classes)
 
 
 def outputs(component: Component) -> int:
     """Return the number of classes or of target dimensions of a data set without making it."""
     known = _known(component)
-    if DATASETS[component.name].task == "classification":
+    if facts(component).task == "classification":
         return int(known["classes"])
     return int(known.get("outputs", known["dimension"]))
 
 
 def _known(component: Component) -> dict[str, Any]:
-    return {**DATASETS[component.name].fixed, **DATASETS.parameters_of(component)}
+    return {**facts(component).fixed, **DATASETS.parameters_of(component)}
+
+
+def enter(component: Component, folder: Path | None) -> None:
+    """Let this process know the file that a data set is made from, if there is one.
+
+    Parameters
+    ----------
+    component
+        The data set.
+    folder
+        That of the study that names it.
+
+    Raises
+    ------
+    gradprop.components.datafiles.DataFileError
+        If there is no such file, or it cannot be learned from.
+    """
+    entry = DATASETS[component.name]
+    if isinstance(entry, FromFile):
+        datafiles.enter(DATASETS.parameters_of(component)["file"], folder)
+        conflict.cache_clear()
+        facts(component)
 
 
 @lru_cache
@@ -596,14 +690,15 @@ def conflict(component: Component) -> str | None:
     """Return why a data set can't be made, None if it can."""
     entry = DATASETS[component.name]
     known = sizes(component)
+    more = "raise `examples`" if "examples" in entry.parameters else "change `test_fraction`"
     if known.training < 1:
         return "no example is left for the training set: lower `test_fraction`"
     if known.training + known.test < 2 * known.classes:
-        return f"{known.classes} classes need 2 examples each: raise `examples`"
+        return f"{known.classes} classes need 2 examples each: {more}"
     if min(known.training, known.test) < known.classes:
         return (
             f"{known.training} training and {known.test} test examples are too few for "
-            f"{known.classes} classes: raise `examples`"
+            f"{known.classes} classes: {more}"
         )
     return entry.misfit(**DATASETS.parameters_of(component))
 
@@ -624,7 +719,8 @@ def generate(component: Component) -> Dataset:
     if problem:
         raise GradpropError(f"data set {component.label!r} can't be made: {problem}")
     x, y = entry.make(**parameters)
-    classification = entry.task == "classification"
+    task = facts(component).task
+    classification = task == "classification"
     y = np.asarray(y)
     if not entry.tabular:
         y = y.astype(np.int32 if classification else np.float32)
@@ -633,7 +729,7 @@ def generate(component: Component) -> Dataset:
         parts = _first_examples(x, y, **parameters)
     else:
         parts = _random_split(x, y, tabular=entry.tabular, **parameters)
-    return Dataset(entry.task, **parts, outputs=outputs, checksum=_checksum(parts))
+    return Dataset(task, **parts, outputs=outputs, checksum=_checksum(parts))
 
 
 def _first_examples(
@@ -712,7 +808,7 @@ def write(component: Component, path: Path) -> Dataset:
     """
     dataset = generate(component)
     header: dict[str, Any] = {"numerics": NUMERICS}
-    if code := DATASETS[component.name].code:  # of an own one, whose edits are meant
+    if code := facts(component).code:  # of an own one, whose edits are meant
         header["code"] = code
     old = _load(path)
     same_code = old and all(old[0].get(key) == header.get(key) for key in ("numerics", "code"))

@@ -647,12 +647,6 @@ def load_installed() -> None:
             raise ConfigError(f"entry point {point.name} = {point.value}: {problem}") from error
 
 
-def code_of(named: Iterable[tuple[str, str]]) -> str:
-    """Return the digests of the own components among those that a cell names, by kind."""
-    codes = ((kind, REGISTRIES[kind][name].code) for kind, name in named)
-    return " ".join(f"{kind}={code}" for kind, code in codes if code)
-
-
 def _text(file: Path) -> str:
     return _texts.get(file.resolve()) or file.read_text(encoding="utf-8")
 

@@ -123,10 +123,13 @@ class Registry(dict[str, E]):
     ----------
     owners
         For every own component the files that define it, with the digest of all they say of it.
+    unnamed
+        The entry that a mapping without a name stands for, if it has the parameter of that name.
     """
 
-    def __init__(self, entries: Mapping[str, E]) -> None:
+    def __init__(self, entries: Mapping[str, E], unnamed: str = "") -> None:
         super().__init__(entries)
+        self.unnamed = unnamed
         self.owners: dict[str, dict[Path, str]] = {}
 
     def of_study(self, file: Path | None = None) -> dict[str, E]:
@@ -153,8 +156,10 @@ class Registry(dict[str, E]):
         KeyError
             If the name or a parameter is unknown.
         """
-        name = value if isinstance(value, str) else value["name"]
-        return Component.create(value, {name: self[name].defaults})
+        given = {"name": value} if isinstance(value, str) else dict(value)
+        if self.unnamed in given:
+            given = {"name": self.unnamed, **given}
+        return Component.create(given, {given["name"]: self[given["name"]].defaults})
 
     def parameters_of(self, component: Component) -> dict[str, Any]:
         """Return the value of every parameter of a component, defaults included."""

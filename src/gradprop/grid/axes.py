@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from gradprop.components import own
+from gradprop.components import datasets
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.architecture import WIDTHS
 from gradprop.components.clipping import CLIPPINGS
@@ -43,18 +43,21 @@ def expand(block: Mapping[str, Any]) -> Iterator[Cell]:
     axes["seed"] = axes.pop("seeds")
     for values in itertools.product(*axes.values()):
         cell = Cell(**dict(zip(axes, values, strict=True)))
-        code = own.code_of(_named(cell))
+        code = " ".join(f"{kind}={code}" for kind, code in _codes(cell) if code)
         yield replace(cell, code=code) if code else cell
 
 
-def _named(cell: Cell) -> Iterator[tuple[str, str]]:
-    """Yield what a cell names that may be own, by kind; new kinds come last, which moves no id."""
-    yield "dataset", cell.dataset.name
-    yield "initializer", cell.initializer.name
-    yield "activation", Component.parse(cell.activation).name
-    yield "optimizer", cell.optimizer.name
+def _codes(cell: Cell) -> Iterator[tuple[str, str]]:
+    """Yield the digests of what a cell names that may be own, by kind.
+
+    New kinds come last, which moves no id.
+    """
+    yield "dataset", datasets.facts(cell.dataset).code
+    yield "initializer", INITIALIZERS[cell.initializer.name].code
+    yield "activation", ACTIVATIONS[Component.parse(cell.activation).name].code
+    yield "optimizer", OPTIMIZERS[cell.optimizer.name].code
     for name in statistics.own(cell.statistics):
-        yield "statistic", name
+        yield "statistic", statistics.STATISTICS[name].code
 
 
 def axis_values(key: str, value: Any) -> list[Any]:

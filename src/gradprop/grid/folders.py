@@ -3,7 +3,8 @@
 ``<studies>/<name>/`` holds ``study.yaml`` and, each if the study has it: ``claims.py`` (claims and
 the numbers of the prose), ``chapter.md.j2`` (the prose), ``opening.md.j2`` (with which a report can
 open), ``components.py`` (own initializers, activations, data sets, optimizers, statistics),
-``figures.py`` (own kinds of figures), ``references.bib``, and modules that these import. No list
+``figures.py`` (own kinds of figures), ``references.bib``, modules that these import, and files of
+data. No list
 names the studies: they are found by looking.
 """
 

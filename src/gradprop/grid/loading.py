@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gradprop import errors
-from gradprop.components import architecture, datasets, initializers
+from gradprop.components import architecture, datafiles, datasets, initializers
+from gradprop.components.datasets import DATASETS
 from gradprop.grid import config, folders, kinds, schema
 from gradprop.grid.axes import REGISTRIES, axis_values, count_values, expand
 from gradprop.grid.figure_checks import check_figure, check_names
@@ -81,7 +82,20 @@ def load_studies(
             )
         studies[name] = build_study(name, content, seeds, source=str(path), folder=folder)
         check_names(content.get("names", {}), studies[name].cells, str(path))
+    _check_files(studies, source)
     return studies
+
+
+def _check_files(studies: Mapping[str, Study], source: str) -> None:
+    """Refuse two data sets whose arrays would lie in one file."""
+    labels: dict[str, str] = {}
+    for component in (cell.dataset for study in studies.values() for cell in study.cells):
+        other = labels.setdefault(component.slug, component.label)
+        if other != component.label:
+            raise errors.ConfigError(
+                f"{source}: data sets {errors.show(other)} and {errors.show(component.label)} "
+                f"would share the file {component.slug}.npz; rename a column or a file"
+            )
 
 
 def read_limits(document: Mapping[str, Any]) -> dict[str, float]:
@@ -120,6 +134,7 @@ def build_study(
     for key, block in blocks.items():
         where = errors.place(source, key)
         _check_block(block, where)
+        _enter_data(block, folder, where)
         _check_cells(block, where)
         cells.extend(expand(block))
     if len(blocks) > 1:  # one alone repeats nothing
@@ -196,6 +211,18 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
         measurements.canonical(block["measurements"])
     except measurements.MeasurementError as error:
         raise errors.ConfigError(f"{where}.measurements: {error}") from None
+
+
+def _enter_data(block: Mapping[str, Any], folder: Path | None, where: str) -> None:
+    """Let the process know the files that data sets are made from."""
+    for component in axis_values("dataset", block["dataset"]):
+        if DATASETS.create(Component.parse(component.label).document()) != component:
+            shown = errors.show(component.label)
+            raise errors.ConfigError(f"{where}.dataset: {shown} has no unique name; rename columns")
+        try:
+            datasets.enter(component, folder)
+        except datafiles.DataFileError as error:
+            raise errors.ConfigError(f"{where}.dataset: {error}") from None
 
 
 def _check_cells(block: Mapping[str, Any], where: str) -> None:

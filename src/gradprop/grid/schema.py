@@ -95,7 +95,10 @@ def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> S
     }
     for key, (what, registry) in _PARAMETRIC.items():
         entries = registry.of_study(file)
-        defs |= {key: _component(key, what, entries), _name_of(key): _names(entries)}
+        defs |= {
+            key: _component(key, what, entries, registry.unnamed),
+            _name_of(key): _names(entries),
+        }
     if components and not components.exists():
         for name in _NAMES_OF_OWN:
             defs[name]["$comment"] = f"the study has no {components.name}"
@@ -134,22 +137,31 @@ def _name_of(key: str) -> str:
     return f"{key.removeprefix('one_')}_name"
 
 
-def _component(key: str, what: str, entries: Mapping[str, Entry]) -> Schema:
-    """Return the schema of a component: a name, or a mapping of name and parameters."""
+def _component(key: str, what: str, entries: Mapping[str, Entry], unnamed: str) -> Schema:
+    """Return the schema of a component: a name, or a mapping of name and parameters.
+
+    A mapping that has the key `unnamed` may leave the name out, which is the same word then.
+    """
+    named: Schema = {"required": ["name"]}
+    if unnamed:
+        named = {"if": {"not": {"required": [unnamed]}}, "then": named}
     name = {"$ref": f"#/$defs/{_name_of(key)}"}
     description = f"Name of the {what}; what it means is in config/README.md."
     return {
         "if": {"type": "object"},
         "then": {
-            "required": ["name"],
+            **named,
             "properties": {"name": {"description": description, **name}},
-            "allOf": [_branch(*item, axes=key != "measurement") for item in entries.items()],
+            "allOf": [
+                _branch(*item, axes=key != "measurement", unnamed=unnamed)
+                for item in entries.items()
+            ],
         },
         "else": name,
     }
 
 
-def _branch(name: str, entry: Entry, *, axes: bool) -> Schema:
+def _branch(name: str, entry: Entry, *, axes: bool, unnamed: str) -> Schema:
     """Return the schema of one entry; of `axes`, a parameter's values may be a list."""
     parameters = parameters_schema(entry)
     properties = {
@@ -157,8 +169,9 @@ def _branch(name: str, entry: Entry, *, axes: bool) -> Schema:
         for key, known in parameters["properties"].items()
     }
     properties = {"name": {"description": entry.definition}, **properties}
+    has_name = {"properties": {"name": {"enum": [name]}}}
     return {
-        "if": {"required": ["name"], "properties": {"name": {"enum": [name]}}},
+        "if": {"required": [unnamed if name == unnamed else "name"], **has_name},
         "then": {**parameters, "properties": properties},
     }
 

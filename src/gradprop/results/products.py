@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from gradprop.components.datasets import DATASETS
+from gradprop.components import datasets
 from gradprop.grid.sharding import shard_digest
 from gradprop.results import manifests
 from gradprop.spec import NUMERICS, Component, Shard, Study, digest
@@ -19,7 +19,7 @@ FOLDER = "manifests"
 
 def dataset(folder: Path, component: Component) -> Path:
     """Return the manifest of a data set; `folder` is ``<results>/data``."""
-    code = DATASETS[component.name].code
+    code = datasets.facts(component).code
     asked = digest([component.label, NUMERICS, *([code] if code else [])])
     return manifests.path_of(folder / FOLDER, component.slug, asked)
 
