@@ -57,6 +57,13 @@ def blobs() -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def pair() -> Dataset:
+    """Return a classification set of two classes: 120 examples to train on, 7 features."""
+    mixture = {"name": "gaussian_mixture", "examples": 150, "classes": 2, "dimension": 7}
+    return datasets.generate(datasets.DATASETS.create({**mixture, "separation": 1.0}))
+
+
+@pytest.fixture(scope="session")
 def teacher() -> Dataset:
     """Return a regression set: 120 examples to train on, 7 features, 5 targets."""
     teacher = {"name": "linear_teacher", "examples": 150, "dimension": 7, "outputs": 5}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from gradprop.components import activations, optimizers
 from gradprop.grid import axes
@@ -81,7 +82,15 @@ def loss_and_signal(loss: str, outputs: Bounded, targets: NDArray[Any]) -> tuple
     if loss == "output_sum":
         total = Bounded(z.sum(axis=1), (error + ROUNDING * np.abs(z)).sum(axis=1))
         return total, Bounded(np.ones_like(z), np.zeros_like(z))
+    if loss == "binary_cross_entropy":
+        y, p = targets[:, None], special.expit(z)
+        # ln(1 + exp(-z)) or ln(1 + exp(z)), whose slopes are 1 or smaller.
+        terms = np.where(y == 1, np.logaddexp(0, -z), np.logaddexp(0, z))[:, 0]
+        bounds = error[:, 0] + ROUNDING * (np.abs(z[:, 0]) + terms)
+        return Bounded(terms, bounds), Bounded(p - y, p * (1 - p) * error + ROUNDING)
     if loss == "mean_squared_error":
+        if targets.ndim == 1:
+            targets = np.eye(z.shape[1])[targets]
         difference = z - targets
         error = error + ROUNDING * (np.abs(z) + np.abs(targets))
         values = Bounded(

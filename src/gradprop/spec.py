@@ -149,8 +149,10 @@ class Cell:
         Root of the cell's random streams (kernels of every layer, minibatch order).
     loss
         ``auto``: softmax cross-entropy for classification, mean squared error for
-        regression; ``output_sum``: the sum of the outputs, whose back-propagated signal at the
-        output is 1 (probes the input-output Jacobian).
+        regression; ``mean_squared_error``: of classes against 1 at the label and 0 elsewhere;
+        ``binary_cross_entropy``: of two classes, with one sigmoid output; ``output_sum``: the sum
+        of the outputs, whose back-propagated signal at the output is 1 (probes the input-output
+        Jacobian).
     use_bias, bias_std
         Whether layers have (trained) biases, and the standard deviation at which they start.
     target_loss

@@ -70,6 +70,7 @@ def test_networks_that_are_not_trained_have_no_updates(untrained: dict[str, floa
     assert alarms.fired(alarm_rows({"log10_update_ratio": -9.0}, **untrained)).empty
 
 
+DIGITS = datasets.generate(Component("digits"))
 TEACHER = Component("linear_teacher")
 
 
@@ -78,6 +79,8 @@ TEACHER = Component("linear_teacher")
     [
         ({}, math.log(10)),
         ({"dataset": Component("gaussian_mixture", (("classes", 3),))}, math.log(3)),
+        ({"dataset": Component("circles"), "loss": "binary_cross_entropy"}, math.log(2)),
+        ({"loss": "mean_squared_error"}, np.var(np.eye(10)[DIGITS.y_train], axis=0).mean()),
         ({"dataset": TEACHER}, np.var(datasets.generate(TEACHER).y_train, axis=0).mean()),
     ],
 )

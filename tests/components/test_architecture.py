@@ -17,6 +17,7 @@ from gradprop.components.architecture import (
     RESIDUALS,
     WIDTHS,
     conflict,
+    decide,
     hidden_widths,
     skips,
 )
@@ -410,3 +411,17 @@ def test_clipping_keeps_what_is_not_a_number() -> None:
     assert np.isnan(found[0]).all()
     expected = np.array([[[0.6, 0.8]], [[0, 0]], [[0.3, 0.4]]])
     np.testing.assert_allclose(found[1:], expected, rtol=1e-6)
+
+
+def test_one_output_decides_between_two_classes() -> None:
+    """By its sign, as two outputs 0 and z do by the larger."""
+    z = np.array([[-2.0], [0.0], [1e-9], [3.0]])
+    both = np.concatenate([np.zeros_like(z), z], axis=1)
+    np.testing.assert_array_equal(decide(z), [0, 0, 1, 1])
+    np.testing.assert_array_equal(decide(both), [0, 0, 1, 1])
+
+
+def test_binary_cross_entropy_has_one_output() -> None:
+    cell = make_cell(loss="binary_cross_entropy", depth=2, width=5)
+    assert layer_shapes(7, cell, 2) == [(7, 5), (5, 5), (5, 1)]
+    assert layer_shapes(7, make_cell(depth=1, width=5), 2) == [(7, 5), (5, 2)]

@@ -622,6 +622,11 @@ def test_an_unknown_study_is_told_with_those_that_exist(folder: Path) -> None:
             "grid.batch_size: 1438 is larger than the training set of 'digits'; allowed: 1 to 1437",
         ),
         (
+            "batch_size: 16",
+            "batch_size: 16\n  loss: [auto, binary_cross_entropy]",
+            "grid.loss: binary_cross_entropy needs two classes; 'digits' has 10 classes",
+        ),
+        (
             "dataset: digits",
             "dataset: {name: spirals, examples: 10, classes: 6}",
             "grid.dataset: 'spirals(classes=6, examples=10)' can't be made: 6 classes need 2",

@@ -70,6 +70,20 @@ def test_errors_of_normal_outputs_by_simulation(c: float) -> None:
         assert _output_agreement(q, c, same, CLASSES) == pytest.approx(expected, abs=0.03)
 
 
+@pytest.mark.parametrize("c", [0.0, 0.7, 1.0])
+def test_errors_of_one_sigmoid_output_by_simulation(c: float) -> None:
+    """Both labels are as likely, and independent of the output."""
+    random, q, draws = np.random.default_rng(6), 1.7, 400_000
+    common, own, other = random.normal(size=(3, draws))
+    outputs = [np.sqrt(q) * (np.sqrt(c) * common + np.sqrt(1 - c) * z) for z in (own, other)]
+    first = random.integers(2, size=draws)
+    for same, second in ((True, first), (False, 1 - first)):
+        a, b = (1 / (1 + np.exp(-z)) - y for z, y in zip(outputs, (first, second), strict=True))
+        expected = (a * b).mean() / (a * a).mean()
+        found = _output_agreement(q, c, same, 2, "binary_cross_entropy")
+        assert found == pytest.approx(expected, abs=0.01)
+
+
 def test_agreement_of_linear_networks_in_closed_form() -> None:
     """Correlations of inputs stay, signals of a sum of outputs agree: A is the same everywhere."""
     alike, lengths = Likeness(0.5, -0.1, CLASSES), np.full(6, 2.0)
@@ -188,6 +202,16 @@ def test_a_minibatch_of_one_is_a_single_example() -> None:
     assert alone is not None and single is not None
     np.testing.assert_allclose(alone.signal, single.signal, rtol=1e-12)
     np.testing.assert_allclose(alone.signal_sd, single.signal_sd, rtol=1e-12)
+
+
+def test_of_squared_errors_of_classes_no_weight_gradient_is_predicted() -> None:
+    """As of a regression; the signal of a single example is."""
+    cell = make_cell({"name": "variance_scaling", "scale": 0.9}, depth=9, width=40, batch_size=32)
+    cell = replace(cell, loss="mean_squared_error")
+    found, single = predict(cell, 40, 4, 1.0, Likeness(0.5, 0.1, 4)), predict(cell, 40, 4)
+    assert found is not None and single is not None
+    assert np.isnan(found.gradient).all()
+    np.testing.assert_array_equal(found.signal, single.signal)
 
 
 def test_examples_that_are_one_are_a_single_example() -> None:

@@ -114,6 +114,19 @@ def check_same(some: Rows, all_rows: Rows) -> None:
         assert not different, f"{cell}: {', '.join(different)}"
 
 
+@pytest.mark.parametrize("batch_size", [9, 16])
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "mean_squared_error"])
+def test_a_loss_of_classes_does_not_depend_on_the_stack(
+    loss: str, batch_size: int, blobs: Dataset, pair: Dataset
+) -> None:
+    """Of one output and of three, in stacks of 1, 3 and 40."""
+    cells = forty_cells("tanh", loss=loss, batch_size=batch_size, epochs=1)
+    dataset = pair if loss == "binary_cross_entropy" else blobs
+    together = rows(train(cells, dataset))
+    for some in ([cells[7]], [cells[39], cells[3], cells[16]]):
+        check_same(rows(train(some, dataset)), together)
+
+
 def data_of(cell: Cell, blobs: Dataset, teacher: Dataset) -> Dataset:
     return teacher if cell.dataset.name == "linear_teacher" else blobs
 

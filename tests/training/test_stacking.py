@@ -103,7 +103,10 @@ class KerasNetwork:
         if self.loss == "output_sum":
             return keras.ops.sum(outputs, axis=-1)
         if self.loss == "mean_squared_error":
-            return keras.losses.mean_squared_error(targets, outputs)
+            hot = keras.ops.one_hot(targets, outputs.shape[-1]) if targets.ndim == 1 else targets
+            return keras.losses.mean_squared_error(hot, outputs)
+        if self.loss == "binary_cross_entropy":
+            return keras.losses.binary_crossentropy(targets[:, None], outputs, from_logits=True)
         return keras.losses.sparse_categorical_crossentropy(targets, outputs, from_logits=True)
 
     def _step(self, x: Any, y: Any) -> KerasStep:
@@ -259,9 +262,25 @@ def test_regression(loss: str, use_bias: bool, activation: str, teacher: Dataset
     compare_steps(cells, teacher)
 
 
-@pytest.mark.parametrize("loss", ["auto", "output_sum"])
+@pytest.mark.parametrize("loss", ["auto", "output_sum", "mean_squared_error"])
 def test_classification_without_biases(loss: str, blobs: Dataset) -> None:
     compare_steps(all_initializers(loss=loss, use_bias=False, depth=1), blobs)
+
+
+def test_two_classes_with_one_output(pair: Dataset) -> None:
+    cells = all_initializers(loss="binary_cross_entropy", depth=2)
+    assert StackedNetwork(Stack(tuple(cells)), pair).predict(pair.x_test).shape[-1] == 1
+    compare_steps(cells, pair)
+
+
+@pytest.mark.parametrize("z", [-80.0, -20.0, -1.0, 0.0, 1.0, 20.0, 80.0])
+@pytest.mark.parametrize("label", [0, 1])
+def test_binary_cross_entropy_keeps_its_digits(z: float, label: int) -> None:
+    """In float32 as in float64, where the sigmoid itself is 0 or 1."""
+    found = losses.LOSSES["binary_cross_entropy"](
+        tf.constant([[label]]), tf.constant([[[z]]], dtype=tf.float32)
+    )
+    np.testing.assert_allclose(found, [[np.logaddexp(0, -z if label else z)]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("epochs", [0, 1], ids=["eager", "compiled"])

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gradprop.components.registry import LARGEST_SIZE, Entry, Parameter, Registry
 from gradprop.spec import Cell
@@ -163,6 +167,29 @@ def skips(cell: Cell) -> list[bool]:
 def is_plain(cell: Cell) -> bool:
     """Tell whether z_l = W_l h_(l-1) + b_l and h_l = phi(z_l) in all hidden layers."""
     return cell.normalization.name == "none" and cell.residual == "none"
+
+
+def output_units(cell: Cell, outputs: int) -> int:
+    """Return the units of the output layer.
+
+    Parameters
+    ----------
+    cell
+        Its loss counts: binary cross-entropy has one output, the logit of class 1.
+    outputs
+        Classes or targets of the data set.
+    """
+    return 1 if cell.loss == "binary_cross_entropy" else outputs
+
+
+def decide(outputs: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the class that outputs (..., units) name.
+
+    That is the one of the largest output; a single output is the logit of class 1.
+    """
+    if outputs.shape[-1] == 1:
+        return (outputs[..., 0] > 0).astype(np.int64)
+    return np.asarray(outputs.argmax(axis=-1))
 
 
 def conflict(cell: Cell) -> str | None:

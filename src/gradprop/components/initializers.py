@@ -314,7 +314,8 @@ def stream_seed(*parts: Scalar) -> int:
 
 def layer_shapes(inputs: int, cell: Cell, outputs: int) -> list[tuple[int, int]]:
     """Return (fan_in, fan_out) of layers 1 … depth + 1."""
-    sizes = [inputs, *architecture.hidden_widths(cell), outputs]
+    units = architecture.output_units(cell, outputs)
+    sizes = [inputs, *architecture.hidden_widths(cell), units]
     return list(itertools.pairwise(sizes))
 
 

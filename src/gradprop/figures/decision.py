@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradprop.analysis import estimates
-from gradprop.components import datasets
+from gradprop.components import architecture, datasets
 from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind
 from gradprop.results.study_tables import Options, StudyError, StudyTables, at_step, groups
@@ -84,7 +84,7 @@ def _decisions(panel: pd.DataFrame) -> pd.DataFrame:
     outputs = panel.pivot(index=["cell", "x2", "x1"], columns="output", values="value")
     finite = pd.Series(np.isfinite(outputs.to_numpy()).all(axis=1), index=outputs.index)
     outputs = outputs[finite.groupby("cell").transform("all")]
-    decided = pd.Series(outputs.to_numpy().argmax(axis=1), index=outputs.index)
+    decided = pd.Series(architecture.decide(outputs.to_numpy()), index=outputs.index)
     votes = pd.get_dummies(decided).groupby(["x2", "x1"]).mean()
     if votes.empty:
         return pd.DataFrame(columns=["mark", "x1", "x2", "label", "share"])

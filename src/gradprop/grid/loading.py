@@ -245,7 +245,10 @@ def _conflict_with_data(cell: Cell) -> str | None:
     problem = datasets.conflict(cell.dataset)
     if problem:
         return f"dataset: {errors.show(cell.dataset.label)} can't be made: {problem}"
-    examples = datasets.sizes(cell.dataset).training
+    examples, _, _, classes = datasets.sizes(cell.dataset)
+    if cell.loss == "binary_cross_entropy" and classes != 2:
+        has = f"has {classes} classes" if classes else "is one of regression"
+        return f"loss: {cell.loss} needs two classes; {errors.show(cell.dataset.label)} {has}"
     if cell.batch_size > examples:
         return (
             f"batch_size: {cell.batch_size} is larger than the training set of "

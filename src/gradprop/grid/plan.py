@@ -137,7 +137,8 @@ class Program:
     def of(cls, cell: Cell) -> Program:
         """Return the sizes of a cell."""
         data = datasets.sizes(cell.dataset)
-        units = [*architecture.hidden_widths(cell), datasets.outputs(cell.dataset)]
+        outputs = architecture.output_units(cell, datasets.outputs(cell.dataset))
+        units = [*architecture.hidden_widths(cell), outputs]
         steps = total_steps(cell, data.training)
         probes = len(probe_steps(steps, cell.probes))
         return cls(cell, [data.features, *units], data.training, data.test, steps, probes)

@@ -32,19 +32,24 @@ def data_sizes(component: Component) -> tuple[int, int, float]:
 def guessing_loss(cell: Cell) -> float:
     """Return the loss of guessing: of outputs that do not depend on the inputs.
 
-    With softmax cross-entropy and all classes equally likely that is ln of their number; with the
-    mean squared error and the mean of the training targets it is their variance, averaged over
-    the outputs. NaN for a sum of outputs, which nothing is guessed for.
+    With cross-entropy and all classes equally likely that is ln of their number; with the mean
+    squared error and the mean of the training targets (of classes, 1 at the label and 0 elsewhere)
+    it is their variance, averaged over the outputs. NaN for a sum of outputs, which nothing is
+    guessed for.
     """
     if cell.loss == "output_sum":
         return math.nan
     classes = datasets.sizes(cell.dataset).classes
-    return math.log(classes) if classes else _target_variance(cell.dataset)
+    squared = cell.loss == "mean_squared_error" or not classes
+    return _target_variance(cell.dataset) if squared else math.log(classes)
 
 
 @lru_cache
 def _target_variance(component: Component) -> float:
-    targets = datasets.generate(component).y_train.astype(np.float64)
+    dataset = datasets.generate(component)
+    targets = dataset.y_train.astype(np.float64)
+    if dataset.task == "classification":
+        targets = np.eye(dataset.outputs)[dataset.y_train]
     return float(targets.var(axis=0).mean())
 
 

@@ -46,6 +46,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from gradprop import theory
 from gradprop.components import activations
@@ -112,8 +113,8 @@ def log_agreement(
     shares
         The part of q_l that is not the variance of the bias, shape (depth + 1,).
     loss
-        ``output_sum``, of which all examples have the same signal, or else the cross-entropy of a
-        softmax.
+        ``output_sum``, of which all examples have the same signal, ``binary_cross_entropy``, or
+        else the cross-entropy of a softmax.
     """
     kinds = [_pairs(alike, same, activation, lengths, shares, loss) for same in (True, False)]
     same, other = (pairs.signals * pairs.entering for pairs in kinds)
@@ -202,7 +203,8 @@ def _pairs(
     signals = 1.0
     if loss != "output_sum":
         c = _with_bias(entering[-1], shares[-1])
-        signals = _output_agreement(_rounded(lengths[-1]), _rounded(c), same, alike.classes)
+        q = _rounded(lengths[-1])
+        signals = _output_agreement(q, _rounded(c), same, alike.classes, loss)
     back = signals * np.append(np.cumprod(slopes[::-1])[::-1], 1.0)
     return _Pairs(np.array(entering), before, back)
 
@@ -244,13 +246,20 @@ def _rounded_slope_fourth(activation: str, q: float, c: float) -> float:
 
 
 @lru_cache
-def _output_agreement(q: float, c: float, same: bool, classes: int) -> float:
-    """Return ``E[delta_a delta_b] / E[delta^2]`` at the outputs, ``delta = p - y``.
+def _output_agreement(q: float, c: float, same: bool, classes: int, loss: str = "auto") -> float:
+    """Return ``E[delta_a . delta_b] / E[delta^2]`` of the outputs' signals, ``delta = p - y``.
 
-    y is 1 at the label and 0 elsewhere, p the softmax of normal outputs of variance q, which are
-    independent of the labels: ``E[p_a p_b] - 2 / classes + (1 if the labels are the same)``, sums
-    over the outputs.
+    Outputs z are normal of variance q and independent of the labels; y is 1 at the label and 0
+    elsewhere. Of a softmax p it is ``E[p_a . p_b] - 2 / classes + (1 if the labels are the same)``,
+    sums over the outputs; of the binary cross-entropy p is the sigmoid of the one output, and y
+    the label.
     """
+    if loss == "binary_cross_entropy":
+        q = min(max(q, SMALLEST), LARGEST)
+        together, alone = (
+            theory.pair_expectation(special.expit, special.expit, q, q, r) for r in (c, 1.0)
+        )
+        return (together - (0.0 if same else 0.5)) / alone
     common, own, others = np.random.default_rng(0).standard_normal((3, DRAWS, classes))
     parts = math.sqrt(q * max(c, 0.0)), math.sqrt(q * min(1 - c, 1.0))
     p_a, p_b = (_softmax(parts[0] * common + parts[1] * noise) for noise in (own, others))

@@ -163,8 +163,10 @@ def predict(
     gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
     lengths = _forward(cell, shapes, gains, input_mean_square)
     length, length_variance = _measured_length(cell, shapes, lengths)
-    if cell.loss not in ("auto", "cross_entropy", "output_sum"):
-        alike = None  # nothing is known of the errors of examples
+    if cell.loss == "mean_squared_error":
+        alike = (
+            None  # the errors contain the outputs, which go back through the weights they came by
+        )
     shares = _shares(cell, lengths)
     signal, signal_variance = _backward(cell, shapes, known, lengths)
     lift = np.zeros(len(shapes))

@@ -16,8 +16,7 @@ from gradprop.components.optimizers import OPTIMIZERS, create_update
 from gradprop.errors import GradpropError
 from gradprop.spec import Component, Stack
 from gradprop.training.backend import tf
-from gradprop.training.losses import Tensor
-from gradprop.training.stacking import in_whole_packets
+from gradprop.training.losses import Tensor, in_whole_packets
 
 Float32 = NDArray[np.float32]
 # From arrays of all replicas, which are their first axis, to what is computed of them.

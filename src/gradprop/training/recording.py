@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gradprop.components import architecture
 from gradprop.components.datasets import Dataset
 from gradprop.components.initializers import stream_seed
 from gradprop.probes.measurements import MEASUREMENTS
@@ -245,7 +246,7 @@ class Recorder:
     ) -> NDArray[np.float64]:
         if self.dataset.task != "classification":
             return np.full(len(outputs), np.nan)
-        right = (outputs.argmax(axis=-1) == targets).mean(axis=1)
+        right = (architecture.decide(outputs) == targets).mean(axis=1)
         return np.where(np.isfinite(outputs).all(axis=(1, 2)), right, np.nan)
 
     def cell_table(self) -> pd.DataFrame:

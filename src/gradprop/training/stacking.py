@@ -24,7 +24,7 @@ from gradprop.components.schedules import rate_factor
 from gradprop.probes.measurements import total_steps
 from gradprop.spec import Component, Stack
 from gradprop.training.backend import keras, tf
-from gradprop.training.losses import LOSSES, PACKET, Tensor, resolve_loss
+from gradprop.training.losses import LOSSES, Tensor, in_whole_packets, resolve_loss
 
 
 class LayerTensors(NamedTuple):
@@ -84,21 +84,6 @@ def _first_bad_layer(losses: Tensor, preactivations: list[Tensor]) -> Tensor:
         return tf.where(well, 0, tf.cast(tf.reduce_sum(before, axis=0), tf.int32))
 
     return tf.cond(tf.reduce_all(well), lambda: tf.zeros_like(losses[:, 0], tf.int32), search)
-
-
-def in_whole_packets(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """Apply an element-wise function to z (replicas, batch, units), padded if need be.
-
-    TensorFlow computes exp, log and erf of whole vector registers with other approximations than
-    of the entries left over at the end of an array. Which entries are left over would depend on
-    the number of replicas if a replica did not fill whole registers.
-    """
-    entries = z.shape[1] * z.shape[2]
-    padding = -entries % PACKET
-    if not padding:
-        return function(z)
-    flat = tf.pad(tf.reshape(z, (-1, entries)), ((0, 0), (0, padding)))
-    return tf.reshape(function(flat)[:, :entries], z.shape)
 
 
 class StackedNetwork:
