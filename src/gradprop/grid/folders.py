@@ -4,8 +4,7 @@
 the numbers of the prose), ``chapter.md.j2`` (the prose), ``opening.md.j2`` (with which a report can
 open), ``components.py`` (own initializers, activations, data sets, optimizers, statistics),
 ``figures.py`` (own kinds of figures), ``references.bib``, modules that these import, and files of
-data. No list
-names the studies: they are found by looking.
+data. No list names the studies: they are found by looking.
 """
 
 from __future__ import annotations
