@@ -44,7 +44,7 @@ def study_of(initializers: list[Any], **content: Any) -> Study:
         ("whitened_teacher(symmetric=True)", "whitened teacher, symmetric"),
         ("file(file=a.csv, target=height, girth)", "a.csv, target height, girth"),
         ("file(file=a.npz, split_seed=1)", "a.npz, split seed 1"),
-        ("circles(standardize=False)", "circles, not standardize"),
+        ("circles(standardize=False)", "circles, not standardized"),
         ("my_own_rule(alpha=0.25)", "my own rule, alpha 0.25"),
         ("no label: <b>", "no label: <b>"),
     ],

@@ -193,6 +193,18 @@ ROW = "0.5,2,True,"
         ("a.npz", npz(x=np.eye(3), y=np.ones(3)), "kind", "a.npz: target: 'kind' is not allowed"),
         ("a.npz", npz(x=np.eye(3), y=np.ones(2)), "", "a.npz: y has the shape (2,) of float64"),
         ("a.npz", npz(x=np.ones(3), y=np.ones(3)), "", "a.npz: x has the shape (3,) of float64"),
+        ("a.npz", npz(x=np.eye(3), y=np.ones((3, 0))), "", "a.npz: y has the shape (3, 0) of"),
+        ("./a.csv", CSV, "kind", "./a.csv: one file has one name; allowed: a.csv"),
+        (
+            *("a.csv", "a,b\n1,1\n2,0\n?,1\n", "b"),
+            "a.csv: column 'a' holds text ('?' in row 3); allowed: numbers",
+        ),
+        ("a.csv", f"a,b\n{2**60},1\n1,0\n", "b", "a.csv: column 'a' has whole numbers beyond 2^53"),
+        ("a.csv", f"a,b\n1,{2**60}\n2,0\n", "b", "a.csv: column 'b' has whole numbers beyond 2^53"),
+        (
+            *("a.npz", npz(x=[[2**60], [1]], y=[0, 1]), ""),
+            "a.npz: column 'x[:, 0]' has whole numbers beyond 2^53",
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -208,6 +220,24 @@ def test_what_cannot_be_used_is_one_line(
         make(name, content, target=target)
     told = str(caught.value).replace(str(tmp_path), "")
     assert told.startswith(expected) and "\n" not in told
+
+
+def test_what_float32_cannot_tell_apart_has_to_be_standardized(
+    make: Callable[..., Dataset],
+) -> None:
+    rows = "".join(f"{10**9 + n},{n % 2}\n" for n in range(20))
+    assert np.ptp(make("a.csv", f"a,b\n{rows}", target="b").x_train) > 1
+    with pytest.raises(DataFileError, match="the values of feature 1 are one number in float32"):
+        make("a.csv", target="b", standardize=False)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">i4", "<f2"])
+def test_any_order_of_bytes_and_size_of_numbers(kind: str, make: Callable[..., Dataset]) -> None:
+    x, y = np.arange(20.0)[:, None], np.arange(20) % 2
+    expected = make("a.npz", npz(x=x, y=y)).x_train
+    np.testing.assert_array_equal(
+        make("a.npz", npz(x=x.astype(kind), y=y.astype(kind))).x_train, expected
+    )
 
 
 class Harmful:

@@ -357,7 +357,7 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             ".hue: 'dept' is not allowed; allowed: dataset, depth, width, activation, "
             "initializer, learning_rate, batch_size, epochs, seed, optimizer, loss, use_bias, "
             "bias_std, target_loss, probes, statistics, measurements, widths, normalization, "
-            "residual, clipping. Did you mean 'depth'?",
+            "residual, clipping, schedule. Did you mean 'depth'?",
         ),
         (
             "{kind: float_limits, title: a, select: {depth: [1, '2']}}",
@@ -620,6 +620,16 @@ def test_an_unknown_study_is_told_with_those_that_exist(folder: Path) -> None:
             "batch_size: 16",
             "batch_size: [8, 1438]",
             "grid.batch_size: 1438 is larger than the training set of 'digits'; allowed: 1 to 1437",
+        ),
+        (
+            "batch_size: 16",
+            "batch_size: 16\n  schedule: [constant, {name: cosine, warm_up: 100000}]",
+            "grid.schedule.warm_up: 100000 steps, but training ends after ",
+        ),
+        (
+            "batch_size: 16",
+            "batch_size: 16\n  optimizer: {name: sgd, nesterov: true}",
+            "grid.optimizer: nesterov needs a momentum above 0",
         ),
         (
             "batch_size: 16",

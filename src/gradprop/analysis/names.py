@@ -32,6 +32,7 @@ WORDS = {
     "selu": "SELU",
     "rmsprop": "RMSprop",
     "sgd": "SGD",
+    "standardize": "standardized",
     "stddev": "std",
     "sussillo": "Sussillo and",
     "abbott": "Abbott",

@@ -341,7 +341,7 @@ def _leaky_relu(slope: float) -> Activation:
 
         return keras.activations.leaky_relu(z, negative_slope=slope)
 
-    low = -math.inf if slope > SATURATION_LEVEL else 0.0
+    low = -math.inf if slope > 0.0 else 0.0  # however small a slope is, it does not fall off
     return Activation(
         name="leaky_relu",
         definition="`z` for `z > 0`, else `slope z`",

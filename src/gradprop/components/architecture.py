@@ -200,6 +200,9 @@ def conflict(cell: Cell) -> str | None:
             return f"widths: {len(units)} hidden layers are listed, but depth is {cell.depth}"
         if units[:1] not in ([], [cell.width]):
             return f"widths: the first listed layer has {units[0]} units, but width is {cell.width}"
+    given = dict(cell.optimizer.parameters)
+    if given.get("nesterov") and not given.get("momentum"):
+        return "optimizer: nesterov needs a momentum above 0"
     if cell.normalization.name == "batch" and cell.batch_size < 2:
         return "normalization: batch needs a batch_size of at least 2"
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import stat
 import zipfile
@@ -83,6 +84,8 @@ def enter(name: str, folder: Path | None) -> None:
         raise DataFileError("no file is named; allowed: {file: <file>, target: <column>}")
     if folder is None:
         raise DataFileError(f"{name}: the folder of its study is not given")
+    if (plain := os.path.normpath(name)) != name:
+        raise DataFileError(f"{name}: one file has one name; allowed: {plain}")
     content = _content(name, folder)
     file = _File((folder / name).resolve(), content, hashlib.sha256(content).hexdigest()[:12])
     known = _files.get(name, file)
@@ -223,11 +226,12 @@ def _npz(content: bytes, target: str) -> _Parts:
     except Exception as error:  # NumPy and zipfile raise almost anything for damaged files
         problem = errors.cut(str(error).partition("\n")[0], 120)
         raise DataFileError(f"not an NPZ file of plain arrays: {problem}") from None
+    x, y = _native(x), _native(y)
     if x.ndim != 2 or x.dtype.kind not in "biuf":
         raise DataFileError(
             f"x has the shape {x.shape} of {x.dtype}; allowed: numbers, (examples, features)"
         )
-    if y.ndim not in (1, 2) or len(y) != len(x) or y.dtype.kind not in "biufU":
+    if y.ndim not in (1, 2) or len(y) != len(x) or not y.size or y.dtype.kind not in "biufU":
         raise DataFileError(
             f"y has the shape {y.shape} of {y.dtype}; allowed: labels or numbers, ({len(x)},), or "
             f"numbers, ({len(x)}, outputs)"
@@ -236,10 +240,17 @@ def _npz(content: bytes, target: str) -> _Parts:
     targets = {
         f"y[:, {i}]": pa.array(np.ascontiguousarray(part)) for i, part in enumerate(columns.T)
     }
-    features = np.asarray(x, dtype=np.float64)
-    for i, values in enumerate(features.T):
-        _in_range(f"x[:, {i}]", values)
+    features = np.empty(x.shape)
+    for i, part in enumerate(x.T):
+        features[:, i] = _numbers(f"x[:, {i}]", pa.array(np.ascontiguousarray(part)))
     return _Parts(features, targets)
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array in this machine's order of bytes; floating-point numbers as float64."""
+    if array.dtype.kind == "f":
+        return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 _READERS: dict[str, Callable[[bytes, str], _Parts]] = {
@@ -289,8 +300,10 @@ def _numbers(name: str, column: Column) -> NDArray[np.float64]:
 
     column, types = _present(name, column), pa.types
     if _is_text(column):
+        texts = column.to_pylist()
+        row = next((row for row, text in enumerate(texts) if not _is_number(text)), 0)
         raise DataFileError(
-            f"column {show(name)} holds text ({show(column[0].as_py())} in row 1); allowed: "
+            f"column {show(name)} holds text ({show(texts[row])} in row {row + 1}); allowed: "
             "numbers, true and false; replace it by numbers or leave it out"
         )
     kinds = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
@@ -300,7 +313,21 @@ def _numbers(name: str, column: Column) -> NDArray[np.float64]:
         )
     if types.is_boolean(column.type):
         column = column.cast(pa.int8())
-    return _in_range(name, np.asarray(column.cast(pa.float64(), safe=False).to_numpy()))
+    exact = not types.is_integer(column.type)  # the others lose nothing that float64 could keep
+    try:
+        return _in_range(name, np.asarray(column.cast(pa.float64(), safe=not exact).to_numpy()))
+    except pa.ArrowInvalid:
+        raise DataFileError(
+            f"column {show(name)} has whole numbers beyond 2^53; allowed: up to it, or as text"
+        ) from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_text(column: Column) -> bool:
@@ -322,6 +349,22 @@ def _check(x: NDArray[np.float64]) -> None:
         )
     if not np.ptp(x, axis=0).any():
         raise DataFileError("every column besides the target is constant")
+
+
+def check_unscaled(name: str, table: Table) -> None:
+    """Refuse features that stay as they are and that float32 cannot tell apart.
+
+    Raises
+    ------
+    DataFileError
+        If the values of one are all the same in float32, and differ.
+    """
+    lost = (np.ptp(table.x, axis=0) > 0) & (np.ptp(table.x.astype(np.float32), axis=0) == 0)
+    if lost.any():
+        raise DataFileError(
+            f"{name}: the values of feature {np.flatnonzero(lost)[0] + 1} are one number in "
+            "float32; allowed: standardize: true"
+        )
 
 
 def _in_range(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -93,6 +93,8 @@ class FromFile(Generator):
         """Return what the file says, its checksum as the code."""
         file, target, task = (parameters[name] for name in ("file", "target", "task"))
         table = datafiles.read(file, target, task)
+        if not parameters["standardize"]:
+            datafiles.check_unscaled(file, table)
         classes = table.task == "classification"
         sizes = {
             "examples": len(table.x),

@@ -11,6 +11,7 @@ from typing import Any
 from gradprop import errors
 from gradprop.components import architecture, datafiles, datasets, initializers
 from gradprop.components.datasets import DATASETS
+from gradprop.components.schedules import SCHEDULES
 from gradprop.grid import config, folders, kinds, schema
 from gradprop.grid.axes import REGISTRIES, axis_values, count_values, expand
 from gradprop.grid.figure_checks import check_figure, check_names
@@ -253,5 +254,12 @@ def _conflict_with_data(cell: Cell) -> str | None:
         return (
             f"batch_size: {cell.batch_size} is larger than the training set of "
             f"{errors.show(cell.dataset.label)}; allowed: 1 to {examples}"
+        )
+    steps = measurements.total_steps(cell, examples)
+    warm_up = SCHEDULES.parameters_of(cell.schedule)["warm_up"]
+    if 0 < steps <= warm_up:
+        return (
+            f"schedule.warm_up: {warm_up} steps, but training ends after {steps}; allowed: 0 to "
+            f"{steps - 1}"
         )
     return None

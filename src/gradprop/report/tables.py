@@ -36,6 +36,9 @@ KEYS = ("dataset", "activation", "depth", "initializer")
 PARAMETERS = tuple(f.name for f in fields(Cell) if f.name != "seed")
 # Worth naming in the caption if all cells of a study share them.
 SHARED = ("width", "epochs", "batch_size", "optimizer", "learning_rate")
+# And these if they are not left at what they are by default.
+DEFAULTS = {f.name: getattr(f.default, "label", f.default) for f in fields(Cell)}
+SHARED_CHANGES = ("schedule", "clipping", "normalization", "residual", "loss")
 ACCURACIES = ("final_train_accuracy", "final_test_accuracy")
 LOSSES = ("final_train_loss", "final_test_loss")
 UNTRAINED = (
@@ -376,15 +379,20 @@ def _final(value: float, is_accuracy: bool) -> Text:
 
 
 def _results_caption(cells: pd.DataFrame) -> str:
+    common = {
+        name: cells[name].iloc[0]
+        for name in (*SHARED, *SHARED_CHANGES)
+        if name in cells and cells[name].nunique() == 1
+    }
     settings = [
-        f"{name.replace('_', ' ')} {_setting(cells[name].iloc[0])}"
-        for name in SHARED
-        if cells[name].nunique() == 1
+        f"{name.replace('_', ' ')} {_setting(value)}"
+        for name, value in common.items()
+        if name in SHARED or value != DEFAULTS[name]
     ]
-    common = f" Common to all rows: {', '.join(settings)}." if settings else ""
+    shared = f" Common to all rows: {', '.join(settings)}." if settings else ""
     return (
         "Medians over the seeds whose result is finite, and the shares of all seeds that "
-        f"diverged or underflowed; a dash where no seed has a finite result.{common}"
+        f"diverged or underflowed; a dash where no seed has a finite result.{shared}"
     )
 
 
