@@ -43,7 +43,7 @@ def make_cell(**changes: Any) -> Cell:
         **changes,
     }
     for key, value in values.items():
-        if isinstance(value, str) and "(" in value:
+        if key in axes.REGISTRIES and isinstance(value, str) and "(" in value:
             value = Component.parse(value).document()
         (values[key],) = axes.axis_values(key, value if key == "measurements" else [value])
     return Cell(**values)

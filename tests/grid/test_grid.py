@@ -278,6 +278,7 @@ CHANGES: dict[str, Any] = {
     "normalization": Component("batch"),
     "residual": "plain",
     "clipping": Component("norm"),
+    "schedule": Component("cosine"),
     "code": "initializer=0123456789ab",
 }
 
