@@ -95,10 +95,7 @@ def write_report(
     bibliography = Bibliography(References(_references(studies)))
     for chapter in chapters:
         chapter.render(environment, bibliography)
-    judged = [reports / "claims" / f"{study.name}.json" for study in studies]
-    for study, path in zip(studies, judged, strict=True):
-        manifests.require(products.claims(reports, study), path)
-    verdicts = [verdict for path in judged for verdict in claims.read(path)]
+    verdicts = [verdict for study in studies for verdict in _verdicts(study, reports)]
     tested = any(verdict.passage for verdict in verdicts)
     passages = passages_table(verdicts, bibliography) if tested else None
     summaries = [final_results(chapter.cells) for chapter in chapters]
@@ -109,13 +106,10 @@ def write_report(
     claimed = claim_rows.entries(
         verdicts, bibliography, {study.name: names_in_text(study) for study in studies}
     )
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    look = _style_and_script()
     html = environment.get_template("report.html.j2").render(
         title=title,
-        style=style,
-        script=Markup(script),
-        script_digest=_digest(script),
+        **look,
         mathml=mathml,
         explorer=explorer_data(chapters),
         atlas=atlas_data(chapters, command),
@@ -138,13 +132,13 @@ def write_report(
         target=_example_target(chapters, reports),
     )
     files.write_text(reports / name, html)
+    folder = reports / "tables" / Path(name).stem
     pages = {}
     for study, table in zip(studies, final, strict=True):
-        folder = reports / "tables" / Path(name).stem
+        of_study = alone.claims_table(study, claimed.get(study.name, []))
         pages[folder / f"{study.name}-results.html"] = table
-        of_study = claimed.get(study.name, [])
-        pages[folder / f"{study.name}-claims.html"] = alone.claims_table(study, of_study)
-    alone.write(environment, style, pages)
+        pages[folder / f"{study.name}-claims.html"] = of_study
+    alone.write(environment, look["style"], pages)
     manifests.write(
         products.report(reports, studies, name, title, command),
         made=[reports / name, *pages],
@@ -153,9 +147,22 @@ def write_report(
     )
 
 
-def _digest(script: str) -> str:
-    """Return the SHA-256 of a script as a content-security policy names it, in base64."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+def _verdicts(study: Study, reports: Path) -> list[claims.Result]:
+    """Return the verdicts on the claims of a study, from a file that its manifest vouches for."""
+    path = reports / "claims" / f"{study.name}.json"
+    manifests.require(products.claims(reports, study), path)
+    return claims.read(path)
+
+
+def _style_and_script() -> dict[str, Markup]:
+    """Return what the page has of both, the digest by which its policy lets the script run, too.
+
+    That is the SHA-256 in base64, as a content-security policy names it.
+    """
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return {"style": Markup(style), "script": Markup(script), "script_digest": Markup(digest)}
 
 
 def _sources(study: Study, results: Path, reports: Path) -> list[Path]:
