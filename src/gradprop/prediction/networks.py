@@ -164,9 +164,8 @@ def predict(
     lengths = _forward(cell, shapes, gains, input_mean_square)
     length, length_variance = _measured_length(cell, shapes, lengths)
     if cell.loss == "mean_squared_error":
-        alike = (
-            None  # the errors contain the outputs, which go back through the weights they came by
-        )
+        # The errors contain the outputs, which go back through the weights they came by.
+        alike = None
     shares = _shares(cell, lengths)
     signal, signal_variance = _backward(cell, shapes, known, lengths)
     lift = np.zeros(len(shapes))
