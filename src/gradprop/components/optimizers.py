@@ -141,7 +141,7 @@ def _sgd(
             if nesterov:
                 moved = [momentum * v - change for v, change in zip(moved, changes, strict=True)]
             changes = [-velocity for velocity in moved]
-        return _subtract(variables, changes, rate * weight_decay if weight_decay else None)
+        return _subtract(variables, changes, rate, weight_decay)
 
     return update
 
@@ -169,7 +169,7 @@ def _adam(
             m.assign_add((g - m) * (1 - beta_1))
             v.assign_add((tf.square(g) - v) * (1 - beta_2))
             changes.append((m * alpha) / (tf.sqrt(v) + epsilon))
-        return _subtract(variables, changes, rate * weight_decay if weight_decay else None)
+        return _subtract(variables, changes, rate, weight_decay)
 
     return update
 
@@ -198,17 +198,18 @@ def _rmsprop(
                 velocity.assign(momentum * velocity + change)
                 for velocity, change in zip(velocities, changes, strict=True)
             ]
-        return _subtract(variables, changes, rate * weight_decay if weight_decay else None)
+        return _subtract(variables, changes, rate, weight_decay)
 
     return update
 
 
 def _subtract(
-    variables: Sequence[Tensor], changes: Sequence[Tensor], decay: Tensor | None
+    variables: Sequence[Tensor], changes: Sequence[Tensor], rate: Tensor, weight_decay: float
 ) -> list[Tensor]:
-    """Subtract from variables, and a share `decay` of each; return what was subtracted."""
-    if decay is not None:
-        changes = [c + v * decay for v, c in zip(variables, changes, strict=True)]
+    """Subtract from variables, and of each its weight decay; return what was subtracted."""
+    if weight_decay:
+        share = rate * weight_decay
+        changes = [c + v * share for v, c in zip(variables, changes, strict=True)]
     for variable, change in zip(variables, changes, strict=True):
         variable.assign_sub(change)
     return list(changes)
