@@ -1,6 +1,6 @@
 """Figures of the fixed points of mean-field theory: where they are, and how layers approach them.
 
-Both are figures of Poole et al. 2016 and of Schoenholz et al. 2017.
+The maps are after Poole et al. 2016, the distances by layer after Schoenholz et al. 2017.
 """
 
 from __future__ import annotations
