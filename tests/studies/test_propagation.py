@@ -50,5 +50,5 @@ def test_the_slope_of_the_dashed_line_is_that_of_the_theory_of_the_figure() -> N
     doubled = {"name": "variance_scaling", "scale": 4.0}
     cell = make_cell(dataset="digits", activation="relu", depth=40, width=64, initializer=doubled,
                      use_bias=False)  # fmt: skip
-    assert propagation._dashed_slope(cell) == pytest.approx(-np.log(2), rel=0.03)
-    assert propagation._signal_slope(cell) == pytest.approx(-np.log(2))
+    assert propagation._dashed_slope(cell) == pytest.approx(np.log(2), rel=0.03)
+    assert propagation._signal_slope(cell) == pytest.approx(np.log(2))

@@ -127,13 +127,13 @@ def _singular_values(
 
 
 def _sigmoid_rate(tables: StudyTables, statistic: str) -> Evidence:
-    """Fit how ln of the mean square of a gradient changes per layer towards the output."""
+    """Fit how ln of the mean square of a gradient changes per layer towards the input."""
     slopes = log_slopes(tables, {"select": {**START, "activation": "sigmoid"}}, statistic)
     fixed = theory.length_fixed_point("sigmoid", 1.0)
     return from_seeds(
         Case("Glorot", initializer="glorot_normal"),
-        slopes["slope"],
-        -math.log(theory.chi_1("sigmoid", fixed, 1.0)),
+        -slopes["slope"],
+        math.log(theory.chi_1("sigmoid", fixed, 1.0)),
     )
 
 
@@ -146,7 +146,7 @@ def _sigmoid_rates(statistic: str) -> Claim:
             f"initialization."
         ),
         source=f"{PAPER}: section 3.1; schoenholz2017",
-        formula="slope of ln mean square over layers = −ln χ₁",
+        formula="slope of ln mean square towards the input = ln χ₁",
         unit="per layer",
         criterion=Within(0.0, 0.03),
         measure=lambda tables: [_sigmoid_rate(tables, statistic)],

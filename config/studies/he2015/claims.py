@@ -35,7 +35,7 @@ def _cases(rows: pd.DataFrame) -> Iterator[tuple[Case, str, float, pd.DataFrame]
 
 def _signal_rate(tables: StudyTables) -> Iterator[Evidence]:
     for case, activation, scale, rows in _cases(log_growth(tables, {"select": START})):
-        yield from_seeds(case, -rows["growth"], -math.log(theory.chi_1(activation, 1.0, scale)))
+        yield from_seeds(case, rows["growth"], math.log(theory.chi_1(activation, 1.0, scale)))
 
 
 def _length_rate(tables: StudyTables) -> Iterator[Evidence]:
@@ -111,7 +111,7 @@ CLAIMS = [
             "He's initialization is the one that keeps it."
         ),
         source=f"{PAPER}: section 2.2",
-        formula="slope of ln mean (dC/dz)² over layers = −ln(σ_w² (1 + a²) / 2)",
+        formula="slope of ln mean (dC/dz)² towards the input = ln(σ_w² (1 + a²) / 2)",
         unit="per layer",
         criterion=Within(0.03),
         measure=_signal_rate,

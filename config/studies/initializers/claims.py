@@ -176,7 +176,7 @@ def _saturation(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _update_gains(tables: StudyTables, activation: str, start: str) -> pd.DataFrame:
-    """Fit the slope over hidden layers, from input to output, of log10 (update over weight).
+    """Fit the slope over hidden layers, towards the input, of log10 (update over weight).
 
     One row per seed, one column per probe.
     """
@@ -184,7 +184,7 @@ def _update_gains(tables: StudyTables, activation: str, start: str) -> pd.DataFr
     layers = recorded(tables.layers, "log10_update_ratio")
     what = f"networks on digits with activation {activation}, initializer {start}, depth {DEEP[0]}"
     rows = need(layers[layers["cell"].isin(cells)], what)
-    return -estimates.layer_slopes(rows, "log10_update_ratio").unstack()
+    return estimates.layer_slopes(rows, "log10_update_ratio").unstack()
 
 
 def _movement(tables: StudyTables) -> Iterator[Evidence]:
@@ -192,7 +192,7 @@ def _movement(tables: StudyTables) -> Iterator[Evidence]:
     for activation, start, variance in (("sigmoid", XAVIER, 1.0), ("relu", "he_normal", 2.0)):
         gains = _update_gains(tables, activation, start)
         chi = theory.mean_field_state(activation, variance).chi_1
-        predicted = -np.log10(chi) / 2 if activation == "sigmoid" else 0.0
+        predicted = np.log10(chi) / 2 if activation == "sigmoid" else 0.0
         first, later = (
             Case(activation=activation, initializer=start, steps=steps)
             for steps in ("first step", "later")
@@ -274,9 +274,9 @@ CLAIMS = [
         id="early-layers-move-least",
         statement="Early layers move least.",
         source=f"{NG_GRADIENTS}, as it is often read; {GLOROT_SIGMOID}; {EULER}",
-        formula="gain a layer of log10 (update over weight), from input to output",
+        formula="slope of log10 (update over weight) towards the input",
         unit="decades per layer",
-        criterion=Above(0.05),
+        criterion=Below(-0.05),
         measure=_movement,
         note=(
             "It holds in part: where activations saturate, as in sigmoid networks, whose weight "
@@ -290,7 +290,7 @@ CLAIMS = [
             "The first step from He's initialization moves all layers of a ReLU network alike."
         ),
         source=EULER,
-        formula="gain a layer of log10 (update over weight), from input to output = 0",
+        formula="slope of log10 (update over weight) towards the input = 0",
         unit="decades per layer",
         criterion=Within(0.05),
         measure=_relu_movement,

@@ -81,13 +81,14 @@ def _ln_slopes(
 ) -> pd.DataFrame:
     """Fit, for every network of an activation, the slope over layers of ln of a mean square.
 
-    `column` is as in `ln_mean_square`. The slope is per layer from input to output.
+    `column` is as in `ln_mean_square`. The slope is per layer towards the input: where it is
+    negative, signal or gradient vanishes.
     """
     rows = []
     for cell, layers in _interior(
         tables, lambda cell: (cell.activation, cell.use_bias) == (activation, use_bias)
     ):
-        slope = estimates.slope(layers["layer"], ln_mean_square(layers, column))
+        slope = -estimates.slope(layers["layer"], ln_mean_square(layers, column))
         rows.append((cell, cell.initializer.label, slope))
     return pd.DataFrame(rows, columns=["example", "initializer", "slope"])
 
@@ -134,26 +135,26 @@ def _slopes_over_layers(
 
 
 def _signal_slope(cell: Cell) -> float | None:
-    """Return -ln chi_1; None where the signal is critical, and no exponential of the layer.
+    """Return ln chi_1; None where the signal is critical, and no exponential of the layer.
 
     Relu is: its mean square does not depend on the length.
     """
     chi = _chi(cell)
     critical = math.isclose(chi, 1) and cell.activation != "relu"
-    return None if critical else -math.log(chi)
+    return None if critical else math.log(chi)
 
 
 def _dashed_slope(cell: Cell) -> float | None:
     """Return the slope of ln mean square that the dashed line of a figure has in these layers.
 
-    The line begins at the length of the inputs; -ln chi_1 is its slope where lengths have settled.
+    The line begins at the length of the inputs; ln chi_1 is its slope where lengths have settled.
     """
     hidden = pd.Series(range(1, cell.depth + 1))
     layers = hidden[inner_layers(hidden, pd.Series(cell.depth, hidden.index))].to_numpy()
     line = prediction_on_data(replace(cell, seed=0))
     if line is None:
         return None
-    return 2 * math.log(10) * estimates.slope(layers, line.signal[layers - 1])
+    return -2 * math.log(10) * estimates.slope(layers, line.signal[layers - 1])
 
 
 def _signal_rates(activation: str, use_bias: bool) -> Callable[[StudyTables], Iterator[Evidence]]:
@@ -169,7 +170,7 @@ def _signal_rate(activation: str, use_bias: bool) -> Claim:
             "changes in proportion to the layer, at the rate of mean-field theory."
         ),
         source=SCHOENHOLZ if activation != "relu" else HE,
-        formula="slope of ln mean (dC/dz)² over layers = −ln χ₁",
+        formula="slope of ln mean (dC/dz)² towards the input = ln χ₁",
         unit="per layer",
         criterion=tolerance,
         measure=_signal_rates(activation, use_bias),
@@ -210,14 +211,14 @@ def _power_law_advantage(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _gradient_slope(cell: Cell) -> float | None:
-    """Return what the weight gradient gains, in decades, from a layer to the next.
+    """Return what the weight gradient gains, in decades, from a layer to the one before.
 
     In homogeneous and in linear networks the signal falls towards the input as the activations
     do towards the output; the activations of sigmoid networks keep their size. None for tanh
     where it is not nearly linear.
     """
     if cell.activation == "sigmoid":
-        return -math.log10(_chi(cell)) / 2
+        return math.log10(_chi(cell)) / 2
     linear = cell.activation == "relu" or cell.initializer.name == "standard_heuristic"
     return 0.0 if linear else None
 
@@ -707,7 +708,7 @@ CLAIMS = [
             "vanishes is the back-propagated signal."
         ),
         source=f"{HE}, one factor per layer, forwards and backwards",
-        formula="slope of log10 RMS dC/dW over layers = 0",
+        formula="slope of log10 RMS dC/dW towards the input = 0",
         unit="decades per layer",
         criterion=Within(0.02),
         measure=_gradient_slopes("relu"),
@@ -719,7 +720,7 @@ CLAIMS = [
             "gradient with respect to the weights is flat."
         ),
         source=GLOROT,
-        formula="slope of log10 RMS dC/dW over layers = 0",
+        formula="slope of log10 RMS dC/dW towards the input = 0",
         unit="decades per layer",
         criterion=Within(0.02),
         measure=_gradient_slopes("tanh"),
@@ -731,7 +732,7 @@ CLAIMS = [
             "input, even with Glorot's initialization."
         ),
         source=f"{GLOROT_SIGMOID}; {SCHOENHOLZ}",
-        formula="slope of log10 RMS dC/dW from input to output = −½ log10 χ₁",
+        formula="slope of log10 RMS dC/dW towards the input = ½ log10 χ₁",
         unit="decades per layer",
         criterion=Within(0.0, 0.03),
         measure=_gradient_slopes("sigmoid"),
@@ -743,9 +744,9 @@ CLAIMS = [
             "smaller than those of late ones."
         ),
         source=f"{NG_GRADIENTS}, as it is often read",
-        formula="gain of log10 RMS dC/dW a layer, from input to output",
+        formula="slope of log10 RMS dC/dW towards the input",
         unit="decades per layer",
-        criterion=Above(0.05),
+        criterion=Below(-0.05),
         measure=_early_layers,
         note=(
             "It holds in part: for sigmoid networks. In bias-free ReLU networks, and in tanh "
