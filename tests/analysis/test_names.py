@@ -89,5 +89,17 @@ def test_texts_of_claims_are_told_in_words() -> None:
     )
 
 
+def test_a_text_that_is_told_in_words_stays_as_it_is() -> None:
+    names = names_in_text(
+        study_of(["normal", *({"name": "normal", "stddev": s} for s in (1.0, 1.5, 0.015))])
+    )
+    text = "normal, normal(stddev=1.0), normal(stddev=1.5), normal(stddev=0.015), leaky_relu"
+    told = "normal, normal, std 1, normal, std 1.5, normal, std 0.015, leaky ReLU"
+    assert in_words(text, names) == told
+    given = {"normal": "normal, std 0.01", "normal(stddev=1.0)": "normal, std 1"}
+    assert in_words("normal, std 0.01; normal, std 1", given) == "normal, std 0.01; normal, std 1"
+    assert in_words("normal; normal(stddev=1.0)", given) == "normal, std 0.01; normal, std 1"
+
+
 def test_no_name_has_a_sign_of_an_id() -> None:
     assert not [name for name in map(name_of, INITIALIZERS) if "_" in name]

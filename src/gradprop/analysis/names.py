@@ -113,8 +113,13 @@ def names_of(study: Study) -> dict[str, dict[str, str]]:
 
 
 def in_words(text: str, names: Mapping[str, str]) -> str:
-    """Return a text with these names in the place of labels."""
-    return LABEL.sub(lambda found: names.get(found[0], found[0]), text)
+    """Return a text with these names in the place of labels.
+
+    A name that stands there already stays: "normal, std 1" holds the label "normal".
+    """
+    named = "|".join(re.escape(name) for name in sorted(names.values(), key=len, reverse=True))
+    whole = rf"(?<!\w)(?:{named})(?![\w(]|\.\d)|{LABEL.pattern}" if named else LABEL.pattern
+    return re.sub(whole, lambda found: names.get(found[0], found[0]), text)
 
 
 def names_in_text(study: Study) -> dict[str, str]:
