@@ -612,6 +612,7 @@ def test_alarms_by_initializer(tmp_path: Path) -> None:
     fired = [
         (zeros[0], "variance_ratio", 0, 2), (normal[0], "small_updates", 9, 1),
         (normal[1], "small_updates", 0, 1), (zeros[1], "variance_ratio", 9, 3),
+        (normal[2], "variance_ratio", 0, 2),
     ]  # fmt: skip
     alarms = pd.DataFrame(fired, columns=["cell", "alarm", "step", "layer"]).assign(value=1.0)
     judged = sorted((tmp_path / "reports/claims").glob("example*"))
@@ -624,9 +625,11 @@ def test_alarms_by_initializer(tmp_path: Path) -> None:
     rows = [row for row in Document(html).rows if len(row) > 2 and row[-3].endswith(" of 6")]
     assert [row[1:] for row in rows] == [
         ["normal, std 1", "2 of 6", "4.5", "1"],
+        ["normal, std 1", "1 of 6", "0", "2"],
         [f"{HOSTILE} zeros", "2 of 6", "4.5", "2.5"],
     ]
     assert rows[0][0] == "Small updates update-to-weight ratio below 0.0001"
+    assert [len(row[0].split()) > 2 for row in rows[1:]] == [True, False], "said once"
 
 
 def test_thresholds_are_said_and_silent_alarms_too(tmp_path: Path) -> None:

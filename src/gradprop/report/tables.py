@@ -267,7 +267,16 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, found: pd.Da
     numbers = alarms.counts(cells, found, "initializer")
     texts = {name: alarm.text(getattr(chosen, name)) for name, alarm in alarms.ALARMS.items()}
     rows, called = numbers.itertuples(index=False, name=None), names_of(study)["initializer"]
-    below = Markup('{} <span class="below">{}</span>')
+    explained = set()
+
+    def named(alarm: str) -> Text:
+        """Return what an alarm is called, and what it says where it stands for the first time."""
+        if alarm in explained:
+            return column_label(alarm)
+        explained.add(alarm)
+        below = Markup('{} <span class="below">{}</span>')
+        return below.format(column_label(alarm), texts[alarm])
+
     return Table(
         id=f"alarms-{chapter_id}",
         caption=(
@@ -282,7 +291,7 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, found: pd.Da
         rows=[
             *(
                 [
-                    below.format(column_label(alarm), texts[alarm]),
+                    named(alarm),
                     _named(initializer, called),
                     f"{count(fired)} of {count(networks)}",
                     _middle(step),
@@ -292,7 +301,7 @@ def alarm_table(chapter_id: str, study: Study, cells: pd.DataFrame, found: pd.Da
             ),
             *(
                 [
-                    below.format(column_label(alarm), texts[alarm]),
+                    named(alarm),
                     DASH,
                     f"not judged in {count(number)} of {count(len(cells))}",
                     DASH,
