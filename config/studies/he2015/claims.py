@@ -123,7 +123,7 @@ CLAIMS = [
             "Forward it is the same factor, but for a drift of typical networks at finite width."
         ),
         source=f"{PAPER}: section 2.2; hanin-nica2020",
-        formula="slope of ln mean z² over layers = ln(σ_w²/n) + ln 2 + E ψ(K/2) for relu",
+        formula="slope of ln mean z² over layers = ln(σ_w²/n) + ln 2 + E ψ(K/2) for ReLU",
         unit="per layer",
         criterion=Within(0.03),
         measure=_length_rate,

@@ -242,7 +242,7 @@ CLAIMS = [
     Claim(
         id="careful-starts-are-stable",
         statement=(
-            "From variance 1/n (tanh, sigmoid) or 2/n (relu) the back-propagated signal of a deep "
+            "From variance 1/n (tanh, sigmoid) or 2/n (ReLU) the back-propagated signal of a deep "
             "network changes by less than two decades."
         ),
         source=NG_WEIGHTS,
@@ -253,7 +253,7 @@ CLAIMS = [
             {phi: (start,) for phi, start in {**CAREFUL, "sigmoid": XAVIER}.items()}
         ),
         note=(
-            "It holds in part: for tanh and relu. The slope of a sigmoid is at most ¼, and no "
+            "It holds in part: for tanh and ReLU. The slope of a sigmoid is at most ¼, and no "
             "moderate variance of the weights makes up for it."
         ),
         passage="reasonably-deep",

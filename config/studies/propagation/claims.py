@@ -16,6 +16,7 @@ from scipy import stats
 
 from gradprop import theory
 from gradprop.analysis import estimates
+from gradprop.analysis.names import name_of
 from gradprop.analysis.needs import NotMeasured, networks, one_per_seed, recorded
 from gradprop.analysis.slopes import FIRST_LAYERS, inner_layers, ln_mean_square
 from gradprop.claims import (
@@ -166,7 +167,7 @@ def _signal_rate(activation: str, use_bias: bool) -> Claim:
     return Claim(
         id=f"signal-rate-{activation}{'-bias' if use_bias else ''}",
         statement=(
-            f"In {activation} networks the logarithm of the back-propagated signal's mean square "
+            f"In {name_of(activation)} networks the logarithm of the back-propagated signal's mean square "
             "changes in proportion to the layer, at the rate of mean-field theory."
         ),
         source=SCHOENHOLZ if activation != "relu" else HE,
@@ -573,7 +574,7 @@ CLAIMS = [
     Claim(
         id="relu-typical-length",
         statement=(
-            "He's initialization keeps the mean square of relu activations on average over "
+            "He's initialization keeps the mean square of ReLU activations on average over "
             "networks; a typical network drifts by an exact amount that depends on the width."
         ),
         source=f"hanin-nica2020: the log-normal law; kogler2026: the exact drift; {HE}",
@@ -686,7 +687,7 @@ CLAIMS = [
     Claim(
         id="similar-scale",
         statement=(
-            "With variance 1/n for tanh and 2/n for relu the pre-activations keep the scale of the "
+            "With variance 1/n for tanh and 2/n for ReLU the pre-activations keep the scale of the "
             "inputs, within a factor of two."
         ),
         source=NG_WEIGHTS,

@@ -356,7 +356,7 @@ CLAIMS = (
     ),
     Claim(
         id="batch-norm-linear",
-        statement="In linear networks it hardly does: 1.21 is the factor of relu.",
+        statement="In linear networks it hardly does: 1.21 is the factor of ReLU.",
         source=YANG,
         formula="norm of dC/dz, factor per layer, near √((B − 2) / (B − 3))",
         unit="per layer",

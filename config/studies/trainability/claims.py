@@ -474,7 +474,7 @@ CLAIMS = [
             "at its best learning rate: small steps are not made good by a larger rate."
         ),
         source=NG_GRADIENTS,
-        formula="log2 (steps from Glorot's initialization / steps from He's), relu, SGD",
+        formula="log2 (steps from Glorot's initialization / steps from He's), ReLU, SGD",
         unit="doublings",
         criterion=Above(0.0),
         measure=_waits,

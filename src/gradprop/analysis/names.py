@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from gradprop.components.activations import ACTIVATIONS
 from gradprop.results.study_tables import COMPONENTS
 from gradprop.spec import Component, Scalar, Study
 
@@ -123,7 +124,11 @@ def in_words(text: str, names: Mapping[str, str]) -> str:
 
 
 def names_in_text(study: Study) -> dict[str, str]:
-    """Return the names by label of what the cases of a study's claims speak of."""
-    called = names_of(study)
-    keys = ("activation", "dataset", "optimizer", "initializer")
-    return {label: name for key in keys for label, name in called[key].items()}
+    """Return the names by label of what the cases of a study's claims speak of.
+
+    Activations are named that are not in the study's grid, too: a claim may train networks of its
+    own.
+    """
+    called, keys = names_of(study), ("activation", "dataset", "optimizer", "initializer")
+    own = {label: name for key in keys for label, name in called[key].items()}
+    return {label: name_of(label) for label in ACTIVATIONS} | own
