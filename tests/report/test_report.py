@@ -625,8 +625,8 @@ def test_alarms_by_initializer(tmp_path: Path) -> None:
     rows = [row for row in Document(html).rows if len(row) > 2 and row[-3].endswith(" of 6")]
     assert [row[1:] for row in rows] == [
         ["normal, std 1", "2 of 6", "4.5", "1"],
-        ["normal, std 1", "1 of 6", "0", "2"],
         [f"{HOSTILE} zeros", "2 of 6", "4.5", "2.5"],
+        ["normal, std 1", "1 of 6", "0", "2"],
     ]
     assert rows[0][0] == "Small updates update-to-weight ratio below 0.0001"
     assert [len(row[0].split()) > 2 for row in rows[1:]] == [True, False], "said once"
