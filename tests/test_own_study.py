@@ -110,7 +110,15 @@ BLOCK = """
     initializer: [signs, glorot_normal]
     optimizer: {name: heavy_ball, share: 0.9}
     seeds: 2
+  - dataset: {file: trees.csv, target: the kind}
+    depth: 2
+    width: 8
+    activation: elu
+    initializer: glorot_normal
+    seeds: 1
 """
+HEADER = "height,girth,the kind\n"
+TREES = "".join(f"{i % 7},{i * i},{('ash', 'oak')[i % 2]}\n" for i in range(100))
 FIGURE = """
   own:
     kind: mine
@@ -132,13 +140,14 @@ statistics: [standard, weight_log10_gain]
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """Return a finished run of a new study with components and a kind of figure of its own."""
+    """Return a finished run of a new study with data, components and figures of its own."""
     folder = tmp_path_factory.mktemp("elsewhere")
     found = Workspace(folder)
     (folder / "config/config.yaml").unlink()
     mine = studies.create("mine", folder)
     (mine / "figures.py").write_text(KIND)
     (mine / "components.py").write_text(COMPONENTS)
+    (mine / "trees.csv").write_text(HEADER + TREES)
     with (mine / "claims.py").open("a") as file:
         file.write(CLAIM)
     text = found.study_file("mine").read_text().replace("epochs: 3", "epochs: 0")
@@ -163,7 +172,8 @@ def test_its_claim_paragraph_and_figures_are_in_the_report(workspace: Workspace)
         'id="figure-mine.signal"',
         'id="figure-mine.own"',
         'id="figure-mine.gain"',
-        'alt="24 networks of my own."',
+        'alt="25 networks of my own."',
+        "trees.csv, target the kind",
         "Small weights make every layer shrink",
         "<math",
         ">signs<",
@@ -191,18 +201,34 @@ def test_what_its_code_prints_is_in_the_logs_and_not_on_the_screen(workspace: Wo
         assert line in logs["mine", "train"]
 
 
-def test_an_edit_of_its_initializer_trains_exactly_its_networks_anew(workspace: Workspace) -> None:
+def test_an_edit_of_its_code_or_data_trains_exactly_its_networks_anew(workspace: Workspace) -> None:
     assert "all requested files are present" in workspace.build("--config", "studies=[mine]")
     before = workspace.runs("mine")
     path = workspace.study_file("mine").with_name("components.py")
     path.write_text(path.read_text().replace("[-1.0, 1.0]", "[1.0, -1.0]"))
+    path.with_name("trees.csv").write_text(f"{HEADER}3,4,ash\n{TREES}")
     workspace.build("--config", "studies=[mine]", "--until", "train")
     own.forget(path)
-    networks = {cell.id: cell.initializer.name for cell in workspace.study("mine").cells}
+    networks = {
+        cell.id: (cell.initializer.name, cell.dataset.name)
+        for cell in workspace.study("mine").cells
+    }
     after = workspace.runs("mine")
     new = after.keys() - before.keys()
-    assert sorted(networks[cell] for cell in new) == ["signs", "signs"]
+    edited = [("glorot_normal", "file"), *[("signs", "gaussian_mixture")] * 2]
+    assert sorted(networks[cell] for cell in new) == edited
     assert after.items() - before.items() == {(cell, after[cell]) for cell in new}
+
+
+def test_a_table_that_is_not_there_is_told_in_one_line(workspace: Workspace) -> None:
+    file = workspace.study_file("mine").with_name("trees.csv")
+    aside = file.rename(file.with_suffix(".aside"))
+    told = workspace.snakemake("--config", "studies=[mine]")
+    aside.rename(file)
+    assert told.returncode == 1
+    assert f"study.yaml: grid[2].dataset: {file.relative_to(workspace.folder)}: no such file" in (
+        told.stdout + told.stderr
+    )
 
 
 def test_its_optimizer_and_its_statistic_are_in_the_tables(workspace: Workspace) -> None:

@@ -471,35 +471,6 @@ def test_measurements_are_tables_of_the_shards_that_ask_for_them(tmp_path: Path)
     assert "Nothing to be done" in workspace.build("reports/claims/tiny.json")
 
 
-def test_a_table_of_ones_own(tmp_path: Path) -> None:
-    """From the file to the report; an edit of it trains its networks alone."""
-    workspace = Workspace(tmp_path)
-    data = ["iris", {"file": "trees.csv", "target": "the kind"}]
-    study = small(dataset=data, initializer="he_normal")
-    figure = {"kind": "learning_curves", "title": "Loss", "statistic": "train_loss"}
-    workspace.write_study({**study, "figures": {"loss": {**figure, "hue": "dataset"}}})
-    rows = "".join(f"{i % 7},{i * i},{('ash', 'oak')[i % 2]}\n" for i in range(40))
-    file = workspace.study_file().parent / "trees.csv"
-    file.write_text(f"height,girth,the kind\n{rows}")
-    workspace.build()
-    report = (workspace.folder / "reports/index.html").read_text(encoding="utf-8")
-    assert "trees.csv, target the kind" in report
-    before = workspace.runs()
-    file.write_text(f"height,girth,the kind\n3,4,ash\n{rows}")
-    workspace.build()
-    after = workspace.runs()
-    (kept,) = before.keys() & after.keys()
-    assert [c.id for c in workspace.study().cells if c.dataset.name == "iris"] == [kept]
-    assert before[kept] == after[kept] and len(before) == len(after) == 2
-    assert "Nothing to be done" in workspace.build()
-    file.unlink()
-    told = workspace.snakemake()
-    assert told.returncode
-    assert f"study.yaml: grid.dataset: {file.relative_to(workspace.folder)}: no such file" in (
-        told.stdout + told.stderr
-    )
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
