@@ -168,7 +168,8 @@ def _signal_rate(activation: str, use_bias: bool) -> Claim:
         id=f"signal-rate-{activation}{'-bias' if use_bias else ''}",
         statement=(
             f"In {name_of(activation)} networks {'with' if use_bias else 'without'} biases the "
-            "logarithm of the back-propagated signal's mean square changes in proportion to the layer, at the rate of mean-field theory."
+            "logarithm of the back-propagated signal's mean square changes in proportion to the "
+            "layer, at the rate of mean-field theory."
         ),
         source=SCHOENHOLZ if activation != "relu" else HE,
         formula="slope of ln mean (dC/dz)² towards the input = ln χ₁",
