@@ -17,7 +17,7 @@ from tests.workspace import ROOT
 
 PAGES = [
     *("tutorial", "how-to/figures", "how-to/tables", "how-to/failures", "how-to/data"),
-    "how-to/components",
+    *("how-to/components", "how-to/advise"),
 ]
 # What a shell does for a reader who stands in the project's folder, with its environment active.
 SHELL = f"""

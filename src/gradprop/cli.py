@@ -122,6 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_claims,
         _add_verify,
         _add_report,
+        _add_advise,
     ):
         add(commands)
     return parser
@@ -374,6 +375,26 @@ def write_html(options: argparse.Namespace) -> None:
     page.write_report(
         studies, results, options.reports, options.title, options.name, options.command
     )
+
+
+def _add_advise(commands: _Commands) -> None:
+    parser = commands.add_parser("advise", help="say which initialization an activation needs")
+    parser.add_argument(
+        "--activation", default="relu", help="selu, leaky_relu(slope=0.1) ...; default: relu"
+    )
+    parser.add_argument("--depth", type=int, default=20, help="hidden layers; default: 20")
+    parser.add_argument("--width", type=int, default=64, help="units of each; default: 64")
+    parser.add_argument("--initializer", help="one that is asked about besides the usual ones")
+    parser.add_argument("--json", action="store_true", help="print JSON; infinite numbers are null")
+    parser.set_defaults(run=print_advice)
+
+
+def print_advice(options: argparse.Namespace) -> None:
+    """Print what theory says of an activation function."""
+    from gradprop.advice import advise
+
+    found = advise(options.activation, options.depth, options.width, options.initializer)
+    print(json.dumps(found.document(), indent=1, ensure_ascii=False) if options.json else found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
