@@ -16,7 +16,8 @@ ANY = 1e38
 AUTOTRAINER = "Zhang et al. 2021, AUTOTRAINER"
 
 
-def _threshold(default: Any, definition: str, source: str) -> Any:
+def threshold(default: Any, definition: str, source: str) -> Any:
+    """Return the field of a bound with its definition and its source."""
     return field(default=default, metadata={"definition": definition, "source": source})
 
 
@@ -40,42 +41,42 @@ class Thresholds:
         Bounds of the alarms of the same names (`gradprop.analysis.alarms`).
     """
 
-    compares: Literal["signal", "weight_gradients"] = _threshold(
+    compares: Literal["signal", "weight_gradients"] = threshold(
         "signal",
         "what is compared: `signal`, the straight line through log10 RMS dC/dz of the hidden "
         "layers; `weight_gradients`, the norms of dC/dW of the first and of the output layer",
         "mean-field theory speaks of the signal (Schoenholz et al. 2017)",
     )
-    vanishing: float = _threshold(
+    vanishing: float = threshold(
         10**-MOST_DECADES,
         "`vanishing` below this ratio of the first layer to the last",
         "the width of the band of updates below",
     )
-    exploding: float = _threshold(
+    exploding: float = threshold(
         10**MOST_DECADES,
         "`exploding` above this ratio of the first layer to the last",
         "the width of the band of updates below",
     )
-    first_layer: float = _threshold(
+    first_layer: float = threshold(
         ANY,
         "`vanishing` only if the first layer, too, is below this: RMS dC/dz or the norm of dC/dW",
         "no condition by default: what is small in all layers alike is a matter of the rate",
     )
-    length: float = _threshold(
+    length: float = threshold(
         100.0,
         "the length is `exploding` above this ratio of mean z² of the last hidden layer to the "
         "first, `vanishing` below its reciprocal",
         "Glorot and Bengio 2010, eq. 8, ask for 1",
     )
-    small_updates: float = _threshold(1e-4, "bound of the alarm", "Karpathy, CS231n")
-    large_updates: float = _threshold(1e-2, "bound of the alarm", "Karpathy, CS231n")
-    dead_units: float = _threshold(0.5, "bound of the alarm", "more than half")
-    saturated_units: float = _threshold(0.5, "bound of the alarm", "more than half")
-    zero_gradients: float = _threshold(0.7, "bound of the alarm", f"{AUTOTRAINER}: dying ReLU")
-    variance_ratio: float = _threshold(
+    small_updates: float = threshold(1e-4, "bound of the alarm", "Karpathy, CS231n")
+    large_updates: float = threshold(1e-2, "bound of the alarm", "Karpathy, CS231n")
+    dead_units: float = threshold(0.5, "bound of the alarm", "more than half")
+    saturated_units: float = threshold(0.5, "bound of the alarm", "more than half")
+    zero_gradients: float = threshold(0.7, "bound of the alarm", f"{AUTOTRAINER}: dying ReLU")
+    variance_ratio: float = threshold(
         100.0, "bound of the alarm, and its reciprocal", "Glorot and Bengio 2010, eq. 8, ask for 1"
     )
-    initial_loss: float = _threshold(
+    initial_loss: float = threshold(
         3.0, "bound of the alarm", "Karpathy, CS231n, asks for 1; He's weights reach 2.4 here"
     )
 

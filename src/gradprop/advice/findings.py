@@ -1,0 +1,538 @@
+"""What is wrong with one network, by its measured tables: findings of rules, layer by layer.
+
+The tables are those of the workflow, of one network: ``layers`` (``step``, ``layer`` and columns of
+`gradprop.probes.statistics.STATISTICS`), ``steps`` (``step``, ``train_loss``) and ``network``, one
+row per layer: ``layer``, ``name``, ``fan_in``, ``fan_out`` (columns of the kernel) and
+``activation``. The layer with the largest number is the output. A rule whose columns are missing or
+NaN says nothing; NaN is a number that ceased to be finite only where the table says so
+(``*_nonfinite_fraction``), or where it has no such column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gradprop import errors
+from gradprop.analysis import estimates, rounding
+from gradprop.analysis.alarms import ALARMS
+from gradprop.analysis.diagnosis import GRADIENT, LENGTH, PASSES, SIGNAL, UNDERFLOW, WEIGHT
+from gradprop.analysis.thresholds import AUTOTRAINER, Thresholds, threshold
+from gradprop.components import activations
+from gradprop.components.activations import Activation
+from gradprop.errors import GradpropError
+
+__all__ = ["HEALTHY", "KINDS", "Diagnosis", "Finding", "Limits", "diagnose"]
+
+Float64 = npt.NDArray[np.float64]
+RATIO = "log10_update_ratio"
+HEALTHY = "healthy"
+#: What can be found. The first of these that was found is the diagnosis of the network: causes
+#: stand before what they lead to.
+KINDS = {
+    "non-finite": "something is NaN or infinite",
+    "input not scaled": "inputs are far larger or smaller than 1",
+    "target not scaled": "targets are far larger than what the network puts out",
+    "symmetric": "units of a layer have equal weights, and never differ",
+    "dead": "units answer no example, or no gradient at all arrives",
+    "saturated": "units lie where their function is flat",
+    "exploding": "signals grow from layer to layer",
+    "vanishing": "signals shrink from layer to layer",
+    "unstable": "weights change too much in a step",
+    "not learning": "weights hardly change",
+    "initial loss": "the first loss is far from that of guessing",
+}
+
+
+@dataclass(frozen=True)
+class Limits(Thresholds):
+    """Bounds of the rules: those of studies, and what one network is judged by besides.
+
+    Attributes
+    ----------
+    dead_units
+        As in `Thresholds`; two standard errors of a fraction of one half are allowed besides,
+        because half of the units of a healthy rectifier are silent where inputs have become alike.
+    input_scale
+        Factor by which the root mean square of inputs may differ from 1.
+    target_scale
+        Root mean square of targets above which they are not scaled.
+    unstable
+        Update-to-weight ratio, median over layers, above which a step is too large.
+    divergence
+        Factor by which the last loss may exceed the first.
+    """
+
+    dead_units: float = threshold(0.7, "fraction of silent units", f"{AUTOTRAINER}: dying ReLU")
+    input_scale: float = threshold(
+        10.0,
+        "factor between the root mean square of inputs and 1",
+        "LeCun et al. 1998, section 4.3, ask for 1; pixels from 0 to 255 have 100",
+    )
+    target_scale: float = threshold(
+        10.0,
+        "root mean square of targets",
+        "outputs at initialization are of order 1 (LeCun et al. 1998, section 4.5)",
+    )
+    unstable: float = threshold(
+        0.1, "median update-to-weight ratio", "ten times the usual bound (Karpathy, CS231n)"
+    )
+    divergence: float = threshold(3.0, "last loss over the first", "as of the initial loss")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    step, layer : int
+        The first step at which it was seen, and the first layer there in the order of the pass; no
+        layer (None) where it is about the whole network.
+    value, threshold : float
+        The number that it rests on, and the bound that this number passed.
+    text : str
+        What the number is.
+    """
+
+    kind: str
+    step: int
+    layer: int | None
+    value: float
+    threshold: float
+    text: str
+
+    def __str__(self) -> str:
+        place = "network" if self.layer is None else f"layer {self.layer}"
+        return (
+            f"{self.kind} ({place}, step {self.step}): {self.text} is {self.value:.3g}, bound "
+            f"{self.threshold:.3g}"
+        )
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The diagnosis of a network.
+
+    Attributes
+    ----------
+    kind : str
+        The first of `KINDS` that was found, or ``healthy``.
+    findings : tuple of Finding
+        In the order of `KINDS`, then of steps and layers.
+    layers : DataFrame
+        One row per layer: ``layer``, ``name``, ``diagnosis``.
+    """
+
+    kind: str
+    findings: tuple[Finding, ...]
+    layers: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return "\n".join([self.kind, *(f"* {finding}" for finding in self.findings)])
+
+
+def diagnose(
+    layers: pd.DataFrame,
+    steps: pd.DataFrame,
+    network: pd.DataFrame,
+    loss: str = "cross_entropy",
+    guessing_loss: float | None = None,
+    limits: Limits | None = None,
+) -> Diagnosis:
+    """Judge one network by its tables.
+
+    Parameters
+    ----------
+    layers, steps, network : DataFrame
+        See the module.
+    loss : {'cross_entropy', 'mean_squared_error', 'other'}, optional
+        What is minimized. Cross-entropy is compared with the logarithm of the number of classes,
+        of a squared error the scale of the targets is told.
+    guessing_loss : float, optional
+        Loss of guessing, if it is another: of a squared error the variance of the targets.
+    limits : Limits, optional
+        Bounds.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    GradpropError
+        If a table lacks a column or rows, or holds several networks.
+
+    Examples
+    --------
+    >>> layers = pd.DataFrame({"step": 0, "layer": [1, 2, 3]})
+    >>> layers["signal_log10_rms"] = [-5.0, -2.0, 0.0]
+    >>> steps = pd.DataFrame({"step": [0], "train_loss": [2.3]})
+    >>> network = pd.DataFrame({"layer": [1, 2, 3], "name": ["a", "b", "c"], "fan_in": 64,
+    ...     "fan_out": [64, 64, 10], "activation": ["tanh", "tanh", "linear"]})
+    >>> diagnose(layers, steps, network)
+    vanishing
+    * vanishing (network, step 0): decades of RMS dC/dz over the hidden layers is -3, bound -2
+    * vanishing (layer 1, step 0): decades of RMS dC/dz from the last hidden layer is -3, bound -2
+    """
+    case = _Case.of(layers, steps, network, loss, guessing_loss, limits or Limits())
+    order = list(KINDS)
+    found = sorted(
+        (finding for rule in _RULES for finding in rule(case)),
+        key=lambda f: (order.index(f.kind), f.step, -1 if f.layer is None else f.layer),
+    )
+    named = network.sort_values("layer")[["layer", "name"]].reset_index(drop=True)
+    first = {f.layer: f.kind for f in reversed(found)}
+    kinds = [first.get(layer, HEALTHY) for layer in named["layer"]]
+    kind = found[0].kind if found else HEALTHY
+    return Diagnosis(kind, tuple(found), named.assign(diagnosis=kinds))
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One network's tables, as rules read them.
+
+    Attributes
+    ----------
+    rows
+        The ``layers`` table with the columns of ``network``; every statistic that is asked for is
+        there, NaN if it was not measured.
+    loss_of
+        ``train_loss`` by step.
+    """
+
+    rows: pd.DataFrame
+    loss_of: pd.Series[float]
+    columns: frozenset[str]
+    loss: str
+    guessing_loss: float
+    limits: Limits
+
+    @classmethod
+    def of(
+        cls,
+        layers: pd.DataFrame,
+        steps: pd.DataFrame,
+        network: pd.DataFrame,
+        loss: str,
+        guessing_loss: float | None,
+        limits: Limits,
+    ) -> _Case:
+        wanted = {
+            "layers": (layers, ["step", "layer"]),
+            "steps": (steps, ["step", "train_loss"]),
+            "network": (network, ["layer", "name", "fan_in", "fan_out", "activation"]),
+        }
+        for name, (table, columns) in wanted.items():
+            missing = [column for column in columns if column not in table]
+            if missing or table.empty:
+                problem = f"lacks the column {missing[0]}" if missing else "has no rows"
+                raise GradpropError(f"diagnose: the table {name} {problem}")
+        if layers.duplicated(["step", "layer"]).any():
+            raise GradpropError("diagnose: the table layers has several networks; pass one")
+        if loss not in (*LOSSES, "other"):
+            allowed = errors.not_allowed(loss, [*LOSSES, "other"])
+            raise GradpropError(f"diagnose: loss: {allowed}")
+        known = network[["layer", "fan_in", "fan_out", "activation"]]
+        rows = layers.drop(columns=[c for c in known if c in layers and c != "layer"])
+        rows = rows.merge(known, on="layer").sort_values(["step", "layer"], ignore_index=True)
+        last = rows["layer"].max()
+        if guessing_loss is None and loss == "cross_entropy":
+            classes = int(network.set_index("layer")["fan_out"][last])
+            guessing_loss = math.log(max(classes, 2))
+        rows["cell"], rows["is_output"] = "network", rows["layer"] == last
+        rows["entries"] = rows["fan_in"] * rows["fan_out"]
+        losses = steps.set_index("step")["train_loss"].sort_index()
+        guess = math.nan if guessing_loss is None else guessing_loss
+        rows["train_loss"], rows["guessing_loss"] = rows["step"].map(losses), guess
+        for name in (*ASKED, *(alarm.statistic for alarm in ALARMS.values())):
+            if name not in rows:
+                rows[name] = np.nan
+        return cls(rows, losses, frozenset(layers.columns), loss, guess, limits)
+
+    @cached_property
+    def probes(self) -> dict[int, pd.DataFrame]:
+        """The rows of every step, by layer."""
+        return {int(str(s)): rows.set_index("layer") for s, rows in self.rows.groupby("step")}
+
+    @property
+    def start(self) -> tuple[int, pd.DataFrame]:
+        """The first step that was looked at, and its rows."""
+        return next(iter(self.probes.items()))
+
+    @property
+    def ends(self) -> dict[int, pd.DataFrame]:
+        """The first and the last step: what comes between may pass."""
+        steps = list(self.probes)
+        return {step: self.probes[step] for step in dict.fromkeys((steps[0], steps[-1]))}
+
+    def function(self, layer: int) -> Activation | None:
+        """Return the activation function of a layer if the registry knows it."""
+        try:
+            return activations.get(str(self.start[1].at[layer, "activation"]))
+        except ValueError:
+            return None
+
+    def lost(self, rows: pd.DataFrame, column: str, fraction: str) -> pd.Series[bool]:
+        """Tell of every layer whether a quantity is NaN or infinite."""
+        if fraction in self.columns:
+            return rows[fraction] > 0
+        values = rows[column]
+        if column not in self.columns:
+            return pd.Series(False, index=rows.index)
+        return values.isna() | (values == np.inf)
+
+    @cached_property
+    def nonfinite(self) -> Finding | None:
+        """Where something was not finite first, in the order in which a step computes."""
+        for step, rows in self.probes.items():
+            update = self.lost(rows, WEIGHT, "weight_nonfinite_fraction")
+            forward = self.lost(rows, LENGTH, "activation_nonfinite_fraction")
+            backward = self.lost(rows, SIGNAL, "signal_nonfinite_fraction")
+            backward |= self.lost(rows, GRADIENT, "gradient_nonfinite_fraction")
+            loss = not math.isfinite(self.loss_of.get(step, 0.0))
+            places = {
+                "update": rows.index[update].min(),
+                "forward": rows.index[forward].min(),
+                "loss": rows.index.max() if loss else math.nan,
+                "backward": rows.index[backward].max(),
+            }
+            for name in PASSES:
+                if not math.isnan(places[name]):
+                    count = int(update.sum() + forward.sum() + backward.sum() + loss)
+                    text = f"count of quantities that are not finite, from the {name} pass on,"
+                    return Finding("non-finite", step, int(places[name]), count, 0, text)
+        return None
+
+    @cached_property
+    def symmetric(self) -> tuple[Finding, ...]:
+        """Layers whose units have equal weights, before training."""
+        step, rows = self.start
+        return tuple(_equal_units(self, step, rows))
+
+
+LOSSES = ("cross_entropy", "mean_squared_error")
+MEAN, Z_MEAN = "activation_mean", "preactivation_mean"
+ASKED = (SIGNAL, GRADIENT, LENGTH, WEIGHT, MEAN, Z_MEAN, "dead_fraction", "saturated_fraction")
+Rule = Callable[[_Case], Iterator[Finding]]
+
+
+def _not_finite(case: _Case) -> Iterator[Finding]:
+    if case.nonfinite:
+        yield case.nonfinite
+
+
+def _scaling(case: _Case) -> Iterator[Finding]:
+    """Tell the scale of inputs and targets from what the first step shows.
+
+    Random weights of mean 0 give ``E[z^2] = Var(W) sum x^2``, so that ``E[x^2]`` is ``E[z^2]``
+    times the units over ``|W|^2``. Outputs that know nothing of the targets give a squared error
+    of ``E[y^2] + E[z^2]``.
+    """
+    step, rows = case.start
+    first, last = rows.index.min(), rows.index.max()
+    squares = 10 ** rows[LENGTH].astype(float)
+    norm = 10 ** _at(rows, first, WEIGHT)
+    bound = case.limits.input_scale
+    if norm > 0 and not case.symmetric:
+        rms = math.sqrt(squares[first] * _at(rows, first, "fan_out")) / norm
+        if rms > bound or rms < 1 / bound:
+            text = "root mean square of the inputs, as the first layer sees them,"
+            side = bound if rms > bound else 1 / bound
+            yield Finding("input not scaled", step, int(first), rms, side, text)
+    if case.loss == "mean_squared_error" and case.limits.target_scale > 0:
+        rest = float(case.loss_of.get(step, math.nan)) - squares[last]
+        if rest > case.limits.target_scale**2 and rest > squares[last]:
+            text = "root mean square of the targets, as the first loss tells,"
+            scale = case.limits.target_scale
+            yield Finding("target not scaled", step, None, math.sqrt(rest), scale, text)
+
+
+def _equal_units(case: _Case, step: int, rows: pd.DataFrame) -> Iterator[Finding]:
+    """Find kernels whose entries are all alike.
+
+    All entries 0: no norm. All equal: ``mean z = |W| sqrt(fan_in / units) mean h`` up to the sign,
+    which by Cauchy and Schwarz holds of no other kernel where h is the same in all units. Equal
+    output weights: dC/dz of the last hidden layer is no more than rounding
+    (`gradprop.analysis.rounding`).
+    """
+    last = rows.index.max()
+    for layer in rows.index[:-1]:
+        if _at(rows, layer, WEIGHT) == -np.inf:
+            yield Finding("symmetric", step, int(layer), 0.0, 0.0, "norm of the weights")
+    for before, layer in zip(rows.index[:-2], rows.index[1:-1], strict=True):
+        norm = 10.0 ** _at(rows, layer, WEIGHT)
+        shape = _at(rows, layer, "fan_in") / _at(rows, layer, "fan_out")
+        equal = norm * math.sqrt(shape) * abs(_at(rows, before, MEAN))
+        if equal > 0 and abs(abs(_at(rows, layer, Z_MEAN)) / equal - 1) < EQUAL:
+            share = abs(_at(rows, layer, Z_MEAN)) / equal
+            text = "mean z over that of equal weights"
+            yield Finding("symmetric", step, int(layer), share, 1.0, text)
+    if len(rows) < 2 or case.loss != "cross_entropy":
+        return
+    hidden = rows.index[-2]
+    phi = case.function(hidden)
+    numbers = [_at(rows, last, name) for name in (WEIGHT, SIGNAL)]
+    if phi is None or not np.isfinite([*numbers, _at(rows, hidden, LENGTH)]).all():
+        return
+    m, n = (_at(rows, last, name) for name in ("fan_in", "fan_out"))
+    error = rounding.log10_error(m, n, *(np.array([number]) for number in numbers))
+    slope = rounding.least_slope(phi, np.array([_at(rows, hidden, LENGTH)]))
+    with np.errstate(divide="ignore"):
+        bound = float((error + np.log10(slope))[0])
+    signal = _at(rows, hidden, SIGNAL)
+    if math.isfinite(signal) and signal <= bound:
+        text = "log10 RMS dC/dz of the last hidden layer, which rounding alone makes,"
+        yield Finding("symmetric", step, int(hidden), signal, bound, text)
+
+
+#: Relative difference up to which a mean is that of equal weights: float32, over 1e4 entries.
+EQUAL = 1e-4
+
+
+def _symmetry(case: _Case) -> Iterator[Finding]:
+    yield from case.symmetric
+
+
+def _silence(case: _Case) -> Iterator[Finding]:
+    """Find layers of which no gradient comes back, and those most of whose units are silent."""
+    if case.symmetric:
+        return
+    seen: set[tuple[str, int]] = set()
+    for step, rows in case.probes.items():
+        hidden = rows.iloc[:-1]
+        values = hidden[SIGNAL]
+        finite = values[np.isfinite(values)]
+        silent_output = rows[WEIGHT].iloc[-1] == -np.inf  # such a layer is the first to move
+        if (values == -np.inf).any() and not silent_output and not _underflows(finite):
+            layer = int(values.index[values == -np.inf].max())
+            if ("dead", 0) not in seen:
+                seen |= {("dead", 0), ("dead", layer)}
+                text = "RMS dC/dz, in every example and unit,"
+                yield Finding("dead", step, layer, 0.0, 0.0, text)
+        for layer in hidden.index:
+            phi = case.function(layer)
+            if phi is None:
+                continue
+            two_sided = bool(np.isfinite(phi.saturation).all())
+            kind = "saturated" if two_sided else "dead"
+            column = "saturated_fraction" if two_sided else "dead_fraction"
+            bound = case.limits.saturated_units
+            if not two_sided:
+                chance = 1 / math.sqrt(_at(rows, layer, "fan_out"))
+                bound = min(case.limits.dead_units + chance, 1 - 1e-9)
+            value = _at(rows, layer, column)
+            if value > bound and (kind, layer) not in seen:
+                seen.add((kind, int(layer)))
+                text = "fraction of its units' values in the flat tails of the activation"
+                if not two_sided:
+                    text = "fraction of its units that no example of the minibatch reaches"
+                yield Finding(kind, step, int(layer), value, bound, text)
+
+
+def _at(rows: pd.DataFrame, layer: int, column: str) -> float:
+    return float(rows[column].to_numpy(np.float64)[rows.index.get_loc(layer)])
+
+
+def _underflows(finite: pd.Series[float]) -> bool:
+    """Tell whether a line through log10 magnitudes by layer falls below float32 one layer on."""
+    if len(finite) < 2:
+        return bool(len(finite)) and float(finite.iloc[0]) < UNDERFLOW
+    span = finite.index[-1] - finite.index[0]
+    per_layer = (finite.iloc[0] - finite.iloc[-1]) / span
+    return bool(finite.iloc[0] + per_layer < UNDERFLOW)
+
+
+def _trends(case: _Case) -> Iterator[Finding]:
+    """Find signals that shrink or grow over the hidden layers, backward and forward.
+
+    Backward the straight line through log10 RMS dC/dz is judged, as in studies. A length may grow
+    as long as the loss of the first step does not suffer, and may shrink by twice the decades,
+    which are those of its square.
+    """
+    limits, found = case.limits, set[tuple[str, str]]()
+    suffers = not (_initial_ratio(case) <= limits.initial_loss)
+    for step, rows in case.ends.items():
+        hidden = rows.iloc[:-1]
+        if len(hidden) < 2 or case.symmetric:
+            continue
+        span = hidden.index[-1] - hidden.index[0]
+        as_table = rows.reset_index().assign(step=step)
+        backward = float(estimates.layer_slopes(as_table, SIGNAL).iloc[0]) * span
+        forward = -float(estimates.layer_slopes(as_table, LENGTH).iloc[0]) * span
+        low, high = math.log10(limits.vanishing), math.log10(limits.exploding)
+        most = math.log10(limits.length)
+        for kind, fires, column, total, bound in (
+            ("vanishing", backward < low, SIGNAL, backward, low),
+            ("exploding", backward > high, SIGNAL, backward, high),
+            ("vanishing", forward < -2 * most, LENGTH, forward, -2 * most),
+            ("exploding", forward > most and suffers, LENGTH, forward, most),
+        ):
+            if not fires or (kind, column) in found:
+                continue
+            found.add((kind, column))
+            what, reference = ("RMS dC/dz", "last") if column == SIGNAL else ("mean z^2", "first")
+            over = f"decades of {what} over the hidden layers"
+            yield Finding(kind, step, None, total, bound, over)
+            values = hidden[column] - hidden[column].iloc[-1 if column == SIGNAL else 0]
+            beyond = values[values < bound] if kind == "vanishing" else values[values > bound]
+            own = f"decades of {what} from the {reference} hidden layer"
+            for layer, value in beyond.items():
+                yield Finding(kind, step, int(str(layer)), float(value), bound, own)
+
+
+def _initial_ratio(case: _Case) -> float:
+    """Return the first loss over that of guessing; NaN where either is unknown."""
+    return float(case.loss_of.get(case.start[0], math.nan)) / case.guessing_loss
+
+
+def _first_loss(case: _Case) -> Iterator[Finding]:
+    alarm, bound = ALARMS["initial_loss"], case.limits.initial_loss
+    values = alarm.value(case.rows)
+    for place in case.rows.index[alarm.fires(values, bound)]:
+        yield Finding("initial loss", 0, None, float(values[place]), bound, "loss over guessing")
+
+
+def _updates(case: _Case) -> Iterator[Finding]:
+    """Judge the sizes of steps: too small at all probes, or too large at one of them."""
+    finite = case.rows[np.isfinite(case.rows[RATIO])]
+    by_step = finite.groupby("step")[RATIO].median()
+    limits = case.limits
+    least, most = math.log10(limits.small_updates), math.log10(limits.unstable)
+    text = "log10 of the update-to-weight ratio, median over layers,"
+    if len(by_step) and (by_step < least).all():
+        step = int(by_step.index[0])
+        yield Finding("not learning", step, None, float(by_step.max()), least, text)
+        at_first = finite[finite["step"] == step]
+        for _, row in at_first[at_first[RATIO] < least].iterrows():
+            layer = int(row["layer"])
+            yield Finding("not learning", step, layer, row[RATIO], least, "log10 of its ratio")
+    large = by_step[by_step > most]
+    if len(large):
+        yield Finding("unstable", int(large.index[0]), None, float(large.iloc[0]), most, text)
+    losses = case.loss_of[np.isfinite(case.loss_of)]
+    if len(losses) > 1 and losses.iloc[0] > 0:
+        rise = float(losses.iloc[-1] / losses.iloc[0])
+        above = losses[losses > limits.divergence * losses.iloc[0]]
+        if rise > limits.divergence:
+            step = int(above.index[0])
+            yield Finding("unstable", step, None, rise, limits.divergence, "last loss over first")
+
+
+_RULES: tuple[Rule, ...] = (
+    _not_finite,
+    _scaling,
+    _symmetry,
+    _silence,
+    _trends,
+    _updates,
+    _first_loss,
+)

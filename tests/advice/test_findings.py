@@ -1,0 +1,324 @@
+"""Findings, causes and remedies: tables made by hand, and networks of the stacked engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import doctest
+import math
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gradprop import theory
+from gradprop.advice import Finding, Limits, advice, advise, causes, diagnose, findings, remedies
+from gradprop.components import datasets
+from gradprop.components.initializers import layer_shapes
+from gradprop.errors import GradpropError
+from gradprop.results.study_tables import StudyTables
+from gradprop.spec import Cell, Component
+from tests.training.test_diagnoses import tables_of
+
+DEPTH, WIDTH, CLASSES = 6, 64, 10
+
+
+def network_of(activation: str = "tanh", depth: int = DEPTH, width: int = WIDTH) -> pd.DataFrame:
+    rows = [(f"dense_{i}", width, width, activation) for i in range(1, depth + 1)]
+    rows.append(("outputs", width, CLASSES, "linear"))
+    table = pd.DataFrame(rows, columns=["name", "fan_in", "fan_out", "activation"])
+    return table.assign(layer=range(1, depth + 2))
+
+
+def tables(
+    activation: str = "tanh", losses: tuple[float, ...] = (2.3, 1.0), **columns: Any
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return tables of a healthy network, with other values of some columns, one per layer."""
+    network = network_of(activation)
+    norm = 0.5 * np.log10(network["fan_out"].to_numpy(float))  # sigma_w2 = 1
+    layers = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "layer": network["layer"],
+                    "signal_log10_rms": -2.0,
+                    "gradient_log10_norm": -1.0,
+                    "preactivation_log10_mean_square": 0.0,
+                    "preactivation_mean": 0.001,
+                    "activation_mean": 0.01,
+                    "activation_std": 0.6,
+                    "weight_log10_norm": norm,
+                    "log10_update_ratio": -3.0,
+                    "dead_fraction": 0.0,
+                    "saturated_fraction": 0.0,
+                    "gradient_zero_fraction": 0.0,
+                    **columns,
+                }
+            ).assign(step=step)
+            for step in range(len(losses))
+        ],
+        ignore_index=True,
+    )
+    steps = pd.DataFrame({"step": range(len(losses)), "train_loss": losses})
+    return layers, steps, network
+
+
+HALF = 0.5 * math.log10(64)
+CASES: dict[str, tuple[dict[str, Any], str, int | None, float]] = {
+    "healthy": ({}, "healthy", None, math.nan),
+    "backward": ({"signal_log10_rms": [-6, -5, -4, -3, -2, -1, 0]}, "vanishing", None, -5.0),
+    "less than two decades": (
+        {"signal_log10_rms": [-1.9, -1.6, -1.2, -0.8, -0.4, 0, 0]},
+        "healthy", None, math.nan,
+    ),
+    "growing": ({"signal_log10_rms": [4, 3, 2, 1, 0, -1, 0]}, "exploding", None, 5.0),
+    "a length that the loss feels": (
+        {"losses": (40.0, 9.0), "preactivation_log10_mean_square": [0, 1, 2, 3, 4, 5, 5]},
+        "exploding", None, 5.0,
+    ),
+    "a length that it does not": (
+        {"preactivation_log10_mean_square": [0, 1, 2, 3, 4, 5, 0]}, "healthy", None, math.nan,
+    ),
+    "no gradient": (
+        {"activation": "relu", "signal_log10_rms": [-np.inf] * 3 + [-2.0] * 4}, "dead", 3, 0.0,
+    ),
+    "no gradient, by underflow": (
+        {"signal_log10_rms": [-np.inf, -np.inf, -36, -30, -24, -18, -16]},
+        "vanishing", None, -30.0,
+    ),
+    "silent units": (
+        {"activation": "relu", "dead_fraction": [0, 0.5, 0.95, 0, 0, 0, 0]}, "dead", 3, 0.95,
+    ),
+    "half of them, by likeness": (
+        {"activation": "relu", "dead_fraction": [0.5, 0.6, 0.6, 0.75, 0.6, 0.6, 1]},
+        "healthy", None, math.nan,
+    ),
+    "flat units": ({"saturated_fraction": [0, 0.8, 0.2, 0, 0, 0, 1]}, "saturated", 2, 0.8),
+    "a rectifier is flat on one side": (
+        {"activation": "relu", "saturated_fraction": 0.6}, "healthy", None, math.nan,
+    ),
+    "equal weights": (
+        {"preactivation_mean": [0.3, *[0.01 * 8] * 5, 0.3]}, "symmetric", 2, 1.0,
+    ),
+    "weights of zero": (
+        {"weight_log10_norm": [HALF, HALF, -np.inf, HALF, HALF, HALF, 0.5],
+         "signal_log10_rms": [-np.inf] * 2 + [-2.0] * 5}, "symmetric", 3, 0.0,
+    ),
+    "an output layer of zeros moves": (
+        {"weight_log10_norm": [HALF] * 6 + [-np.inf], "signal_log10_rms": [-np.inf] * 6 + [-1.0]},
+        "healthy", None, math.nan,
+    ),
+    "large inputs": (
+        {"preactivation_log10_mean_square": [4.0, *[0.0] * 6]}, "input not scaled", 1, 100.0,
+    ),
+    "small inputs": (
+        {"preactivation_log10_mean_square": [-4.0, *[0.0] * 6]}, "input not scaled", 1, 0.01,
+    ),
+    "large steps": ({"log10_update_ratio": -0.5}, "unstable", None, -0.5),
+    "a rising loss": ({"losses": (2.3, 2.0, 23.0)}, "unstable", None, 10.0),
+    "small steps": ({"log10_update_ratio": -5.5}, "not learning", None, -5.5),
+    "one layer with small steps": (
+        {"log10_update_ratio": [-5.5, *[-3.0] * 6]}, "healthy", None, math.nan,
+    ),
+    "a first loss": ({"losses": (23.0, 2.0)}, "initial loss", None, 23.0 / math.log(10)),
+    "forward": (
+        {"preactivation_log10_mean_square": [0, 0, np.inf, np.nan, np.nan, np.nan, np.nan],
+         "signal_log10_rms": np.nan, "losses": (math.nan, math.nan)}, "non-finite", 3, math.nan,
+    ),
+    "backward pass": (
+        {"signal_log10_rms": [np.nan, np.nan, np.inf, 30, 20, 10, 0]}, "non-finite", 3, math.nan,
+    ),
+    "weights": (
+        {"weight_log10_norm": [0, np.nan, 0, 0, 0, 0, 0],
+         "preactivation_log10_mean_square": [0, *[np.nan] * 6]}, "non-finite", 2, math.nan,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_findings_by_hand(case: str) -> None:
+    changes, kind, layer, value = CASES[case]
+    found = diagnose(*tables(**changes))
+    assert found.kind == kind, found
+    assert (kind == "healthy") == (not found.findings)
+    if found.findings:
+        first = found.findings[0]
+        assert (first.kind, first.layer, first.step) == (kind, layer, 2 * (case == "a rising loss"))
+        assert math.isnan(value) or first.value == pytest.approx(value)
+        assert kind in repr(found)
+        assert set(found.layers["diagnosis"]) <= {"healthy", *findings.KINDS}
+        if layer:
+            assert found.layers["diagnosis"][layer - 1] == kind
+
+
+def test_the_layers_that_lost_the_signal_are_named() -> None:
+    layers, steps, network = tables(signal_log10_rms=[-6, -5, -4, -3, -2, -1, 0])
+    found = diagnose(layers, steps, network)
+    lost = ["vanishing"] * 3 + ["healthy"] * 4  # -3 and -4 are three and two decades off -1
+    assert found.layers["diagnosis"].tolist() == lost
+    strict = diagnose(layers, steps, network, limits=Limits(vanishing=10**-1.5))
+    assert strict.layers["diagnosis"].tolist() == ["vanishing"] * 4 + ["healthy"] * 3
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    layers, steps, network = tables()
+    bare = layers[["step", "layer", "signal_log10_rms"]]
+    assert diagnose(bare, steps, network).kind == "healthy"
+    unknown = layers.assign(
+        signal_log10_rms=np.nan, signal_nonfinite_fraction=np.nan, gradient_nonfinite_fraction=0.0
+    )
+    assert diagnose(unknown, steps, network.assign(activation="mine")).kind == "healthy"
+
+
+def test_targets_are_told_from_a_squared_error() -> None:
+    layers, _, network = tables()
+    steps = pd.DataFrame({"step": [0, 1], "train_loss": [40_001.0, 30_000.0]})
+    found = diagnose(layers, steps, network, loss="mean_squared_error")
+    assert found.kind == "target not scaled"
+    assert found.findings[0].value == pytest.approx(200)
+    scaled = steps.assign(train_loss=[2.0, 1.0])
+    assert diagnose(layers, scaled, network, loss="mean_squared_error").kind == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: (t[0].drop(columns="layer"), t[1], t[2]), "layers lacks the column layer"),
+        (lambda t: (t[0], t[1][:0], t[2]), "steps has no rows"),
+        (lambda t: (pd.concat([t[0], t[0]]), t[1], t[2]), "several networks"),
+        (lambda t: (*t, "hinge"), "loss: 'hinge' is not allowed; allowed: cross_entropy"),
+    ],
+)
+def test_tables_that_are_none_are_told(change: Any, words: str) -> None:
+    with pytest.raises(GradpropError, match=words):
+        diagnose(*change(tables()))
+
+
+def network_table(cell: Cell) -> pd.DataFrame:
+    data = datasets.generate(cell.dataset)
+    shapes = layer_shapes(data.x_train.shape[1], cell, data.outputs)
+    names = [cell.activation] * cell.depth + ["linear"]
+    rows = [(i, f"d{i}", *s, n) for i, (s, n) in enumerate(zip(shapes, names, strict=True), 1)]
+    return pd.DataFrame(rows, columns=["layer", "name", "fan_in", "fan_out", "activation"])
+
+
+def judged(found: StudyTables) -> list[findings.Diagnosis]:
+    return [
+        diagnose(of(found.layers, c), of(found.steps, c), network_table(c))
+        for c in found.study.cells
+    ]
+
+
+def of(table: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    return table[table["cell"] == cell.id]
+
+
+def initial(*names: Component, **shared: Any) -> StudyTables:
+    return tables_of(Component("digits"), *({"initializer": n} for n in names), **shared)
+
+
+def constant(name: str, **parameters: float) -> Component:
+    return Component(name, tuple(parameters.items()))
+
+
+def test_networks_of_the_engine_at_initialization() -> None:
+    names = [constant("constant", value=0.1), Component("zeros"), Component("he_normal")]
+    names += [Component("normal"), constant("variance_scaling", scale=20.0)]
+    found = judged(initial(*names, depth=10, width=64, activation="relu"))
+    kinds = [each.kind for each in found]
+    assert kinds == ["symmetric", "symmetric", "healthy", "vanishing", "exploding"]
+    (sigmoid,) = judged(
+        initial(Component("glorot_uniform"), depth=10, width=64, activation="sigmoid")
+    )
+    assert sigmoid.kind == "vanishing"
+
+
+def test_less_than_two_decades_can_ruin_a_network() -> None:
+    """Weights N(0, 0.1^2), nine ReLU layers of 512: the signal keeps, and the loss does not."""
+    tables_ = initial(constant("normal", stddev=0.1), depth=9, width=512, activation="relu")
+    (found,) = judged(tables_)
+    assert tables_.steps["train_loss"].iloc[0] > 30
+    kinds = {finding.kind for finding in found.findings}
+    assert found.kind == "exploding"
+    assert "initial loss" in kinds
+    rows = causes(tables_.layers, network_table(tables_.study.cells[0]))
+    assert rows["sigma_w2"].to_numpy() == pytest.approx(512 * 0.01, rel=0.02)
+    assert rows["chi_1"].to_numpy() == pytest.approx(2.56, rel=0.02)
+    # a minibatch of one network at a finite width
+    assert np.exp(np.log(rows["measured"]).mean()) == pytest.approx(2.56, rel=0.1)
+
+
+def test_training_that_fails_by_its_steps() -> None:
+    rates = [5.0, 1e-6, 0.05]
+    found = judged(
+        tables_of(
+            Component("digits"),
+            *({"learning_rate": rate} for rate in rates),
+            initializer=Component("he_normal"), depth=4, width=32, activation="relu", epochs=2,
+        )
+    )  # fmt: skip
+    assert found[0].kind in ("non-finite", "unstable")
+    assert [each.kind for each in found[1:]] == ["not learning", "healthy"]
+
+
+def test_the_weights_that_are_advised_mend_the_network() -> None:
+    broken = initial(Component("normal"), depth=20, width=64, activation="tanh")
+    cell = broken.study.cells[0]
+    (found,) = judged(broken)
+    assert found.kind == "vanishing"
+    given = advice(found.findings, broken.layers, network_table(cell))
+    (weights,) = [r for r in given if r.change.startswith("Draw the weights")]
+    best = advise("tanh", 20, 64).recommended
+    assert weights.code == best.code
+    assert f"{best.signal_decades:+.2g}" in weights.effect
+    mended = initial(
+        constant("variance_scaling", scale=best.sigma_w2), depth=20, width=64, activation="tanh"
+    )
+    (healthy,) = judged(mended)
+    assert healthy.kind == "healthy"
+    rows = mended.layers.set_index("layer")["signal_log10_rms"]
+    measured = rows[1] - rows[20]
+    assert abs(measured - best.signal_decades) < 4 * best.signal_sd
+
+
+@pytest.mark.parametrize("kind", findings.KINDS)
+def test_every_finding_has_a_remedy_that_is_code(kind: str) -> None:
+    for activation in ("relu", "sigmoid", "mine"):
+        layers, _, network = tables(activation)
+        finding = Finding(kind, 0, None, -4.5 if kind == "not learning" else 30.0, 1.0, "x")
+        given = advice([finding], layers.assign(log10_update_ratio=-4.5), network)
+        assert given
+        for remedy in given:
+            compile(remedy.code, "remedy", "exec")
+            assert remedy.kind == kind
+            assert remedy.change.endswith(".")
+            assert remedy.effect
+    assert advice([], layers, network) == ()
+
+
+def test_remedies_have_numbers_of_theory() -> None:
+    layers, steps, network = tables("sigmoid", signal_log10_rms=[-6, -5, -4, -3, -2, -1, 0])
+    given = advice(diagnose(layers, steps, network).findings, layers, network)
+    (normal,) = [r for r in given if "Normalize" in r.change]
+    growth = 0.5 * math.log10(theory.batch_norm_growth("sigmoid"))
+    assert f"{growth:.2g} decades per layer" in normal.effect
+    assert any("ReLU" in r.change for r in given) == (
+        max(abs(advise("sigmoid", DEPTH, WIDTH).recommended.signal_decades), 0) > 1
+    )
+    slow, steps, network = tables(log10_update_ratio=-5.0)
+    (faster,) = advice(diagnose(slow, steps, network).findings, slow, network)
+    assert faster.change == "Multiply the learning rate by 1e+02."
+
+
+def test_bounds_have_sources() -> None:
+    for bound in dataclasses.fields(Limits):
+        assert bound.metadata["definition"]
+        assert bound.metadata["source"]
+
+
+@pytest.mark.parametrize("module", [findings, remedies])
+def test_examples_in_docstrings(module: ModuleType) -> None:
+    failed, tried = doctest.testmod(module)
+    assert tried
+    assert not failed
