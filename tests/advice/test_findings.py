@@ -115,13 +115,25 @@ CASES: dict[str, tuple[dict[str, Any], str, int | None, float]] = {
     "small inputs": (
         {"preactivation_log10_mean_square": [-4.0, *[0.0] * 6]}, "input not scaled", 1, 0.01,
     ),
-    "large steps": ({"log10_update_ratio": -0.5}, "unstable", None, -0.5),
+    "large steps": (
+        {"log10_update_ratio": -0.5, "losses": (2.3, 2.3)}, "unstable", None, -0.5,
+    ),
+    "large steps that learn": ({"log10_update_ratio": -0.5}, "healthy", None, math.nan),
+    "lengths that shrink a little, and nothing learned": (
+        {"losses": (2.3, 2.29), "preactivation_log10_mean_square": [0, -1, -1, -2, -3, -3, -3]},
+        "vanishing", None, -22 / 35 * 5,
+    ),
+    "lengths that shrink a little": (
+        {"preactivation_log10_mean_square": [0, -1, -1, -2, -3, -3, -3]},
+        "healthy", None, math.nan,
+    ),
     "a rising loss": ({"losses": (2.3, 2.0, 23.0)}, "unstable", None, 10.0),
     "small steps": ({"log10_update_ratio": -5.5}, "not learning", None, -5.5),
     "one layer with small steps": (
         {"log10_update_ratio": [-5.5, *[-3.0] * 6]}, "healthy", None, math.nan,
     ),
-    "a first loss": ({"losses": (23.0, 2.0)}, "initial loss", None, 23.0 / math.log(10)),
+    "a first loss": ({"losses": (23.0, 2.3)}, "initial loss", None, 23.0 / math.log(10)),
+    "a first loss that is made up for": ({"losses": (23.0, 2.0)}, "healthy", None, math.nan),
     "forward": (
         {"preactivation_log10_mean_square": [0, 0, np.inf, np.nan, np.nan, np.nan, np.nan],
          "signal_log10_rms": np.nan, "losses": (math.nan, math.nan)}, "non-finite", 3, math.nan,

@@ -67,6 +67,8 @@ class Limits(Thresholds):
         Update-to-weight ratio, median over layers, above which a step is too large.
     divergence
         Factor by which the last loss may exceed the first.
+    progress
+        Share of the loss of guessing below which a network has learned something.
     """
 
     dead_units: float = threshold(0.7, "fraction of silent units", f"{AUTOTRAINER}: dying ReLU")
@@ -84,6 +86,9 @@ class Limits(Thresholds):
         0.1, "median update-to-weight ratio", "ten times the usual bound (Karpathy, CS231n)"
     )
     divergence: float = threshold(3.0, "last loss over the first", "as of the initial loss")
+    progress: float = threshold(
+        0.95, "last loss over that of guessing", "one twentieth is more than minibatches scatter"
+    )
 
 
 @dataclass(frozen=True)
@@ -274,6 +279,13 @@ class _Case:
         steps = list(self.probes)
         return {step: self.probes[step] for step in dict.fromkeys((steps[0], steps[-1]))}
 
+    @property
+    def has_learned(self) -> bool | None:
+        """Whether the last loss is below that of guessing; None of a single step, or unknown."""
+        if len(self.loss_of) < 2 or math.isnan(self.guessing_loss):
+            return None
+        return bool(self.loss_of.iloc[-1] < self.limits.progress * self.guessing_loss)
+
     def function(self, layer: int) -> Activation | None:
         """Return the activation function of a layer if the registry knows it."""
         try:
@@ -454,12 +466,13 @@ def _underflows(finite: pd.Series[float]) -> bool:
 def _trends(case: _Case) -> Iterator[Finding]:
     """Find signals that shrink or grow over the hidden layers, backward and forward.
 
-    Backward the straight line through log10 RMS dC/dz is judged, as in studies. A length may grow
-    as long as the loss of the first step does not suffer, and may shrink by twice the decades,
-    which are those of its square.
+    Backward the straight line through log10 RMS dC/dz is judged, as in studies. What becomes of
+    training decides about lengths. They may grow as long as the first loss does not suffer, or the
+    network learns nevertheless. They may shrink by twice the decades, which are those of a square,
+    unless training has not made the loss smaller.
     """
     limits, found = case.limits, set[tuple[str, str]]()
-    suffers = not (_initial_ratio(case) <= limits.initial_loss)
+    suffers = not (_initial_ratio(case) <= limits.initial_loss) and not case.has_learned
     for step, rows in case.ends.items():
         hidden = rows.iloc[:-1]
         if len(hidden) < 2 or case.symmetric:
@@ -470,10 +483,11 @@ def _trends(case: _Case) -> Iterator[Finding]:
         forward = -float(estimates.layer_slopes(as_table, LENGTH).iloc[0]) * span
         low, high = math.log10(limits.vanishing), math.log10(limits.exploding)
         most = math.log10(limits.length)
+        least = -most if case.has_learned is False else -2 * most
         for kind, fires, column, total, bound in (
             ("vanishing", backward < low, SIGNAL, backward, low),
             ("exploding", backward > high, SIGNAL, backward, high),
-            ("vanishing", forward < -2 * most, LENGTH, forward, -2 * most),
+            ("vanishing", forward < least, LENGTH, forward, least),
             ("exploding", forward > most and suffers, LENGTH, forward, most),
         ):
             if not fires or (kind, column) in found:
@@ -495,6 +509,9 @@ def _initial_ratio(case: _Case) -> float:
 
 
 def _first_loss(case: _Case) -> Iterator[Finding]:
+    """Compare the first loss with that of guessing, unless training has made up for it."""
+    if case.has_learned:
+        return
     alarm, bound = ALARMS["initial_loss"], case.limits.initial_loss
     values = alarm.value(case.rows)
     for place in case.rows.index[alarm.fires(values, bound)]:
@@ -502,7 +519,7 @@ def _first_loss(case: _Case) -> Iterator[Finding]:
 
 
 def _updates(case: _Case) -> Iterator[Finding]:
-    """Judge the sizes of steps: too small at all probes, or too large at one of them."""
+    """Judge steps: too small at all probes, or too large at one where nothing is learned."""
     finite = case.rows[np.isfinite(case.rows[RATIO])]
     by_step = finite.groupby("step")[RATIO].median()
     limits = case.limits
@@ -516,7 +533,7 @@ def _updates(case: _Case) -> Iterator[Finding]:
             layer = int(row["layer"])
             yield Finding("not learning", step, layer, row[RATIO], least, "log10 of its ratio")
     large = by_step[by_step > most]
-    if len(large):
+    if len(large) and not case.has_learned:
         yield Finding("unstable", int(large.index[0]), None, float(large.iloc[0]), most, text)
     losses = case.loss_of[np.isfinite(case.loss_of)]
     if len(losses) > 1 and losses.iloc[0] > 0:
