@@ -139,7 +139,7 @@ CASES: dict[str, tuple[dict[str, Any], str, int | None, float]] = {
          "signal_log10_rms": np.nan, "losses": (math.nan, math.nan)}, "non-finite", 3, math.nan,
     ),
     "backward pass": (
-        {"signal_log10_rms": [np.nan, np.nan, np.inf, 30, 20, 10, 0]}, "non-finite", 3, math.nan,
+        {"signal_log10_rms": [np.nan, np.nan, np.inf, 5, 5, 5, 0]}, "non-finite", 3, math.nan,
     ),
     "weights": (
         {"weight_log10_norm": [0, np.nan, 0, 0, 0, 0, 0],
@@ -162,6 +162,18 @@ def test_findings_by_hand(case: str) -> None:
         assert set(found.layers["diagnosis"]) <= {"healthy", *findings.KINDS}
         if layer:
             assert found.layers["diagnosis"][layer - 1] == kind
+
+
+def test_what_ended_in_nan_is_named_by_its_cause() -> None:
+    layers, steps, network = tables(losses=(2.3, math.nan, math.nan))
+    after = layers["step"] > 0
+    rising = pd.Series(layers["layer"].map(lambda layer: 8.0 - layer)).where(~after)
+    found = diagnose(layers.assign(signal_log10_rms=rising), steps, network)
+    assert [found.kind, found.findings[-1].kind] == ["exploding", "non-finite"]
+    assert (found.findings[-1].step, found.findings[-1].layer) == (1, 7)  # the loss, at the output
+    silent = layers.assign(dead_fraction=after.astype(float), saturated_fraction=1.0 * after)
+    (only,) = diagnose(silent, steps, network.assign(activation="relu")).findings
+    assert (only.kind, only.step) == ("non-finite", 1)
 
 
 def test_the_layers_that_lost_the_signal_are_named() -> None:

@@ -36,13 +36,13 @@ HEALTHY = "healthy"
 #: What can be found. The first of these that was found is the diagnosis of the network: causes
 #: stand before what they lead to.
 KINDS = {
-    "non-finite": "something is NaN or infinite",
     "input not scaled": "inputs are far larger or smaller than 1",
     "target not scaled": "targets are far larger than what the network puts out",
     "symmetric": "units of a layer have equal weights, and never differ",
+    "exploding": "signals grow from layer to layer",
+    "non-finite": "something is NaN or infinite",
     "dead": "units answer no example, or no gradient at all arrives",
     "saturated": "units lie where their function is flat",
-    "exploding": "signals grow from layer to layer",
     "vanishing": "signals shrink from layer to layer",
     "unstable": "weights change too much in a step",
     "not learning": "weights hardly change",
@@ -265,7 +265,17 @@ class _Case:
 
     @cached_property
     def probes(self) -> dict[int, pd.DataFrame]:
-        """The rows of every step, by layer."""
+        """The rows of every step, by layer, before something ceased to be finite.
+
+        What comes after means nothing. Where it was so at the first step, that step is left, whose
+        finite layers may tell why.
+        """
+        first = min(self._every, default=0)
+        end = self.nonfinite.step if self.nonfinite else math.inf
+        return {step: rows for step, rows in self._every.items() if step < end or step == first}
+
+    @cached_property
+    def _every(self) -> dict[int, pd.DataFrame]:
         return {int(str(s)): rows.set_index("layer") for s, rows in self.rows.groupby("step")}
 
     @property
@@ -275,9 +285,15 @@ class _Case:
 
     @property
     def ends(self) -> dict[int, pd.DataFrame]:
-        """The first and the last step: what comes between may pass."""
+        """The first and the last step: what comes between may pass.
+
+        Of a network whose loss has risen the first alone, because steps made the last.
+        """
         steps = list(self.probes)
-        return {step: self.probes[step] for step in dict.fromkeys((steps[0], steps[-1]))}
+        losses = self.loss_of
+        rose = self.nonfinite or losses.iloc[-1] > self.limits.divergence * losses.iloc[0]
+        chosen = steps[:1] if rose else [steps[0], steps[-1]]
+        return {step: self.probes[step] for step in chosen}
 
     @property
     def has_learned(self) -> bool | None:
@@ -305,7 +321,7 @@ class _Case:
     @cached_property
     def nonfinite(self) -> Finding | None:
         """Where something was not finite first, in the order in which a step computes."""
-        for step, rows in self.probes.items():
+        for step, rows in self._every.items():
             update = self.lost(rows, WEIGHT, "weight_nonfinite_fraction")
             forward = self.lost(rows, LENGTH, "activation_nonfinite_fraction")
             backward = self.lost(rows, SIGNAL, "signal_nonfinite_fraction")
@@ -520,7 +536,7 @@ def _first_loss(case: _Case) -> Iterator[Finding]:
 
 def _updates(case: _Case) -> Iterator[Finding]:
     """Judge steps: too small at all probes, or too large at one where nothing is learned."""
-    finite = case.rows[np.isfinite(case.rows[RATIO])]
+    finite = case.rows[np.isfinite(case.rows[RATIO]) & case.rows["step"].isin(case.probes)]
     by_step = finite.groupby("step")[RATIO].median()
     limits = case.limits
     least, most = math.log10(limits.small_updates), math.log10(limits.unstable)
