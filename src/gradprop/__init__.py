@@ -11,7 +11,12 @@ except PackageNotFoundError:  # the source tree on sys.path, not installed
 
 # What users import from here, and where it is: found when it is first asked for, so that `import
 # gradprop` loads neither NumPy nor TensorFlow.
-_LAZY = {"advise": "gradprop.advice"}
+_LAZY = {
+    "Monitor": "gradprop.monitor",
+    "Probe": "gradprop.monitor",
+    "advise": "gradprop.advice",
+    "probe": "gradprop.monitor",
+}
 __all__ = ["__version__", *_LAZY]
 
 

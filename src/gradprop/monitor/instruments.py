@@ -1,0 +1,459 @@
+"""What a training step of a Keras model computes, read off while it computes it.
+
+Nothing of the model is replaced for good. While a probed step runs (or is traced), the layers'
+``call`` and ``activation``, the optimizer's ``apply`` and the model's ``compute_loss`` are wrapped
+by attributes of the instances, which hide those of their classes and are deleted afterwards.
+A pre-activation passes through an identity with a gradient of its own, which hands dC/dz on
+unchanged and keeps it. So the step computes what it would compute without the instruments, up to
+rounding: TensorFlow may fuse operations only where nobody looks in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from gradprop.components import activations
+from gradprop.components.activations import Activation
+from gradprop.monitor import layers
+from gradprop.monitor.layers import Unmeasured, Watched
+
+Tensor = Any
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a layer with weights in a step.
+
+    Attributes
+    ----------
+    watched
+        The layer.
+    number
+        1 for the first call of the layer in the step; a shared layer has several.
+    z
+        The pre-activation: what the activation function is applied to, normalized where a
+        normalization follows the layer, and with the skip added where one joins before it.
+    activation
+        What the layer hands on: phi(z), with the skip added where one joins behind it.
+    signal
+        dC/dz of the minibatch loss.
+    function
+        phi: an entry of the registry, or the name of a function whose tails are not known.
+    """
+
+    watched: Watched
+    number: int
+    z: Tensor = None
+    activation: Tensor = None
+    signal: Tensor = None
+    function: Activation | str = "linear"
+    is_open: bool = True  # no activation function was applied yet
+    where: int = 0  # what of it dC/dz is read at
+
+    @property
+    def name(self) -> str:
+        """Name of the layer, with the number of the call from the second on."""
+        return self.watched.name if self.number == 1 else f"{self.watched.name}#{self.number}"
+
+
+@dataclass
+class Values:
+    """A probed step in NumPy, by the position of a call or of a variable.
+
+    Attributes
+    ----------
+    preactivations, activations, signals
+        By the position in `Trace.calls`; those that could not be had are not there.
+    gradients, before, after
+        dC/dW, and the weights before and after the update, by `id` of the Keras variable.
+    loss
+        The loss that was minimized, NaN if the model computes none through ``compute_loss``.
+    has_loss
+        Whether it does.
+    scale
+        What a loss scaling multiplied the loss, and so signals and gradients, with.
+    examples
+        Size of the minibatch.
+    is_exact
+        Whether the rehearsed step led to the same weights as the step itself, bit for bit.
+    """
+
+    preactivations: dict[int, NDArray[Any]]
+    activations: dict[int, NDArray[Any]]
+    signals: dict[int, NDArray[Any]]
+    gradients: dict[int, NDArray[Any]]
+    before: dict[int, NDArray[Any]]
+    after: dict[int, NDArray[Any]]
+    loss: float
+    has_loss: bool
+    scale: float
+    examples: int
+    is_exact: bool = True
+
+    @property
+    def has_bad_loss(self) -> bool:
+        """Whether the loss is known and not finite."""
+        return self.has_loss and not np.isfinite(self.loss)
+
+
+@dataclass
+class Trace:
+    """What the instruments met in one pass through a step, and the tensors that they keep."""
+
+    calls: list[Call] = field(default_factory=list)
+    unmeasured: list[Unmeasured] = field(default_factory=list)
+    gradients: dict[int, Tensor] = field(default_factory=dict)
+    before: dict[int, Tensor] = field(default_factory=dict)
+    after: dict[int, Tensor] = field(default_factory=dict)
+    loss: Tensor = None
+    scale: Tensor = 1.0
+    graph: Any = None
+    # Of tensors, by `id`: whose they are, and the tensor, so that no other gets the same id.
+    owners: dict[int, tuple[Call, Tensor]] = field(default_factory=dict)
+    taps: dict[int, Tensor] = field(default_factory=dict)
+    running: list[Call] = field(default_factory=list)
+    taken: set[int] = field(default_factory=set)  # what layers and the loss get, by `id`
+
+    def lacks(self, layer: str, what: str, why: str) -> None:
+        """Note that something is not measured."""
+        note = Unmeasured(layer, what, why)
+        if note not in self.unmeasured:
+            self.unmeasured.append(note)
+
+    def tensors(self, examples: Tensor) -> dict[str, Any]:
+        """Return all that is kept, as a nest of tensors that a compiled function can return."""
+        groups: dict[str, dict[int, Tensor]] = {
+            "preactivations": {i: c.z for i, c in enumerate(self.calls)},
+            "activations": {i: c.activation for i, c in enumerate(self.calls)},
+            "signals": {i: self.taps.get(c.where) for i, c in enumerate(self.calls)},
+            "gradients": self.gradients,
+            "before": self.before,
+            "after": self.after,
+        }
+        kept: dict[str, Any] = {
+            name: {str(key): _plain(t) for key, t in group.items() if t is not None}
+            for name, group in groups.items()
+        }
+        loss = np.nan if self.loss is None else self.loss
+        return kept | {
+            "loss": tf.cast(loss, tf.float32),
+            "has_loss": tf.constant(self.loss is not None),
+            "scale": tf.cast(self.scale, tf.float32),
+            "examples": examples,
+        }
+
+    def is_inside(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor belongs to the step itself and not to a loop or branch in it."""
+        return getattr(tensor, "graph", None) is self.graph
+
+
+def values_of(tensors: dict[str, Any]) -> Values:
+    """Return what a probed step handed out (`Trace.tensors`) in NumPy."""
+    single = {"loss": float, "has_loss": bool, "scale": float, "examples": int}
+    return Values(
+        **{
+            name: single[name](part)
+            if name in single
+            else {int(key): np.asarray(t) for key, t in part.items()}
+            for name, part in tensors.items()
+        }
+    )
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Return a dense tensor of at least single precision."""
+    dense = tf.convert_to_tensor(tensor)
+    return dense if dense.dtype in (tf.float32, tf.float64) else tf.cast(dense, tf.float32)
+
+
+class Instruments:
+    """The instruments on one model.
+
+    Attributes
+    ----------
+    trace
+        Of the step that was traced, or computed eagerly, last.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.watched = layers.watched(model)
+        self.functions = {id(w.layer): layers.function_of(w.layer) for w in self.watched}
+        self.trace = Trace()
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Attach the instruments for as long as the block lasts."""
+        with ExitStack() as stack:
+            for watched in self.watched:
+                stack.enter_context(_hidden(watched.layer, "call", self._call(watched)))
+                if watched.weights and not watched.is_recurrent:
+                    self._attach_to_activation(stack, watched)
+            optimizer = self.model.optimizer
+            if optimizer is not None:
+                stack.enter_context(_hidden(optimizer, "apply", self._apply(optimizer)))
+            stack.enter_context(_hidden(self.model, "compute_loss", self._loss()))
+            yield
+
+    def observed(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return a training step that hands out what it computed beside its own results."""
+
+        def probed(data: Any) -> Any:
+            self.trace = trace = Trace()
+            leaves = [x for x in tf.nest.flatten(data) if tf.is_tensor(x)]
+            trace.graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+            logs = step(data)
+            self._conclude(trace)
+            return logs, trace.tensors(tf.shape(leaves[0])[0])
+
+        return probed
+
+    def with_updates(self, values: Values) -> Values:
+        """Take the weights after the update from the model, which has made the step by now."""
+        made = {key: np.array(v.numpy()) for key, v in self._matrices().items()}
+        exact = all(np.array_equal(made[k], v, equal_nan=True) for k, v in values.after.items())
+        return replace(values, after={key: made[key] for key in values.after}, is_exact=exact)
+
+    def _matrices(self) -> dict[int, Any]:
+        matrices = [w.matrix for one in self.watched for w in one.weights]
+        return {id(v): v for v in matrices if v is not None}
+
+    def _call(self, watched: Watched) -> Callable[..., Any]:
+        original = watched.layer.call
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            trace = self.trace
+            inputs = tf.nest.flatten((args, kwargs))
+            trace.taken.update(map(id, inputs))
+            if not watched.weights:
+                outputs = original(*args, **kwargs)
+                self._follow(watched, inputs, outputs)
+                return outputs
+            before = sum(c.watched is watched for c in trace.calls)
+            call = Call(watched, before + 1)
+            trace.calls.append(call)
+            trace.running.append(call)
+            try:
+                outputs = original(*args, **kwargs)
+            finally:
+                trace.running.pop()
+            outputs = self._leave(call, outputs)
+            if isinstance(watched.layer, layers.NORMALIZATIONS):
+                self._normalized(inputs, outputs, call)
+            elif layers.is_activation(watched.layer):
+                self._follow(watched, inputs, outputs)
+            return outputs
+
+        return call
+
+    def _attach_to_activation(self, stack: ExitStack, watched: Watched) -> None:
+        layer = watched.layer
+        original = layer.__dict__.get("activation")
+        if not callable(original) or isinstance(original, keras.layers.Layer):
+            return
+
+        def activation(z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            running = self.trace.running
+            call = running[-1] if running and running[-1].watched is watched else None
+            if call is None or call.z is not None or not self.trace.is_inside(z):
+                return original(z, *args, **kwargs)
+            call.z = z = self._tap(call, z)
+            call.activation = original(z, *args, **kwargs)
+            call.function = self.functions[id(layer)]
+            call.is_open = call.function == activations.get("linear")
+            return call.activation
+
+        stack.enter_context(_hidden(layer, "activation", activation))
+
+    def _leave(self, call: Call, outputs: Any) -> Any:
+        """Keep what a layer with weights hands on; tap it where no activation function was met."""
+        parts = outputs if isinstance(outputs, list | tuple) else [outputs]
+        first = parts[0]
+        if not tf.is_tensor(first) or not first.dtype.is_floating:
+            self.trace.lacks(call.name, "activation, signal", "its output is no tensor of numbers")
+            return outputs
+        if not self.trace.is_inside(first):
+            self.trace.lacks(call.name, "activation, signal", "it is called inside a loop")
+            self.trace.calls.remove(call)
+            return outputs
+        if call.z is None:
+            call.z = call.activation = first = self._tap(call, first)
+            if call.watched.is_recurrent:
+                call.is_open = False
+                why = "the gates are computed inside a loop; its output stands for them"
+                self.trace.lacks(call.name, "preactivation of every time step", why)
+        elif call.activation is not first:
+            call.activation = first  # the layer goes on behind its activation function
+        self._own(call, first)
+        if parts is not outputs:
+            return first
+        return type(outputs)([first, *parts[1:]])
+
+    def _tap(self, call: Call, tensor: Tensor) -> Tensor:
+        """Return a tensor unchanged; keep the gradient by it as the signal of a call."""
+        trace = self.trace
+        place = len(trace.taps) + 1
+        trace.taps[place] = None
+
+        @tf.custom_gradient
+        def identity(z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+            def backward(signal: Tensor) -> Tensor:
+                if trace.is_inside(signal):
+                    trace.taps[place] = signal
+                return signal
+
+            return tf.identity(z), backward
+
+        mask = getattr(tensor, "_keras_mask", None)
+        tapped = identity(tensor)
+        if mask is not None:
+            tapped._keras_mask = mask
+        call.where = place
+        return tapped
+
+    def _own(self, call: Call, tensor: Tensor) -> None:
+        self.trace.owners[id(tensor)] = call, tensor
+
+    def _owner(self, inputs: Sequence[Any]) -> Call | None:
+        """Return the latest call that one of these tensors is the output of."""
+        owners = [self.trace.owners[id(t)][0] for t in inputs if id(t) in self.trace.owners]
+        return max(owners, key=self.trace.calls.index, default=None)
+
+    def _follow(self, watched: Watched, inputs: Sequence[Any], outputs: Any) -> None:
+        """Let what a layer without weights makes of a layer's output count as that layer's."""
+        owner = self._owner(inputs)
+        if owner is None or not tf.is_tensor(outputs):
+            return
+        if layers.is_activation(watched.layer) and owner.is_open:
+            owner.z, owner.activation = owner.activation, outputs
+            owner.function = self.functions[id(watched.layer)]
+            owner.is_open = False
+        elif isinstance(watched.layer, keras.layers.Add):
+            owner.activation = outputs
+        elif not isinstance(watched.layer, keras.layers.Rescaling):
+            return
+        self._own(owner, outputs)
+
+    def _normalized(self, inputs: Sequence[Any], outputs: Tensor, call: Call) -> None:
+        """Let the output of a normalization be the pre-activation of the layer before it."""
+        owner = self._owner([t for t in inputs if t is not outputs])
+        if owner is None or owner is call or not owner.is_open:
+            return
+        owner.z = owner.activation = call.z
+        owner.where = call.where
+        call.is_open, call.function = False, activations.get("linear")
+        self._own(owner, outputs)
+
+    def _apply(self, optimizer: Any) -> Callable[..., Any]:
+        original = optimizer.apply
+
+        def apply(grads: Sequence[Tensor], trainable_variables: Any = None) -> Any:
+            trace = self.trace
+            variables = list(trainable_variables or optimizer._trainable_variables)
+            trace.scale = _scale(optimizer)
+            for variable, gradient in zip(variables, grads, strict=True):
+                if gradient is not None and trace.is_inside(gradient):
+                    trace.gradients[id(variable)] = gradient
+            chosen = self._matrices()
+            trace.before = {key: tf.identity(v.value) for key, v in chosen.items()}
+            result = original(grads, trainable_variables)
+            trace.after = {key: tf.identity(v.value) for key, v in chosen.items()}
+            return result
+
+        return apply
+
+    def _loss(self) -> Callable[..., Any]:
+        original = self.model.compute_loss
+
+        def compute_loss(*args: Any, **kwargs: Any) -> Tensor:
+            self.trace.taken.update(map(id, tf.nest.flatten((args, kwargs))))
+            self.trace.loss = loss = original(*args, **kwargs)
+            return loss
+
+        return compute_loss
+
+    def _conclude(self, trace: Trace) -> None:
+        """Say what is missing of the step."""
+        if trace.loss is None or not trace.is_inside(trace.loss):
+            trace.loss = None
+            trace.lacks("", "loss", "the model's own train_step does not use compute_loss")
+        if not trace.before:
+            trace.lacks("", "update", "no step of the model's optimizer was made")
+        called = {id(call.watched) for call in trace.calls}
+        for watched in self.watched:
+            if watched.weights and id(watched) not in called:
+                trace.lacks(watched.name, "activation, signal", "it is not called in the step")
+        for call in trace.calls:
+            self._conclude_call(trace, call)
+
+    def _conclude_call(self, trace: Trace, call: Call) -> None:
+        if trace.taps.get(call.where) is None:
+            why = "nothing that is trained depends on the loss through it"
+            trace.lacks(call.name, "signal", why)
+        if isinstance(call.function, str) and not call.is_open:
+            why = f"the tails of {call.function!r} are not known"
+            trace.lacks(call.name, "saturated and dead units", why)
+        if call.is_open and not self._is_taken(trace, call):
+            why = "its output goes to an operation that is no layer; it counts as linear"
+            trace.lacks(call.name, "activation", why)
+        for weights in call.watched.weights:
+            if weights.matrix is not None and id(weights.matrix) not in trace.gradients:
+                why = "its weights are frozen" if not weights.matrix.trainable else "it gets none"
+                trace.lacks(weights.name, "gradient", why)
+
+    def _is_taken(self, trace: Trace, call: Call) -> bool:
+        owned = (key for key, (owner, _) in trace.owners.items() if owner is call)
+        return any(key in trace.taken for key in owned)
+
+
+def _scale(optimizer: Any) -> Tensor:
+    """Return what the loss was multiplied with against underflow."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        scale = optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
+        return tf.identity(scale.value) if optimizer.built else scale
+    return optimizer.loss_scale_factor or 1.0
+
+
+@contextmanager
+def unchanged(model: Any) -> Iterator[None]:
+    """Set every variable of a model back after the block: whatever a step changes.
+
+    These are weights, running means, the states of random generators, of metrics and of the
+    optimizer.
+    """
+    metrics = [variable for metric in model.metrics for variable in metric.variables]
+    of_optimizer = [] if model.optimizer is None else model.optimizer.variables
+    variables = [*model.variables, *metrics, *of_optimizer]
+    # Reading does not copy, and an update that would write into what is read copies first.
+    before = [tf.identity(variable.value) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
+@contextmanager
+def _hidden(thing: Any, name: str, attribute: Any) -> Iterator[None]:
+    """Hide an attribute of an object behind another one.
+
+    It is written past ``__setattr__``, which Keras uses to find out what belongs to a layer.
+    """
+    missing = object()
+    before = thing.__dict__.get(name, missing)
+    thing.__dict__[name] = attribute
+    try:
+        yield
+    finally:
+        if before is missing:
+            del thing.__dict__[name]
+        else:
+            thing.__dict__[name] = before

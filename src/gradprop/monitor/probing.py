@@ -1,0 +1,216 @@
+"""One look at a model: gradients and signals of a minibatch, without a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import pandas as pd
+import tensorflow as tf
+
+from gradprop.errors import GradpropError, cut
+from gradprop.monitor import recording
+from gradprop.monitor.instruments import Instruments, unchanged, values_of
+
+# Columns of the table that a `Probe` shows, by their heads.
+_SHOWN = {
+    "z rms": "preactivation_log10_mean_square",
+    "h std": "activation_std",
+    "dC/dz": "signal_log10_rms",
+    "dC/dW": "gradient_log10_rms",
+    "|W|": "weight_log10_norm",
+    "dead": "dead_fraction",
+    "saturated": "saturated_fraction",
+}
+
+
+class ProbeError(GradpropError):
+    """A model that cannot be looked at."""
+
+
+@dataclass(frozen=True, repr=False)
+class Probe:
+    """What one minibatch shows of a model.
+
+    Attributes
+    ----------
+    steps
+        One row: the loss and the norm of all gradients; columns as in the workflow's table.
+    layers
+        One row per layer with weights, in the order of the calls: its ``name``, ``kind`` (class)
+        and ``activation``, and the statistics.
+    unmeasured
+        What is not in the tables: ``layer`` (empty for all), ``what``, ``why``.
+    origin
+        Where something is NaN or infinite first; None if all is finite.
+    """
+
+    steps: pd.DataFrame
+    layers: pd.DataFrame
+    unmeasured: pd.DataFrame
+    origin: recording.Origin | None
+
+    def __repr__(self) -> str:
+        """Return the layers one below the other; magnitudes as powers of ten (log10)."""
+        shown = self.layers[["layer", "name", "kind", "activation"]].copy()
+        for head, column in _SHOWN.items():
+            if column in self.layers:
+                half = 0.5 if head == "z rms" else 1.0
+                shown[head] = (half * self.layers[column].astype(float)).map("{:.2f}".format)
+        step = self.steps.iloc[0]
+        lines = [
+            f"loss {step['minibatch_loss']:.4g}, log10 norm of all gradients "
+            f"{step['gradient_log10_norm']:.2f}; log10 of z rms, dC/dz, dC/dW and |W|:",
+            shown.to_string(index=False),
+        ]
+        if self.origin is not None:
+            layer, direction = self.origin
+            lines.append(f"NaN or infinite first in layer {layer} ({direction})")
+        lines += [
+            f"not measured: {' '.join(filter(None, (note.layer, note.what)))}: {note.why}"
+            for note in self.unmeasured.itertuples()
+        ]
+        return "\n".join(lines)
+
+
+def probe(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    statistics: str | Sequence[str] = "standard",
+) -> Probe:
+    """Look at the gradients of a model on one minibatch, without a step.
+
+    The loss is the one that the model is compiled with. Layers compute as in training (dropout
+    drops units, batch normalization uses the minibatch). Afterwards all variables are as before:
+    weights, running means, the states of random generators and metrics.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built and compiled.
+    x, y, sample_weight
+        One minibatch, as ``model.train_on_batch`` takes it.
+    statistics
+        A preset (``cheap``, ``standard``, ``full``), or names of statistics and presets.
+
+    Returns
+    -------
+    Probe
+        Its ``repr`` shows the network layer by layer.
+
+    Raises
+    ------
+    ProbeError
+        If the model is not built or not compiled, or the data do not fit.
+
+    Examples
+    --------
+    >>> import keras, numpy
+    >>> import gradprop
+    >>> layers = [keras.layers.Dense(16, "sigmoid") for _ in range(8)]
+    >>> model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(1)])
+    >>> model.compile(loss="mse")
+    >>> x, y = numpy.random.default_rng(0).normal(size=(2, 32, 4))
+    >>> seen = gradprop.probe(model, x, y[:, :1])
+    >>> seen.layers["signal_log10_rms"].is_monotonic_increasing  # vanishes towards the input
+    True
+    """
+    names, lacking = recording.chosen(statistics)
+    check_model(model)
+    instruments = Instruments(model)
+
+    def look(data: Any) -> None:
+        inputs, targets, weights = data
+        with tf.GradientTape() as tape:
+            with_training = {"training": True} if model._call_has_training_arg else {}
+            outputs = model(inputs, **with_training)
+            loss = model.compute_loss(
+                x=inputs, y=targets, y_pred=outputs, sample_weight=weights, training=True
+            )
+        variables = model.trainable_variables
+        trace = instruments.trace
+        found = tape.gradient(loss, variables)
+        trace.gradients = {id(v): g for v, g in zip(variables, found, strict=True) if g is not None}
+        trace.before = {id(v): tf.identity(v.value) for v in model.weights}
+
+    data = _tensors((x, y, sample_weight))
+    with unchanged(model), instruments.attached():
+        try:
+            _, tensors = instruments.observed(look)(data)
+        except Exception as error:
+            raise ProbeError(
+                f"probe: model {model.name!r} does not take these data: {cut(str(error), 300)}"
+            ) from error
+    values = values_of(tensors)
+    rows = recording.layer_rows(instruments.trace, values, names, {}, mean_loss(model))
+    instruments.trace.lacks("", "update", "a probe makes no step")
+    step = {
+        "step": 0,
+        "minibatch_loss": values.loss,
+        "gradient_log10_norm": recording.gradient_log10_norm(instruments.trace, values),
+    }
+    notes = [*instruments.trace.unmeasured, *lacking]
+    return Probe(
+        pd.DataFrame([{"cell": model.name, **step}]),
+        pd.DataFrame([{"cell": model.name, "step": 0, **row} for row in rows]),
+        recording.as_table(notes),
+        recording.origin(instruments.trace, values, rows),
+    )
+
+
+def _tensors(data: Any) -> Any:
+    """Return a minibatch as tensors; find out whether its parts have as many examples."""
+    try:
+        tensors = tf.nest.map_structure(lambda v: v if v is None else tf.convert_to_tensor(v), data)
+    except (TypeError, ValueError) as error:
+        raise ProbeError(f"probe: x, y: no arrays of numbers: {cut(str(error), 200)}") from None
+    sizes = [t.shape[0] if t.shape.rank else 0 for t in tf.nest.flatten(tensors) if t is not None]
+    if not sizes or not all(sizes):
+        raise ProbeError("probe: x, y: no examples; allowed: a minibatch of at least one")
+    if len(set(sizes)) > 1:
+        raise ProbeError(
+            f"probe: x, y: the parts of the minibatch have {', '.join(map(str, sizes))} examples; "
+            "allowed: one number for all"
+        )
+    return tensors
+
+
+def check_model(model: Any) -> None:
+    """Find out whether a model can be looked at.
+
+    Raises
+    ------
+    ProbeError
+        If it is no Keras model of the TensorFlow backend, or not built, or not compiled.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ProbeError(
+            f"Keras computes with {keras.backend.backend()!r}; allowed: KERAS_BACKEND=tensorflow"
+        )
+    if not isinstance(model, keras.Model):
+        raise ProbeError(f"model: {type(model).__name__} is not allowed; allowed: a keras.Model")
+    if not model.compiled or (model._compile_loss is None and not _own_loss(model)):
+        raise ProbeError(f"model {model.name!r} has no loss; call its compile(loss=...) before")
+    if not model.built:
+        raise ProbeError(
+            f"model {model.name!r} is not built: its weights have no shapes yet; give it an Input, "
+            "or call it once on a minibatch"
+        )
+
+
+def _own_loss(model: Any) -> bool:
+    parts = ("compute_loss", "train_step")
+    return any(getattr(type(model), part) is not getattr(keras.Model, part) for part in parts)
+
+
+def mean_loss(model: Any) -> bool:
+    """Tell whether the loss of a model is a mean over the minibatch; Keras's default is."""
+    compiled = getattr(model, "_compile_loss", None)
+    flat = getattr(compiled, "_flat_losses", None) or []
+    kinds = {getattr(part.loss, "reduction", "mean") for part in flat}
+    return not kinds or not kinds <= {"sum", None}

@@ -1,0 +1,301 @@
+"""The rows that a probed step becomes, and the folder that keeps them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gradprop import files
+from gradprop.components.activations import Activation
+from gradprop.errors import GradpropError, not_allowed
+from gradprop.monitor.instruments import Call, Trace, Values
+from gradprop.monitor.layers import Unmeasured, Weights
+from gradprop.probes.statistics import (
+    PRESETS,
+    STATISTICS,
+    LayerRecord,
+    Sample,
+    canonical,
+    measure,
+    recorded,
+)
+
+# Statistics of pairs of examples: there a unit is an entry of what the layer makes of one example.
+_OF_PAIRS = ("preactivation_correlation", "activation_correlation")
+# What else than the quantity that a statistic's name begins with it is made of.
+_MADE_OF = {
+    "saturated_fraction": ("preactivation", "function"),
+    "dead_fraction": ("preactivation", "function"),
+    "log10_update_ratio": ("update", "weight"),
+    "log10_distance_from_start": ("start", "weight"),
+    "weight_gradient_log10_product": ("gradient", "weight"),
+}
+_QUANTITIES = ("gradient", "signal", "preactivation", "activation", "weight")
+_NOTHING = Sample(np.zeros((1, 1), dtype=np.float32))
+
+Rows = dict[str, Any]
+
+
+class RecordingError(GradpropError):
+    """Rows cannot be recorded as asked."""
+
+
+class Origin(NamedTuple):
+    """Where something first became NaN or infinite in a step.
+
+    Attributes
+    ----------
+    layer
+        Number of the layer; 0 if unknown.
+    direction
+        ``forward``, ``backward``, ``weights`` (they already were when the step began) or
+        ``unknown`` (the step was not probed).
+    """
+
+    layer: int
+    direction: str
+
+
+def chosen(statistics: str | Sequence[str]) -> tuple[list[str], list[Unmeasured]]:
+    """Return the names that a choice of statistics stands for, and what of it cannot be had.
+
+    Raises
+    ------
+    RecordingError
+        If a name is neither a statistic nor a preset.
+    """
+    given = [statistics] if isinstance(statistics, str) else list(statistics)
+    for name in given:
+        if name not in STATISTICS and name not in PRESETS:
+            problem = not_allowed(name, [*PRESETS, *STATISTICS])
+            raise RecordingError(f"statistics: {problem}")
+    names = recorded(canonical(given))
+    lacking = [name for name in names if STATISTICS[name].needs == "minibatches"]
+    why = "the training has no gradients of other minibatches at the same weights"
+    return (
+        [name for name in names if name not in lacking],
+        [Unmeasured("", name, why) for name in lacking],
+    )
+
+
+def layer_rows(
+    trace: Trace,
+    values: Values,
+    names: Sequence[str],
+    start: dict[int, NDArray[Any]],
+    mean_loss: bool,
+) -> list[Rows]:
+    """Return one row per call of a layer, and one per further matrix of weights of a layer.
+
+    Parameters
+    ----------
+    trace, values
+        What the step met, and its values.
+    names
+        Statistics.
+    start
+        The weights at the first step, by `id` of the variable.
+    mean_loss
+        Whether the loss is a mean over the minibatch: signals of single examples are then
+        dC/dz times the number of examples.
+    """
+    rows = []
+    share = (values.examples if mean_loss else 1) / values.scale
+    for index, call in enumerate(trace.calls):
+        z = _units_last(values.preactivations.get(index), call)
+        activation = _units_last(values.activations.get(index), call)
+        signal = _units_last(values.signals.get(index), call)
+        for number, weights in enumerate(call.watched.weights):
+            own = number == 0
+            record, has = _record(
+                _sample(z if own else None),
+                _sample(activation if own else None),
+                _sample(signal if own else None, share),
+                weights,
+                values,
+                start,
+            )
+            function = call.function if isinstance(call.function, Activation) else "linear"
+            units = z.shape[-1] if own and z is not None and z.ndim > 1 else 1
+            # A statistic asks the registry, which takes an entry for its name as well.
+            record = replace(record, function=function, units=units)  # type: ignore[arg-type]
+            if isinstance(call.function, Activation) or call.is_open:
+                has.add("function")
+            keys: Rows = {
+                "layer": len(rows) + 1,
+                "name": call.name if own else weights.name,
+                "kind": type(call.watched.layer).__name__,
+                "activation": _name(call) if own else "",
+            }
+            rows.append(keys | _measured(record, names, has, values.examples))
+    return rows
+
+
+def _name(call: Call) -> str:
+    return call.function.name if isinstance(call.function, Activation) else call.function
+
+
+def _units_last(values: NDArray[Any] | None, call: Call) -> NDArray[Any] | None:
+    """Return values with the axis of units last, where a convolution has the channels first."""
+    if values is None or values.ndim < 3:
+        return values
+    if getattr(call.watched.layer, "data_format", None) == "channels_first":
+        return np.moveaxis(values, 1, -1)
+    return values
+
+
+def _sample(values: NDArray[Any] | None, scale: float = 1.0) -> Sample | None:
+    """Return a sample of one replica; nothing of nothing."""
+    return None if values is None or not values.size else Sample(values[None], scale)
+
+
+def _record(
+    preactivation: Sample | None,
+    activation: Sample | None,
+    signal: Sample | None,
+    weights: Weights,
+    values: Values,
+    start: dict[int, NDArray[Any]],
+) -> tuple[LayerRecord, set[str]]:
+    """Return what a probe sees of one layer, and the names of what there is of it."""
+    matrix, shift = id(weights.matrix), id(weights.shift)
+    before, after = values.before.get(matrix), values.after.get(matrix)
+    change = after - before if after is not None and before is not None else None
+    parts = {
+        "preactivation": preactivation,
+        "activation": activation,
+        "signal": signal,
+        "gradient": _sample(values.gradients.get(matrix), 1 / values.scale),
+        "weight": _sample(before),
+        "update": _sample(change),
+        "start": _sample(start.get(matrix)),
+    }
+    has = {name for name, part in parts.items() if part is not None}
+    record = LayerRecord(
+        **{name: part or _NOTHING for name, part in parts.items()},
+        bias_gradient=_sample(values.gradients.get(shift), 1 / values.scale),
+        function="linear",
+        units=1,
+    )
+    return record, has
+
+
+def _measured(record: LayerRecord, names: Sequence[str], has: set[str], examples: int) -> Rows:
+    """Return the statistics of a layer; NaN where what they are made of is missing."""
+    possible = [name for name in names if _needed(name) <= has]
+    values = measure(record, [name for name in possible if name not in _OF_PAIRS])
+    for name in (name for name in possible if name in _OF_PAIRS):
+        sample = getattr(record, name.split("_")[0])
+        values |= measure(replace(record, units=max(sample.size // examples, 1)), [name])
+    return {name: values[name][0] if name in values else np.nan for name in names}
+
+
+def _needed(name: str) -> set[str]:
+    if name in _MADE_OF:
+        return set(_MADE_OF[name])
+    return {quantity for quantity in _QUANTITIES if name.startswith(f"{quantity}_")}
+
+
+def gradient_log10_norm(trace: Trace, values: Values) -> float:
+    """Return log10 of the norm of dC/dW of all matrices, sqrt(sum (dC/dW)^2).
+
+    Every matrix counts once, in however many calls it is used; biases are left out, as in the
+    workflow. ``-inf`` if all entries are 0, NaN without gradients.
+    """
+    matrices = {id(w.matrix) for call in trace.calls for w in call.watched.weights}
+    samples = [_sample(values.gradients[m]) for m in matrices if m in values.gradients]
+    with np.errstate(all="ignore"):  # NaN and infinity are data here
+        sizes = [s.mean_square[0] * s.size for s in samples if s is not None]
+        if not sizes:
+            return math.nan
+        return float(0.5 * np.log10(np.sum(sizes)) - np.log10(values.scale))
+
+
+def origin(trace: Trace, values: Values, rows: Sequence[Rows]) -> Origin | None:
+    """Find out where something became NaN or infinite in a step; None if all is finite.
+
+    Forward counts before backward, and there the layers from the first to the last; backward they
+    are followed from the last to the first. A loss that is not finite although every layer is has
+    overflowed itself: the last layer counts.
+    """
+    numbers = {row["name"]: row["layer"] for row in rows}
+    calls = list(enumerate(trace.calls))
+    for _, call in calls:
+        for weights in call.watched.weights:
+            if not _is_finite(values.before.get(id(weights.matrix))):
+                return Origin(numbers[call.name], "weights")
+    for index, call in calls:
+        kept = (values.preactivations.get(index), values.activations.get(index))
+        if not all(map(_is_finite, kept)):
+            return Origin(numbers[call.name], "forward")
+    if calls and values.has_bad_loss:
+        return Origin(numbers[calls[-1][1].name], "forward")
+    for index, call in reversed(calls):
+        weights_of = call.watched.weights
+        gradients = (values.gradients.get(id(v)) for w in weights_of for v in (w.matrix, w.shift))
+        if not _is_finite(values.signals.get(index)) or not all(map(_is_finite, gradients)):
+            return Origin(numbers[call.name], "backward")
+    return None
+
+
+def _is_finite(values: NDArray[Any] | None) -> bool:
+    return values is None or bool(np.isfinite(values).all())
+
+
+class Folder:
+    """A run's tables: ``<folder>/<table>/*.parquet``, each a file per probe.
+
+    ``pandas.read_parquet("<folder>/layers")`` is the whole table. Every file appears complete or
+    not at all, so that a run that is killed keeps what it had recorded.
+
+    Parameters
+    ----------
+    path
+        Made if it is not there.
+    resume
+        Whether it may hold the rows of an earlier training, which further rows then follow.
+
+    Raises
+    ------
+    RecordingError
+        If there is something in it, and `resume` is not set.
+    """
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        self.path = path
+        if path.exists() and not path.is_dir():
+            raise RecordingError(f"{path}: not a folder; allowed: a new folder for the tables")
+        if path.is_dir() and any(path.iterdir()):
+            if not resume:
+                raise RecordingError(
+                    f"{path}: the folder exists and is not empty; allowed: a new folder, or "
+                    "resume=True to go on with its tables"
+                )
+            files.remove_leftovers(path)
+
+    def write(self, table: str, name: str, rows: pd.DataFrame) -> None:
+        """Write rows as a file of a table; replace the file if it is there."""
+        arrow = pa.Table.from_pandas(rows, preserve_index=False)
+        with files.replacing(self.path / table / f"{name}.parquet") as temporary:
+            pq.write_table(arrow, temporary, compression="zstd")
+
+    def read(self, table: str) -> pd.DataFrame:
+        """Return a table; empty if nothing was recorded."""
+        paths = sorted((self.path / table).glob("*.parquet"))
+        if not paths:
+            return pd.DataFrame()
+        return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+
+
+def as_table(notes: Iterable[Unmeasured]) -> pd.DataFrame:
+    """Return what is not measured as a table with the columns layer, what, why."""
+    return pd.DataFrame([asdict(note) for note in notes], columns=["layer", "what", "why"])
