@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -38,4 +37,6 @@ def fitted(model: keras.Model, callbacks: list[Any], **given: Any) -> list[NDArr
     return [np.array(v.numpy()) for v in (*model.variables, *model.optimizer.variables)]
 
 
-Build = Callable[[], keras.Model]
+def same(one: list[Any], other: list[Any]) -> bool:
+    """Tell whether two lists of weights are the same bits."""
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))

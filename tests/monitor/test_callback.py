@@ -15,7 +15,7 @@ import pytest
 
 from gradprop import Monitor
 from gradprop.errors import GradpropError
-from tests.monitor.networks import data, fitted, mlp
+from tests.monitor.networks import data, fitted, mlp, same
 
 optimizers = keras.optimizers
 OPTIMIZERS: dict[str, Any] = {
@@ -35,10 +35,6 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-def same(one: list[Any], other: list[Any]) -> bool:
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))
-
-
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_weights_are_those_of_a_training_without_it(optimizer: str, tmp_path: Path) -> None:
     plain = fitted(mlp(optimizer=OPTIMIZERS[optimizer]()), [])
@@ -51,8 +47,7 @@ def test_the_weights_are_those_of_a_training_without_it(optimizer: str, tmp_path
 
 PROGRAM = """
 import sys, pathlib
-from tests.monitor.networks import fitted, mlp
-from tests.monitor.test_callback import same
+from tests.monitor.networks import fitted, mlp, same
 from gradprop import Monitor
 for name in ("relu", "tanh"):
     plain = fitted(mlp(name, optimizer="adam"), [])

@@ -290,6 +290,9 @@ class Instruments:
                 call.is_open = False
                 why = "the gates are computed inside a loop; its output stands for them"
                 self.trace.lacks(call.name, "preactivation of every time step", why)
+            elif not type(call.watched.layer).__module__.startswith("keras."):
+                why = "a layer of its own kind; its output stands for its pre-activation, too"
+                self.trace.lacks(call.name, "preactivation, activation function", why)
         elif call.activation is not first:
             call.activation = first  # the layer goes on behind its activation function
         self._own(call, first)
@@ -396,7 +399,7 @@ class Instruments:
 
     def _conclude_call(self, trace: Trace, call: Call) -> None:
         if trace.taps.get(call.where) is None:
-            why = "nothing that is trained depends on the loss through it"
+            why = "no gradient of the loss comes to it"
             trace.lacks(call.name, "signal", why)
         if isinstance(call.function, str) and not call.is_open:
             why = f"the tails of {call.function!r} are not known"
