@@ -126,8 +126,6 @@ class Monitor(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Prepare the instruments."""
         check_model(self.model)
-        if self.model.train_function.__dict__.get("of_monitor"):
-            raise ProbeError("callbacks: two monitors; allowed: one for a training")
         if self._instruments is None or self._instruments.model is not self.model:
             self._instruments = Instruments(self.model)
             self._probed = None
@@ -151,16 +149,18 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Exchange the train function where the schedule asks for a probe."""
-        size = self.model.steps_per_execution
-        steps = range(self._made, self._made + size)
-        if any(self._is_due(self._moment(step, batch)) for step in steps) or self._seeks_origin:
+        end = self._made + self.model.steps_per_execution
+        if in_epoch := self.params.get("steps"):
+            end = min(end, self._epoch_start + in_epoch)  # the last execution may be shorter
+        steps = range(self._made, end)
+        if any(self._is_due(self._moment(step)) for step in steps) or self._seeks_origin:
             self._exchange()
 
     @property
     def _seeks_origin(self) -> bool:
         return self._bad_step is not None and self._origin is None
 
-    def _moment(self, step: int, batch: int) -> Moment:
+    def _moment(self, step: int) -> Moment:
         return Moment(step, opens_epoch=step == self._epoch_start, is_last=step == self._last)
 
     def _exchange(self) -> None:
@@ -168,6 +168,8 @@ class Monitor(keras.callbacks.Callback):
         model, instruments = self.model, self._instruments
         assert instruments is not None
         plain = model.train_function
+        if "of_monitor" in plain.__dict__:
+            raise ProbeError("callbacks: two monitors; allowed: one for a training")
         if self._probed is None or self._made_for is not plain:
             self._probed = model._make_function(instruments.observed(model.train_step))
             self._made_for = plain
@@ -204,7 +206,10 @@ class Monitor(keras.callbacks.Callback):
         trace = self._instruments.trace
         mean = mean_loss(self.model)
         rows = recording.layer_rows(trace, values, self._names, self._start, mean)
-        self._note_origin(step, recording.origin(trace, values, rows))
+        origin = recording.origin(trace, values, rows)
+        # A loss scale that is too large is halved and the step left out, which harms nothing.
+        overflowed = origin is not None and origin.direction == "backward" and self._is_scaled
+        self._note_origin(step, None if overflowed else origin)
         cell = {"cell": self.folder.name, "step": step}
         test_loss, test_accuracy = self._validation
         losses: Rows = {
@@ -217,6 +222,7 @@ class Monitor(keras.callbacks.Callback):
             "gradient_log10_norm": recording.gradient_log10_norm(trace, values),
             "learning_rate": float(self.model.optimizer.learning_rate),
             "loss_scale": values.scale,
+            "loss_scale_overflowed": overflowed,
             "exact": values.is_exact,
         }
         name = f"{step:010d}"
@@ -224,6 +230,10 @@ class Monitor(keras.callbacks.Callback):
         self._folder.write("steps", name, pd.DataFrame([cell | losses]))
         notes = [*trace.unmeasured, *self._lacking]
         self._folder.write("unmeasured", "run", recording.as_table(notes))
+
+    @property
+    def _is_scaled(self) -> bool:
+        return isinstance(self.model.optimizer, keras.optimizers.LossScaleOptimizer)
 
     def _note_origin(self, step: int, origin: Origin | None) -> None:
         if origin is None or self._origin is not None:

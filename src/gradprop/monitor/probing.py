@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,8 @@ def probe(
     model : keras.Model
         Built and compiled.
     x, y, sample_weight
-        One minibatch, as ``model.train_on_batch`` takes it.
+        One minibatch, as ``model.train_on_batch`` takes it; or only `x`, a ``tf.data.Dataset`` or
+        a generator of minibatches, whose first one is taken.
     statistics
         A preset (``cheap``, ``standard``, ``full``), or names of statistics and presets.
 
@@ -138,7 +139,7 @@ def probe(
         trace.gradients = {id(v): g for v, g in zip(variables, found, strict=True) if g is not None}
         trace.before = {id(v): tf.identity(v.value) for v in model.weights}
 
-    data = _tensors((x, y, sample_weight))
+    data = _tensors(_first_of(x) if y is None else (x, y, sample_weight))
     with unchanged(model), instruments.attached():
         try:
             _, tensors = instruments.observed(look)(data)
@@ -161,6 +162,17 @@ def probe(
         recording.as_table(notes),
         recording.origin(instruments.trace, values, rows),
     )
+
+
+def _first_of(x: Any) -> Any:
+    """Return the first minibatch of a data set or generator as inputs, targets, weights."""
+    if not isinstance(x, tf.data.Dataset | Iterator):
+        return x, None, None
+    first = next(iter(x), None)
+    if first is None:
+        raise ProbeError("probe: x: no examples: the generator or data set yields no minibatch")
+    parts = first if isinstance(first, tuple) else (first,)
+    return (*parts, None, None)[:3]
 
 
 def _tensors(data: Any) -> Any:

@@ -1,0 +1,200 @@
+"""Ways to train: what Keras's fit and compile can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from gradprop import Monitor, probe
+from gradprop.errors import GradpropError
+from tests.monitor.networks import data, fitted, mlp, same
+
+L = keras.layers
+
+
+def of_fit(x: Any, y: Any, kind: str) -> dict[str, Any]:
+    """Return arguments of fit."""
+    batches = [(x[i : i + 32], y[i : i + 32]) for i in range(0, 96, 32)]
+    if kind == "dataset":
+        return {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(32)}
+    if kind == "weighted dataset":
+        weights = np.linspace(0, 2, len(x), dtype=np.float32)
+        return {"x": tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(32)}
+    if kind == "generator":
+        return {"x": (batch for batch in batches * 3), "steps_per_epoch": 3, "shuffle": False}
+    if kind == "class weights":
+        return {"x": x, "y": y, "class_weight": {0: 1.0, 1: 2.0, 2: 0.5}}
+    return {"x": x, "y": y, "sample_weight": np.linspace(0, 2, len(x))}
+
+
+KINDS = ("dataset", "weighted dataset", "generator", "class weights", "sample weights")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_data_of_every_kind(kind: str, tmp_path: Path) -> None:
+    x, y = data()
+    results = []
+    monitor = Monitor(tmp_path / "run", schedule=2)
+    for callbacks in ([], [monitor]):
+        model = mlp(optimizer="adam")
+        keras.utils.set_random_seed(2)
+        model.fit(**of_fit(x, y, kind), epochs=2, verbose=0, callbacks=callbacks)
+        results.append([np.array(v.numpy()) for v in model.variables])
+    assert same(*results)
+    assert list(monitor.steps["step"]) == list(range(0, 6 if kind == "generator" else 8, 2))
+    assert np.isfinite(monitor.layers["signal_log10_rms"]).all()
+
+
+def test_weights_of_examples_count_in_signals(tmp_path: Path) -> None:
+    x, y = data()
+    weights = np.zeros(32, np.float32)
+    weights[:8] = 3
+    model = mlp()
+    model.layers[3].rate = 0.0
+    some = probe(model, x[:8], y[:8]).layers
+    weighted = probe(model, x[:32], y[:32], weights).layers
+    # A quarter of the examples has three times the signal.
+    expected = some["signal_log10_rms"] + np.log10(3 * np.sqrt(8 / 32))
+    np.testing.assert_allclose(weighted["signal_log10_rms"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_signals_of_single_examples_whatever_the_reduction(eager: bool) -> None:
+    x, y = data()
+    rows = {}
+    for reduction in ("sum", "sum_over_batch_size"):
+        loss = keras.losses.SparseCategoricalCrossentropy(reduction=reduction)
+        model = mlp(loss=loss, run_eagerly=eager)
+        rows[reduction] = probe(model, x[:32], y[:32]).layers.drop(columns=["cell", "activation"])
+    one, other = (rows[r]["signal_log10_rms"] for r in ("sum", "sum_over_batch_size"))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    one, other = (rows[r]["gradient_log10_rms"] for r in ("sum", "sum_over_batch_size"))
+    np.testing.assert_allclose(one - other, np.log10(32), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        {"steps_per_execution": 3},
+        {"jit_compile": True},
+        {"jit_compile": True, "steps_per_execution": 2},
+        {"run_eagerly": True},
+        {"auto_scale_loss": True},
+    ],
+)
+def test_ways_to_compile(compiled: dict[str, Any], tmp_path: Path) -> None:
+    plain = fitted(mlp(optimizer="adam", **compiled), [], epochs=2)
+    monitor = Monitor(tmp_path / "run", schedule=3)
+    watched = fitted(mlp(optimizer="adam", **compiled), [monitor], epochs=2)
+    assert same(plain, watched)
+    size = compiled.get("steps_per_execution", 1)
+    # An epoch has four steps; the last of an execution is looked at.
+    expected = {1: [0, 3, 6], 2: [1, 3, 7], 3: [2, 3, 6]}[size]
+    assert list(monitor.steps["step"]) == expected
+    assert np.isfinite(monitor.layers["log10_update_ratio"]).all()
+
+
+class Precise:
+    """Whatever is built inside has a dtype policy."""
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+
+    def __enter__(self) -> None:
+        keras.config.set_dtype_policy(self.policy)
+
+    def __exit__(self, *error: Any) -> None:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_values_of_another_precision(policy: str, tmp_path: Path) -> None:
+    x, y = data()
+    weights = mlp().get_weights()
+    rows, results = {}, []
+    for name in ("float32", policy):
+        with Precise(name):
+            for callbacks in ([], [Monitor(tmp_path / name, schedule=1)]):
+                model = mlp(optimizer="sgd")
+                model.layers[3].rate = 0.0
+                model.set_weights(weights)
+                model.fit(x[:32], y[:32], verbose=0, callbacks=callbacks)
+                if name == policy:
+                    results.append([np.array(v.numpy()) for v in model.variables])
+        rows[name] = pd.read_parquet(tmp_path / name / "layers")
+    assert same(*results)
+    for column in ("signal_log10_rms", "gradient_log10_rms", "log10_update_ratio"):
+        # Unscaled: the scale of mixed_float16 would add log10 2^15 = 4.5.
+        np.testing.assert_allclose(rows[policy][column], rows["float32"][column], atol=0.02)
+
+
+def test_a_loss_scale_that_overflows_is_told(tmp_path: Path) -> None:
+    x, y = data()
+    with Precise("mixed_float16"):
+        optimizer = keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(), initial_scale=2.0**40
+        )
+        model = mlp(optimizer=optimizer)
+        monitor = Monitor(tmp_path / "run", schedule=1)
+        model.fit(x[:64], y[:64], verbose=0, callbacks=[monitor])
+    assert list(monitor.steps["loss_scale"]) == [2.0**40, 2.0**39]
+    assert monitor.steps["loss_scale_overflowed"].all()
+    assert monitor.cells["status"].item() == "ok"  # such a step is left out, and no harm done
+    assert np.isneginf(monitor.layers["log10_update_ratio"]).all()
+
+
+class OwnStep(keras.Model):
+    """A model with a training step of its own."""
+
+    def train_step(self, batch: Any) -> dict[str, Any]:
+        x, y = batch
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self(x, training=True) - tf.one_hot(y, 3)))
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return {"loss": loss}
+
+
+def test_a_training_step_of_its_own(tmp_path: Path) -> None:
+    results = []
+    monitor = Monitor(tmp_path / "run", schedule=1)
+    for callbacks in ([], [monitor]):
+        inner = mlp()
+        model = OwnStep(inner.inputs, inner.outputs)
+        model.compile("adam")
+        results.append(fitted(model, callbacks, epochs=1))
+    assert same(*results)
+    assert np.isfinite(monitor.layers["gradient_log10_norm"]).all()
+    assert monitor.steps["minibatch_loss"].isna().all()
+    assert (monitor.unmeasured["what"] == "loss").any()
+
+
+def test_a_probe_takes_the_first_minibatch_of_a_data_set() -> None:
+    x, y = data()
+    model = mlp()
+    model.layers[3].rate = 0.0
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+    expected = probe(model, x[:32], y[:32]).layers
+    for given in (batches, iter(batches)):
+        pd.testing.assert_frame_equal(probe(model, given).layers, expected)
+
+
+def test_a_generator_without_minibatches_is_told() -> None:
+    def nothing() -> Iterator[Any]:
+        yield from ()
+
+    with pytest.raises(GradpropError, match="no examples"):
+        probe(mlp(), nothing())
+
+
+def test_two_monitors_are_refused(tmp_path: Path) -> None:
+    monitors = [Monitor(tmp_path / name, schedule=1) for name in "ab"]
+    with pytest.raises(GradpropError, match="two monitors"):
+        fitted(mlp(), monitors)
