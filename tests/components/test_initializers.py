@@ -140,6 +140,16 @@ def test_parameters_of_scale() -> None:
     assert (draw({"name": "constant", "value": -2.5}) == -2.5).all()
 
 
+def test_a_mean_moves_the_same_draws() -> None:
+    check_moments(draw({"name": "normal", "stddev": 2.0, "mean": 0.7}, (400, 150)), 0.7, 4.0)
+    check_moments(draw({"name": "uniform", "limit": 3.0, "mean": -2.0}, (400, 150)), -2.0, 3.0)
+    for name, scale in (("normal", "stddev"), ("uniform", "limit")):
+        shifted, plain = (draw({"name": name, scale: 0.5, **mean}) for mean in ({"mean": 3.0}, {}))
+        np.testing.assert_allclose(shifted - 3, plain, atol=1e-6)
+    high = draw({"name": "uniform", "limit": 1.5, "mean": 0.5}, (400, 150))  # U(-1, 2)
+    assert -1 <= high.min() < -0.999 and 1.999 < high.max() <= 2
+
+
 def test_pytorch_default_is_the_standard_heuristic() -> None:
     np.testing.assert_array_equal(draw("pytorch_default"), draw("standard_heuristic"))
 

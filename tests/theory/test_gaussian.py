@@ -12,7 +12,7 @@ import pytest
 from scipy import integrate, special
 
 from gradprop.components.activations import ACTIVATIONS, Activation
-from gradprop.theory import expectation, pair_expectation
+from gradprop.theory import expectation, pair_expectation, shifted_expectation
 from gradprop.theory import gaussian as module
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,6 +51,35 @@ def test_one_variable_against_adaptive_quadrature(activation: Activation, varian
         assert expectation(integrand, variance, activation.kinks) == pytest.approx(
             exact, rel=1e-11, abs=1e-14
         )
+
+
+@EVERY
+@pytest.mark.parametrize(("mean", "variance"), [(0.7, 0.2), (-3.0, 5.0), (40.0, 900.0)])
+def test_a_shifted_variable_against_adaptive_quadrature(
+    activation: Activation, mean: float, variance: float
+) -> None:
+    std = math.sqrt(variance)
+    bends = [*activation.kinks, *(sign * u for u in (0, 0.5, 1.5, 4, 10, 30) for sign in (-1, 1))]
+    cuts = {-12.0, *(x for u in bends if abs(x := (u - mean) / std) < 12), 12.0}
+    for f in (activation.function, lambda u: activation.derivative(u) ** 2):
+
+        def integrand(z: float, f: Function = f) -> float:
+            return float(f(np.asarray(mean + std * z))) * math.exp(-0.5 * z * z)
+
+        exact = sum(
+            integrate.quad(integrand, a, b, epsabs=1e-14, epsrel=1e-12, limit=400)[0]
+            for a, b in itertools.pairwise(sorted(cuts))
+        ) / math.sqrt(2 * math.pi)
+        found = shifted_expectation(f, mean, variance, activation.kinks)
+        assert found == pytest.approx(exact, rel=1e-10, abs=1e-12)
+
+
+def test_a_shifted_variable_without_variance_and_without_mean() -> None:
+    assert shifted_expectation(np.tanh, 0.5, 0.0) == math.tanh(0.5)
+    assert shifted_expectation(np.tanh, 1.0, 1e-200) == math.tanh(1.0)
+    assert shifted_expectation(np.square, 0.0, 3.0) == expectation(np.square, 3.0)
+    with pytest.raises(ValueError, match="variance must be finite and not negative"):
+        shifted_expectation(np.tanh, 1.0, -1.0)
 
 
 @pytest.mark.parametrize("variance", [1e-300, 1e-8, 1.0, 1e100])

@@ -44,6 +44,8 @@ class Initializer(Entry):
     variance
         From layer and parameters to the variance of an entry of a kernel, which theory needs. None
         if there is none.
+    mean
+        From layer and parameters to the mean of an entry of a kernel. Without it, 0.
     unpredicted
         Why there is no variance, for the caption of a figure that misses it.
     random
@@ -59,6 +61,7 @@ class Initializer(Entry):
 
     build: Callable[..., Any]
     variance: Callable[..., float] | None = None
+    mean: Callable[..., float] | None = None
     unpredicted: str = ""
     random: bool = True
     unit_variance: bool = False
@@ -89,16 +92,16 @@ def _identity(layer: Layer, seed: int, gain: float) -> Any:
     return keras.initializers.Identity(gain=gain)
 
 
-def _normal(layer: Layer, seed: int, stddev: float) -> Any:
+def _normal(layer: Layer, seed: int, stddev: float, mean: float = 0.0) -> Any:
     import keras
 
-    return keras.initializers.RandomNormal(mean=0.0, stddev=stddev, seed=seed)
+    return keras.initializers.RandomNormal(mean=mean, stddev=stddev, seed=seed)
 
 
-def _uniform(layer: Layer, seed: int, limit: float) -> Any:
+def _uniform(layer: Layer, seed: int, limit: float, mean: float = 0.0) -> Any:
     import keras
 
-    return keras.initializers.RandomUniform(minval=-limit, maxval=limit, seed=seed)
+    return keras.initializers.RandomUniform(minval=mean - limit, maxval=mean + limit, seed=seed)
 
 
 def _fan_in_uniform(layer: Layer, seed: int) -> Any:
@@ -134,6 +137,7 @@ def _scaled(scale: float, mode: str) -> Callable[[Layer], float]:
 
 
 _CONSTANT = "the kernels are constant and have no distribution to average over"
+_MEAN = "Mean of a weight: a kernel has this times the matrix of ones as a part of rank one."
 
 INITIALIZERS = Registry(
     {
@@ -170,18 +174,27 @@ INITIALIZERS = Registry(
             random=False,
         ),
         "normal": Initializer(
-            definition="N(0, stddev^2)",
+            definition="N(mean, stddev^2)",
             source="a fixed scale, whatever the width (Krizhevsky et al. 2012 use stddev 0.01)",
             build=_normal,
-            parameters={"stddev": Parameter(0.01, "Standard deviation of a weight.", above=0)},
-            variance=lambda layer, stddev: stddev**2,
+            parameters={
+                "stddev": Parameter(0.01, "Standard deviation of a weight.", above=0),
+                "mean": Parameter(0.0, _MEAN),
+            },
+            variance=lambda layer, stddev, mean: stddev**2,
+            mean=lambda layer, stddev, mean: mean,
         ),
         "uniform": Initializer(
-            definition="U(-limit, limit), variance limit^2 / 3",
+            definition="U(mean - limit, mean + limit), variance limit^2 / 3; U(low, high) has the "
+            "mean (low + high) / 2 and the limit (high - low) / 2",
             source="a fixed scale, whatever the width",
             build=_uniform,
-            parameters={"limit": Parameter(0.05, "Largest magnitude of a weight.", above=0)},
-            variance=lambda layer, limit: limit**2 / 3,
+            parameters={
+                "limit": Parameter(0.05, "Largest distance of a weight from the mean.", above=0),
+                "mean": Parameter(0.0, _MEAN),
+            },
+            variance=lambda layer, limit, mean: limit**2 / 3,
+            mean=lambda layer, limit, mean: mean,
         ),
         "standard_heuristic": Initializer(
             definition="U(-1/sqrt(n), 1/sqrt(n)), variance 1 / (3 n)",

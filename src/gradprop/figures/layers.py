@@ -17,11 +17,10 @@ from matplotlib.ticker import MaxNLocator
 from gradprop.analysis import estimates
 from gradprop.analysis.layers import hidden
 from gradprop.analysis.names import names_of
-from gradprop.components.initializers import INITIALIZERS
 from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
 from gradprop.grid.selection import select
-from gradprop.prediction.data import prediction_on_data
+from gradprop.prediction.data import prediction_on_data, unpredicted
 from gradprop.results.study_tables import Options, StudyTables, at_step, groups
 from gradprop.spec import Study
 
@@ -122,12 +121,13 @@ def without_theory(study: Study, options: Options) -> str:
     """Return why theory draws no line for some initializers; nothing if it does for all."""
     if not options.get("theory"):
         return ""
-    cells = select(study.cells, options.get("select", {}))
-    labels = dict.fromkeys(cell.initializer.label for cell in cells)
     called = names_of(study)["initializer"]
-    reasons = {called[label]: INITIALIZERS[label.partition("(")[0]].unpredicted for label in labels}
-    missing = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
-    return f"Theory has no line for {', '.join(missing)}." if missing else ""
+    reasons = {
+        f"{called[cell.initializer.label]} ({reason})": None
+        for cell in select(study.cells, options.get("select", {}))
+        if (reason := unpredicted(replace(cell, seed=0)))
+    }
+    return f"Theory has no line for {', '.join(reasons)}." if reasons else ""
 
 
 def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:

@@ -6,11 +6,21 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradprop.components import datasets
+from gradprop.components.initializers import INITIALIZERS
 from gradprop.prediction.minibatch import Likeness, likeness
 from gradprop.prediction.networks import Prediction, predict, predict_structured
+from gradprop.prediction.shifted import has_mean, predict_shifted
 from gradprop.spec import Cell, Component
+
+EXAMPLES = 40  # that stand for a training set in `data_examples`
+
+SHIFTED = (
+    "weights have a mean: lengths and signals have a line as far as they are not left to chance, "
+    "weight gradients have none"
+)
 
 
 @lru_cache(maxsize=4096)
@@ -18,7 +28,22 @@ def prediction_on_data(cell: Cell) -> Prediction | None:
     """Return what theory expects of a cell on its data set."""
     inputs, outputs, mean_square = data_sizes(cell.dataset)
     plain = predict(cell, inputs, outputs, mean_square, data_likeness(cell.dataset))
-    return plain or predict_structured(cell, inputs, mean_square)
+    if plain:
+        return plain
+    # The signals of a softmax add up to 0; of other losses the sum is not known beforehand.
+    softmax = cell.loss == "auto" and datasets.sizes(cell.dataset).classes > 0
+    shifted = predict_shifted(
+        cell, inputs, outputs, data_examples(cell.dataset), output_sum=0.0 if softmax else 1.0
+    )
+    return shifted or predict_structured(cell, inputs, mean_square)
+
+
+def unpredicted(cell: Cell) -> str:
+    """Return why theory has no line for a cell, or not all of it; empty if it has."""
+    entry = INITIALIZERS[cell.initializer.name]
+    if has_mean(cell):
+        return SHIFTED
+    return entry.unpredicted
 
 
 @lru_cache
@@ -27,6 +52,19 @@ def data_sizes(component: Component) -> tuple[int, int, float]:
     dataset = datasets.generate(component)
     square = float(np.mean(np.square(dataset.x_train, dtype=np.float64)))
     return dataset.x_train.shape[1], dataset.outputs, square
+
+
+@lru_cache
+def data_examples(component: Component) -> NDArray[np.float64]:
+    """Return mean and mean square of the entries of some training examples, (examples, 2).
+
+    Sorted by their means, the middle one of each of `EXAMPLES` equal parts of the training set.
+    """
+    x = datasets.generate(component).x_train.astype(np.float64)
+    order = np.argsort(x.mean(axis=1), kind="stable")
+    count = min(EXAMPLES, len(x))
+    some = x[order[(2 * np.arange(count) + 1) * len(x) // (2 * count)]]
+    return np.column_stack([some.mean(axis=1), np.square(some).mean(axis=1)])
 
 
 def guessing_loss(cell: Cell) -> float:

@@ -41,8 +41,10 @@ NODES = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
 WEIGHTS = np.array([1.0, 4.0, 1.0]) / 6.0
 
 
-def weight_variance(initializer: Component, shape: Shape, activation: str) -> float | None:
-    """Return the variance of an entry of a kernel.
+def weight_moments(
+    initializer: Component, shape: Shape, activation: str
+) -> tuple[float, float] | None:
+    """Return mean and variance of an entry of a kernel.
 
     Parameters
     ----------
@@ -55,14 +57,24 @@ def weight_variance(initializer: Component, shape: Shape, activation: str) -> fl
 
     Returns
     -------
-    float or None
+    tuple or None
         Dimensionless; None if the kernel is not random or scaled to data.
     """
-    variance = INITIALIZERS[initializer.name].variance
-    if variance is None:
+    entry = INITIALIZERS[initializer.name]
+    if entry.variance is None:
         return None
-    parameters = INITIALIZERS.parameters_of(initializer)
-    return float(variance(Layer(*shape, activation), **parameters))
+    layer, parameters = Layer(*shape, activation), INITIALIZERS.parameters_of(initializer)
+    mean = entry.mean(layer, **parameters) if entry.mean else 0.0
+    return float(mean), float(entry.variance(layer, **parameters))
+
+
+def weight_variance(initializer: Component, shape: Shape, activation: str) -> float | None:
+    """Return the variance of an entry of a kernel of mean 0; None for others.
+
+    Parameters and units are those of `weight_moments`.
+    """
+    moments = weight_moments(initializer, shape, activation)
+    return moments[1] if moments and moments[0] == 0 else None
 
 
 @dataclass(frozen=True)
@@ -135,8 +147,8 @@ def predict(
     Returns
     -------
     Prediction or None
-        None if kernels are not random, have no variance or are scaled to data, and for networks
-        with normalization or residual connections.
+        None if kernels are not random, have a mean (`gradprop.prediction.shifted`), no variance or
+        are scaled to data, and for networks with normalization or residual connections.
 
     Notes
     -----

@@ -6,6 +6,7 @@ Pure functions of numbers; NumPy and SciPy only. By module:
   and spread of log-lengths;
 * `length`, `correlation`: the maps of mean-field theory, ``chi_1``, depth scales;
 * `mean_field`: phases and the edge of chaos;
+* `mean_shift`: kernels and biases whose mean is not zero;
 * `curvature`: how curves of inputs are stretched and bent;
 * `variance`: forward and backward variance, layer by layer, for any width profile;
 * `finite_width`: fluctuations, log-normal laws and reference bands, dead networks;
@@ -68,7 +69,7 @@ from gradprop.theory.free_probability import (
     jacobian_largest_singular_value,
     jacobian_singular_density,
 )
-from gradprop.theory.gaussian import expectation, pair_expectation
+from gradprop.theory.gaussian import expectation, pair_expectation, shifted_expectation
 from gradprop.theory.jacobian import (
     fuss_catalan_density,
     fuss_catalan_moment,
@@ -100,6 +101,7 @@ from gradprop.theory.mean_field import (
     critical_point,
     mean_field_state,
 )
+from gradprop.theory.mean_shift import ShiftedProfile, shifted_profile
 from gradprop.theory.products import (
     expected_square_norm,
     lyapunov_spectrum,
@@ -115,6 +117,7 @@ __all__ = [
     "CurveTrajectory",
     "LogNormalLaw",
     "MeanField",
+    "ShiftedProfile",
     "SignalProfile",
     "batch_norm_growth",
     "chi_1",
@@ -179,6 +182,8 @@ __all__ = [
     "scaled_identity_delta",
     "scaled_identity_output",
     "scaled_identity_weight_gradient",
+    "shifted_expectation",
+    "shifted_profile",
     "sigma_w2_of_scaling",
     "signal_profile",
     "slope_moment",
