@@ -41,7 +41,9 @@ def build_model(cell: Cell, dataset: Dataset) -> keras.Model:
         seed = initializers.kernel_seed(cell, number)
         z = keras.layers.Dense(
             fan_out,
-            kernel_initializer=initializers.build(cell.initializer, seed, layer),
+            kernel_initializer=initializers.build(
+                initializers.initializer_of(cell, number), seed, layer
+            ),
             use_bias=cell.use_bias,
             name=f"layer_{number}",
         )(hidden)

@@ -168,6 +168,9 @@ class Cell:
         Structural choices in the registries of `gradprop.components.architecture`.
     schedule
         How the learning rate changes: a component of `gradprop.components.schedules`.
+    layer_initializers
+        Initializers of single layers, which take the place of `initializer` there
+        (`gradprop.components.initializers.canonical_layers`).
     code
         Digests of the own components that the cell names (`gradprop.components.own`); no column
         of tables, which have the id.
@@ -196,6 +199,7 @@ class Cell:
     clipping: Component = Component("none")
     code: str = ""
     schedule: Component = Component("constant")
+    layer_initializers: str = ""
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""
@@ -232,7 +236,10 @@ def _plain(value: Any) -> Any:
 
 
 # What may differ between the replicas of one stack; everything else is the program's.
-REPLICA_FIELDS = ("initializer", "learning_rate", "seed", "bias_std", "target_loss", "code")
+REPLICA_FIELDS = (
+    *("initializer", "learning_rate", "seed", "bias_std", "target_loss", "code"),
+    "layer_initializers",
+)
 
 
 @dataclass(frozen=True)

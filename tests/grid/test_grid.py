@@ -280,6 +280,7 @@ CHANGES: dict[str, Any] = {
     "clipping": Component("norm"),
     "schedule": Component("cosine"),
     "code": "initializer=0123456789ab",
+    "layer_initializers": "last: zeros",
 }
 
 

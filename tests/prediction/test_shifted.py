@@ -92,9 +92,9 @@ def test_what_is_left_to_chance_is_not_predicted() -> None:
     cell = digits(0.02, stddev=0.2, **changes)
     found = predicted(cell)
     assert np.isfinite(found.length[0])
-    assert np.isnan(found.length[3:]).all() and np.isnan(found.signal).all()
+    assert np.isnan(found.length[4:]).all() and np.isnan(found.signal).all()
     lengths, _ = simulate(cell, 30)
-    assert lengths[:, 3:].std(axis=0).min() > 0.1
+    assert lengths[:, 4:].std(axis=0).min() > 0.05
     assert np.isfinite(predicted(digits(0.0, stddev=0.05, **changes)).signal).all()
 
 

@@ -178,6 +178,20 @@ def test_a_structured_cell_does_not_depend_on_its_stack(
         check_same(alone, together)
 
 
+def test_initializers_of_layers_do_not_depend_on_the_stack(blobs: Dataset) -> None:
+    """Replicas of one stack may have their own, in stacks of 1, 3 and 40."""
+    layers = ["", "last: zeros", "first: orthogonal; 2: normal(stddev=0.3)"]
+    cells = [
+        replace(cell, layer_initializers=layers[number % 3])
+        for number, cell in enumerate(forty_cells("tanh", epochs=1))
+        if not INITIALIZERS[cell.initializer.name].unit_variance
+    ]
+    together = rows(train(cells, blobs))
+    assert len(together) == len(cells) >= 36
+    for some in ([cells[7]], [cells[29], cells[3], cells[16]]):
+        check_same(rows(train(some, blobs)), together)
+
+
 def test_constants_of_any_size(teacher: Dataset) -> None:
     """TensorFlow's graph optimizer rewrites constants below 100 kB only, in another order."""
     wide = {"name": "linear_teacher", "examples": 150, "dimension": 7, "outputs": 15}

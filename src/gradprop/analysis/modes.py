@@ -25,6 +25,8 @@ def start_strength(cell: Cell) -> float:
     |a + b|^2 / 4 (the difference decays), with the mean n sigma^2 / 2.
     """
     parameters = dict(cell.initializer.parameters)
+    if cell.layer_initializers or parameters.get("mean"):
+        return math.nan
     if cell.depth == 1 and cell.initializer.name == "identity":
         return float(parameters.get("gain", 1.0)) ** 2
     if cell.depth == 1 and cell.initializer.name == "normal":

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -311,6 +312,8 @@ INITIALIZERS = Registry(
 )
 
 
+_NEXT_LAYER = re.compile(r"; (?=(?:first|last|[1-9]\d*): )")  # a text may hold semicolons
+
 # From how many kernels on one program is faster than separate calls of the initializer.
 WORTH_TRACING = 50
 
@@ -332,13 +335,56 @@ def layer_shapes(inputs: int, cell: Cell, outputs: int) -> list[tuple[int, int]]
     return list(itertools.pairwise(sizes))
 
 
+def canonical_layers(given: Mapping[str, Any]) -> str:
+    """Return the one text for initializers of single layers: ``first: zeros; 3: orthogonal``.
+
+    Parameters
+    ----------
+    given
+        As it stands in a study's YAML: from ``first``, ``last`` or the number of a layer to an
+        initializer.
+    """
+    keys = sorted(given, key=lambda key: (_number(key, LARGEST_COUNT), key))
+    return "; ".join(f"{key}: {INITIALIZERS.create(given[key]).label}" for key in keys)
+
+
+@lru_cache
+def layer_initializers(text: str) -> dict[str, Component]:
+    """Return what `canonical_layers` made the text from, components instead of their labels."""
+    parts = _NEXT_LAYER.split(text) if text else []
+    pairs = (part.split(": ", 1) for part in parts)
+    return {key: Component.parse(label) for key, label in pairs}
+
+
+def initializer_of(cell: Cell, layer: int) -> Component:
+    """Return the initializer of the kernel of `layer` (1 … depth + 1)."""
+    if not cell.layer_initializers:
+        return cell.initializer
+    given = layer_initializers(cell.layer_initializers)
+    own = {_number(key, cell.depth): component for key, component in given.items()}
+    return own.get(layer, cell.initializer)
+
+
+def hidden_initializer(cell: Cell) -> Component | None:
+    """Return the initializer that hidden layers 2 … depth have in common; None without one."""
+    if cell.depth < 2:
+        return cell.initializer
+    found = {initializer_of(cell, layer) for layer in range(2, cell.depth + 1)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _number(key: str, depth: int) -> int:
+    """Return the layer that a key of `layer_initializers` names."""
+    return {"first": 1, "last": depth + 1}.get(key) or int(key)
+
+
 def kernel_seed(cell: Cell, layer: int) -> int:
     """Return the seed of the kernel of `layer` (1 … depth + 1).
 
     It does not depend on the initializer, so that cells that differ only in their initializer's
     scale start from the same directions.
     """
-    if not INITIALIZERS[cell.initializer.name].random:
+    if not INITIALIZERS[initializer_of(cell, layer).name].random:
         return 0
     return stream_seed("kernel", cell.seed, cell.depth, cell.width, layer)
 
@@ -353,8 +399,8 @@ def build(initializer: Component, seed: Any, layer: Layer) -> Any:
 def draw_kernel(cell: Cell, layer: int, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Draw the kernel of `layer`, of `shape` (fan_in, fan_out), before any scaling to data."""
     known = Layer(*shape, cell.activation)
-    kernel = build(cell.initializer, kernel_seed(cell, layer), known)(shape, dtype="float32")
-    return np.asarray(kernel, dtype=np.float32)
+    initializer = build(initializer_of(cell, layer), kernel_seed(cell, layer), known)
+    return np.asarray(initializer(shape, dtype="float32"), dtype=np.float32)
 
 
 def draw_kernels(
@@ -381,7 +427,8 @@ def draw_kernels(
     for index, shape in enumerate(shapes):
         for replica, cell in enumerate(cells):
             known = Layer(*shape, cell.activation)
-            places.setdefault((cell.initializer, known), []).append((index, replica))
+            initializer = initializer_of(cell, index + 1)
+            places.setdefault((initializer, known), []).append((index, replica))
     for (initializer, known), wanted in places.items():
         seeds = [kernel_seed(cells[replica], index + 1) for index, replica in wanted]
         unique, order = np.unique(seeds, return_inverse=True)
@@ -473,14 +520,41 @@ def draw_bias(cell: Cell, layer: int, units: int) -> NDArray[np.float32]:
 def conflict(cell: Cell) -> str | None:
     """Return what is wrong with the initializer of this cell, as ``key: reason``."""
     name = cell.initializer.name
-    entry = INITIALIZERS[name]
-    if entry.unit_variance and not architecture.is_plain(cell):
+    if INITIALIZERS[name].unit_variance and not architecture.is_plain(cell):
         return f"initializer: {name} is for networks without normalization and residual connections"
-    activation = Component.parse(cell.activation).name
-    if entry.activations and activation not in entry.activations:
-        names = ", ".join(entry.activations)
-        return (
-            f"initializer: {name} has no gain for the activation {cell.activation!r}; it has for "
-            f"{names}"
-        )
+    problem = _without_gain("initializer", cell.initializer, cell.activation)
+    return problem or (_conflict_of_layers(cell) if cell.layer_initializers else None)
+
+
+def _without_gain(where: str, initializer: Component, activation: str) -> str | None:
+    """Say that an initializer has no gain for the activation function, if it hasn't."""
+    known = INITIALIZERS[initializer.name].activations
+    if not known or Component.parse(activation).name in known:
+        return None
+    return (
+        f"{where}: {initializer.name} has no gain for the activation {activation!r}; it has for "
+        f"{', '.join(known)}"
+    )
+
+
+def _conflict_of_layers(cell: Cell) -> str | None:
+    """Return what is wrong with the initializers of single layers, as ``key: reason``."""
+    where, last = "layer_initializers", cell.depth + 1
+    keys: dict[int, str] = {}
+    given = layer_initializers(cell.layer_initializers)
+    for key, initializer in given.items():
+        number = _number(key, cell.depth)
+        other = keys.setdefault(number, key)
+        if number > last:
+            return f"{where}.{key}: no layer {key} at depth {cell.depth}; allowed: 1 to {last}"
+        if other != key:
+            return f"{where}: {other} and {key} both name layer {number} at depth {cell.depth}"
+        if problem := _without_gain(f"{where}.{key}", initializer, cell.activation):
+            return problem
+    for initializer in (cell.initializer, *given.values()):
+        if INITIALIZERS[initializer.name].unit_variance:
+            return (
+                f"{where}: {initializer.name} scales the kernels of all layers, one after the "
+                "other, and can't be that of some"
+            )
     return None

@@ -13,7 +13,7 @@ from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.architecture import WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
-from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.initializers import INITIALIZERS, canonical_layers, layer_initializers
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Registry
@@ -58,16 +58,21 @@ def _codes(cell: Cell) -> Iterator[tuple[str, str]]:
     yield "optimizer", OPTIMIZERS[cell.optimizer.name].code
     for name in statistics.own(cell.statistics):
         yield "statistic", statistics.STATISTICS[name].code
+    for key, component in layer_initializers(cell.layer_initializers).items():
+        yield f"initializer {key}", INITIALIZERS[component.name].code
 
 
 def axis_values(key: str, value: Any) -> list[Any]:
     """Return the values of an axis, typed: a list is an axis, a scalar is fixed.
 
     ``{from: 1, to: 9, step: 2}`` is the list 1, 3, 5, 7, 9; ``seeds: 3`` is the list 0, 1, 2.
+    Initializers of single layers are one text (`canonical_layers`).
     """
     if key == "measurements":
         return [measurements.canonical(value)]
     written = written_values(key, value)
+    if key == "layer_initializers":
+        return [canonical_layers(item) for item in written]
     kind = _field_type("seed" if key == "seeds" else key)
     if key not in REGISTRIES:
         return [_TYPES[kind](item) for item in written]
@@ -89,6 +94,8 @@ def written_values(key: str, value: Any) -> Sequence[Any]:
         first, last, step = (int(value.get(name, 1)) for name in ("from", "to", "step"))
         return range(first, last + 1, step)
     items = value if isinstance(value, list) else [value]
+    if key == "layer_initializers":
+        return [layers for item in items for layers in _layers(item)]
     if key not in REGISTRIES:
         return items
     return [component for item in items for component in _components(item)]
@@ -96,9 +103,14 @@ def written_values(key: str, value: Any) -> Sequence[Any]:
 
 def count_values(key: str, value: Any) -> int:
     """Return how many `written_values` there are, without making components of many parameters."""
+    items = value if isinstance(value, list) else [value]
+    if key == "layer_initializers":
+        return sum(
+            math.prod(len(one) for layer in item.values() for one in _lists(layer).values())
+            for item in items
+        )
     if key not in REGISTRIES:
         return len(written_values(key, value))
-    items = value if isinstance(value, list) else [value]
     return sum(math.prod(map(len, _lists(item).values())) for item in items)
 
 
@@ -110,6 +122,12 @@ def _components(item: Any) -> Iterator[Any]:
     lists = _lists(item)
     for values in itertools.product(*lists.values()):
         yield dict(zip(lists, values, strict=True))
+
+
+def _layers(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the initializers by layer of one entry of an axis, lists of parameters multiplied."""
+    for components in itertools.product(*map(_components, item.values())):
+        yield dict(zip(item, components, strict=True))
 
 
 def _lists(item: Any) -> dict[str, list[Any]]:

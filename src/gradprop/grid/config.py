@@ -347,8 +347,12 @@ def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
     elif error.validator in _OPEN:
         yield f"{where}: {show(value)} is not allowed; allowed: {_OPEN[error.validator]} {rule}"
     elif error.validator == "additionalProperties":
-        allowed = list(schema.get("properties", {}))
-        for name in (name for name in value if name not in allowed):
+        patterns = schema.get("patternProperties", {})
+        described = [rule["description"] for rule in patterns.values()]
+        allowed = [*schema.get("properties", {}), *described]
+        for name in value:
+            if name in allowed or any(re.search(pattern, name) for pattern in patterns):
+                continue
             text = f"unknown key; allowed: {', '.join(allowed)}{suggestion(name, allowed)}"
             yield f"{place_of([*path, str(name)], source)}: {text}"
     elif error.validator == "required":

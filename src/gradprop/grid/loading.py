@@ -200,7 +200,7 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
         if isinstance(value, Mapping) and "from" in value and value["to"] < value["from"]:
             shown = errors.show(dict(value))
             raise errors.ConfigError(f"{where}.{key}: {shown} is empty: to is less than from")
-        several = isinstance(value, Mapping) and key in REGISTRIES
+        several = isinstance(value, Mapping) and (key in REGISTRIES or key == "layer_initializers")
         if (isinstance(value, list) or several) and key != "measurements":
             seen: set[Any] = set()
             for item in axis_values(key, value):

@@ -50,5 +50,15 @@ def shard_digest(shard: Shard) -> str:
 
 
 def _differences(cell: Cell) -> list[Scalar]:
-    """Return what may tell a cell from others of its stack; `code` only where there is one."""
-    return [cell.column(name) for name in REPLICA_FIELDS if name != "code" or cell.code]
+    """Return what may tell a cell from others of its stack.
+
+    Fields that came later are named, and only where they have not their default: digests of studies
+    without them stay as they were.
+    """
+    first = [cell.column(name) for name in REPLICA_FIELDS[:5]]
+    later = [
+        f"{name}={cell.column(name)}"
+        for name in REPLICA_FIELDS[6:]
+        if cell.column(name) != Cell.__dataclass_fields__[name].default
+    ]
+    return [*first, *([cell.code] if cell.code else []), *later]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop.components import datasets
-from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.initializers import INITIALIZERS, initializer_of
 from gradprop.prediction.minibatch import Likeness, likeness
 from gradprop.prediction.networks import Prediction, predict, predict_structured
 from gradprop.prediction.shifted import has_mean, predict_shifted
@@ -40,10 +40,11 @@ def prediction_on_data(cell: Cell) -> Prediction | None:
 
 def unpredicted(cell: Cell) -> str:
     """Return why theory has no line for a cell, or not all of it; empty if it has."""
-    entry = INITIALIZERS[cell.initializer.name]
     if has_mean(cell):
         return SHIFTED
-    return entry.unpredicted
+    used = [initializer_of(cell, layer) for layer in range(1, cell.depth + 2)]
+    reasons = (INITIALIZERS[initializer.name].unpredicted for initializer in used)
+    return next(filter(None, reasons), "")
 
 
 @lru_cache

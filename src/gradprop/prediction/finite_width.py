@@ -11,7 +11,7 @@ from gradprop import theory
 from gradprop.components import architecture
 from gradprop.components.initializers import layer_shapes
 from gradprop.prediction.data import data_sizes
-from gradprop.prediction.networks import weight_variance
+from gradprop.prediction.networks import layer_variances
 from gradprop.spec import Cell
 
 Float64 = npt.NDArray[np.float64]
@@ -39,10 +39,9 @@ def length_law(cell: Cell) -> tuple[Float64, theory.LogNormalLaw] | None:
     """
     inputs, outputs, start = data_sizes(cell.dataset)
     shapes = layer_shapes(inputs, cell, outputs)[:-1]
-    variances = [weight_variance(cell.initializer, shape, cell.activation) for shape in shapes]
-    known = [variance for variance in variances if variance]
+    known = layer_variances(cell, shapes)
     biased = cell.use_bias and cell.bias_std > 0
-    if len(known) < len(shapes) or not shapes or biased or not architecture.is_plain(cell):
+    if not known or biased or not architecture.is_plain(cell):
         return None
     gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
     try:

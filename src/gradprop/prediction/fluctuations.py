@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradprop import theory
+from gradprop.components.initializers import initializer_of
 from gradprop.spec import Cell
 
 
@@ -14,7 +15,8 @@ def expected_fluctuation(cell: Cell) -> np.ndarray | float:
     For tanh networks with Gaussian weights of variance 1/fan-in and no bias
     (`gradprop.theory.critical_tanh_fluctuation`); NaN for others.
     """
-    gaussian = cell.initializer.label == "variance_scaling"
+    used = {initializer_of(cell, layer).label for layer in range(1, cell.depth + 1)}
+    gaussian = used == {"variance_scaling"}
     if gaussian and cell.activation == "tanh" and not cell.use_bias:
         return theory.critical_tanh_fluctuation([cell.width] * cell.depth)
     return np.nan

@@ -9,14 +9,23 @@ from functools import lru_cache
 import pandas as pd
 
 from gradprop import theory
+from gradprop.components.initializers import initializer_of
 from gradprop.prediction.networks import weight_variance
 from gradprop.spec import Cell
 
 
 def sigma_w2(cell: Cell) -> float:
-    """Return the weight variance of a hidden layer times its fan-in; NaN if it is not random."""
-    variance = weight_variance(cell.initializer, (cell.width, cell.width), cell.activation)
-    return math.nan if variance is None else cell.width * variance
+    """Return the weight variance of hidden layers times their fan-in.
+
+    NaN if their kernels are not random, have a mean, or differ in their variance; the first layer
+    may have another one.
+    """
+    shape = cell.width, cell.width
+    layers = range(2, cell.depth + 1) if cell.depth > 1 else [1]
+    used = {initializer_of(cell, layer) for layer in layers}
+    variances = {weight_variance(initializer, shape, cell.activation) for initializer in used}
+    variance = variances.pop()
+    return math.nan if variance is None or variances else cell.width * variance
 
 
 def sigma_b2(cell: Cell) -> float:

@@ -15,7 +15,7 @@ Logarithms are natural inside this module and decimal in what it returns.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from gradprop import theory
 from gradprop.components import activations
 from gradprop.components.architecture import RESIDUALS, is_plain
-from gradprop.components.initializers import INITIALIZERS, Layer, layer_shapes
+from gradprop.components.initializers import INITIALIZERS, Layer, initializer_of, layer_shapes
 from gradprop.prediction import minibatch
 from gradprop.spec import Cell, Component
 
@@ -66,6 +66,24 @@ def weight_moments(
     layer, parameters = Layer(*shape, activation), INITIALIZERS.parameters_of(initializer)
     mean = entry.mean(layer, **parameters) if entry.mean else 0.0
     return float(mean), float(entry.variance(layer, **parameters))
+
+
+def layer_moments(cell: Cell, shapes: Sequence[Shape]) -> list[tuple[float, float]] | None:
+    """Return `weight_moments` of layers 1 … of these shapes; None if a layer has none."""
+    found = [
+        weight_moments(initializer_of(cell, layer), shape, cell.activation)
+        for layer, shape in enumerate(shapes, start=1)
+    ]
+    known = [moments for moments in found if moments]
+    return known if len(known) == len(found) else None
+
+
+def layer_variances(cell: Cell, shapes: Sequence[Shape]) -> list[float] | None:
+    """Return the variances of kernels of mean 0 and these shapes; None if a layer has none."""
+    moments = layer_moments(cell, shapes)
+    if moments is None or any(mean or not variance for mean, variance in moments):
+        return None
+    return [variance for _, variance in moments]
 
 
 def weight_variance(initializer: Component, shape: Shape, activation: str) -> float | None:
@@ -135,7 +153,7 @@ def predict(
     Parameters
     ----------
     cell
-        Its initializer, activation, depth, widths and biases count; the seed does not.
+        Its initializers, activation, depth, widths and biases count; the seed does not.
     inputs, outputs
         Features of an example and units of the output layer.
     input_mean_square
@@ -168,9 +186,8 @@ def predict(
     if not is_plain(cell):
         return None
     shapes = layer_shapes(inputs, cell, outputs)
-    variances = [weight_variance(cell.initializer, shape, cell.activation) for shape in shapes]
-    known = [variance for variance in variances if variance]
-    if len(known) < len(shapes) or not input_mean_square > 0:
+    known = layer_variances(cell, shapes)
+    if known is None or not input_mean_square > 0:
         return None
     gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
     lengths = _forward(cell, shapes, gains, input_mean_square)
@@ -223,9 +240,9 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
     """
     unknown = np.full(cell.depth + 1, np.nan)
     length, signal = unknown.copy(), unknown.copy()
-    variance = weight_variance(cell.initializer, (inputs, cell.width), cell.activation)
+    hidden = layer_variances(cell, layer_shapes(inputs, cell, cell.width)[:-1])
     residual = RESIDUALS[cell.residual]
-    if cell.normalization.name == "batch" and cell.residual == "none" and variance:
+    if cell.normalization.name == "batch" and cell.residual == "none" and hidden:
         linear = cell.activation == "linear"
         growth = (
             theory.linear_batch_norm_growth(cell.batch_size)
@@ -233,9 +250,9 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
             else theory.batch_norm_growth(cell.activation)
         )
         signal[:-1] = 0.5 * math.log10(growth) * np.arange(cell.depth - 1, -1, -1)
-    elif not residual.trained and cell.residual != "none" and _is_rectified(cell) and variance:
+    elif not residual.trained and cell.residual != "none" and _is_rectified(cell) and hidden:
         branch = 1.0 / residual.divisor(max(cell.depth - 1, 1))
-        first = inputs * variance * input_mean_square
+        first = inputs * hidden[0] * input_mean_square
         lengths = first * theory.rectified_residual_length(cell.depth, branch)
         length = np.log10(np.append(first, lengths))
     else:
@@ -244,15 +261,18 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
 
 
 def _is_rectified(cell: Cell) -> bool:
-    """Tell whether hidden layers are ReLU, of one width, with weights of variance 2/n, unbiased."""
-    square = weight_variance(cell.initializer, (cell.width, cell.width), cell.activation)
+    """Tell whether layers are ReLU, of one width, with weights of variance 2/n after the first.
+
+    And without biases.
+    """
+    later = layer_variances(cell, [(cell.width, cell.width)] * (cell.depth + 1))
     return (
         cell.activation == "relu"
         and cell.normalization.name == "none"
         and cell.widths.name == "constant"
         and not (cell.use_bias and cell.bias_std > 0)
-        and square is not None
-        and math.isclose(square * cell.width, 2.0)
+        and later is not None
+        and all(math.isclose(variance * cell.width, 2.0) for variance in later[1:])
     )
 
 
@@ -263,9 +283,9 @@ def _forward(
     bias = cell.bias_std**2 if cell.use_bias else 0.0
     mean = [math.log(gains[0] * input_mean_square + bias)]
     variance, slope = [0.0], []
-    for shape, gain in zip(shapes[:-1], gains[1:], strict=True):
+    for layer, (shape, gain) in enumerate(zip(shapes[:-1], gains[1:], strict=True), start=1):
         square, spread, inner = _transport(_log_square(cell.activation), mean[-1], variance[-1])
-        drift, noise = _forward_noise(cell, shape, mean[-1])
+        drift, noise = _forward_noise(cell, layer, shape, mean[-1])
         moments = _transport(_affine(gain, bias), square + drift, spread + noise)
         mean.append(moments[0])
         variance.append(moments[1])
@@ -293,31 +313,38 @@ def _transport(
 
 def _measured_length(cell: Cell, shapes: list[Shape], lengths: _Lengths) -> tuple[Float64, Float64]:
     """Return mean and variance of ``ln mean(z_l^2)``: `q_l` and a mean over `n_l` units."""
-    noise = np.array([_norm_noise(cell, shape) for shape in shapes])
+    noise = np.array(
+        [_norm_noise(cell, layer, shape) for layer, shape in enumerate(shapes, start=1)]
+    )
     return lengths.mean + noise[:, 0], lengths.variance + noise[:, 1]
 
 
-def _norm_noise(cell: Cell, shape: Shape) -> tuple[float, float]:
+def _norm_noise(cell: Cell, layer: int, shape: Shape) -> tuple[float, float]:
     """Return drift and variance of the logarithm of a mean of squared normal variables."""
-    if cell.initializer.name == "orthogonal":
+    if _is_orthogonal(cell, layer):
         return _leading(2 * (1 - _kept(shape)), shape[1])
     return _exact(shape[1], "linear")
 
 
-def _forward_noise(cell: Cell, shape: Shape, y: float) -> tuple[float, float]:
-    """Return drift and variance that layer `shape` adds to ``ln M``, for ``q = exp(y)``."""
+def _is_orthogonal(cell: Cell, layer: int) -> bool:
+    """Tell whether the kernel of `layer` keeps norms."""
+    return initializer_of(cell, layer).name == "orthogonal"
+
+
+def _forward_noise(cell: Cell, layer: int, shape: Shape, y: float) -> tuple[float, float]:
+    """Return drift and variance that `layer` of `shape` adds to ``ln M``, for ``q = exp(y)``."""
     name, width = cell.activation, shape[1]
-    kept = _kept(shape) if cell.initializer.name == "orthogonal" else 0.0
+    kept = _kept(shape) if _is_orthogonal(cell, layer) else 0.0
     if activations.get(name).homogeneous and not kept:
         return _exact(width, name)
     ratio = math.exp(_log_moment(name, "function", 4, y) - 2 * _log_square(name)(y)) - 1
     return _leading(_spread(ratio, _elasticity(_log_square(name), y), kept), width)
 
 
-def _backward_noise(cell: Cell, shape: Shape, y: float) -> tuple[float, float]:
-    """Return drift and variance that a step back through `shape` adds to ``ln D``."""
+def _backward_noise(cell: Cell, layer: int, shape: Shape, y: float) -> tuple[float, float]:
+    """Return drift and variance that a step back through `layer` adds to ``ln D``."""
     name, width = cell.activation, shape[0]
-    kept = _kept(shape[::-1]) if cell.initializer.name == "orthogonal" else 0.0
+    kept = _kept(shape[::-1]) if _is_orthogonal(cell, layer) else 0.0
     if activations.get(name).homogeneous and not kept:
         return _exact(width, name)
     fourth = _log_moment(name, "derivative", 4, y)
@@ -361,9 +388,9 @@ def _backward(
     log_slope = _log_slope_square(cell.activation)
     means, noises, weights = [], [], []
     pairs = zip(shapes[1:], variances[1:], lengths.mean, lengths.variance, strict=False)
-    for shape, variance, y, spread in pairs:
+    for layer, (shape, variance, y, spread) in enumerate(pairs, start=2):
         expected, _, weight = _transport(log_slope, float(y), float(spread))
-        drift, noise = _backward_noise(cell, shape, float(y))
+        drift, noise = _backward_noise(cell, layer, shape, float(y))
         means.append(math.log(variance * shape[1]) + expected + drift)
         noises.append(noise)
         weights.append(weight)
@@ -393,10 +420,16 @@ def _minibatch_signal(
     alike: minibatch.Likeness,
 ) -> tuple[Float64, Float64]:
     """Return what a minibatch adds to mean and variance of ``ln(D_l / D_reference)``."""
-    pairs = list(zip(shapes[1:], lengths.mean, strict=False))
-    noises = np.array([_backward_noise(cell, shape, float(y))[1] for shape, y in pairs])
-    orthogonal = cell.initializer.name == "orthogonal"
-    kept = np.array([_kept(shape[::-1]) if orthogonal else 0.0 for shape, _ in pairs])
+    later = list(enumerate(shapes[1:], start=2))
+    noises = np.array(
+        [
+            _backward_noise(cell, layer, shape, float(y))[1]
+            for (layer, shape), y in zip(later, lengths.mean, strict=False)
+        ]
+    )
+    kept = np.array(
+        [_kept(shape[::-1]) if _is_orthogonal(cell, layer) else 0.0 for layer, shape in later]
+    )
     with np.errstate(over="ignore", under="ignore"):
         q = np.exp(lengths.mean)
     variances = minibatch.log_signal_variance(

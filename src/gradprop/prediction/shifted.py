@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gradprop import theory
 from gradprop.components.architecture import is_plain
 from gradprop.components.initializers import layer_shapes
-from gradprop.prediction.networks import Prediction, weight_moments
+from gradprop.prediction.networks import Prediction, layer_moments
 from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]
@@ -22,10 +22,9 @@ NEGLIGIBLE = 0.1
 
 
 def has_mean(cell: Cell) -> bool:
-    """Tell whether kernels have a distribution whose mean is not 0."""
-    shape = cell.width, cell.width
-    moments = weight_moments(cell.initializer, shape, cell.activation)
-    return bool(moments and moments[0])
+    """Tell whether all kernels have a distribution, and some a mean that is not 0."""
+    moments = layer_moments(cell, [(cell.width, cell.width)] * (cell.depth + 1))
+    return moments is not None and any(mean for mean, _ in moments)
 
 
 def predict_shifted(
@@ -57,9 +56,8 @@ def predict_shifted(
         kernels without a distribution.
     """
     shapes = layer_shapes(inputs, cell, outputs)
-    moments = [weight_moments(cell.initializer, shape, cell.activation) for shape in shapes]
-    known = [found for found in moments if found]
-    if not is_plain(cell) or len(known) < len(shapes) or not has_mean(cell):
+    known = layer_moments(cell, shapes)
+    if known is None or not is_plain(cell) or not has_mean(cell):
         return None
     bias = cell.bias_std**2 if cell.use_bias else 0.0
     profiles = [

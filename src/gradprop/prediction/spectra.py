@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,8 +12,9 @@ import pandas as pd
 
 from gradprop import theory
 from gradprop.components import activations, architecture, datasets
+from gradprop.components.initializers import hidden_initializer, initializer_of
 from gradprop.prediction import mean_field
-from gradprop.prediction.networks import predict
+from gradprop.prediction.networks import predict, weight_variance
 from gradprop.probes.measurements import measured
 from gradprop.spec import Cell
 from gradprop.theory.jacobian import Ensemble
@@ -70,14 +70,15 @@ def law(cell: Cell) -> Law | None:
     activations do not depend on it.
     """
     sigma_w2 = mean_field.sigma_w2(cell)
-    if cell.depth < 2 or not 0 < sigma_w2 < math.inf:
+    initializer = hidden_initializer(cell)
+    if cell.depth < 2 or initializer is None or not 0 < sigma_w2 < math.inf:
         return None
     q = 1.0
     if not activations.get(cell.activation).homogeneous:
         q = mean_field.state(cell.activation, sigma_w2, mean_field.sigma_b2(cell)).q_star
     if not math.isfinite(q):
         return None
-    ensemble: Ensemble = "orthogonal" if cell.initializer.name == "orthogonal" else "gaussian"
+    ensemble: Ensemble = "orthogonal" if initializer.name == "orthogonal" else "gaussian"
     return Law(cell.activation, q, sigma_w2, cell.depth - 1, ensemble)
 
 
@@ -106,9 +107,10 @@ def expected_layer_means(cell: Cell) -> dict[tuple[str, int], float]:
     means: dict[tuple[str, int], float] = {}
     for layer in square:
         units = widths[layer - 1]
-        sigma_w2 = mean_field.sigma_w2(replace(cell, width=units))
-        if cell.initializer.name == "orthogonal" or not 0 < sigma_w2 < math.inf:
-            sigma_w2 = math.nan
+        initializer = initializer_of(cell, layer)
+        variance = weight_variance(initializer, (units, units), cell.activation)
+        independent = variance and initializer.name != "orthogonal"
+        sigma_w2 = units * variance if variance and independent else math.nan
         jacobians = [_jacobian_mean(cell.activation, z[layer - 1], sigma_w2) for z in lengths]
         means["kernel", layer] = theory.mean_singular_value(sigma_w2) if sigma_w2 > 0 else math.nan
         means["layer_jacobian", layer] = float(np.mean(jacobians))
