@@ -59,9 +59,9 @@ def build_model(cell: Cell, dataset: Dataset) -> keras.Model:
         kernels = initializers.draw_kernels([cell], shapes, dataset.x_train)
         for number, kernel in enumerate(kernels, start=1):
             model.get_layer(f"layer_{number}").kernel.assign(kernel[0])
-    if cell.use_bias and cell.bias_std:
-        for number, (_, fan_out) in enumerate(shapes, start=1):
-            bias = initializers.draw_bias(cell, number, fan_out)
+    if cell.use_bias:
+        for number, shape in enumerate(shapes, start=1):
+            bias = initializers.draw_bias(cell, number, shape)
             model.get_layer(f"layer_{number}").bias.assign(bias)
     return model
 

@@ -19,7 +19,7 @@ from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.architecture import RESIDUALS, WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
-from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.initializers import BIAS_INITIALIZERS, INITIALIZERS
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Entry, Registry
@@ -90,6 +90,7 @@ def tables() -> dict[str, str]:
         "normalizations": _components("what it does", NORMALIZATIONS),
         "residuals": _components("what it does", RESIDUALS),
         "clippings": _components("what it does", CLIPPINGS),
+        "bias_initializers": _components("biases", BIAS_INITIALIZERS),
         "schedules": _components("learning rate", SCHEDULES),
         "statistics": _table(
             ["name", "definition", "presets", "source"],

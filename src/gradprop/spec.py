@@ -154,7 +154,8 @@ class Cell:
         of the outputs, whose back-propagated signal at the output is 1 (probes the input-output
         Jacobian).
     use_bias, bias_std
-        Whether layers have (trained) biases, and the standard deviation at which they start.
+        Whether layers have (trained) biases, and the standard deviation of those that are normal at
+        initialization.
     target_loss
         Training loss that ``steps_to_target`` waits for; 0 means none.
     probes
@@ -171,6 +172,8 @@ class Cell:
     layer_initializers
         Initializers of single layers, which take the place of `initializer` there
         (`gradprop.components.initializers.canonical_layers`).
+    bias_initializer
+        How biases begin: a component of `gradprop.components.initializers.BIAS_INITIALIZERS`.
     code
         Digests of the own components that the cell names (`gradprop.components.own`); no column
         of tables, which have the id.
@@ -200,6 +203,7 @@ class Cell:
     code: str = ""
     schedule: Component = Component("constant")
     layer_initializers: str = ""
+    bias_initializer: Component = Component("normal")
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""
@@ -238,7 +242,7 @@ def _plain(value: Any) -> Any:
 # What may differ between the replicas of one stack; everything else is the program's.
 REPLICA_FIELDS = (
     *("initializer", "learning_rate", "seed", "bias_std", "target_loss", "code"),
-    "layer_initializers",
+    *("layer_initializers", "bias_initializer"),
 )
 
 

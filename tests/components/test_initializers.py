@@ -15,6 +15,7 @@ from gradprop.components import activations, initializers
 from gradprop.components.datasets import Dataset
 from gradprop.components.initializers import (
     INITIALIZERS,
+    bias_moments,
     draw_bias,
     draw_kernel,
     kernel_seed,
@@ -263,13 +264,64 @@ def test_streams_differ_by_every_part() -> None:
 
 def test_biases() -> None:
     cell = make_cell(bias_std=2.0)
-    bias = draw_bias(cell, 1, 10_000)
+    bias = draw_bias(cell, 1, (3, 10_000))
     check_moments(bias, 0, 4.0)
     assert bias.dtype == np.float32
-    np.testing.assert_array_equal(bias, draw_bias(cell, 1, 10_000))
-    assert not np.array_equal(bias, draw_bias(cell, 2, 10_000))
-    assert not np.array_equal(bias, draw_bias(make_cell(bias_std=2.0, seed=1), 1, 10_000))
-    assert (draw_bias(make_cell(), 1, 5) == 0).all()
+    np.testing.assert_array_equal(bias, draw_bias(cell, 1, (3, 10_000)))
+    assert not np.array_equal(bias, draw_bias(cell, 2, (3, 10_000)))
+    assert not np.array_equal(bias, draw_bias(make_cell(bias_std=2.0, seed=1), 1, (3, 10_000)))
+    assert (draw_bias(make_cell(), 1, (3, 5)) == 0).all()
+
+
+@pytest.mark.parametrize("n", [3, 400])
+def test_biases_by_fan_in(n: int) -> None:
+    """torch.nn.Linear: bound = 1 / sqrt(fan_in), bias ~ U(-bound, bound)."""
+    cell = make_cell(bias_initializer="fan_in_uniform")
+    bias = draw_bias(cell, 2, (n, 10_000))
+    assert bias.dtype == np.float32 and bias.shape == (10_000,)
+    check_moments(bias, 0, 1 / (3 * n))
+    assert 0.999 / math.sqrt(n) < np.abs(bias).max() <= np.float32(1 / math.sqrt(n))
+    # of a uniform distribution: the largest distance of the empirical law, at the 1 % level
+    uniform = np.sort(bias.astype(np.float64) * math.sqrt(n) + 1) / 2
+    assert np.abs(uniform - (np.arange(10_000) + 0.5) / 10_000).max() < 1.63 / math.sqrt(10_000)
+    assert bias_moments(cell, n) == (0.0, 1 / (3 * n))
+    other = draw_bias(make_cell(bias_initializer="fan_in_uniform", seed=1), 2, (n, 10_000))
+    assert abs(np.corrcoef(bias, other)[0, 1]) < 0.05
+
+
+def test_pytorch_as_a_whole() -> None:
+    """Kernels and biases of one layer have one distribution, and are independent."""
+    cell = make_cell(initializer="pytorch_default", bias_initializer="fan_in_uniform")
+    kernel, bias = draw_kernel(cell, 2, (64, 300)), draw_bias(cell, 2, (64, 300))
+    for values in (kernel, bias):
+        assert 0.98 / 8 < np.abs(values).max() <= 1 / 8
+    assert bias.var() == pytest.approx(kernel.var(), rel=0.15)
+    assert abs(np.corrcoef(kernel[0], bias)[0, 1]) < 0.25
+
+
+def test_constant_biases() -> None:
+    cell = make_cell(bias_initializer={"name": "constant", "value": -0.3})
+    assert (draw_bias(cell, 1, (7, 5)) == np.float32(-0.3)).all()
+    assert bias_moments(cell, 7) == (-0.3, 0.0)
+    assert bias_moments(make_cell(bias_std=0.2), 7) == (0.0, 0.2**2)
+    none = make_cell(bias_initializer="constant", use_bias=False)
+    assert bias_moments(none, 7) == (0.0, 0.0)
+
+
+def test_the_scale_of_biases_is_said_once() -> None:
+    cell = make_cell(bias_initializer="fan_in_uniform", bias_std=0.1)
+    assert initializers.conflict(cell) == (
+        "bias_std: biases of fan_in_uniform are not normal; allowed: 0, or bias_initializer: normal"
+    )
+    assert initializers.conflict(make_cell(bias_std=0.1)) is None
+
+
+def test_replicas_may_have_other_biases() -> None:
+    from gradprop.grid import sharding
+
+    cells = [make_cell(), make_cell(bias_initializer="fan_in_uniform")]
+    assert len(sharding.stacks(cells)) == 1
+    assert cells[0].id == make_cell(bias_initializer="normal").id != cells[1].id
 
 
 # ------------------------------------------------------- gains without drift, and scaling to data
@@ -324,7 +376,7 @@ def test_lsuv_has_unit_variance(activation: str, use_bias: bool, blobs: Dataset)
     for number, (kernel,) in enumerate(kernels, start=1):
         z = hidden @ kernel
         assert z.var() == pytest.approx(1, abs=1e-6)
-        bias = draw_bias(cell, number, kernel.shape[1]) if use_bias else 0
+        bias = draw_bias(cell, number, kernel.shape) if use_bias else 0
         hidden = activations.get(activation).function(z + bias)
 
 

@@ -281,6 +281,7 @@ CHANGES: dict[str, Any] = {
     "schedule": Component("cosine"),
     "code": "initializer=0123456789ab",
     "layer_initializers": "last: zeros",
+    "bias_initializer": Component("constant"),
 }
 
 

@@ -122,6 +122,37 @@ def test_infinite_width_is_the_mean_field(activation: str) -> None:
     assert without.length[0] < found.length[0]
 
 
+def test_biases_by_fan_in_have_the_variance_of_their_layer() -> None:
+    """PyTorch's default as a whole, with an input of another size than the layers."""
+    cell = make_cell(
+        "pytorch_default", activation="tanh", bias_initializer=Component("fan_in_uniform"),
+        width=300, depth=4,
+    )  # fmt: skip
+    rng = np.random.default_rng(3)
+    squares, signals = [], []
+    for _ in range(30):
+        h = rng.standard_normal(20)
+        h /= math.sqrt(np.mean(h**2))
+        kernels, z = [], []
+        for n, m in initializers.layer_shapes(20, cell, 100):
+            bound = 1 / math.sqrt(n)
+            kernels.append(rng.uniform(-bound, bound, (n, m)))
+            z.append(h @ kernels[-1] + rng.uniform(-bound, bound, m))
+            h = np.tanh(z[-1])
+        delta = [rng.standard_normal(100)]
+        for kernel, inner in zip(kernels[:0:-1], z[-2::-1], strict=True):
+            delta.insert(0, (kernel @ delta[0]) * (1 - np.tanh(inner) ** 2))
+        squares.append([math.log10(np.mean(layer**2)) for layer in z])
+        logs = np.array([math.log10(np.mean(layer**2)) / 2 for layer in delta])
+        signals.append(logs - logs[3])
+    found = predicted(cell, inputs=20, outputs=100)
+    np.testing.assert_allclose(found.length, np.mean(squares, axis=0), atol=0.04)
+    np.testing.assert_allclose(found.signal, np.mean(signals, axis=0), atol=0.04)
+    # the bias of the last layers is more than a twentieth of what they pass on
+    without = predicted(replace(cell, use_bias=False), inputs=20, outputs=100)
+    assert found.length[-1] - without.length[-1] > 0.1
+
+
 def test_relu_has_the_exact_law_of_finite_widths() -> None:
     cell = make_cell("he_normal", width=20, depth=8)
     found = predicted(cell, inputs=20, outputs=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def simulate(cell: Cell, networks: int) -> tuple[Float64, Float64]:
             moments = weight_moments(cell.initializer, shape, cell.activation)
             assert moments is not None
             kernels.append(moments[0] + math.sqrt(moments[1]) * rng.standard_normal(shape))
-            z.append(h @ kernels[-1])
+            z.append(h @ kernels[-1] + initializers.bias_moments(cell, shape[0])[0])
             h = phi.function(z[-1])
         p = np.exp(z[-1] - z[-1].max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
@@ -59,21 +60,39 @@ def predicted(cell: Cell) -> Prediction:
     return found
 
 
+def check_lengths(found: Prediction, lengths: Float64) -> None:
+    """Compare medians; the ten units of the output layer are far from infinite width."""
+    measured = np.median(lengths, axis=0)
+    np.testing.assert_allclose(found.length[:-1], measured[:-1], atol=0.06)
+    assert abs(found.length[-1] - measured[-1]) < 0.2
+
+
 @pytest.mark.parametrize(("activation", "mean"), [("relu", 0.003), ("sigmoid", -0.005)])
 def test_simulated_networks(activation: str, mean: float) -> None:
     cell = digits(mean, activation=activation)
     lengths, signals = simulate(cell, 30)
     found = predicted(cell)
     assert np.isfinite(found.length).all() and np.isnan(found.gradient).all()
-    measured = np.median(lengths, axis=0)
-    np.testing.assert_allclose(found.length[:-1], measured[:-1], atol=0.06)
-    assert abs(found.length[-1] - measured[-1]) < 0.2  # ten units: far from infinite width
+    check_lengths(found, lengths)
     known = np.isfinite(found.signal)
     assert known[-2:].all()
     np.testing.assert_allclose(found.signal[known], np.median(signals, axis=0)[known], atol=0.08)
     # without the mean the prediction is another one
     plain = predicted(digits(0.0, activation=activation))
     assert abs(plain.length - found.length).max() > 0.2
+
+
+@pytest.mark.parametrize(("activation", "value"), [("relu", 0.4), ("tanh", -0.8)])
+def test_constant_biases(activation: str, value: float) -> None:
+    """The mean is the same in all networks: nothing is left to chance."""
+    law = {"name": "constant", "value": value}
+    cell = digits(0.0, stddev=0.1, activation=activation, bias_initializer=law)
+    lengths, signals = simulate(cell, 30)
+    found = predicted(cell)
+    check_lengths(found, lengths)
+    np.testing.assert_allclose(found.signal, np.median(signals, axis=0), atol=0.06)
+    assert abs(predicted(replace(cell, use_bias=False)).length - found.length).max() > 0.1
+    assert math.isnan(mean_field.sigma_w2(cell)) and mean_field.sigma_b2(cell) == 0
 
 
 def test_a_mean_that_grows_without_limit() -> None:

@@ -18,8 +18,10 @@ Float64 = npt.NDArray[np.float64]
 def profile(activation: str, widths: list[int], **given: Any) -> theory.ShiftedProfile:
     layers = len(widths) - 1
     one: dict[str, float] = {"sigma_w2": 1.0, "weight_mean": 0.0, "sigma_b2": 0.0, "bias_mean": 0.0}
-    sequences = {key: [given.pop(key, value)] * layers for key, value in one.items()}
-    inputs = {"input_mean": 0.0, "input_mean_square": 1.0, **given}
+    sequences: dict[str, Any] = {
+        key: [given.pop(key, value)] * layers for key, value in one.items()
+    }
+    inputs: dict[str, Any] = {"input_mean": 0.0, "input_mean_square": 1.0, **given}
     return theory.shifted_profile(activation, widths, **sequences, **inputs)
 
 

@@ -24,7 +24,7 @@ from gradprop.components.initializers import INITIALIZERS
 from gradprop.probes.measurements import MEASUREMENTS
 from gradprop.probes.measurements import canonical as canonical_measurements
 from gradprop.probes.statistics import canonical, recorded
-from gradprop.spec import Cell, Stack
+from gradprop.spec import Cell, Component, Stack
 from gradprop.training import loop, losses
 from gradprop.training.recording import StackResult
 from gradprop.training.stopwatch import Stopwatch
@@ -176,6 +176,18 @@ def test_a_structured_cell_does_not_depend_on_its_stack(
         alone = rows(train(some, dataset))
         assert len(alone) == len(some)
         check_same(alone, together)
+
+
+def test_other_biases_do_not_depend_on_the_stack(blobs: Dataset) -> None:
+    """Normal, uniform and constant ones side by side, in stacks of 1, 3 and 40."""
+    laws = [Component("normal"), Component("fan_in_uniform"), Component("constant")]
+    cells = [
+        replace(cell, bias_std=0.0, bias_initializer=laws[number % 3])
+        for number, cell in enumerate(forty_cells("relu", epochs=1))
+    ]
+    together = rows(train(cells, blobs))
+    for some in ([cells[8]], [cells[38], cells[3], cells[16]]):
+        check_same(rows(train(some, blobs)), together)
 
 
 def test_initializers_of_layers_do_not_depend_on_the_stack(blobs: Dataset) -> None:

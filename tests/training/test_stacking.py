@@ -299,6 +299,16 @@ def test_a_replica_starts_as_the_keras_model_does(bias_std: float, blobs: Datase
         assert all((np.asarray(b) != 0).all() == (bias_std > 0) for b in stack.biases)
 
 
+def test_biases_start_as_the_formula_says(blobs: Dataset) -> None:
+    laws = ["normal", "fan_in_uniform", {"name": "constant", "value": 0.2}]
+    cells = [make_cell(bias_initializer=law) for law in laws]
+    biases = StackedNetwork(Stack(tuple(cells)), blobs).biases
+    for fan_in, bias in zip((7, 7, 7), biases, strict=True):
+        normal, uniform, constant = bias.numpy()
+        assert (normal == 0).all() and (constant == np.float32(0.2)).all()
+        assert (uniform != 0).all() and np.abs(uniform).max() <= 1 / np.sqrt(fan_in)
+
+
 def test_predictions_are_those_of_the_keras_model(blobs: Dataset) -> None:
     cells = all_initializers(activation="gelu")
     outputs = StackedNetwork(Stack(tuple(cells)), blobs).predict(blobs.x_test)

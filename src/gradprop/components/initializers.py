@@ -70,6 +70,23 @@ class Initializer(Entry):
     traceable: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class BiasInitializer(Entry):
+    """How the biases of a layer begin; n is the layer's fan-in.
+
+    Attributes
+    ----------
+    build
+        From a random generator, the number of biases, n, `Cell.bias_std` and the parameters to the
+        biases, float32.
+    moments
+        From n, `Cell.bias_std` and the parameters to mean and variance of a bias.
+    """
+
+    build: Callable[..., NDArray[np.float32]]
+    moments: Callable[..., tuple[float, float]]
+
+
 def _keras(name: str) -> Callable[..., Any]:
     """Return a builder for Keras's own initializer class `name`."""
 
@@ -312,6 +329,51 @@ INITIALIZERS = Registry(
 )
 
 
+def _normal_bias(
+    rng: np.random.Generator, units: int, fan_in: int, stddev: float
+) -> NDArray[np.float32]:
+    return rng.standard_normal(units, dtype=np.float32) * np.float32(stddev)
+
+
+def _uniform_bias(
+    rng: np.random.Generator, units: int, fan_in: int, stddev: float
+) -> NDArray[np.float32]:
+    limit = np.float32(1 / math.sqrt(fan_in))
+    return (2 * rng.random(units, dtype=np.float32) - 1) * limit
+
+
+def _constant_bias(
+    rng: np.random.Generator, units: int, fan_in: int, stddev: float, value: float
+) -> NDArray[np.float32]:
+    return np.full(units, value, dtype=np.float32)
+
+
+BIAS_INITIALIZERS = Registry(
+    {
+        "normal": BiasInitializer(
+            definition="b ~ N(0, bias_std^2), which is 0 without the key `bias_std`",
+            source="mean-field theory: Poole et al. 2016; 0 is the default of keras.layers.Dense",
+            build=_normal_bias,
+            moments=lambda fan_in, stddev: (0.0, stddev**2),
+        ),
+        "fan_in_uniform": BiasInitializer(
+            definition="b ~ U(-1/sqrt(n), 1/sqrt(n)), variance 1 / (3 n)",
+            source="torch.nn.Linear.reset_parameters: with the kernels of `pytorch_default`, "
+            "PyTorch's default as a whole",
+            build=_uniform_bias,
+            moments=lambda fan_in, stddev: (0.0, 1 / (3 * fan_in)),
+        ),
+        "constant": BiasInitializer(
+            definition="b = value",
+            source="keras.initializers.Constant; a positive one keeps ReLU units alive at first "
+            "(Goodfellow et al. 2016, sec. 8.4)",
+            build=_constant_bias,
+            parameters={"value": Parameter(0.1, "The bias.")},
+            moments=lambda fan_in, stddev, value: (value, 0.0),
+        ),
+    }
+)
+
 _NEXT_LAYER = re.compile(r"; (?=(?:first|last|[1-9]\d*): )")  # a text may hold semicolons
 
 # From how many kernels on one program is faster than separate calls of the initializer.
@@ -463,7 +525,7 @@ def _scale_to_unit_variance(
                 kernel /= deviation
             z = hidden @ kernel.astype(np.float64)
             if cell.use_bias:
-                z += draw_bias(cell, number, kernel.shape[1])
+                z += draw_bias(cell, number, (len(kernel), kernel.shape[1]))
             hidden = phi(z)
 
 
@@ -510,11 +572,22 @@ def _traced_draw(initializer: Component, layer: Layer) -> Callable[..., Any]:
     return draw_all.get_concrete_function()  # its calls do not count as tracing once more
 
 
-def draw_bias(cell: Cell, layer: int, units: int) -> NDArray[np.float32]:
-    """Draw the bias of `layer`, shape (units,), from N(0, bias_std^2)."""
+def draw_bias(cell: Cell, layer: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Draw the biases of `layer`, whose kernel has `shape` (fan_in, fan_out): (fan_out,)."""
+    fan_in, units = shape
     seed = stream_seed("bias", cell.seed, cell.depth, cell.width, layer)
-    draw = np.random.default_rng(seed).standard_normal(units, dtype=np.float32)
-    return draw * np.float32(cell.bias_std)
+    parameters = BIAS_INITIALIZERS.parameters_of(cell.bias_initializer)
+    entry = BIAS_INITIALIZERS[cell.bias_initializer.name]
+    return entry.build(np.random.default_rng(seed), units, fan_in, cell.bias_std, **parameters)
+
+
+def bias_moments(cell: Cell, fan_in: int) -> tuple[float, float]:
+    """Return mean and variance of the biases of a layer; 0 and 0 without biases."""
+    if not cell.use_bias:
+        return 0.0, 0.0
+    entry = BIAS_INITIALIZERS[cell.bias_initializer.name]
+    parameters = BIAS_INITIALIZERS.parameters_of(cell.bias_initializer)
+    return entry.moments(fan_in, cell.bias_std, **parameters)
 
 
 def conflict(cell: Cell) -> str | None:
@@ -522,6 +595,11 @@ def conflict(cell: Cell) -> str | None:
     name = cell.initializer.name
     if INITIALIZERS[name].unit_variance and not architecture.is_plain(cell):
         return f"initializer: {name} is for networks without normalization and residual connections"
+    if cell.bias_std and cell.bias_initializer.name != "normal":
+        return (
+            f"bias_std: biases of {cell.bias_initializer.label} are not normal; allowed: 0, or "
+            "bias_initializer: normal"
+        )
     problem = _without_gain("initializer", cell.initializer, cell.activation)
     return problem or (_conflict_of_layers(cell) if cell.layer_initializers else None)
 

@@ -13,7 +13,12 @@ from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.architecture import WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
-from gradprop.components.initializers import INITIALIZERS, canonical_layers, layer_initializers
+from gradprop.components.initializers import (
+    BIAS_INITIALIZERS,
+    INITIALIZERS,
+    canonical_layers,
+    layer_initializers,
+)
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Registry
@@ -30,6 +35,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "normalization": NORMALIZATIONS,
     "clipping": CLIPPINGS,
     "schedule": SCHEDULES,
+    "bias_initializer": BIAS_INITIALIZERS,
 }
 # What a figure can select and be divided by: all but the digest of own components' code, which
 # follows from these.

@@ -25,7 +25,7 @@ LONGEST_NAME = 200  # of a shard; file systems allow 255 bytes, endings included
 # What every grid block has to set, by itself or through the study's `training`.
 REQUIRED = tuple(f.name for f in fields(Cell) if f.default is MISSING and f.name != "seed")
 # Axes that cells may differ in and all be right or all be wrong (`_check_cells`).
-_UNCHECKED = ("seeds", "learning_rate", "bias_std", "target_loss")
+_UNCHECKED = ("seeds", "learning_rate", "target_loss")
 
 
 def load_studies(

@@ -18,7 +18,7 @@ from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.architecture import RESIDUALS, WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
-from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.initializers import BIAS_INITIALIZERS, INITIALIZERS
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Entry, Parameter, Registry
@@ -58,6 +58,7 @@ _PARAMETRIC: dict[str, tuple[str, Registry[Any]]] = {
     "one_normalization": ("normalization", NORMALIZATIONS),
     "one_clipping": ("clipping", CLIPPINGS),
     "one_schedule": ("schedule of the learning rate", SCHEDULES),
+    "one_bias_initializer": ("initializer of biases", BIAS_INITIALIZERS),
     "measurement": ("measurement", MEASUREMENTS),
 }
 

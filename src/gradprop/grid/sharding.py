@@ -59,6 +59,6 @@ def _differences(cell: Cell) -> list[Scalar]:
     later = [
         f"{name}={cell.column(name)}"
         for name in REPLICA_FIELDS[6:]
-        if cell.column(name) != Cell.__dataclass_fields__[name].default
+        if getattr(cell, name) != Cell.__dataclass_fields__[name].default
     ]
     return [*first, *([cell.code] if cell.code else []), *later]

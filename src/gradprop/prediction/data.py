@@ -18,8 +18,8 @@ from gradprop.spec import Cell, Component
 EXAMPLES = 40  # that stand for a training set in `data_examples`
 
 SHIFTED = (
-    "weights have a mean: lengths and signals have a line as far as they are not left to chance, "
-    "weight gradients have none"
+    "weights or biases have a mean: lengths and signals have a line as far as they are not left to "
+    "chance, weight gradients have none"
 )
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from gradprop import theory
 from gradprop.components import architecture
-from gradprop.components.initializers import layer_shapes
+from gradprop.components.initializers import bias_moments, layer_shapes
 from gradprop.prediction.data import data_sizes
 from gradprop.prediction.networks import layer_variances
 from gradprop.spec import Cell
@@ -40,7 +40,7 @@ def length_law(cell: Cell) -> tuple[Float64, theory.LogNormalLaw] | None:
     inputs, outputs, start = data_sizes(cell.dataset)
     shapes = layer_shapes(inputs, cell, outputs)[:-1]
     known = layer_variances(cell, shapes)
-    biased = cell.use_bias and cell.bias_std > 0
+    biased = bias_moments(cell, cell.width) != (0.0, 0.0)
     if not known or biased or not architecture.is_plain(cell):
         return None
     gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]

@@ -9,7 +9,7 @@ from functools import lru_cache
 import pandas as pd
 
 from gradprop import theory
-from gradprop.components.initializers import initializer_of
+from gradprop.components.initializers import bias_moments, initializer_of
 from gradprop.prediction.networks import weight_variance
 from gradprop.spec import Cell
 
@@ -17,20 +17,21 @@ from gradprop.spec import Cell
 def sigma_w2(cell: Cell) -> float:
     """Return the weight variance of hidden layers times their fan-in.
 
-    NaN if their kernels are not random, have a mean, or differ in their variance; the first layer
-    may have another one.
+    NaN if their kernels are not random, they or the biases have a mean, or they differ in their
+    variance; the first layer may have another one.
     """
     shape = cell.width, cell.width
     layers = range(2, cell.depth + 1) if cell.depth > 1 else [1]
     used = {initializer_of(cell, layer) for layer in layers}
     variances = {weight_variance(initializer, shape, cell.activation) for initializer in used}
     variance = variances.pop()
-    return math.nan if variance is None or variances else cell.width * variance
+    biased = bias_moments(cell, cell.width)[0] != 0
+    return math.nan if variance is None or variances or biased else cell.width * variance
 
 
 def sigma_b2(cell: Cell) -> float:
-    """Return the variance of the biases."""
-    return cell.bias_std**2 if cell.use_bias else 0.0
+    """Return the variance of the biases of hidden layers."""
+    return bias_moments(cell, cell.width)[1]
 
 
 @lru_cache(maxsize=4096)

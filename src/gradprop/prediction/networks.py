@@ -25,7 +25,13 @@ from numpy.typing import NDArray
 from gradprop import theory
 from gradprop.components import activations
 from gradprop.components.architecture import RESIDUALS, is_plain
-from gradprop.components.initializers import INITIALIZERS, Layer, initializer_of, layer_shapes
+from gradprop.components.initializers import (
+    INITIALIZERS,
+    Layer,
+    bias_moments,
+    initializer_of,
+    layer_shapes,
+)
 from gradprop.prediction import minibatch
 from gradprop.spec import Cell, Component
 
@@ -140,8 +146,8 @@ def predict(
 ) -> Prediction | None:
     """Predict lengths, back-propagated signals and weight gradients of a cell at initialization.
 
-    Forward, ``q_1 = fan_in Var(W_1) E[x^2] + bias_std^2``,
-    ``q_{l+1} = fan_in Var(W_{l+1}) M_l + bias_std^2`` with ``M_l = mean phi(z_l)^2``; backward,
+    Forward, ``q_1 = fan_in Var(W_1) E[x^2] + Var(b_1)``,
+    ``q_{l+1} = fan_in Var(W_{l+1}) M_l + Var(b_{l+1})`` with ``M_l = mean phi(z_l)^2``; backward,
     ``D_l = Var(W_{l+1}) fan_out_{l+1} E[phi'(z_l)^2] D_{l+1}`` for the mean square ``D_l`` of
     dC/dz. At width ``n_l`` the logarithms of ``M_l`` and ``D_l`` get a drift ``-r / (2 n_l)`` and
     a variance ``r / n_l`` a layer, with ``r = E[phi^4] / E[phi^2]^2 - 1`` forward and
@@ -165,8 +171,9 @@ def predict(
     Returns
     -------
     Prediction or None
-        None if kernels are not random, have a mean (`gradprop.prediction.shifted`), no variance or
-        are scaled to data, and for networks with normalization or residual connections.
+        None if kernels are not random, have no variance or are scaled to data, if they or biases
+        have a mean (`gradprop.prediction.shifted`), and for networks with normalization or
+        residual connections.
 
     Notes
     -----
@@ -190,12 +197,16 @@ def predict(
     if known is None or not input_mean_square > 0:
         return None
     gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
-    lengths = _forward(cell, shapes, gains, input_mean_square)
+    biases = [bias_moments(cell, fan_in) for fan_in, _ in shapes]
+    if any(mean for mean, _ in biases):
+        return None
+    noises = [variance for _, variance in biases]
+    lengths = _forward(cell, shapes, gains, noises, input_mean_square)
     length, length_variance = _measured_length(cell, shapes, lengths)
     if cell.loss == "mean_squared_error":
         # The errors contain the outputs, which go back through the weights they came by.
         alike = None
-    shares = _shares(cell, lengths)
+    shares = _shares(noises, lengths)
     signal, signal_variance = _backward(cell, shapes, known, lengths)
     lift = np.zeros(len(shapes))
     if alike is not None:
@@ -270,20 +281,24 @@ def _is_rectified(cell: Cell) -> bool:
         cell.activation == "relu"
         and cell.normalization.name == "none"
         and cell.widths.name == "constant"
-        and not (cell.use_bias and cell.bias_std > 0)
+        and bias_moments(cell, cell.width) == (0.0, 0.0)
         and later is not None
         and all(math.isclose(variance * cell.width, 2.0) for variance in later[1:])
     )
 
 
 def _forward(
-    cell: Cell, shapes: list[Shape], gains: list[float], input_mean_square: float
+    cell: Cell,
+    shapes: list[Shape],
+    gains: list[float],
+    biases: list[float],
+    input_mean_square: float,
 ) -> _Lengths:
-    """Carry mean and variance of ``ln q`` from layer to layer."""
-    bias = cell.bias_std**2 if cell.use_bias else 0.0
-    mean = [math.log(gains[0] * input_mean_square + bias)]
+    """Carry mean and variance of ``ln q`` from layer to layer; `biases` are variances."""
+    mean = [math.log(gains[0] * input_mean_square + biases[0])]
     variance, slope = [0.0], []
-    for layer, (shape, gain) in enumerate(zip(shapes[:-1], gains[1:], strict=True), start=1):
+    steps = zip(shapes[:-1], gains[1:], biases[1:], strict=True)
+    for layer, (shape, gain, bias) in enumerate(steps, start=1):
         square, spread, inner = _transport(_log_square(cell.activation), mean[-1], variance[-1])
         drift, noise = _forward_noise(cell, layer, shape, mean[-1])
         moments = _transport(_affine(gain, bias), square + drift, spread + noise)
@@ -403,13 +418,12 @@ def _backward(
     return logs - logs[reference], np.maximum(np.array(spreads), 0.0)
 
 
-def _shares(cell: Cell, lengths: _Lengths) -> Float64:
+def _shares(biases: list[float], lengths: _Lengths) -> Float64:
     """Return the part of ``q_l`` that is not the variance of the bias."""
-    bias = cell.bias_std**2 if cell.use_bias else 0.0
-    if not bias:
+    if not any(biases):
         return np.ones(len(lengths.mean))
     with np.errstate(over="ignore", under="ignore"):
-        return np.maximum(1 - bias * np.exp(-lengths.mean), EPSILON)
+        return np.maximum(1 - np.array(biases) * np.exp(-lengths.mean), EPSILON)
 
 
 def _minibatch_signal(

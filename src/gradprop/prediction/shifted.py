@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gradprop import theory
 from gradprop.components.architecture import is_plain
-from gradprop.components.initializers import layer_shapes
+from gradprop.components.initializers import bias_moments, layer_shapes
 from gradprop.prediction.networks import Prediction, layer_moments
 from gradprop.spec import Cell
 
@@ -22,15 +22,16 @@ NEGLIGIBLE = 0.1
 
 
 def has_mean(cell: Cell) -> bool:
-    """Tell whether all kernels have a distribution, and some a mean that is not 0."""
+    """Tell whether all kernels have a distribution, and some, or biases, a mean that is not 0."""
     moments = layer_moments(cell, [(cell.width, cell.width)] * (cell.depth + 1))
-    return moments is not None and any(mean for mean, _ in moments)
+    biased = bias_moments(cell, cell.width)[0] != 0
+    return moments is not None and (biased or any(mean for mean, _ in moments))
 
 
 def predict_shifted(
     cell: Cell, inputs: int, outputs: int, examples: Float64, output_sum: float
 ) -> Prediction | None:
-    """Predict lengths and signals where kernels have a mean (`theory.shifted_profile`).
+    """Predict lengths and signals where kernels or biases have a mean (`theory.shifted_profile`).
 
     The mean of pre-activations depends on the sum of an example's inputs: mean squares are averaged
     over examples, as in the measurement.
@@ -59,15 +60,15 @@ def predict_shifted(
     known = layer_moments(cell, shapes)
     if known is None or not is_plain(cell) or not has_mean(cell):
         return None
-    bias = cell.bias_std**2 if cell.use_bias else 0.0
+    biases = [bias_moments(cell, fan_in) for fan_in, _ in shapes]
     profiles = [
         theory.shifted_profile(
             cell.activation,
             [inputs, *(fan_out for _, fan_out in shapes)],
             [fan_in * variance for (fan_in, _), (_, variance) in zip(shapes, known, strict=True)],
             [mean for mean, _ in known],
-            [bias] * len(shapes),
-            [0.0] * len(shapes),
+            [variance for _, variance in biases],
+            [mean for mean, _ in biases],
             float(mean),
             float(square),
             output_sum,

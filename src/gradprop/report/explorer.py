@@ -98,9 +98,9 @@ def _initializers() -> Iterator[dict[str, Any]]:
 def measured_networks(chapters: Sequence[Chapter]) -> list[dict[str, Any]]:
     """Return medians over seeds of what was measured at initialization, by configuration.
 
-    Networks whose layers have one width and one initializer, without normalization or residual
-    connections, with random kernels of known variance and an activation of the package. A seed
-    that several studies share counts once, and belongs to the first of them.
+    Networks whose layers have one width and one initializer, normal biases or none, no
+    normalization or residual connections, random kernels of known variance and an activation of
+    the package. A seed that several studies share counts once, and belongs to the first of them.
 
     Returns
     -------
@@ -159,6 +159,7 @@ def _can_be_compared(cell: Cell) -> bool:
     return (
         is_plain(cell)
         and not cell.layer_initializers
+        and cell.bias_initializer.name == "normal"
         and cell.widths.name == "constant"
         and 1 <= cell.depth <= DEEPEST
         and not _is_own(cell.activation)

@@ -123,8 +123,8 @@ class StackedNetwork:
         kernels = initializers.draw_kernels(stack.cells, shapes, dataset.x_train)
         self.kernels = [tf.Variable(kernel) for kernel in kernels]
         self.biases = [
-            tf.Variable(np.stack([initializers.draw_bias(c, n, out)[None] for c in stack.cells]))
-            for n, (_, out) in enumerate(shapes, start=1)
+            tf.Variable(np.stack([initializers.draw_bias(c, n, shape)[None] for c in stack.cells]))
+            for n, shape in enumerate(shapes, start=1)
             if program.use_bias
         ]
         widths = architecture.hidden_widths(program)
