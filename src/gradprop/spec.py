@@ -174,6 +174,8 @@ class Cell:
         (`gradprop.components.initializers.canonical_layers`).
     bias_initializer
         How biases begin: a component of `gradprop.components.initializers.BIAS_INITIALIZERS`.
+    tied
+        Whether hidden layers 2 … depth share one kernel, as the steps of a recurrent network do.
     code
         Digests of the own components that the cell names (`gradprop.components.own`); no column
         of tables, which have the id.
@@ -204,6 +206,7 @@ class Cell:
     schedule: Component = Component("constant")
     layer_initializers: str = ""
     bias_initializer: Component = Component("normal")
+    tied: bool = False
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""

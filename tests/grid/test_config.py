@@ -357,8 +357,8 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             ".hue: 'dept' is not allowed; allowed: dataset, depth, width, activation, "
             "initializer, learning_rate, batch_size, epochs, seed, optimizer, loss, use_bias, "
             "bias_std, target_loss, probes, statistics, measurements, widths, normalization, "
-            "residual, clipping, schedule, layer_initializers, bias_initializer. Did you "
-            "mean 'depth'?",
+            "residual, clipping, schedule, layer_initializers, bias_initializer, tied. Did "
+            "you mean 'depth'?",
         ),
         (
             "{kind: float_limits, title: a, select: {depth: [1, '2']}}",

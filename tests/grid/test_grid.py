@@ -282,6 +282,7 @@ CHANGES: dict[str, Any] = {
     "code": "initializer=0123456789ab",
     "layer_initializers": "last: zeros",
     "bias_initializer": Component("constant"),
+    "tied": True,
 }
 
 

@@ -164,6 +164,18 @@ def skips(cell: Cell) -> list[bool]:
     return [cell.residual != "none" and skip for skip in connected]
 
 
+def kernel_places(cell: Cell) -> list[int]:
+    """Return for layers 1 … depth + 1 which of the network's kernels each of them uses.
+
+    One of its own, or, if kernels are tied, layers 2 … depth the same.
+    """
+    if not cell.tied:
+        return list(range(cell.depth + 1))
+    shared = max(cell.depth - 1, 0)
+    first = [0] if cell.depth else []
+    return [*first, *([1] * shared), len(first) + min(shared, 1)]
+
+
 def is_plain(cell: Cell) -> bool:
     """Tell whether z_l = W_l h_(l-1) + b_l and h_l = phi(z_l) in all hidden layers."""
     return cell.normalization.name == "none" and cell.residual == "none"
@@ -200,6 +212,8 @@ def conflict(cell: Cell) -> str | None:
             return f"widths: {len(units)} hidden layers are listed, but depth is {cell.depth}"
         if units[:1] not in ([], [cell.width]):
             return f"widths: the first listed layer has {units[0]} units, but width is {cell.width}"
+    if cell.tied and len(set(hidden_widths(cell))) > 1:
+        return "tied: one kernel for all hidden layers needs hidden layers of one width"
     given = dict(cell.optimizer.parameters)
     if given.get("nesterov") and not given.get("momentum"):
         return "optimizer: nesterov needs a momentum above 0"

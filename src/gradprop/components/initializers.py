@@ -444,8 +444,10 @@ def kernel_seed(cell: Cell, layer: int) -> int:
     """Return the seed of the kernel of `layer` (1 … depth + 1).
 
     It does not depend on the initializer, so that cells that differ only in their initializer's
-    scale start from the same directions.
+    scale start from the same directions. The one kernel of tied layers is that of layer 2.
     """
+    if cell.tied and 2 < layer <= cell.depth:
+        layer = 2
     if not INITIALIZERS[initializer_of(cell, layer).name].random:
         return 0
     return stream_seed("kernel", cell.seed, cell.depth, cell.width, layer)
@@ -600,6 +602,10 @@ def conflict(cell: Cell) -> str | None:
             f"bias_std: biases of {cell.bias_initializer.label} are not normal; allowed: 0, or "
             "bias_initializer: normal"
         )
+    if INITIALIZERS[name].unit_variance and cell.tied:
+        return (
+            f"initializer: {name} scales every kernel to its own layer, but tied layers share one"
+        )
     problem = _without_gain("initializer", cell.initializer, cell.activation)
     return problem or (_conflict_of_layers(cell) if cell.layer_initializers else None)
 
@@ -627,6 +633,8 @@ def _conflict_of_layers(cell: Cell) -> str | None:
             return f"{where}.{key}: no layer {key} at depth {cell.depth}; allowed: 1 to {last}"
         if other != key:
             return f"{where}: {other} and {key} both name layer {number} at depth {cell.depth}"
+        if cell.tied and 2 <= number <= cell.depth:
+            return f"{where}.{key}: tied layers share one kernel; allowed: first, last"
         if problem := _without_gain(f"{where}.{key}", initializer, cell.activation):
             return problem
     for initializer in (cell.initializer, *given.values()):

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradprop.components import datasets
+from gradprop.components.architecture import is_plain
 from gradprop.components.initializers import INITIALIZERS, initializer_of
 from gradprop.prediction.minibatch import Likeness, likeness
-from gradprop.prediction.networks import Prediction, predict, predict_structured
+from gradprop.prediction.networks import Prediction, predict, predict_structured, too_deep_to_tie
 from gradprop.prediction.shifted import has_mean, predict_shifted
 from gradprop.spec import Cell, Component
 
@@ -40,6 +41,10 @@ def prediction_on_data(cell: Cell) -> Prediction | None:
 
 def unpredicted(cell: Cell) -> str:
     """Return why theory has no line for a cell, or not all of it; empty if it has."""
+    if too_deep_to_tie(cell):
+        return "powers of one matrix leave the laws of wide networks at this depth"
+    if cell.tied and (has_mean(cell) or not is_plain(cell)):
+        return "tied kernels are predicted of plain networks of mean 0 only"
     if has_mean(cell):
         return SHIFTED
     used = [initializer_of(cell, layer) for layer in range(1, cell.depth + 2)]

@@ -35,13 +35,13 @@ def length_law(cell: Cell) -> tuple[Float64, theory.LogNormalLaw] | None:
     -------
     tuple or None
         ln of the mean of M_l over networks, and the law of ln M_l; None without a law: activations
-        that are not homogeneous, biases, weights that are not random.
+        that are not homogeneous, biases, weights that are not random or tied.
     """
     inputs, outputs, start = data_sizes(cell.dataset)
     shapes = layer_shapes(inputs, cell, outputs)[:-1]
     known = layer_variances(cell, shapes)
     biased = bias_moments(cell, cell.width) != (0.0, 0.0)
-    if not known or biased or not architecture.is_plain(cell):
+    if not known or biased or cell.tied or not architecture.is_plain(cell):
         return None
     gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
     try:

@@ -16,7 +16,7 @@ def expected_fluctuation(cell: Cell) -> np.ndarray | float:
     (`gradprop.theory.critical_tanh_fluctuation`); NaN for others.
     """
     used = {initializer_of(cell, layer).label for layer in range(1, cell.depth + 1)}
-    gaussian = used == {"variance_scaling"}
+    gaussian = used == {"variance_scaling"} and not cell.tied
     if gaussian and cell.activation == "tanh" and not cell.use_bias:
         return theory.critical_tanh_fluctuation([cell.width] * cell.depth)
     return np.nan

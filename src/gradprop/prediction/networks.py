@@ -41,6 +41,8 @@ Shape = tuple[int, int]
 # Beyond exp(±60) the logarithm of a moment is continued as a straight line: its fourth power
 # would leave float64, and activation functions are power laws there.
 LOG_RANGE = 60.0
+# Layers that share one kernel are followed while depth^2 is at most this times the width.
+TIED_SQUARES = 2.0
 EPSILON = np.finfo(np.float64).eps  # a smaller part of a sum is lost in it
 # Nodes and weights of the three-point Gauss-Hermite rule for a standard normal variable.
 NODES = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
@@ -184,13 +186,19 @@ def predict(
     ``phi(z)^2`` with ``phi'(z)^2``, and what the spread of lengths between examples does to
     signals. Orthogonal kernels keep norms, which lowers ``r`` (`_spread`).
 
+    Tied kernels follow the same maps at infinite width: a matrix of independent entries, or an
+    orthogonal one, does to a new vector what another one would do (gradient independence, Yang
+    2019, holds because signals come from an output layer of its own). Powers of one matrix part
+    with that law where depth^2 is not small against the width (`TIED_SQUARES`), and scatter more:
+    there are no standard deviations.
+
     References
     ----------
     Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232; He et al. 2015,
     arXiv:1502.01852; Hanin and Nica 2020, arXiv:1812.05994; Roberts, Yaida and Hanin 2022,
-    arXiv:2106.10165 (leading order in depth over width).
+    arXiv:2106.10165 (leading order in depth over width); Yang 2019, arXiv:1902.04760 (tied).
     """
-    if not is_plain(cell):
+    if not is_plain(cell) or too_deep_to_tie(cell):
         return None
     shapes = layer_shapes(inputs, cell, outputs)
     known = layer_variances(cell, shapes)
@@ -213,6 +221,8 @@ def predict(
         lift, variance = _minibatch_signal(cell, shapes, lengths, shares, alike)
         signal, signal_variance = signal + lift, np.maximum(signal_variance + variance, 0.0)
     gradient, gradient_variance = _weight_gradient(cell, gains, lengths, shares, signal, alike)
+    if cell.tied:  # how these networks scatter is not that of independent kernels
+        length_variance, signal_variance = (np.full(len(shapes), np.nan) for _ in range(2))
     decade = math.log(10)
     return Prediction(
         length / decade,
@@ -223,6 +233,11 @@ def predict(
         np.sqrt(signal_variance + gradient_variance) / (2 * decade),
         lift / (2 * decade),
     )
+
+
+def too_deep_to_tie(cell: Cell) -> bool:
+    """Tell whether the layers that share a kernel are too many for the laws of wide networks."""
+    return cell.tied and cell.depth**2 > cell.width * TIED_SQUARES
 
 
 def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Prediction | None:
@@ -251,6 +266,8 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
     """
     unknown = np.full(cell.depth + 1, np.nan)
     length, signal = unknown.copy(), unknown.copy()
+    if cell.tied:
+        return None
     hidden = layer_variances(cell, layer_shapes(inputs, cell, cell.width)[:-1])
     residual = RESIDUALS[cell.residual]
     if cell.normalization.name == "batch" and cell.residual == "none" and hidden:
@@ -336,6 +353,8 @@ def _measured_length(cell: Cell, shapes: list[Shape], lengths: _Lengths) -> tupl
 
 def _norm_noise(cell: Cell, layer: int, shape: Shape) -> tuple[float, float]:
     """Return drift and variance of the logarithm of a mean of squared normal variables."""
+    if cell.tied:
+        return 0.0, 0.0
     if _is_orthogonal(cell, layer):
         return _leading(2 * (1 - _kept(shape)), shape[1])
     return _exact(shape[1], "linear")
@@ -349,6 +368,8 @@ def _is_orthogonal(cell: Cell, layer: int) -> bool:
 def _forward_noise(cell: Cell, layer: int, shape: Shape, y: float) -> tuple[float, float]:
     """Return drift and variance that `layer` of `shape` adds to ``ln M``, for ``q = exp(y)``."""
     name, width = cell.activation, shape[1]
+    if cell.tied:
+        return 0.0, 0.0
     kept = _kept(shape) if _is_orthogonal(cell, layer) else 0.0
     if activations.get(name).homogeneous and not kept:
         return _exact(width, name)
@@ -359,6 +380,8 @@ def _forward_noise(cell: Cell, layer: int, shape: Shape, y: float) -> tuple[floa
 def _backward_noise(cell: Cell, layer: int, shape: Shape, y: float) -> tuple[float, float]:
     """Return drift and variance that a step back through `layer` adds to ``ln D``."""
     name, width = cell.activation, shape[0]
+    if cell.tied:
+        return 0.0, 0.0
     kept = _kept(shape[::-1]) if _is_orthogonal(cell, layer) else 0.0
     if activations.get(name).homogeneous and not kept:
         return _exact(width, name)

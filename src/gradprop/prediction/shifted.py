@@ -53,12 +53,12 @@ def predict_shifted(
         At infinite width, without standard deviations, and without weight gradients. A length is
         NaN where the wandering of the mean from network to network is more than `NEGLIGIBLE` of
         it; a signal where sums of signals make up more than that of it, or of that of the last
-        hidden layer. None without a mean, for normalization and residual connections, and for
-        kernels without a distribution.
+        hidden layer. None without a mean, for normalization and residual connections, for tied
+        kernels and for those without a distribution.
     """
     shapes = layer_shapes(inputs, cell, outputs)
     known = layer_moments(cell, shapes)
-    if known is None or not is_plain(cell) or not has_mean(cell):
+    if known is None or cell.tied or not is_plain(cell) or not has_mean(cell):
         return None
     biases = [bias_moments(cell, fan_in) for fan_in, _ in shapes]
     profiles = [

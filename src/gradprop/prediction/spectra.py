@@ -71,7 +71,7 @@ def law(cell: Cell) -> Law | None:
     """
     sigma_w2 = mean_field.sigma_w2(cell)
     initializer = hidden_initializer(cell)
-    if cell.depth < 2 or initializer is None or not 0 < sigma_w2 < math.inf:
+    if cell.tied or cell.depth < 2 or initializer is None or not 0 < sigma_w2 < math.inf:
         return None
     q = 1.0
     if not activations.get(cell.activation).homogeneous:

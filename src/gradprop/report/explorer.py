@@ -158,7 +158,7 @@ def _rows(chapter: Chapter) -> pd.DataFrame:
 def _can_be_compared(cell: Cell) -> bool:
     return (
         is_plain(cell)
-        and not cell.layer_initializers
+        and not (cell.tied or cell.layer_initializers)
         and cell.bias_initializer.name == "normal"
         and cell.widths.name == "constant"
         and 1 <= cell.depth <= DEEPEST

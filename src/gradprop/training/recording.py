@@ -102,6 +102,23 @@ def layer_records(
         )
 
 
+def _kernel_norms(
+    cell: Cell, norms: Sequence[NDArray[np.float64]], gradients: Sequence[NDArray[np.float32]]
+) -> list[NDArray[np.float64]]:
+    """Return log10 norms of the derivatives by kernels: of a tied one, of the sum over its uses."""
+    places = architecture.kernel_places(cell)
+    found = []
+    for place in range(places[-1] + 1):
+        uses = [layer for layer, used in enumerate(places) if used == place]
+        if len(uses) == 1:
+            found.append(norms[uses[0]])
+            continue
+        summed = sum(gradients[layer].astype(np.float64) for layer in uses)
+        # One replica at a time: the order of a sum must not depend on how many there are.
+        found.append(0.5 * np.log10([np.square(one).sum() for one in np.asarray(summed)]))
+    return found
+
+
 def other_minibatches(stack: Stack, examples: int, step: int) -> NDArray[np.int32]:
     """Draw the minibatches that gradients are compared over in the probe of `step`.
 
@@ -211,7 +228,10 @@ class Recorder:
             {name: np.stack([layer[name] for layer in layers]) for name in self.names}
         )
         with np.errstate(all="ignore"):
-            squares = sum(10 ** (2 * layer["gradient_log10_norm"]) for layer in layers)
+            norms = [layer["gradient_log10_norm"] for layer in layers]
+            if self.stack.first.tied:
+                norms = _kernel_norms(self.stack.first, norms, as_numpy(tensors.gradients))
+            squares = sum(10 ** (2 * norm) for norm in norms)
             norm = 0.5 * np.log10(squares)
         test_loss, test_accuracy = self.test
         self.probed.append(number)

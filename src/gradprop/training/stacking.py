@@ -99,7 +99,7 @@ class StackedNetwork:
     Attributes
     ----------
     kernels
-        One variable per layer, (replicas, fan_in, fan_out).
+        The variable of every layer, (replicas, fan_in, fan_out); tied layers have the same.
     biases
         One variable per layer, (replicas, 1, fan_out); empty for networks without biases.
     structure
@@ -121,7 +121,10 @@ class StackedNetwork:
         # A matrix product with this row is the sum over a minibatch, in one order of summation.
         self._ones = tf.ones((self.replicas, 1, self.batch_size))
         kernels = initializers.draw_kernels(stack.cells, shapes, dataset.x_train)
-        self.kernels = [tf.Variable(kernel) for kernel in kernels]
+        self._places = architecture.kernel_places(program)
+        firsts = [self._places.index(place) for place in range(self._places[-1] + 1)]
+        self._weights = [tf.Variable(kernels[layer]) for layer in firsts]
+        self.kernels = [self._weights[place] for place in self._places]
         self.biases = [
             tf.Variable(np.stack([initializers.draw_bias(c, n, shape)[None] for c in stack.cells]))
             for n, shape in enumerate(shapes, start=1)
@@ -155,7 +158,7 @@ class StackedNetwork:
         self._rates: Any = self._full_rates if constant else tf.Variable(self._full_rates)
         self.rate_factor = 1.0  # of the last step
         self._update = create_update(
-            program.optimizer, self.kernels + self.biases + self.structure, self._rates
+            program.optimizer, self._weights + self.biases + self.structure, self._rates
         )
         self._clip = create_clip(program.clipping)
         self._step: Callable[[Tensor, bool], Step] = self._run_step
@@ -214,10 +217,12 @@ class StackedNetwork:
     def _run_outputs(self, inputs: Tensor) -> Tensor:
         return self._run_forward(inputs, training=False).activations[-1]
 
-    def _run_forward(self, inputs: Tensor, training: bool) -> _Forward:
+    def _run_forward(
+        self, inputs: Tensor, training: bool, kernels: Sequence[Tensor] | None = None
+    ) -> _Forward:
         forward = _Forward([], [], [], [])
         hidden = inputs
-        for index, kernel in enumerate(self.kernels):
+        for index, kernel in enumerate(kernels or self.kernels):
             z = tf.matmul(hidden, kernel)
             if self.biases:
                 z = z + self.biases[index]
@@ -253,26 +258,36 @@ class StackedNetwork:
         targets = tf.gather(self._targets, examples)
         # Biases are left out: their gradients are made from the signals.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([*self.kernels, *self.structure])
-            forward = self._run_forward(inputs, training=True)
+            # A tied kernel is read once per layer, so that every use has a derivative of its own.
+            tied = len(self._weights) < len(self.kernels)
+            kernels = [tf.identity(k) for k in self.kernels] if tied else self.kernels
+            tape.watch([*kernels, *self.structure])
+            forward = self._run_forward(inputs, training=True, kernels=kernels)
             losses = self._loss(targets, forward.activations[-1])
             # The sum over replicas keeps every replica's own mean loss: only its gradient,
             # 1 / batch for every example, is used.
             objective = tf.reduce_sum(losses) / self.batch_size
         sums = forward.sums if self._normalizations else []
         signals, sum_signals, gradients, structure_gradients = tape.gradient(
-            objective, [forward.preactivations, sums, self.kernels, self.structure]
+            objective, [forward.preactivations, sums, kernels, self.structure]
         )
         return _Backward(
             losses, forward, signals, sum_signals or signals, gradients, structure_gradients
         )
+
+    def _summed(self, gradients: list[Tensor]) -> list[Tensor]:
+        """Return the derivative by every kernel: the sum over the layers that use it, in order."""
+        sums: list[Tensor] = [None] * len(self._weights)
+        for place, gradient in zip(self._places, gradients, strict=True):
+            sums[place] = gradient if sums[place] is None else sums[place] + gradient
+        return sums
 
     def _run_step(self, examples: Tensor, probed: bool) -> Step:
         losses, forward, signals, sum_signals, gradients, structure = self._run_backward(examples)
         bad_layer = _first_bad_layer(losses, forward.preactivations)
         bias_gradients = [tf.matmul(self._ones, signal) for signal in sum_signals if self.biases]
         weights = [kernel.read_value() for kernel in self.kernels] if probed else []
-        updates = self._update(self._clip(gradients + bias_gradients + structure))
+        updates = self._update(self._clip(self._summed(gradients) + bias_gradients + structure))
         for layer, moments in zip(self._normalizations, forward.moments, strict=True):
             layer.follow(moments)
         layers = LayerTensors(
@@ -281,7 +296,7 @@ class StackedNetwork:
             signals,
             gradients,
             weights,
-            updates[: len(gradients)],
+            [updates[place] for place in self._places],
             bias_gradients,
         )
         return Step(losses, forward.activations[-1], bad_layer, layers if probed else None)
