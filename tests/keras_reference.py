@@ -71,6 +71,8 @@ def _activation(label: str) -> keras.layers.Layer:
         return keras.layers.LeakyReLU(negative_slope=given["slope"])
     if function.name == "elu" and given:
         return keras.layers.ELU(alpha=given["alpha"])
+    if function.name == "sine":
+        return keras.layers.Lambda(lambda z: keras.ops.sin(given.get("omega", 1.0) * z))
     return keras.layers.Activation(label)
 
 

@@ -831,4 +831,15 @@ def test_the_caption_says_why_theory_has_no_line() -> None:
     )
     few = {**options, "select": {"initializer": "he_normal"}}
     assert layers.without_theory(study, few) == ""
+    grown = loading.build_study(
+        "small",
+        content
+        | {"grid": block | {"activation": ["tanh", "exponential"]}}
+        | {"figures": {"x": options | {"columns": "activation"}}},
+        1,
+        "small",
+    )
+    assert layers.without_theory(grown, few) == (
+        "Theory has no line for exponential (its lengths scatter too much between networks)."
+    )
     assert layers.without_theory(study, {**options, "theory": False}) == ""

@@ -239,8 +239,8 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "activation",
             "[tanh, off]",
             "grid.activation[1]: False is not allowed; allowed: linear, tanh, sigmoid, softsign, "
-            "relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish (YAML reads yes, no, "
-            "on and off as true and false)",
+            "relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish, exponential, sine "
+            "(YAML reads yes, no, on and off as true and false)",
         ),
         (
             "activation",
@@ -251,8 +251,8 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "activation",
             "Leaky-ReLU",
             "grid.activation: 'Leaky-ReLU' is not allowed; allowed: linear, tanh, sigmoid, "
-            "softsign, relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish. Did "
-            "you mean 'leaky_relu'?",
+            "softsign, relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish, "
+            "exponential, sine. Did you mean 'leaky_relu'?",
         ),
         (
             "initializer",

@@ -108,7 +108,7 @@ def test_critical_tanh_follows_its_power_law() -> None:
     assert ratio == pytest.approx(200 / 400, rel=0.02)  # E[(delta^l)^2] ~ l, not exponential
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "selu", "gelu"])
+@pytest.mark.parametrize("activation", ["sigmoid", "selu", "gelu", "sine(omega=3.0)"])
 def test_infinite_width_is_the_mean_field(activation: str) -> None:
     cell = make_cell(
         {"name": "variance_scaling", "scale": 1.5}, activation=activation, bias_std=0.3
@@ -140,6 +140,17 @@ def test_lengths_beyond_the_range_of_floats() -> None:
         np.diff(grown.length)[10:], math.log10(WIDE) + 6 - HALVING, atol=1e-4
     )
     assert grown.length[-1] > 308 > LOG_RANGE / math.log(10)
+
+
+def test_exponentials_are_predicted_while_their_lengths_scatter_little() -> None:
+    """``E[phi^4] / E[phi^2]^2 = exp(4 q)``: at a length of 1 and 40 units it is more than 40."""
+    small = {"name": "variance_scaling", "scale": 0.1}
+    found = predicted(make_cell(small, activation="exponential", depth=8))
+    trajectory = theory.length_trajectory("exponential", 0.1, 9, 0.1)
+    np.testing.assert_allclose(found.length, np.log10(trajectory), atol=1e-3)
+    for scale, width in ((1.0, 40), (1e6, 40), (1.0, WIDE)):
+        large = {"name": "variance_scaling", "scale": scale}
+        assert predict(make_cell(large, activation="exponential", width=width), 64, 10) is None
 
 
 def test_no_hidden_layer() -> None:
@@ -189,6 +200,7 @@ def simulate(cell: Cell, sizes: tuple[int, int], networks: int) -> tuple[Float64
         ("tanh", "orthogonal"),
         ("relu", "glorot_normal"),
         ("sigmoid", "glorot_normal"),
+        ("sine(omega=3.0)", "glorot_normal"),
         pytest.param("tanh", "glorot_normal", marks=pytest.mark.long),
         pytest.param("relu", "orthogonal", marks=pytest.mark.long),
         pytest.param("sigmoid", "orthogonal", marks=pytest.mark.long),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +17,15 @@ from matplotlib.ticker import MaxNLocator
 from gradprop.analysis import estimates
 from gradprop.analysis.layers import hidden
 from gradprop.analysis.names import names_of
+from gradprop.components import activations
+from gradprop.components.architecture import is_plain
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
 from gradprop.grid.selection import select
 from gradprop.prediction.data import prediction_on_data
 from gradprop.results.study_tables import Options, StudyTables, at_step, groups
-from gradprop.spec import Study
+from gradprop.spec import Cell, Study
 
 # Ratios above 10 or below 1e-11 leave the panel: what matters is the band around 1e-3.
 UPDATE_RATIO_LIMITS = (-11, 2)
@@ -119,7 +121,7 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 def without_theory(study: Study, options: Options) -> str:
-    """Return why theory draws no line for some initializers; nothing if it does for all."""
+    """Return why theory draws no line for some networks; nothing if it does for all."""
     if not options.get("theory"):
         return ""
     cells = select(study.cells, options.get("select", {}))
@@ -127,7 +129,19 @@ def without_theory(study: Study, options: Options) -> str:
     called = names_of(study)["initializer"]
     reasons = {called[label]: INITIALIZERS[label.partition("(")[0]].unpredicted for label in labels}
     missing = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
+    known = [cell for cell in cells if not reasons[called[cell.initializer.label]]]
+    missing += _scattered(study, known)
     return f"Theory has no line for {', '.join(missing)}." if missing else ""
+
+
+def _scattered(study: Study, cells: Sequence[Cell]) -> list[str]:
+    """Return the activations whose lengths scatter too much for the expansion in 1/width."""
+    called = names_of(study)["activation"]
+    grow = [c for c in cells if is_plain(c) and activations.get(c.activation).integrals]
+    names = dict.fromkeys(
+        called[c.activation] for c in grow if prediction_on_data(replace(c, seed=0)) is None
+    )
+    return [f"{name} (its lengths scatter too much between networks)" for name in names]
 
 
 def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:

@@ -237,6 +237,8 @@ def _slope_fourth(activation: str, q: float, c: float) -> float:
 @lru_cache(maxsize=100_000)
 def _rounded_slope_fourth(activation: str, q: float, c: float) -> float:
     phi = activations.get(activation)
+    if phi.integrals:
+        return phi.integrals.slope_square_agreement(q, c)
 
     def square(u: Float64) -> Float64:
         return phi.derivative(u) ** 2

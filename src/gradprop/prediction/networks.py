@@ -26,6 +26,7 @@ from gradprop import theory
 from gradprop.components import activations
 from gradprop.components.architecture import RESIDUALS, is_plain
 from gradprop.components.initializers import INITIALIZERS, Layer, layer_shapes
+from gradprop.components.integrals import exp_or_inf
 from gradprop.prediction import minibatch
 from gradprop.spec import Cell, Component
 
@@ -35,6 +36,8 @@ Shape = tuple[int, int]
 # Beyond exp(±60) the logarithm of a moment is continued as a straight line: its fourth power
 # would leave float64, and activation functions are power laws there.
 LOG_RANGE = 60.0
+LARGEST_NOISE = 1.0  # of ln q, from one layer: beyond, the next order in 1/width is larger
+MEMBERS = "function", "derivative"  # of an activation, by their order
 EPSILON = np.finfo(np.float64).eps  # a smaller part of a sum is lost in it
 # Nodes and weights of the three-point Gauss-Hermite rule for a standard normal variable.
 NODES = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
@@ -135,8 +138,10 @@ def predict(
     Returns
     -------
     Prediction or None
-        None if kernels are not random, have no variance or are scaled to data, and for networks
-        with normalization or residual connections.
+        None if kernels are not random, have no variance or are scaled to data, for networks with
+        normalization or residual connections, and where the logarithm of a length scatters so
+        much that its expansion in 1/width says nothing (exponential, above a length of about
+        ln(width) / 4).
 
     Notes
     -----
@@ -162,6 +167,8 @@ def predict(
         return None
     gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
     lengths = _forward(cell, shapes, gains, input_mean_square)
+    if lengths is None:
+        return None
     length, length_variance = _measured_length(cell, shapes, lengths)
     if cell.loss == "mean_squared_error":
         # The errors contain the outputs, which go back through the weights they came by.
@@ -246,14 +253,17 @@ def _is_rectified(cell: Cell) -> bool:
 
 def _forward(
     cell: Cell, shapes: list[Shape], gains: list[float], input_mean_square: float
-) -> _Lengths:
-    """Carry mean and variance of ``ln q`` from layer to layer."""
+) -> _Lengths | None:
+    """Carry mean and variance of ``ln q`` from layer to layer; None if they leave the expansion."""
+    grows = activations.get(cell.activation).integrals is not None
     bias = cell.bias_std**2 if cell.use_bias else 0.0
     mean = [math.log(gains[0] * input_mean_square + bias)]
     variance, slope = [0.0], []
     for shape, gain in zip(shapes[:-1], gains[1:], strict=True):
         square, spread, inner = _transport(_log_square(cell.activation), mean[-1], variance[-1])
         drift, noise = _forward_noise(cell, shape, mean[-1])
+        if grows and noise > LARGEST_NOISE:
+            return None
         moments = _transport(_affine(gain, bias), square + drift, spread + noise)
         mean.append(moments[0])
         variance.append(moments[1])
@@ -298,7 +308,7 @@ def _forward_noise(cell: Cell, shape: Shape, y: float) -> tuple[float, float]:
     kept = _kept(shape) if cell.initializer.name == "orthogonal" else 0.0
     if activations.get(name).homogeneous and not kept:
         return _exact(width, name)
-    ratio = math.exp(_log_moment(name, "function", 4, y) - 2 * _log_square(name)(y)) - 1
+    ratio = exp_or_inf(_log_moment(name, "function", 4, y) - 2 * _log_square(name)(y)) - 1
     return _leading(_spread(ratio, _elasticity(_log_square(name), y), kept), width)
 
 
@@ -461,5 +471,7 @@ def _log_moment(activation: str, member: str, power: int, y: float) -> float:
         ends = [_log_moment(activation, member, power, edge * share) for share in (1.0, 0.9)]
         return ends[0] + (ends[0] - ends[1]) * (abs(y) / LOG_RANGE - 1) / 0.1
     phi = activations.get(activation)
+    if phi.integrals:
+        return phi.integrals.log_moment(MEMBERS.index(member), power, math.exp(y))
     f = getattr(phi, member)
     return math.log(theory.expectation(lambda u: f(u) ** power, math.exp(y), phi.kinks))

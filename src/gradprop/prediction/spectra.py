@@ -116,9 +116,11 @@ def expected_layer_means(cell: Cell) -> dict[tuple[str, int], float]:
 
 
 def _jacobian_mean(activation: str, log10_length: float, sigma_w2: float) -> float:
-    """Return the mean singular value of W diag(phi'(z)); NaN if the layer has no law."""
-    homogeneous = activations.get(activation).homogeneous
-    q = 1.0 if homogeneous else float(np.power(10.0, log10_length))
+    """Return the mean singular value of W diag(phi'(z)); NaN if no law is known."""
+    phi = activations.get(activation)
+    if phi.integrals:
+        return math.nan
+    q = 1.0 if phi.homogeneous else float(np.power(10.0, log10_length))
     if math.isnan(sigma_w2) or not math.isfinite(log10_length) or not math.isfinite(q):
         return math.nan
     return theory.layer_mean_singular_value(activation, q, sigma_w2)
