@@ -71,6 +71,10 @@ def _activation(label: str) -> keras.layers.Layer:
         return keras.layers.LeakyReLU(negative_slope=given["slope"])
     if function.name == "elu" and given:
         return keras.layers.ELU(alpha=given["alpha"])
+    if function.name == "prelu":
+        return keras.layers.PReLU(
+            alpha_initializer=keras.initializers.Constant(given.get("slope", 0.25))
+        )
     if function.name == "sine":
         return keras.layers.Lambda(lambda z: keras.ops.sin(given.get("omega", 1.0) * z))
     return keras.layers.Activation(label)

@@ -17,6 +17,7 @@ LABELS = [
     *ACTIVATIONS,
     *(f"leaky_relu(slope={slope})" for slope in (0.0, 0.01, 1.0)),
     *(f"elu(alpha={alpha})" for alpha in (0.005, 0.5, 3.0)),
+    "prelu(slope=0.0)",
     *(f"sine(omega={omega})" for omega in (0.25, 3.0)),
 ]
 EVERY = pytest.mark.parametrize("activation", [get(label) for label in LABELS], ids=LABELS)
@@ -127,7 +128,7 @@ def test_saturation_is_where_the_slope_falls_below_one_percent(activation: Activ
     for bound, inside in ((low, 1e-4), (high, -1e-4)):
         if math.isfinite(bound):
             assert abs(float(activation.derivative(bound + inside))) > limit
-    if activation.name in ("linear", "leaky_relu"):
+    if activation.name in ("linear", "leaky_relu", "prelu"):
         assert (low, high) == (-math.inf, math.inf)
     if activation.name in ("tanh", "sigmoid", "softsign"):
         assert low == -high

@@ -239,8 +239,8 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "activation",
             "[tanh, off]",
             "grid.activation[1]: False is not allowed; allowed: linear, tanh, sigmoid, softsign, "
-            "relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish, exponential, sine "
-            "(YAML reads yes, no, on and off as true and false)",
+            "relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish, exponential, sine, "
+            "prelu (YAML reads yes, no, on and off as true and false)",
         ),
         (
             "activation",
@@ -252,7 +252,7 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "Leaky-ReLU",
             "grid.activation: 'Leaky-ReLU' is not allowed; allowed: linear, tanh, sigmoid, "
             "softsign, relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish, "
-            "exponential, sine. Did you mean 'leaky_relu'?",
+            "exponential, sine, prelu. Did you mean 'leaky_relu'?",
         ),
         (
             "initializer",

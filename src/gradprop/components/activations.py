@@ -49,6 +49,9 @@ SEARCHED: Final = 50.0
 #: Slope of ``keras.activations.leaky_relu`` for negative arguments.
 LEAKY_RELU_SLOPE: Final = 0.2
 
+#: Slope that PReLU begins with (He et al. 2015, section 2.1; PyTorch's default, too).
+PRELU_SLOPE: Final = 0.25
+
 #: Beyond, ``exp`` leaves the range of float64.
 LARGEST_EXPONENT: Final = 709.78
 
@@ -95,6 +98,9 @@ class Activation(Entry):
     integrals : GaussianIntegrals, optional
         Its Gaussian integrals in closed form, for functions that oscillate or grow exponentially;
         all others are integrated numerically.
+    with_slopes : callable, optional
+        From slopes for negative arguments, one per unit, to the function of a layer that has
+        learned these; given where the slopes are trained. They begin as the parameter ``slope``.
     """
 
     name: str
@@ -107,6 +113,7 @@ class Activation(Entry):
     tensors: Callable[[Any], Any] | None = None
     make: Callable[..., Activation] | None = None
     integrals: GaussianIntegrals | None = None
+    with_slopes: Callable[[FloatArray], Activation] | None = None
 
     @functools.cached_property
     def saturation(self) -> tuple[float, float]:
@@ -367,6 +374,52 @@ def _leaky_relu(slope: float) -> Activation:
     )
 
 
+def _prelu(slope: float) -> Activation:
+    """Return the rectifier that begins with this slope for negative arguments and trains it."""
+
+    def tensors(z: Any) -> Any:
+        import keras
+
+        return keras.ops.relu(z) - slope * keras.ops.relu(-z)
+
+    return replace(
+        _with_trained_slopes(np.asarray(slope)),
+        tensors=tensors,
+        make=_prelu,
+        with_slopes=_with_trained_slopes,
+        parameters={
+            "slope": Parameter(
+                PRELU_SLOPE, "Slope for z < 0 at initialization.", minimum=0, maximum=1
+            )
+        },
+    )
+
+
+def _with_trained_slopes(slopes: FloatArray) -> Activation:
+    """Return PReLU with these slopes, one or one per unit (the last axis); its slope at 0 is 0."""
+
+    @_elementwise
+    def function(z: FloatArray) -> npt.ArrayLike:
+        return np.where(z > 0.0, z, slopes * z)
+
+    @_elementwise
+    def derivative(z: FloatArray) -> npt.ArrayLike:
+        return np.where(z > 0.0, 1.0, np.where(z < 0.0, slopes, 0.0))
+
+    return Activation(
+        name="prelu",
+        definition="`z` for `z > 0`, else `a z` with a trained `a` for every unit, which begins as "
+        "`slope`",
+        function=function,
+        derivative=derivative,
+        second_derivative=_zeros,
+        tails=(-math.inf, math.inf),  # whatever the slope is, it is trained
+        homogeneous=True,
+        source="He et al. 2015, ICCV, arXiv:1502.01852; keras.layers.PReLU, which begins with 0",
+        kinks=(0.0,),
+    )
+
+
 def _elu(alpha: float) -> Activation:
     """Return ``z`` for ``z >= 0``, else ``alpha (exp(z) - 1)``; the slope at 0 is alpha."""
 
@@ -582,6 +635,7 @@ _ALL: Final = (
         integrals=ExponentialIntegrals(),
     ),
     _sine(1.0),
+    _prelu(PRELU_SLOPE),
 )
 
 #: The activation functions of the project by name.

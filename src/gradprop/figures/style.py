@@ -155,6 +155,7 @@ LOOKS: dict[str, dict[str, Look]] = {
         "mish": Look(NAVY, DOTTED),
         "exponential": Look(RED),
         "sine": Look(OLIVE, DASHED),
+        "prelu": Look(PURPLE, DOTTED),
     },
     "normalization": {"none": Look(GREY), "batch": Look(BLUE), "layer": Look(VERMILLION, DASHED)},
     "residual": {

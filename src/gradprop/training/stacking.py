@@ -104,7 +104,8 @@ class StackedNetwork:
         One variable per layer, (replicas, 1, fan_out); empty for networks without biases.
     structure
         The other trained variables: scales and shifts of normalization, (replicas, 1, fan_out),
-        and the factors of residual branches, (replicas, 1, 1); empty in a plain network.
+        the factors of residual branches, (replicas, 1, 1), and the slopes of PReLU, (replicas, 1,
+        fan_out); empty in a plain network.
     """
 
     def __init__(self, stack: Stack, dataset: Dataset) -> None:
@@ -114,6 +115,7 @@ class StackedNetwork:
         self.replicas = len(stack.cells)
         self.batch_size = program.batch_size
         activation = activations.get(program.activation)
+        self._function = activation
         self._activation = activation.tensors or keras.activations.get(activation.name)
         self._loss = LOSSES[resolve_loss(program, dataset)]
         self._inputs = tf.constant(dataset.x_train)
@@ -139,6 +141,11 @@ class StackedNetwork:
             for skip in self._skips
             if residual.trained
         ]
+        self._slopes = [
+            tf.Variable(tf.fill((self.replicas, 1, units), float(activation.derivative(-1.0))))
+            for units in widths
+            if activation.with_slopes
+        ]
         self.structure = [
             *(
                 variable
@@ -146,6 +153,7 @@ class StackedNetwork:
                 for variable in (layer.scale, layer.shift)
             ),
             *(scale for scale in self.branch_scales if scale is not None),
+            *self._slopes,
         ]
         rates = np.array([cell.learning_rate for cell in stack.cells], dtype=np.float32)
         self._schedule = program.schedule
@@ -207,6 +215,13 @@ class StackedNetwork:
         forward = self._run_forward(shared, training=False)
         return as_numpy(forward.preactivations), as_numpy(forward.activations)
 
+    def functions(self, replica: int) -> list[activations.Activation]:
+        """Return the activation functions of the hidden layers, with the slopes they have now."""
+        renewed = self._function.with_slopes
+        if renewed is None:
+            return [self._function] * self.depth
+        return [renewed(slopes.numpy()[replica, 0].astype(np.float64)) for slopes in self._slopes]
+
     def losses(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> NDArray[np.float32]:
         """Return the loss of every example, (replicas, examples), given its targets."""
         return self._loss(tf.constant(targets), tf.constant(outputs)).numpy()
@@ -227,12 +242,17 @@ class StackedNetwork:
                 forward.moments.append(moments)
             forward.preactivations.append(z)
             if index < self.depth:
-                branch = in_whole_packets(self._activation, z)
+                branch = self._activate(index, z)
                 hidden = self._connect(index, hidden, branch)
             else:
                 hidden = z
             forward.activations.append(hidden)
         return forward
+
+    def _activate(self, index: int, z: Tensor) -> Tensor:
+        if not self._slopes:
+            return in_whole_packets(self._activation, z)
+        return tf.nn.relu(z) - normalization.spread(self._slopes[index], z) * tf.nn.relu(-z)
 
     def _connect(self, index: int, before: Tensor, branch: Tensor) -> Tensor:
         """Add what the hidden layer computed to what went in, if the layer has a skip."""

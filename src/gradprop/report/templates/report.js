@@ -134,6 +134,7 @@ for (const table of document.querySelectorAll(".table > table")) {
 // -------------------------------------------------------------------------- mean-field theory
 
 const LEAKY_RELU_SLOPE = 0.2;
+const PRELU_SLOPE = 0.25; // at initialization
 const SELU_ALPHA = 1.6732632423543772;
 const SELU_SCALE = 1.0507009873554805;
 
@@ -188,6 +189,7 @@ const ACTIVATIONS = {
     },
     (q) => normal(6 / Math.sqrt(q)) - 0.5,
   ],
+  prelu: [(z) => (z > 0 ? z : PRELU_SLOPE * z), (z) => (z > 0 ? 1 : PRELU_SLOPE)],
   exponential: [Math.exp, Math.exp, (q) => Math.exp(2 * q), (q) => Math.exp(2 * q)],
   sine: [Math.sin, Math.cos, (q) => -Math.expm1(-2 * q) / 2, (q) => (1 + Math.exp(-2 * q)) / 2],
 };
