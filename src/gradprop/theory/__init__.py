@@ -6,6 +6,7 @@ Pure functions of numbers; NumPy and SciPy only. By module:
   and spread of log-lengths;
 * `length`, `correlation`: the maps of mean-field theory, ``chi_1``, depth scales;
 * `mean_field`: phases and the edge of chaos;
+* `dropout`: what dropout does to both maps;
 * `curvature`: how curves of inputs are stretched and bent;
 * `variance`: forward and backward variance, layer by layer, for any width profile;
 * `finite_width`: fluctuations, log-normal laws and reference bands, dead networks;
@@ -54,6 +55,7 @@ from gradprop.theory.deep_linear import (
     learning_time,
     mode_strength,
 )
+from gradprop.theory.dropout import DropoutState, dropout_correlation_map, dropout_state
 from gradprop.theory.finite_width import (
     LogNormalLaw,
     critical_tanh_fluctuation,
@@ -113,6 +115,7 @@ from gradprop.theory.variance import SignalProfile, sigma_w2_of_scaling, signal_
 __all__ = [
     "CriticalPoint",
     "CurveTrajectory",
+    "DropoutState",
     "LogNormalLaw",
     "MeanField",
     "SignalProfile",
@@ -133,6 +136,8 @@ __all__ = [
     "curvature_fixed_point",
     "curve_trajectory",
     "dead_probability",
+    "dropout_correlation_map",
+    "dropout_state",
     "expectation",
     "expected_square_norm",
     "fuss_catalan_density",
