@@ -168,6 +168,9 @@ class Cell:
         Structural choices in the registries of `gradprop.components.architecture`.
     schedule
         How the learning rate changes: a component of `gradprop.components.schedules`.
+    dropout
+        Probability with which a unit of a hidden layer is dropped in a training step, after its
+        activation function; the others are divided by 1 - dropout.
     code
         Digests of the own components that the cell names (`gradprop.components.own`); no column
         of tables, which have the id.
@@ -196,6 +199,7 @@ class Cell:
     clipping: Component = Component("none")
     code: str = ""
     schedule: Component = Component("constant")
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""

@@ -357,7 +357,7 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             ".hue: 'dept' is not allowed; allowed: dataset, depth, width, activation, "
             "initializer, learning_rate, batch_size, epochs, seed, optimizer, loss, use_bias, "
             "bias_std, target_loss, probes, statistics, measurements, widths, normalization, "
-            "residual, clipping, schedule. Did you mean 'depth'?",
+            "residual, clipping, schedule, dropout. Did you mean 'depth'?",
         ),
         (
             "{kind: float_limits, title: a, select: {depth: [1, '2']}}",
@@ -625,6 +625,11 @@ def test_an_unknown_study_is_told_with_those_that_exist(folder: Path) -> None:
             "batch_size: 16",
             "batch_size: 16\n  schedule: [constant, {name: cosine, warm_up: 100000}]",
             "grid.schedule.warm_up: 100000 steps, but training ends after ",
+        ),
+        (
+            "batch_size: 16",
+            "batch_size: 16\n  dropout: [0.1, 1.0]",
+            "grid.dropout[1]: 1.0 is not allowed; allowed: less than 1",
         ),
         (
             "batch_size: 16",

@@ -175,18 +175,19 @@ def draw_kernels(
 
 def simulate(cell: Cell, sizes: tuple[int, int], networks: int) -> tuple[Float64, Float64]:
     """Return log10 length and log10 signal relative to the last hidden layer, by network."""
-    rng = np.random.default_rng(0)
+    rng, drops = np.random.default_rng(0), np.random.default_rng(1)
     phi = activations.get(cell.activation)
     h = rng.standard_normal((networks, 1, sizes[0]))
     h /= np.sqrt(np.mean(h**2, axis=2, keepdims=True))
-    kernels, z = [], []
+    kernels, z, masks = [], [], []
     for shape in initializers.layer_shapes(sizes[0], cell, sizes[1]):
         kernels.append(draw_kernels(cell, networks, shape, rng))
         z.append(h @ kernels[-1])
-        h = phi.function(z[-1])
+        masks.append((drops.random(z[-1].shape) >= cell.dropout) / (1 - cell.dropout))
+        h = phi.function(z[-1]) * masks[-1]
     delta = [rng.standard_normal((networks, 1, sizes[1]))]
-    for kernel, inner in zip(kernels[:0:-1], z[-2::-1], strict=True):
-        delta.insert(0, (delta[0] @ kernel.transpose(0, 2, 1)) * phi.derivative(inner))
+    for kernel, inner, mask in zip(kernels[:0:-1], z[-2::-1], masks[-2::-1], strict=True):
+        delta.insert(0, (delta[0] @ kernel.transpose(0, 2, 1)) * phi.derivative(inner) * mask)
     lengths, signals = (
         np.log10(np.stack([np.mean(layer**2, axis=(1, 2)) for layer in layers], axis=1))
         for layers in (z, delta)
@@ -227,6 +228,23 @@ def test_simulated_narrow_networks_drift_and_spread(activation: str, initializer
         error = sample.std(axis=0) / math.sqrt(len(sample))
         np.testing.assert_allclose(law, sample.mean(axis=0), atol=4 * error.max() + 0.02)
         np.testing.assert_allclose(spread, sample.std(axis=0), rtol=0.15, atol=0.005)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("initializer", ["he_normal", "orthogonal"])
+def test_simulated_networks_with_dropout(activation: str, initializer: str) -> None:
+    cell = make_cell(initializer, activation=activation, width=64, depth=6, dropout=0.2)
+    lengths, signals = simulate(cell, (64, 64), 400)
+    found = predicted(cell, inputs=64, outputs=64)
+    for law, spread, sample in [
+        (found.length, found.length_sd, lengths),
+        (found.signal, found.signal_sd, signals),
+    ]:
+        error = sample.std(axis=0) / math.sqrt(len(sample))
+        np.testing.assert_allclose(law, sample.mean(axis=0), atol=4 * error.max() + 0.02)
+        np.testing.assert_allclose(spread, sample.std(axis=0), rtol=0.2, atol=0.005)
+    without = predicted(replace(cell, dropout=0.0), inputs=64, outputs=64)
+    assert abs(without.length[-1] - lengths.mean(axis=0)[-1]) > 0.1
 
 
 # ------------------------------------------------------------ normalization, residual branches
@@ -305,5 +323,7 @@ def test_nothing_is_predicted_of_other_structures() -> None:
         {"residual": "plain", "use_bias": True, "bias_std": 0.1},
         {"residual": "plain", "widths": Component.parse("alternating(other=10)")},
         {"normalization": Component("layer")},
+        {"normalization": batch, "dropout": 0.1},
+        {"residual": "plain", "dropout": 0.1},
     ):
         assert structured(**changes) is None

@@ -42,7 +42,8 @@ def length_law(cell: Cell) -> tuple[Float64, theory.LogNormalLaw] | None:
     variances = [weight_variance(cell.initializer, shape, cell.activation) for shape in shapes]
     known = [variance for variance in variances if variance]
     biased = cell.use_bias and cell.bias_std > 0
-    if len(known) < len(shapes) or not shapes or biased or not architecture.is_plain(cell):
+    plain = architecture.is_plain(cell) and not biased and not cell.dropout
+    if len(known) < len(shapes) or not shapes or not plain:
         return None
     gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
     try:

@@ -15,6 +15,7 @@ def expected_fluctuation(cell: Cell) -> np.ndarray | float:
     (`gradprop.theory.critical_tanh_fluctuation`); NaN for others.
     """
     gaussian = cell.initializer.label == "variance_scaling"
-    if gaussian and cell.activation == "tanh" and not cell.use_bias:
+    plain = not cell.use_bias and not cell.dropout
+    if gaussian and cell.activation == "tanh" and plain:
         return theory.critical_tanh_fluctuation([cell.width] * cell.depth)
     return np.nan

@@ -119,7 +119,9 @@ def predict(
     dC/dz. At width ``n_l`` the logarithms of ``M_l`` and ``D_l`` get a drift ``-r / (2 n_l)`` and
     a variance ``r / n_l`` a layer, with ``r = E[phi^4] / E[phi^2]^2 - 1`` forward and
     ``r = 3 E[phi'^4] / E[phi'^2]^2 - 1`` backward; of homogeneous functions the exact law is
-    taken. The mean square of dC/dW_l is ``D_l M_(l-1)`` times the agreement of the minibatch's
+    taken. Dropout divides ``M_l``, ``E[phi'(z_l)^2]`` and both ratios of fourth moments by the
+    probability of being kept, and is treated to leading order in 1/width. The mean
+    square of dC/dW_l is ``D_l M_(l-1)`` times the agreement of the minibatch's
     examples (`gradprop.prediction.minibatch`). Spread of ``q_l`` reaches all later layers through
     the slope of the length map, and the signal through ``E[phi'(z_l)^2]``.
 
@@ -214,8 +216,10 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
     -------
     Prediction or None
         At infinite width, without standard deviations; NaN where nothing is known. None for other
-        networks.
+        networks, and with dropout.
     """
+    if cell.dropout:
+        return None
     unknown = np.full(cell.depth + 1, np.nan)
     length, signal = unknown.copy(), unknown.copy()
     variance = weight_variance(cell.initializer, (inputs, cell.width), cell.activation)
@@ -261,6 +265,7 @@ def _forward(
     variance, slope = [0.0], []
     for shape, gain in zip(shapes[:-1], gains[1:], strict=True):
         square, spread, inner = _transport(_log_square(cell.activation), mean[-1], variance[-1])
+        square -= math.log(1 - cell.dropout)  # E[h^2] = E[phi(z)^2] / (1 - dropout)
         drift, noise = _forward_noise(cell, shape, mean[-1])
         if grows and noise > LARGEST_NOISE:
             return None
@@ -306,9 +311,10 @@ def _forward_noise(cell: Cell, shape: Shape, y: float) -> tuple[float, float]:
     """Return drift and variance that layer `shape` adds to ``ln M``, for ``q = exp(y)``."""
     name, width = cell.activation, shape[1]
     kept = _kept(shape) if cell.initializer.name == "orthogonal" else 0.0
-    if activations.get(name).homogeneous and not kept:
+    if activations.get(name).homogeneous and not kept and not cell.dropout:
         return _exact(width, name)
-    ratio = exp_or_inf(_log_moment(name, "function", 4, y) - 2 * _log_square(name)(y)) - 1
+    fourth = exp_or_inf(_log_moment(name, "function", 4, y) - 2 * _log_square(name)(y))
+    ratio = fourth / (1 - cell.dropout) - 1
     return _leading(_spread(ratio, _elasticity(_log_square(name), y), kept), width)
 
 
@@ -316,10 +322,10 @@ def _backward_noise(cell: Cell, shape: Shape, y: float) -> tuple[float, float]:
     """Return drift and variance that a step back through `shape` adds to ``ln D``."""
     name, width = cell.activation, shape[0]
     kept = _kept(shape[::-1]) if cell.initializer.name == "orthogonal" else 0.0
-    if activations.get(name).homogeneous and not kept:
+    if activations.get(name).homogeneous and not kept and not cell.dropout:
         return _exact(width, name)
     fourth = _log_moment(name, "derivative", 4, y)
-    ratio = 3 * math.exp(fourth - 2 * _log_slope_square(name)(y)) - 1
+    ratio = 3 * math.exp(fourth - 2 * _log_slope_square(name)(y)) / (1 - cell.dropout) - 1
     return _leading(_spread(ratio, 1.0, kept), width)
 
 
@@ -362,7 +368,7 @@ def _backward(
     for shape, variance, y, spread in pairs:
         expected, _, weight = _transport(log_slope, float(y), float(spread))
         drift, noise = _backward_noise(cell, shape, float(y))
-        means.append(math.log(variance * shape[1]) + expected + drift)
+        means.append(math.log(variance * shape[1]) + expected + drift - math.log(1 - cell.dropout))
         noises.append(noise)
         weights.append(weight)
     # ln D_l - ln D_{l+1} of layers l = 1 … depth, summed from the output
@@ -398,7 +404,7 @@ def _minibatch_signal(
     with np.errstate(over="ignore", under="ignore"):
         q = np.exp(lengths.mean)
     variances = minibatch.log_signal_variance(
-        alike, cell.batch_size, cell.activation, q, shares, cell.loss, noises, kept
+        alike, cell.batch_size, cell.activation, q, shares, cell.loss, noises, kept, cell.dropout
     )
     reference = max(cell.depth - 1, 0)
     lift, variance = np.zeros(len(shapes)), np.zeros(len(shapes))
@@ -427,7 +433,7 @@ def _weight_gradient(
     logs = np.full(len(q), np.nan)
     if alike is not None:
         logs = minibatch.log_agreement(
-            alike, cell.batch_size, cell.activation, q, shares, cell.loss
+            alike, cell.batch_size, cell.activation, q, shares, cell.loss, cell.dropout
         )
     reference = max(cell.depth - 1, 0)
     means = signal + entering + logs

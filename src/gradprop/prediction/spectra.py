@@ -99,9 +99,9 @@ def expected_layer_means(cell: Cell) -> dict[tuple[str, int], float]:
     square = [n for n in range(2, cell.depth + 1) if widths[n - 1] == widths[n - 2]]
     dataset = datasets.generate(cell.dataset)
     count = measured(cell.measurements)["spectra"]["examples"]
-    lengths = []
+    lengths, without = [], replace(cell, dropout=0.0)  # spectra are measured outside training
     for example in np.square(dataset.x_train[:count], dtype=np.float64):
-        found = predict(cell, len(example), dataset.outputs, float(example.mean()))
+        found = predict(without, len(example), dataset.outputs, float(example.mean()))
         lengths.append(np.full(cell.depth + 1, np.nan) if found is None else found.length)
     means: dict[tuple[str, int], float] = {}
     for layer in square:

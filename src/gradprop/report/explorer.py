@@ -158,6 +158,7 @@ def _rows(chapter: Chapter) -> pd.DataFrame:
 def _can_be_compared(cell: Cell) -> bool:
     return (
         is_plain(cell)
+        and not cell.dropout
         and cell.widths.name == "constant"
         and 1 <= cell.depth <= DEEPEST
         and not _is_own(cell.activation)

@@ -24,6 +24,7 @@ from gradprop.components.schedules import rate_factor
 from gradprop.probes.measurements import total_steps
 from gradprop.spec import Component, Stack
 from gradprop.training.backend import keras, tf
+from gradprop.training.dropout import Masks
 from gradprop.training.losses import LOSSES, Tensor, in_whole_packets, resolve_loss
 
 
@@ -133,6 +134,9 @@ class StackedNetwork:
         self._normalizations = normalization.create_layers(
             program.normalization, self.replicas, widths
         )
+        self._masks = Masks(stack.cells, widths, "dropout")
+        self._other_masks = Masks(stack.cells, widths, "dropout of other minibatches")
+        self._kept_factor = 1 / (1 - program.dropout)
         self._skips = architecture.skips(program)
         residual = architecture.RESIDUALS[program.residual]
         self._branch_factor = 1 / math.sqrt(residual.divisor(sum(self._skips) or 1))
@@ -166,9 +170,9 @@ class StackedNetwork:
             program.optimizer, self.kernels + self.biases + self.structure, self._rates
         )
         self._clip = create_clip(program.clipping)
-        self._step: Callable[[Tensor, bool], Step] = self._run_step
+        self._step: Callable[..., Step] = self._run_step
         self._predict: Callable[[Tensor], Tensor] = self._run_outputs
-        self._gradients: Callable[[Tensor], list[Tensor]] = self._run_gradients
+        self._gradients: Callable[..., list[Tensor]] = self._run_gradients
         if program.epochs:  # tracing would not pay for the one step of a start
             self._step = tf.function(self._run_step, autograph=False)
             self._predict = tf.function(self._run_outputs, autograph=False)
@@ -181,11 +185,11 @@ class StackedNetwork:
         self._steps = made + 1, steps
         if self._rates is not self._full_rates:
             self._rates.assign(self._full_rates * np.float32(self.rate_factor))
-        return self._step(tf.constant(examples), probed)
+        return self._step(tf.constant(examples), probed, self._masks.draw())
 
     def gradients(self, examples: NDArray[np.int32]) -> list[Tensor]:
         """Return dC/dW of every layer on the training examples (replicas, batch), with no step."""
-        return self._gradients(tf.constant(examples))
+        return self._gradients(tf.constant(examples), self._other_masks.draw())
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the outputs of every replica on `inputs` (examples, features).
@@ -229,7 +233,9 @@ class StackedNetwork:
     def _run_outputs(self, inputs: Tensor) -> Tensor:
         return self._run_forward(inputs, training=False).activations[-1]
 
-    def _run_forward(self, inputs: Tensor, training: bool) -> _Forward:
+    def _run_forward(
+        self, inputs: Tensor, training: bool, masks: tuple[Tensor, ...] = ()
+    ) -> _Forward:
         forward = _Forward([], [], [], [])
         hidden = inputs
         for index, kernel in enumerate(self.kernels):
@@ -243,6 +249,10 @@ class StackedNetwork:
             forward.preactivations.append(z)
             if index < self.depth:
                 branch = self._activate(index, z)
+                if masks:
+                    branch = tf.where(
+                        masks[index], branch * self._kept_factor, tf.zeros_like(branch)
+                    )
                 hidden = self._connect(index, hidden, branch)
             else:
                 hidden = z
@@ -265,16 +275,16 @@ class StackedNetwork:
             branch = branch * normalization.spread(row, branch)
         return before + branch
 
-    def _run_gradients(self, examples: Tensor) -> list[Tensor]:
-        return self._run_backward(examples).gradients
+    def _run_gradients(self, examples: Tensor, masks: tuple[Tensor, ...]) -> list[Tensor]:
+        return self._run_backward(examples, masks).gradients
 
-    def _run_backward(self, examples: Tensor) -> _Backward:
+    def _run_backward(self, examples: Tensor, masks: tuple[Tensor, ...]) -> _Backward:
         inputs = tf.gather(self._inputs, examples)
         targets = tf.gather(self._targets, examples)
         # Biases are left out: their gradients are made from the signals.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([*self.kernels, *self.structure])
-            forward = self._run_forward(inputs, training=True)
+            forward = self._run_forward(inputs, training=True, masks=masks)
             losses = self._loss(targets, forward.activations[-1])
             # The sum over replicas keeps every replica's own mean loss: only its gradient,
             # 1 / batch for every example, is used.
@@ -287,8 +297,10 @@ class StackedNetwork:
             losses, forward, signals, sum_signals or signals, gradients, structure_gradients
         )
 
-    def _run_step(self, examples: Tensor, probed: bool) -> Step:
-        losses, forward, signals, sum_signals, gradients, structure = self._run_backward(examples)
+    def _run_step(self, examples: Tensor, probed: bool, masks: tuple[Tensor, ...]) -> Step:
+        losses, forward, signals, sum_signals, gradients, structure = self._run_backward(
+            examples, masks
+        )
         bad_layer = _first_bad_layer(losses, forward.preactivations)
         bias_gradients = [tf.matmul(self._ones, signal) for signal in sum_signals if self.biases]
         weights = [kernel.read_value() for kernel in self.kernels] if probed else []
