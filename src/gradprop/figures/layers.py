@@ -23,7 +23,7 @@ from gradprop.components.initializers import INITIALIZERS
 from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
 from gradprop.grid.selection import select
-from gradprop.prediction.data import prediction_on_data
+from gradprop.prediction.data import has_minibatch_theory, prediction_on_data
 from gradprop.results.study_tables import Options, StudyTables, at_step, groups
 from gradprop.spec import Cell, Study
 
@@ -131,7 +131,25 @@ def without_theory(study: Study, options: Options) -> str:
     missing = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
     known = [cell for cell in cells if not reasons[called[cell.initializer.label]]]
     missing += _scattered(study, known)
+    if any(cell.dropout and not is_plain(cell) for cell in known):
+        missing.append("networks with dropout and normalization or residual connections")
     return f"Theory has no line for {', '.join(missing)}." if missing else ""
+
+
+def of_single_examples(study: Study, options: Options) -> str:
+    """Return for which losses theory leaves the mean over a minibatch out; nothing if for none."""
+    if not options.get("theory") or "statistic" not in options:
+        return ""
+    shown = {PREDICTED.get(name) for name in statistics(options)}
+    cells = select(study.cells, options.get("select", {}))
+    alone = any(is_plain(c) and not has_minibatch_theory(c) for c in cells)
+    sentences = {
+        "signal": "Squared errors and regressions have no theory of minibatches: its signals are "
+        "those of single examples, and the mean over a minibatch, which is measured, may lie "
+        "above them.",
+        "gradient": "Weight gradients of squared errors and of regressions have no theory.",
+    }
+    return " ".join(text for part, text in sentences.items() if alone and part in shown)
 
 
 def _scattered(study: Study, cells: Sequence[Cell]) -> list[str]:

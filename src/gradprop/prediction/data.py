@@ -29,6 +29,14 @@ def data_sizes(component: Component) -> tuple[int, int, float]:
     return dataset.x_train.shape[1], dataset.outputs, square
 
 
+def has_minibatch_theory(cell: Cell) -> bool:
+    """Tell whether `prediction_on_data` is of the mean over a minibatch, not of one example.
+
+    For classes with cross-entropy, of a softmax or of one sigmoid, and for sums of their outputs.
+    """
+    return cell.loss != "mean_squared_error" and data_likeness(cell.dataset) is not None
+
+
 def guessing_loss(cell: Cell) -> float:
     """Return the loss of guessing: of outputs that do not depend on the inputs.
 
