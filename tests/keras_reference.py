@@ -23,6 +23,21 @@ class BranchScale(keras.layers.Layer):
         return self.scale * inputs
 
 
+class FedDropout(keras.layers.Layer):
+    """Dropout by a mask (batch, units) that is fed to it, scaled as keras.layers.Dropout does."""
+
+    def __init__(self, rate: float, **given: object) -> None:
+        super().__init__(**given)
+        self.rate = rate
+        self.mask: object = None
+
+    def call(self, inputs: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        """Return the inputs that are kept, divided by the share that is kept on average."""
+        if not training:
+            return inputs
+        return keras.ops.where(self.mask, inputs / (1 - self.rate), 0.0)
+
+
 def build_model(cell: Cell, dataset: Dataset) -> keras.Model:
     """Build the multilayer perceptron of a cell, with the cell's kernels and biases.
 
@@ -31,7 +46,7 @@ def build_model(cell: Cell, dataset: Dataset) -> keras.Model:
     keras.Model
         From inputs (batch, features) to logits or predictions (batch, outputs). Layers
         ``layer_1`` … are Dense, ``normalization_1`` … BatchNormalization or LayerNormalization,
-        ``branch_1`` … what residual branches are multiplied with.
+        ``branch_1`` … what residual branches are multiplied with, ``dropout_1`` … masks.
     """
     shapes = initializers.layer_shapes(dataset.x_train.shape[1], cell, dataset.outputs)
     skips = architecture.skips(cell)
@@ -51,6 +66,8 @@ def build_model(cell: Cell, dataset: Dataset) -> keras.Model:
             hidden = z
             break
         branch = _activation(cell.activation)(_normalized(cell, number, z))
+        if cell.dropout:
+            branch = FedDropout(cell.dropout, name=f"dropout_{number}")(branch)
         if skips[number - 1]:
             branch = keras.layers.add([hidden, _scaled_branch(cell, number, branch, sum(skips))])
         hidden = branch
@@ -73,6 +90,12 @@ def _activation(label: str) -> keras.layers.Layer:
         return keras.layers.LeakyReLU(negative_slope=given["slope"])
     if function.name == "elu" and given:
         return keras.layers.ELU(alpha=given["alpha"])
+    if function.name == "prelu":
+        return keras.layers.PReLU(
+            alpha_initializer=keras.initializers.Constant(given.get("slope", 0.25))
+        )
+    if function.name == "sine":
+        return keras.layers.Lambda(lambda z: keras.ops.sin(given.get("omega", 1.0) * z))
     return keras.layers.Activation(label)
 
 

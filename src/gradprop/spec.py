@@ -176,6 +176,9 @@ class Cell:
         How biases begin: a component of `gradprop.components.initializers.BIAS_INITIALIZERS`.
     tied
         Whether hidden layers 2 … depth share one kernel, as the steps of a recurrent network do.
+    dropout
+        Probability with which a unit of a hidden layer is dropped in a training step, after its
+        activation function; the others are divided by 1 - dropout.
     code
         Digests of the own components that the cell names (`gradprop.components.own`); no column
         of tables, which have the id.
@@ -207,6 +210,7 @@ class Cell:
     layer_initializers: str = ""
     bias_initializer: Component = Component("normal")
     tied: bool = False
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""

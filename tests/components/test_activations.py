@@ -17,6 +17,8 @@ LABELS = [
     *ACTIVATIONS,
     *(f"leaky_relu(slope={slope})" for slope in (0.0, 0.01, 1.0)),
     *(f"elu(alpha={alpha})" for alpha in (0.005, 0.5, 3.0)),
+    "prelu(slope=0.0)",
+    *(f"sine(omega={omega})" for omega in (0.25, 3.0)),
 ]
 EVERY = pytest.mark.parametrize("activation", [get(label) for label in LABELS], ids=LABELS)
 GRID = np.concatenate([np.linspace(-12.0, 12.0, 1203), [-30.0, -1e-3, 1e-3, 30.0]])
@@ -49,8 +51,8 @@ def test_entries_say_what_they_are() -> None:
 def test_get() -> None:
     assert get("gelu") is ACTIVATIONS["gelu"]
     assert get(ACTIVATIONS["relu"]) is ACTIVATIONS["relu"]
-    with pytest.raises(ValueError, match="unknown activation 'sine'; known are linear, tanh"):
-        get("sine")
+    with pytest.raises(ValueError, match="unknown activation 'cosine'; known are linear, tanh"):
+        get("cosine")
 
 
 def test_parameters_make_another_function() -> None:
@@ -117,14 +119,16 @@ def test_saturation_is_where_the_slope_falls_below_one_percent(activation: Activ
     # the supremum of selu's slope is its limit at 0 from the left
     z = np.append(np.linspace(-200.0, 200.0, 400_001), -1e-300)
     slope = np.abs(activation.derivative(z))
-    limit = SATURATION_LEVEL * float(slope.max())
+    # the slope of the exponential has no maximum: its own at 0 is taken
+    largest = 1.0 if activation.name == "exponential" else float(slope.max())
+    limit = SATURATION_LEVEL * largest
     saturated = (z <= low) | (z >= high)
     assert np.all(slope[saturated] <= limit * (1.0 + 1e-6))
     # tight: just inside the interval the slope is above the limit
     for bound, inside in ((low, 1e-4), (high, -1e-4)):
         if math.isfinite(bound):
             assert abs(float(activation.derivative(bound + inside))) > limit
-    if activation.name in ("linear", "leaky_relu"):
+    if activation.name in ("linear", "leaky_relu", "prelu"):
         assert (low, high) == (-math.inf, math.inf)
     if activation.name in ("tanh", "sigmoid", "softsign"):
         assert low == -high
@@ -171,7 +175,7 @@ def test_smooth_away_from_the_declared_kinks(activation: Activation) -> None:
     step = 1e-7
     z = np.linspace(-5.0, 5.0, 100_001)
     for f in (activation.function, activation.derivative, activation.second_derivative):
-        jumps = np.abs(f(z + step) - f(z - step)) > 1e-5
+        jumps = np.abs(f(z + step) - f(z - step)) > 1e-5 * (1.0 + np.abs(f(z)))
         assert {float(round(x, 3)) + 0.0 for x in z[jumps]} <= set(activation.kinks)
 
 
@@ -189,6 +193,7 @@ def test_same_as_keras(activation: Activation) -> None:
         tape.watch(x)
         y = tf.identity((activation.tensors or keras.activations.get(activation.name))(x))
     slope = tape.gradient(y, x)
-    # a few float32 roundings at values of order 1
-    np.testing.assert_allclose(activation.function(z32), y.numpy(), rtol=2e-6, atol=2e-6)
-    np.testing.assert_allclose(activation.derivative(z32), slope.numpy(), rtol=2e-6, atol=2e-6)
+    # a few float32 roundings at values of order 1; of sin(3 z) at phases of 36
+    rounding = 1e-5 if activation.name == "sine(omega=3.0)" else 2e-6
+    np.testing.assert_allclose(activation.function(z32), y.numpy(), rtol=2e-6, atol=rounding)
+    np.testing.assert_allclose(activation.derivative(z32), slope.numpy(), rtol=2e-6, atol=rounding)

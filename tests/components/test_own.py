@@ -208,7 +208,8 @@ def twice_relu(z):
     assert phi.saturation == (0.0, math.inf) and phi.kinks == (0.0,) and phi.homogeneous
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+# The slope of the exponential has no maximum, and what it counts as saturated is relative to 0.
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "exponential"])
 def test_saturation_is_found(name: str) -> None:
     phi = ACTIVATIONS[name]
     assert find_saturation(phi.derivative) == pytest.approx(phi.saturation, abs=0.021)

@@ -34,7 +34,7 @@ from gradprop.figures import (
 from gradprop.figures.layers import with_residuals
 from gradprop.grid import loading, sharding
 from gradprop.grid.schema import study_schema
-from gradprop.prediction.data import data_likeness
+from gradprop.prediction.data import data_likeness, prediction_on_data
 from gradprop.prediction.networks import predict
 from gradprop.results import tables
 from gradprop.results.store import Store
@@ -813,6 +813,40 @@ def test_a_trainability_map_reaches_down_to_no_weights_at_all() -> None:
     assert np.isnan(curve).tolist() == [True] + [False] * (len(curve) - 1)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "loss", "alone"),
+    [
+        ("circles", "auto", False),
+        ("circles", "output_sum", False),
+        ("circles", "mean_squared_error", True),
+        ("linear_teacher", "auto", True),
+    ],
+)
+def test_the_caption_says_which_losses_have_theory_of_minibatches(
+    dataset: str, loss: str, alone: bool
+) -> None:
+    block = {
+        **{"dataset": dataset, "depth": 2, "width": 4, "activation": "tanh", "loss": loss},
+        **{"initializer": "he_normal", "learning_rate": 0.1, "batch_size": 8, "epochs": 0},
+    }
+    options = {
+        **{"kind": "layer_profile", "title": "A", "hue": "initializer", "theory": True},
+        **{"statistic": "signal_log10_rms"},
+    }
+    content = {"title": "a", "question": "b", "grid": block, "figures": {"x": options}}
+    study = loading.build_study("small", content, 1, "small")
+    found = layers.of_single_examples(study, options)
+    assert bool(found) == alone
+    law = prediction_on_data(study.cells[0])
+    assert law is not None
+    assert alone == np.isnan(law.gradient).all()
+    assert not alone or found.startswith("Squared errors and regressions have no theory of mini")
+    for other in ({"theory": False}, {"statistic": "preactivation_log10_mean_square"}):
+        assert layers.of_single_examples(study, options | other) == ""
+    gradients = layers.of_single_examples(study, options | {"statistic": "gradient_log10_rms"})
+    assert bool(gradients) == alone
+
+
 def test_the_caption_says_why_theory_has_no_line() -> None:
     block = {
         **{"dataset": "circles", "depth": 2, "width": 4, "activation": "tanh"},
@@ -831,4 +865,20 @@ def test_the_caption_says_why_theory_has_no_line() -> None:
     )
     few = {**options, "select": {"initializer": "he_normal"}}
     assert layers.without_theory(study, few) == ""
+    normalized = {"initializer": ["he_normal", "zeros"], "dropout": 0.1, "normalization": "batch"}
+    dropped = loading.build_study("small", content | {"grid": block | normalized}, 1, "small")
+    assert layers.without_theory(dropped, few) == (
+        "Theory has no line for He normal (dropout is predicted of plain networks of mean 0 only)."
+    )
+    grown = loading.build_study(
+        "small",
+        content
+        | {"grid": block | {"activation": ["tanh", "exponential"]}}
+        | {"figures": {"x": options | {"columns": "activation"}}},
+        1,
+        "small",
+    )
+    assert layers.without_theory(grown, few) == (
+        "Theory has no line for exponential (its lengths scatter too much between networks)."
+    )
     assert layers.without_theory(study, {**options, "theory": False}) == ""

@@ -239,8 +239,8 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "activation",
             "[tanh, off]",
             "grid.activation[1]: False is not allowed; allowed: linear, tanh, sigmoid, softsign, "
-            "relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish (YAML reads yes, no, "
-            "on and off as true and false)",
+            "relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish, exponential, sine, "
+            "prelu (YAML reads yes, no, on and off as true and false)",
         ),
         (
             "activation",
@@ -251,8 +251,8 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "activation",
             "Leaky-ReLU",
             "grid.activation: 'Leaky-ReLU' is not allowed; allowed: linear, tanh, sigmoid, "
-            "softsign, relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish. Did "
-            "you mean 'leaky_relu'?",
+            "softsign, relu, leaky_relu, relu6, elu, selu, gelu, swish, softplus, mish, "
+            "exponential, sine, prelu. Did you mean 'leaky_relu'?",
         ),
         (
             "initializer",
@@ -357,8 +357,8 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             ".hue: 'dept' is not allowed; allowed: dataset, depth, width, activation, "
             "initializer, learning_rate, batch_size, epochs, seed, optimizer, loss, use_bias, "
             "bias_std, target_loss, probes, statistics, measurements, widths, normalization, "
-            "residual, clipping, schedule, layer_initializers, bias_initializer, tied. Did "
-            "you mean 'depth'?",
+            "residual, clipping, schedule, layer_initializers, bias_initializer, tied, dropout. "
+            "Did you mean 'depth'?",
         ),
         (
             "{kind: float_limits, title: a, select: {depth: [1, '2']}}",
@@ -631,6 +631,11 @@ def test_an_unknown_study_is_told_with_those_that_exist(folder: Path) -> None:
             "batch_size: 16",
             "batch_size: 16\n  bias_std: [0, 0.1]\n  bias_initializer: [normal, constant]",
             "grid.bias_std: biases of constant are not normal; allowed: 0, or bias_initializer",
+        ),
+        (
+            "batch_size: 16",
+            "batch_size: 16\n  dropout: [0.1, 1.0]",
+            "grid.dropout[1]: 1.0 is not allowed; allowed: less than 1",
         ),
         (
             "batch_size: 16",

@@ -279,6 +279,7 @@ CHANGES: dict[str, Any] = {
     "residual": "plain",
     "clipping": Component("norm"),
     "schedule": Component("cosine"),
+    "dropout": 0.1,
     "code": "initializer=0123456789ab",
     "layer_initializers": "last: zeros",
     "bias_initializer": Component("constant"),

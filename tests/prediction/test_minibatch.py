@@ -104,6 +104,7 @@ def test_common_biases_make_examples_alike() -> None:
 def mean_squares(data: Dataset, cell: Any, scale: float, bias_std: float) -> Float64:
     """Return log10 of mean (dC/dW)^2 by layer, a mean over wide networks in NumPy."""
     phi, random, found = activations.get(cell.activation), np.random.default_rng(2), []
+    drops = np.random.default_rng(4)
     for _ in range(20):
         rows = random.choice(len(data.x_train), cell.batch_size, replace=False)
         h, labels = data.x_train[rows].astype(float), data.y_train[rows]
@@ -111,11 +112,12 @@ def mean_squares(data: Dataset, cell: Any, scale: float, bias_std: float) -> Flo
         weights = [
             random.normal(0, math.sqrt(scale / n), (n, m)) for n, m in itertools.pairwise(sizes)
         ]
-        entering, outputs = [], []
+        entering, outputs, masks = [], [], []
         for weight in weights:
             entering.append(h)
             outputs.append(h @ weight + random.normal(0, bias_std, weight.shape[1]))
-            h = phi.function(outputs[-1])
+            masks.append((drops.random(outputs[-1].shape) >= cell.dropout) / (1 - cell.dropout))
+            h = phi.function(outputs[-1]) * masks[-1]
         p = np.exp(outputs[-1]) / np.exp(outputs[-1]).sum(axis=1, keepdims=True)
         delta = p - np.eye(CLASSES)[labels]
         squares = []
@@ -124,26 +126,29 @@ def mean_squares(data: Dataset, cell: Any, scale: float, bias_std: float) -> Flo
             squares.append(np.mean(gradient**2))
             if layer:
                 delta = (delta @ weights[layer].T) * phi.derivative(outputs[layer - 1])
+                delta = delta * masks[layer - 1]
         found.append(squares[::-1])
     return np.asarray(np.log10(np.mean(found, axis=0)))
 
 
 @pytest.mark.parametrize(
-    ("activation", "scale", "bias_std"),
+    ("activation", "scale", "bias_std", "dropout"),
     [
-        ("tanh", 1.4, 0.3),
-        ("relu", 1.0, 0.1),
-        pytest.param("tanh", 0.6, 0.0, marks=pytest.mark.long),
-        pytest.param("sigmoid", 1.0, 0.0, marks=pytest.mark.long),
+        ("tanh", 1.4, 0.3, 0.0),
+        ("relu", 1.0, 0.1, 0.0),
+        ("tanh", 1.4, 0.3, 0.2),
+        pytest.param("tanh", 0.6, 0.0, 0.0, marks=pytest.mark.long),
+        pytest.param("sigmoid", 1.0, 0.0, 0.0, marks=pytest.mark.long),
     ],
 )
 def test_weight_gradients_of_simulated_networks(
-    activation: str, scale: float, bias_std: float
+    activation: str, scale: float, bias_std: float, dropout: float
 ) -> None:
     data = blobs(200, 300)
     cell = make_cell(
         {"name": "variance_scaling", "scale": scale},
         activation=activation, depth=5, width=400, batch_size=24, bias_std=bias_std,
+        dropout=dropout,
     )  # fmt: skip
     measured = mean_squares(data, cell, scale, bias_std) / 2
     square = float(np.mean(np.square(data.x_train, dtype=np.float64)))
@@ -159,29 +164,39 @@ def simulated_signals(data: Dataset, cell: Cell, scale: float, networks: int) ->
     chosen = [random.permutation(len(data.x_train))[: cell.batch_size] for _ in range(networks)]
     h, labels = data.x_train[np.array(chosen)].astype(float), data.y_train[np.array(chosen)]
     sizes = [h.shape[2], *[cell.width] * cell.depth, CLASSES]
-    weights, outputs = [], []
+    weights, outputs, masks, drops = [], [], [], np.random.default_rng(4)
     for n, m in itertools.pairwise(sizes):
         weights.append(random.normal(0, math.sqrt(scale / n), (networks, n, m)))
         outputs.append(h @ weights[-1] + random.normal(0, cell.bias_std, (networks, 1, m)))
-        h = phi.function(outputs[-1])
+        masks.append((drops.random(outputs[-1].shape) >= cell.dropout) / (1 - cell.dropout))
+        h = phi.function(outputs[-1]) * masks[-1]
     p = np.exp(outputs[-1] - outputs[-1].max(axis=2, keepdims=True))
     deltas = [p / p.sum(axis=2, keepdims=True) - np.eye(CLASSES)[labels]]
-    for weight, z in zip(weights[:0:-1], outputs[-2::-1], strict=True):
-        deltas.insert(0, deltas[0] @ weight.transpose(0, 2, 1) * phi.derivative(z))
+    for weight, z, mask in zip(weights[:0:-1], outputs[-2::-1], masks[-2::-1], strict=True):
+        deltas.insert(0, deltas[0] @ weight.transpose(0, 2, 1) * phi.derivative(z) * mask)
     squares = np.stack([np.mean(delta**2, axis=(1, 2)) for delta in deltas], axis=1)
     return np.log10(squares / squares[:, [cell.depth - 1]]) / 2
 
 
 @pytest.mark.parametrize(
-    ("activation", "scale", "bias_std"),
-    [("tanh", 3.0, 0.2), ("tanh", 0.7, 0.2), ("relu", 2.0, 0.0)],
+    ("activation", "scale", "bias_std", "dropout"),
+    [
+        ("tanh", 3.0, 0.2, 0.0),
+        ("tanh", 0.7, 0.2, 0.0),
+        ("relu", 2.0, 0.0, 0.0),
+        ("tanh", 1.8, 0.2, 0.2),
+        ("relu", 1.6, 0.0, 0.2),
+    ],
 )
-def test_signals_of_simulated_minibatches(activation: str, scale: float, bias_std: float) -> None:
+def test_signals_of_simulated_minibatches(
+    activation: str, scale: float, bias_std: float, dropout: float
+) -> None:
     """One example drifts and spreads more: chaotic tanh by 0.24 and 0.15 decades here."""
     data, networks = blobs(200, 40), 300
     cell = make_cell(
         {"name": "variance_scaling", "scale": scale},
         activation=activation, depth=12, width=40, batch_size=16, bias_std=bias_std,
+        dropout=dropout,
     )  # fmt: skip
     sample = simulated_signals(data, cell, scale, networks)
     square = float(np.mean(np.square(data.x_train, dtype=np.float64)))

@@ -108,7 +108,7 @@ def test_critical_tanh_follows_its_power_law() -> None:
     assert ratio == pytest.approx(200 / 400, rel=0.02)  # E[(delta^l)^2] ~ l, not exponential
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "selu", "gelu"])
+@pytest.mark.parametrize("activation", ["sigmoid", "selu", "gelu", "sine(omega=3.0)"])
 def test_infinite_width_is_the_mean_field(activation: str) -> None:
     cell = make_cell(
         {"name": "variance_scaling", "scale": 1.5}, activation=activation, bias_std=0.3
@@ -173,6 +173,17 @@ def test_lengths_beyond_the_range_of_floats() -> None:
     assert grown.length[-1] > 308 > LOG_RANGE / math.log(10)
 
 
+def test_exponentials_are_predicted_while_their_lengths_scatter_little() -> None:
+    """``E[phi^4] / E[phi^2]^2 = exp(4 q)``: at a length of 1 and 40 units it is more than 40."""
+    small = {"name": "variance_scaling", "scale": 0.1}
+    found = predicted(make_cell(small, activation="exponential", depth=8))
+    trajectory = theory.length_trajectory("exponential", 0.1, 9, 0.1)
+    np.testing.assert_allclose(found.length, np.log10(trajectory), atol=1e-3)
+    for scale, width in ((1.0, 40), (1e6, 40), (1.0, WIDE)):
+        large = {"name": "variance_scaling", "scale": scale}
+        assert predict(make_cell(large, activation="exponential", width=width), 64, 10) is None
+
+
 def test_no_hidden_layer() -> None:
     found = predicted(make_cell("lecun_normal", depth=0))
     np.testing.assert_allclose(found.length, [0], atol=3e-4)
@@ -195,18 +206,19 @@ def draw_kernels(
 
 def simulate(cell: Cell, sizes: tuple[int, int], networks: int) -> tuple[Float64, Float64]:
     """Return log10 length and log10 signal relative to the last hidden layer, by network."""
-    rng = np.random.default_rng(0)
+    rng, drops = np.random.default_rng(0), np.random.default_rng(1)
     phi = activations.get(cell.activation)
     h = rng.standard_normal((networks, 1, sizes[0]))
     h /= np.sqrt(np.mean(h**2, axis=2, keepdims=True))
-    kernels, z = [], []
+    kernels, z, masks = [], [], []
     for shape in initializers.layer_shapes(sizes[0], cell, sizes[1]):
         kernels.append(draw_kernels(cell, networks, shape, rng))
         z.append(h @ kernels[-1])
-        h = phi.function(z[-1])
+        masks.append((drops.random(z[-1].shape) >= cell.dropout) / (1 - cell.dropout))
+        h = phi.function(z[-1]) * masks[-1]
     delta = [rng.standard_normal((networks, 1, sizes[1]))]
-    for kernel, inner in zip(kernels[:0:-1], z[-2::-1], strict=True):
-        delta.insert(0, (delta[0] @ kernel.transpose(0, 2, 1)) * phi.derivative(inner))
+    for kernel, inner, mask in zip(kernels[:0:-1], z[-2::-1], masks[-2::-1], strict=True):
+        delta.insert(0, (delta[0] @ kernel.transpose(0, 2, 1)) * phi.derivative(inner) * mask)
     lengths, signals = (
         np.log10(np.stack([np.mean(layer**2, axis=(1, 2)) for layer in layers], axis=1))
         for layers in (z, delta)
@@ -220,6 +232,7 @@ def simulate(cell: Cell, sizes: tuple[int, int], networks: int) -> tuple[Float64
         ("tanh", "orthogonal"),
         ("relu", "glorot_normal"),
         ("sigmoid", "glorot_normal"),
+        ("sine(omega=3.0)", "glorot_normal"),
         pytest.param("tanh", "glorot_normal", marks=pytest.mark.long),
         pytest.param("relu", "orthogonal", marks=pytest.mark.long),
         pytest.param("sigmoid", "orthogonal", marks=pytest.mark.long),
@@ -246,6 +259,23 @@ def test_simulated_narrow_networks_drift_and_spread(activation: str, initializer
         error = sample.std(axis=0) / math.sqrt(len(sample))
         np.testing.assert_allclose(law, sample.mean(axis=0), atol=4 * error.max() + 0.02)
         np.testing.assert_allclose(spread, sample.std(axis=0), rtol=0.15, atol=0.005)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("initializer", ["he_normal", "orthogonal"])
+def test_simulated_networks_with_dropout(activation: str, initializer: str) -> None:
+    cell = make_cell(initializer, activation=activation, width=64, depth=6, dropout=0.2)
+    lengths, signals = simulate(cell, (64, 64), 400)
+    found = predicted(cell, inputs=64, outputs=64)
+    for law, spread, sample in [
+        (found.length, found.length_sd, lengths),
+        (found.signal, found.signal_sd, signals),
+    ]:
+        error = sample.std(axis=0) / math.sqrt(len(sample))
+        np.testing.assert_allclose(law, sample.mean(axis=0), atol=4 * error.max() + 0.02)
+        np.testing.assert_allclose(spread, sample.std(axis=0), rtol=0.2, atol=0.005)
+    without = predicted(replace(cell, dropout=0.0), inputs=64, outputs=64)
+    assert abs(without.length[-1] - lengths.mean(axis=0)[-1]) > 0.1
 
 
 # ------------------------------------------------------------ normalization, residual branches
@@ -324,5 +354,7 @@ def test_nothing_is_predicted_of_other_structures() -> None:
         {"residual": "plain", "use_bias": True, "bias_std": 0.1},
         {"residual": "plain", "widths": Component.parse("alternating(other=10)")},
         {"normalization": Component("layer")},
+        {"normalization": batch, "dropout": 0.1},
+        {"residual": "plain", "dropout": 0.1},
     ):
         assert structured(**changes) is None

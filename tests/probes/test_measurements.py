@@ -29,6 +29,9 @@ from tests.reference import make_cell, run_step
 
 SCHEMA: Any = schema.study_schema()
 
+# Of the hidden layers of a network that is not deeper.
+TANH, LINEAR = [ACTIVATIONS["tanh"]] * 100, [ACTIVATIONS["linear"]] * 100
+
 
 def train(cell: Cell, dataset: Dataset) -> StackResult:
     (result,) = loop.train([Stack((cell,))], dataset, Stopwatch(), "test")
@@ -453,7 +456,7 @@ def test_a_polygon_turns_by_its_curvature_times_its_edges(blobs: Dataset) -> Non
     for corners in (1000, 2000):
         z = image(cell, blobs, 2 * np.pi * np.arange(corners) / corners)
         kernels, points = parameters(cell, blobs)[0], circle(corners, 7)
-        exact = curvature(points, kernels, [x.astype(np.float32) for x in z[1:]], "tanh")
+        exact = curvature(points, kernels, [x.astype(np.float32) for x in z[1:]], TANH)
         last = exact["layer"] == 3
         polygon = curve(z[3])
         edges = 10 ** polygon["log10_next_distance"]
@@ -471,7 +474,7 @@ def test_a_linear_map_makes_an_ellipse() -> None:
     """Its curvature is a b / (a^2 sin^2 t + b^2 cos^2 t)^(3/2) (do Carmo 1976, section 1-5)."""
     points, a, b = circle(9, 2), 3.0, 0.5
     kernel = np.diag([a, b]).astype(np.float32)
-    found = curvature(points, [kernel], [points @ kernel], "linear")
+    found = curvature(points, [kernel], [points @ kernel], LINEAR)
     x, y = (points.astype(np.float64) / np.sqrt(2)).T
     speed = (a * y) ** 2 + (b * x) ** 2  # of the circle of radius 1, squared
     bend = a * b / speed**1.5 / np.sqrt(2)  # and of radius sqrt(2)
@@ -484,7 +487,7 @@ def test_curvature_beyond_the_range_of_float64(gain: float) -> None:
     """Isotropic maps keep a circle: g is gain^(2 layers), the curvature 1 / sqrt(g)."""
     layers = 100
     kernels = [(gain * np.eye(2)).astype(np.float32)] * layers
-    found = curvature(circle(3, 2), kernels, [np.zeros((3, 2), np.float32)] * layers, "linear")
+    found = curvature(circle(3, 2), kernels, [np.zeros((3, 2), np.float32)] * layers, LINEAR)
     decades = 2 * np.log10(float(np.float32(gain))) * found["layer"]
     assert found["log10_expansion"] == pytest.approx(decades, abs=1e-6)
     assert found["log10_curvature"] == pytest.approx(-decades / 2, abs=1e-6)
@@ -492,14 +495,14 @@ def test_curvature_beyond_the_range_of_float64(gain: float) -> None:
 
 def test_curvature_of_what_stands_still_and_of_what_is_not_finite() -> None:
     points, identity = circle(3, 2), np.eye(2, dtype=np.float32)
-    still = curvature(points, [0 * identity, identity], [0 * points, 0 * points], "tanh")
+    still = curvature(points, [0 * identity, identity], [0 * points, 0 * points], TANH)
     later = still["layer"] > 0
     assert np.isneginf(still["log10_expansion"][later]).all()
     assert np.isnan(still["log10_curvature"][later]).all()
     for bad in (np.nan, np.inf):
         values = points.copy()
         values[1, 0] = bad
-        found = curvature(points, [identity, identity], [values, values], "tanh")
+        found = curvature(points, [identity, identity], [values, values], TANH)
         last = found["layer"] == 2
         assert np.isnan(found["log10_expansion"][last]).tolist() == [False, True, False]
         assert np.isnan(found["log10_curvature"][last]).tolist() == [False, True, False]

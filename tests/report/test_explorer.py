@@ -190,6 +190,11 @@ def test_the_theory_of_the_page_is_that_of_the_package(tmp_path: Path) -> None:
         state = theory.mean_field_state(name, weights, biases, weights + biases)
         assert of_page["phase"] == state.phase, case
         assert of_page["chi1"] == pytest.approx(state.chi_1, rel=1e-6), case
+        if (name, weights, biases) == ("relu6", 2.0, 0.0):
+            # Small lengths fall by less than a rounding in any number of layers: any is a limit.
+            for q in (of_page["limit"], state.q_star):
+                assert theory.length_map(name, q, weights) == pytest.approx(q, rel=1e-13)
+            continue
         assert of_page["limit"] == pytest.approx(state.q_star, rel=1e-6), case
 
 

@@ -60,7 +60,7 @@ SHAPES: list[dict[str, Any]] = [
 # Every activation function once, and those with parameters.
 LABELS = [*ACTIVATIONS, "leaky_relu(slope=0.01)", "elu(alpha=3.0)"]
 PROGRAMS = dict(zip(LABELS, itertools.cycle(SHAPES), strict=False))
-EVERY = pytest.mark.parametrize("activation", long_but(["tanh"], PROGRAMS))
+EVERY = pytest.mark.parametrize("activation", long_but(["tanh", "prelu"], PROGRAMS))
 
 IDENTITY = {"cells.cell", "steps.cell", "layers.cell", "cells.statistics"}
 

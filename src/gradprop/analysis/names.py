@@ -26,6 +26,7 @@ WORDS = {
     "lsuv": "LSUV",
     "lyapunov": "Lyapunov",
     "nesterov": "Nesterov",
+    "prelu": "PReLU",
     "pytorch": "PyTorch",
     "relu": "ReLU",
     "relu6": "ReLU6",

@@ -7,7 +7,7 @@ that keep their *relative* accuracy in the tails: this project is about numbers 
 ``tanh'(30) = 3.5e-26``, for which ``1 - tanh(z)**2`` would return exactly 0.
 
 All callables take anything array-like of finite numbers and return a float64 array of the same
-shape. They do not overflow.
+shape. They do not overflow: the exponential ends at the largest number.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
+from gradprop.components.integrals import ExponentialIntegrals, GaussianIntegrals, SineIntegrals
 from gradprop.components.registry import Entry, Parameter, Registry
 from gradprop.spec import Component
 
@@ -47,6 +48,12 @@ SEARCHED: Final = 50.0
 
 #: Slope of ``keras.activations.leaky_relu`` for negative arguments.
 LEAKY_RELU_SLOPE: Final = 0.2
+
+#: Slope that PReLU begins with (He et al. 2015, section 2.1; PyTorch's default, too).
+PRELU_SLOPE: Final = 0.25
+
+#: Beyond, ``exp`` leaves the range of float64.
+LARGEST_EXPONENT: Final = 709.78
 
 #: ``alpha`` of ``keras.activations.elu``.
 ELU_ALPHA: Final = 1.0
@@ -88,6 +95,12 @@ class Activation(Entry):
         ``phi`` of TensorFlow tensors, element by element; left out: Keras's function of that name.
     make : callable, optional
         From all parameters to the function with these; left out where there are none.
+    integrals : GaussianIntegrals, optional
+        Its Gaussian integrals in closed form, for functions that oscillate or grow exponentially;
+        all others are integrated numerically.
+    with_slopes : callable, optional
+        From slopes for negative arguments, one per unit, to the function of a layer that has
+        learned these; given where the slopes are trained. They begin as the parameter ``slope``.
     """
 
     name: str
@@ -99,13 +112,16 @@ class Activation(Entry):
     kinks: tuple[float, ...] = ()
     tensors: Callable[[Any], Any] | None = None
     make: Callable[..., Activation] | None = None
+    integrals: GaussianIntegrals | None = None
+    with_slopes: Callable[[FloatArray], Activation] | None = None
 
     @functools.cached_property
     def saturation(self) -> tuple[float, float]:
         """``(low, high)``: ``z <= low`` and ``z >= high`` count as saturated.
 
         That is ``|phi'(z)| <= SATURATION_LEVEL * max |phi'|`` everywhere outside the open
-        interval; infinite where the function does not saturate on that side.
+        interval; infinite where the function does not saturate on that side. The slope of the
+        exponential has no maximum: that at 0 is taken.
         """
         return self.tails or find_saturation(self.derivative)
 
@@ -358,6 +374,52 @@ def _leaky_relu(slope: float) -> Activation:
     )
 
 
+def _prelu(slope: float) -> Activation:
+    """Return the rectifier that begins with this slope for negative arguments and trains it."""
+
+    def tensors(z: Any) -> Any:
+        import keras
+
+        return keras.ops.relu(z) - slope * keras.ops.relu(-z)
+
+    return replace(
+        _with_trained_slopes(np.asarray(slope)),
+        tensors=tensors,
+        make=_prelu,
+        with_slopes=_with_trained_slopes,
+        parameters={
+            "slope": Parameter(
+                PRELU_SLOPE, "Slope for z < 0 at initialization.", minimum=0, maximum=1
+            )
+        },
+    )
+
+
+def _with_trained_slopes(slopes: FloatArray) -> Activation:
+    """Return PReLU with these slopes, one or one per unit (the last axis); its slope at 0 is 0."""
+
+    @_elementwise
+    def function(z: FloatArray) -> npt.ArrayLike:
+        return np.where(z > 0.0, z, slopes * z)
+
+    @_elementwise
+    def derivative(z: FloatArray) -> npt.ArrayLike:
+        return np.where(z > 0.0, 1.0, np.where(z < 0.0, slopes, 0.0))
+
+    return Activation(
+        name="prelu",
+        definition="`z` for `z > 0`, else `a z` with a trained `a` for every unit, which begins as "
+        "`slope`",
+        function=function,
+        derivative=derivative,
+        second_derivative=_zeros,
+        tails=(-math.inf, math.inf),  # whatever the slope is, it is trained
+        homogeneous=True,
+        source="He et al. 2015, ICCV, arXiv:1502.01852; keras.layers.PReLU, which begins with 0",
+        kinks=(0.0,),
+    )
+
+
 def _elu(alpha: float) -> Activation:
     """Return ``z`` for ``z >= 0``, else ``alpha (exp(z) - 1)``; the slope at 0 is alpha."""
 
@@ -392,6 +454,48 @@ def _elu(alpha: float) -> Activation:
         tensors=tensors,
         make=_elu,
         parameters={"alpha": Parameter(ELU_ALPHA, "Minus the limit for z to -infinity.", above=0)},
+    )
+
+
+@_elementwise
+def _exponential(z: FloatArray) -> npt.ArrayLike:
+    """``exp(z)``, which is its own derivative."""
+    return np.exp(np.minimum(z, LARGEST_EXPONENT))
+
+
+def _sine(omega: float) -> Activation:
+    """Return ``sin(omega z)``."""
+
+    @_elementwise
+    def function(z: FloatArray) -> npt.ArrayLike:
+        return np.sin(omega * z)
+
+    @_elementwise
+    def derivative(z: FloatArray) -> npt.ArrayLike:
+        return omega * np.cos(omega * z)
+
+    @_elementwise
+    def second_derivative(z: FloatArray) -> npt.ArrayLike:
+        return -(omega**2) * np.sin(omega * z)
+
+    def tensors(z: Any) -> Any:
+        import keras
+
+        return keras.ops.sin(omega * z)
+
+    return Activation(
+        name="sine",
+        definition="`sin(omega z)`",
+        function=function,
+        derivative=derivative,
+        second_derivative=second_derivative,
+        tails=(-math.inf, math.inf),  # its slope is 0 at single points only
+        homogeneous=False,
+        source="Sitzmann et al. 2020, NeurIPS, arXiv:2006.09661, who take omega = 30",
+        tensors=tensors,
+        make=_sine,
+        parameters={"omega": Parameter(1.0, "Angular frequency.", minimum=0.001, maximum=1000)},
+        integrals=SineIntegrals(omega),
     )
 
 
@@ -519,6 +623,19 @@ _ALL: Final = (
         homogeneous=False,
         source="Misra 2020, BMVC, arXiv:1908.08681",
     ),
+    Activation(
+        name="exponential",
+        definition="`exp(z)`",
+        function=_exponential,
+        derivative=_exponential,
+        second_derivative=_exponential,
+        tails=(_EXPONENTIAL_SATURATION, math.inf),
+        homogeneous=False,
+        source="Keras's `exponential`",
+        integrals=ExponentialIntegrals(),
+    ),
+    _sine(1.0),
+    _prelu(PRELU_SLOPE),
 )
 
 #: The activation functions of the project by name.

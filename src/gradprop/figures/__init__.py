@@ -342,8 +342,10 @@ def _caption(study: Study, options: Mapping[str, Any]) -> str:
     """Return the caption, after the published figure that this one regenerates."""
     source = f"After {options['source']}." if "source" in options else ""
     missing = layers.without_theory(study, options)
+    single = layers.of_single_examples(study, options)
     minibatches = training.of_minibatches(options)
-    return " ".join(filter(None, [source, options.get("caption", ""), missing, minibatches]))
+    parts = [source, options.get("caption", ""), missing, single, minibatches]
+    return " ".join(filter(None, parts))
 
 
 def _key(kind: Kind, options: Mapping[str, Any], numbers: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +17,14 @@ from matplotlib.ticker import MaxNLocator
 from gradprop.analysis import estimates
 from gradprop.analysis.layers import hidden
 from gradprop.analysis.names import names_of
+from gradprop.components import activations
+from gradprop.components.architecture import is_plain
 from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
 from gradprop.grid.selection import select
-from gradprop.prediction.data import prediction_on_data, unpredicted
+from gradprop.prediction.data import has_minibatch_theory, prediction_on_data, unpredicted
 from gradprop.results.study_tables import Options, StudyTables, at_step, groups
-from gradprop.spec import Study
+from gradprop.spec import Cell, Study
 
 # Ratios above 10 or below 1e-11 leave the panel: what matters is the band around 1e-3.
 UPDATE_RATIO_LIMITS = (-11, 2)
@@ -118,16 +120,46 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 def without_theory(study: Study, options: Options) -> str:
-    """Return why theory draws no line for some initializers; nothing if it does for all."""
+    """Return why theory draws no line for some networks; nothing if it does for all."""
     if not options.get("theory"):
         return ""
     called = names_of(study)["initializer"]
-    reasons = {
+    cells = select(study.cells, options.get("select", {}))
+    reasons = {cell: unpredicted(replace(cell, seed=0)) for cell in cells}
+    missing = {
         f"{called[cell.initializer.label]} ({reason})": None
-        for cell in select(study.cells, options.get("select", {}))
-        if (reason := unpredicted(replace(cell, seed=0)))
+        for cell, reason in reasons.items()
+        if reason
     }
-    return f"Theory has no line for {', '.join(reasons)}." if reasons else ""
+    scattered = _scattered(study, [cell for cell, reason in reasons.items() if not reason])
+    lacking = ", ".join([*missing, *scattered])
+    return f"Theory has no line for {lacking}." if lacking else ""
+
+
+def of_single_examples(study: Study, options: Options) -> str:
+    """Return for which losses theory leaves the mean over a minibatch out; nothing if for none."""
+    if not options.get("theory") or "statistic" not in options:
+        return ""
+    shown = {PREDICTED.get(name) for name in statistics(options)}
+    cells = select(study.cells, options.get("select", {}))
+    alone = any(is_plain(c) and not has_minibatch_theory(c) for c in cells)
+    sentences = {
+        "signal": "Squared errors and regressions have no theory of minibatches: its signals are "
+        "those of single examples, and the mean over a minibatch, which is measured, may lie "
+        "above them.",
+        "gradient": "Weight gradients of squared errors and of regressions have no theory.",
+    }
+    return " ".join(text for part, text in sentences.items() if alone and part in shown)
+
+
+def _scattered(study: Study, cells: Sequence[Cell]) -> list[str]:
+    """Return the activations whose lengths scatter too much for the expansion in 1/width."""
+    called = names_of(study)["activation"]
+    grow = [c for c in cells if is_plain(c) and activations.get(c.activation).integrals]
+    names = dict.fromkeys(
+        called[c.activation] for c in grow if prediction_on_data(replace(c, seed=0)) is None
+    )
+    return [f"{name} (its lengths scatter too much between networks)" for name in names]
 
 
 def draw_profile(rows: pd.DataFrame, options: Options) -> Figure:

@@ -153,6 +153,9 @@ LOOKS: dict[str, dict[str, Look]] = {
         "relu6": Look(RED, DASH_DOT),
         "softplus": Look(OLIVE),
         "mish": Look(NAVY, DOTTED),
+        "exponential": Look(RED),
+        "sine": Look(OLIVE, DASHED),
+        "prelu": Look(PURPLE, DOTTED),
     },
     "normalization": {"none": Look(GREY), "batch": Look(BLUE), "layer": Look(VERMILLION, DASHED)},
     "residual": {

@@ -43,8 +43,10 @@ def unpredicted(cell: Cell) -> str:
     """Return why theory has no line for a cell, or not all of it; empty if it has."""
     if too_deep_to_tie(cell):
         return "powers of one matrix leave the laws of wide networks at this depth"
-    if cell.tied and (has_mean(cell) or not is_plain(cell)):
-        return "tied kernels are predicted of plain networks of mean 0 only"
+    if cell.tied and (has_mean(cell) or cell.dropout or not is_plain(cell)):
+        return "tied kernels are predicted of plain networks of mean 0 without dropout only"
+    if cell.dropout and (has_mean(cell) or not is_plain(cell)):
+        return "dropout is predicted of plain networks of mean 0 only"
     if has_mean(cell):
         return SHIFTED
     used = [initializer_of(cell, layer) for layer in range(1, cell.depth + 2)]
@@ -71,6 +73,14 @@ def data_examples(component: Component) -> NDArray[np.float64]:
     count = min(EXAMPLES, len(x))
     some = x[order[(2 * np.arange(count) + 1) * len(x) // (2 * count)]]
     return np.column_stack([some.mean(axis=1), np.square(some).mean(axis=1)])
+
+
+def has_minibatch_theory(cell: Cell) -> bool:
+    """Tell whether `prediction_on_data` is of the mean over a minibatch, not of one example.
+
+    For classes with cross-entropy, of a softmax or of one sigmoid, and for sums of their outputs.
+    """
+    return cell.loss != "mean_squared_error" and data_likeness(cell.dataset) is not None
 
 
 def guessing_loss(cell: Cell) -> float:

@@ -41,7 +41,8 @@ def length_law(cell: Cell) -> tuple[Float64, theory.LogNormalLaw] | None:
     shapes = layer_shapes(inputs, cell, outputs)[:-1]
     known = layer_variances(cell, shapes)
     biased = bias_moments(cell, cell.width) != (0.0, 0.0)
-    if not known or biased or cell.tied or not architecture.is_plain(cell):
+    plain = architecture.is_plain(cell) and not (biased or cell.tied or cell.dropout)
+    if not known or not plain:
         return None
     gains = [fan_in * variance for (fan_in, _), variance in zip(shapes, known, strict=True)]
     try:

@@ -96,7 +96,13 @@ def likeness(dataset: Dataset) -> Likeness | None:
 
 
 def log_agreement(
-    alike: Likeness, batch_size: int, activation: str, lengths: Float64, shares: Float64, loss: str
+    alike: Likeness,
+    batch_size: int,
+    activation: str,
+    lengths: Float64,
+    shares: Float64,
+    loss: str,
+    dropout: float = 0.0,
 ) -> Float64:
     """Return ``ln A_l`` of layers 1 … depth + 1.
 
@@ -115,8 +121,13 @@ def log_agreement(
     loss
         ``output_sum``, of which all examples have the same signal, ``binary_cross_entropy``, or
         else the cross-entropy of a softmax.
+    dropout
+        Probability of being dropped. Masks of two examples are independent: of the agreement of
+        what enters, and of signals, each layer leaves the share that is kept.
     """
-    kinds = [_pairs(alike, same, activation, lengths, shares, loss) for same in (True, False)]
+    kinds = [
+        _pairs(alike, same, activation, lengths, shares, loss, dropout) for same in (True, False)
+    ]
     same, other = (pairs.signals * pairs.entering for pairs in kinds)
     with np.errstate(invalid="ignore"):
         return np.log(_mean_of_pairs(alike, batch_size, np.ones(len(lengths)), same, other))
@@ -131,6 +142,7 @@ def log_signal_variance(
     loss: str,
     noises: Float64,
     kept: Float64,
+    dropout: float = 0.0,
 ) -> Callable[[slice], tuple[float, float]]:
     """Return what tells ``V`` and ``W`` of the mean square of signals, see above.
 
@@ -143,6 +155,8 @@ def log_signal_variance(
     kept
         The share of a signal's norm that the kernel after each layer keeps, 0 if it is random,
         shape (depth,): so much of ``2 r_ab^2`` is no chance.
+    dropout
+        As for `log_agreement`; the fourth moment of one example is divided by what is kept.
 
     Returns
     -------
@@ -151,12 +165,12 @@ def log_signal_variance(
     """
     parts = []
     for same in (True, False):
-        pairs = _pairs(alike, same, activation, lengths, shares, loss)
+        pairs = _pairs(alike, same, activation, lengths, shares, loss, dropout)
         fourths = [
             _slope_fourth(activation, q, c) for q, c in zip(lengths[:-1], pairs.before, strict=True)
         ]
         parts.append(_noise(np.array(fourths), pairs.signals[1:], kept))
-    ones = [_slope_fourth(activation, q, 1.0) for q in lengths[:-1]]
+    ones = [_slope_fourth(activation, q, 1.0) / (1 - dropout) for q in lengths[:-1]]
     alone = _noise(np.array(ones), np.ones(len(kept)), kept)
     shared = noises * np.divide(parts, alone, where=alone > 0, out=np.ones((2, len(kept))))
 
@@ -190,16 +204,22 @@ class _Pairs(NamedTuple):
 
 
 def _pairs(
-    alike: Likeness, same: bool, activation: str, lengths: Float64, shares: Float64, loss: str
+    alike: Likeness,
+    same: bool,
+    activation: str,
+    lengths: Float64,
+    shares: Float64,
+    loss: str,
+    dropout: float,
 ) -> _Pairs:
     """Carry correlations of one kind of pair forward and back."""
     entering, before = [alike.same if same else alike.other], []
-    slopes = []
+    slopes, kept = [], 1 - dropout
     for q, share in zip(lengths[:-1], shares[:-1], strict=True):
         c = _with_bias(entering[-1], share)
         before.append(c)
-        entering.append(_agreement(activation, "function", _rounded(q), _rounded(c)))
-        slopes.append(_agreement(activation, "derivative", _rounded(q), _rounded(c)))
+        entering.append(kept * _agreement(activation, "function", _rounded(q), _rounded(c)))
+        slopes.append(kept * _agreement(activation, "derivative", _rounded(q), _rounded(c)))
     signals = 1.0
     if loss != "output_sum":
         c = _with_bias(entering[-1], shares[-1])
@@ -237,6 +257,8 @@ def _slope_fourth(activation: str, q: float, c: float) -> float:
 @lru_cache(maxsize=100_000)
 def _rounded_slope_fourth(activation: str, q: float, c: float) -> float:
     phi = activations.get(activation)
+    if phi.integrals:
+        return phi.integrals.slope_square_agreement(q, c)
 
     def square(u: Float64) -> Float64:
         return phi.derivative(u) ** 2

@@ -32,6 +32,7 @@ from gradprop.components.initializers import (
     initializer_of,
     layer_shapes,
 )
+from gradprop.components.integrals import exp_or_inf
 from gradprop.prediction import minibatch
 from gradprop.spec import Cell, Component
 
@@ -43,6 +44,8 @@ Shape = tuple[int, int]
 LOG_RANGE = 60.0
 # Layers that share one kernel are followed while depth^2 is at most this times the width.
 TIED_SQUARES = 2.0
+LARGEST_NOISE = 1.0  # of ln q, from one layer: beyond, the next order in 1/width is larger
+MEMBERS = "function", "derivative"  # of an activation, by their order
 EPSILON = np.finfo(np.float64).eps  # a smaller part of a sum is lost in it
 # Nodes and weights of the three-point Gauss-Hermite rule for a standard normal variable.
 NODES = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
@@ -154,7 +157,9 @@ def predict(
     dC/dz. At width ``n_l`` the logarithms of ``M_l`` and ``D_l`` get a drift ``-r / (2 n_l)`` and
     a variance ``r / n_l`` a layer, with ``r = E[phi^4] / E[phi^2]^2 - 1`` forward and
     ``r = 3 E[phi'^4] / E[phi'^2]^2 - 1`` backward; of homogeneous functions the exact law is
-    taken. The mean square of dC/dW_l is ``D_l M_(l-1)`` times the agreement of the minibatch's
+    taken. Dropout divides ``M_l``, ``E[phi'(z_l)^2]`` and both ratios of fourth moments by the
+    probability of being kept, and is treated to leading order in 1/width. The mean
+    square of dC/dW_l is ``D_l M_(l-1)`` times the agreement of the minibatch's
     examples (`gradprop.prediction.minibatch`). Spread of ``q_l`` reaches all later layers through
     the slope of the length map, and the signal through ``E[phi'(z_l)^2]``.
 
@@ -174,8 +179,10 @@ def predict(
     -------
     Prediction or None
         None if kernels are not random, have no variance or are scaled to data, if they or biases
-        have a mean (`gradprop.prediction.shifted`), and for networks with normalization or
-        residual connections.
+        have a mean (`gradprop.prediction.shifted`), for networks with normalization or residual
+        connections, for tied kernels with dropout, and where the logarithm of a length scatters so
+        much that its expansion in 1/width says nothing (exponential, above a length of about
+        ln(width) / 4).
 
     Notes
     -----
@@ -198,7 +205,7 @@ def predict(
     arXiv:1502.01852; Hanin and Nica 2020, arXiv:1812.05994; Roberts, Yaida and Hanin 2022,
     arXiv:2106.10165 (leading order in depth over width); Yang 2019, arXiv:1902.04760 (tied).
     """
-    if not is_plain(cell) or too_deep_to_tie(cell):
+    if not is_plain(cell) or too_deep_to_tie(cell) or (cell.tied and cell.dropout):
         return None
     shapes = layer_shapes(inputs, cell, outputs)
     known = layer_variances(cell, shapes)
@@ -210,6 +217,8 @@ def predict(
         return None
     noises = [variance for _, variance in biases]
     lengths = _forward(cell, shapes, gains, noises, input_mean_square)
+    if lengths is None:
+        return None
     length, length_variance = _measured_length(cell, shapes, lengths)
     if cell.loss == "mean_squared_error":
         # The errors contain the outputs, which go back through the weights they came by.
@@ -262,8 +271,10 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
     -------
     Prediction or None
         At infinite width, without standard deviations; NaN where nothing is known. None for other
-        networks.
+        networks, and with dropout.
     """
+    if cell.dropout:
+        return None
     unknown = np.full(cell.depth + 1, np.nan)
     length, signal = unknown.copy(), unknown.copy()
     if cell.tied:
@@ -310,14 +321,21 @@ def _forward(
     gains: list[float],
     biases: list[float],
     input_mean_square: float,
-) -> _Lengths:
-    """Carry mean and variance of ``ln q`` from layer to layer; `biases` are variances."""
+) -> _Lengths | None:
+    """Carry mean and variance of ``ln q`` from layer to layer; `biases` are variances.
+
+    None if they leave the expansion.
+    """
+    grows = activations.get(cell.activation).integrals is not None
     mean = [math.log(gains[0] * input_mean_square + biases[0])]
     variance, slope = [0.0], []
     steps = zip(shapes[:-1], gains[1:], biases[1:], strict=True)
     for layer, (shape, gain, bias) in enumerate(steps, start=1):
         square, spread, inner = _transport(_log_square(cell.activation), mean[-1], variance[-1])
+        square -= math.log(1 - cell.dropout)  # E[h^2] = E[phi(z)^2] / (1 - dropout)
         drift, noise = _forward_noise(cell, layer, shape, mean[-1])
+        if grows and noise > LARGEST_NOISE:
+            return None
         moments = _transport(_affine(gain, bias), square + drift, spread + noise)
         mean.append(moments[0])
         variance.append(moments[1])
@@ -371,9 +389,10 @@ def _forward_noise(cell: Cell, layer: int, shape: Shape, y: float) -> tuple[floa
     if cell.tied:
         return 0.0, 0.0
     kept = _kept(shape) if _is_orthogonal(cell, layer) else 0.0
-    if activations.get(name).homogeneous and not kept:
+    if activations.get(name).homogeneous and not kept and not cell.dropout:
         return _exact(width, name)
-    ratio = math.exp(_log_moment(name, "function", 4, y) - 2 * _log_square(name)(y)) - 1
+    fourth = exp_or_inf(_log_moment(name, "function", 4, y) - 2 * _log_square(name)(y))
+    ratio = fourth / (1 - cell.dropout) - 1
     return _leading(_spread(ratio, _elasticity(_log_square(name), y), kept), width)
 
 
@@ -383,10 +402,10 @@ def _backward_noise(cell: Cell, layer: int, shape: Shape, y: float) -> tuple[flo
     if cell.tied:
         return 0.0, 0.0
     kept = _kept(shape[::-1]) if _is_orthogonal(cell, layer) else 0.0
-    if activations.get(name).homogeneous and not kept:
+    if activations.get(name).homogeneous and not kept and not cell.dropout:
         return _exact(width, name)
     fourth = _log_moment(name, "derivative", 4, y)
-    ratio = 3 * math.exp(fourth - 2 * _log_slope_square(name)(y)) - 1
+    ratio = 3 * math.exp(fourth - 2 * _log_slope_square(name)(y)) / (1 - cell.dropout) - 1
     return _leading(_spread(ratio, 1.0, kept), width)
 
 
@@ -429,7 +448,7 @@ def _backward(
     for layer, (shape, variance, y, spread) in enumerate(pairs, start=2):
         expected, _, weight = _transport(log_slope, float(y), float(spread))
         drift, noise = _backward_noise(cell, layer, shape, float(y))
-        means.append(math.log(variance * shape[1]) + expected + drift)
+        means.append(math.log(variance * shape[1]) + expected + drift - math.log(1 - cell.dropout))
         noises.append(noise)
         weights.append(weight)
     # ln D_l - ln D_{l+1} of layers l = 1 … depth, summed from the output
@@ -470,7 +489,7 @@ def _minibatch_signal(
     with np.errstate(over="ignore", under="ignore"):
         q = np.exp(lengths.mean)
     variances = minibatch.log_signal_variance(
-        alike, cell.batch_size, cell.activation, q, shares, cell.loss, noises, kept
+        alike, cell.batch_size, cell.activation, q, shares, cell.loss, noises, kept, cell.dropout
     )
     reference = max(cell.depth - 1, 0)
     lift, variance = np.zeros(len(shapes)), np.zeros(len(shapes))
@@ -499,7 +518,7 @@ def _weight_gradient(
     logs = np.full(len(q), np.nan)
     if alike is not None:
         logs = minibatch.log_agreement(
-            alike, cell.batch_size, cell.activation, q, shares, cell.loss
+            alike, cell.batch_size, cell.activation, q, shares, cell.loss, cell.dropout
         )
     reference = max(cell.depth - 1, 0)
     means = signal + entering + logs
@@ -543,5 +562,7 @@ def _log_moment(activation: str, member: str, power: int, y: float) -> float:
         ends = [_log_moment(activation, member, power, edge * share) for share in (1.0, 0.9)]
         return ends[0] + (ends[0] - ends[1]) * (abs(y) / LOG_RANGE - 1) / 0.1
     phi = activations.get(activation)
+    if phi.integrals:
+        return phi.integrals.log_moment(MEMBERS.index(member), power, math.exp(y))
     f = getattr(phi, member)
     return math.log(theory.expectation(lambda u: f(u) ** power, math.exp(y), phi.kinks))

@@ -58,7 +58,8 @@ def predict_shifted(
     """
     shapes = layer_shapes(inputs, cell, outputs)
     known = layer_moments(cell, shapes)
-    if known is None or cell.tied or not is_plain(cell) or not has_mean(cell):
+    others = cell.tied or cell.dropout or not is_plain(cell)
+    if known is None or others or not has_mean(cell):
         return None
     biases = [bias_moments(cell, fan_in) for fan_in, _ in shapes]
     profiles = [

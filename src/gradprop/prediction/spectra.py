@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -100,9 +101,9 @@ def expected_layer_means(cell: Cell) -> dict[tuple[str, int], float]:
     square = [n for n in range(2, cell.depth + 1) if widths[n - 1] == widths[n - 2]]
     dataset = datasets.generate(cell.dataset)
     count = measured(cell.measurements)["spectra"]["examples"]
-    lengths = []
+    lengths, without = [], replace(cell, dropout=0.0)  # spectra are measured outside training
     for example in np.square(dataset.x_train[:count], dtype=np.float64):
-        found = predict(cell, len(example), dataset.outputs, float(example.mean()))
+        found = predict(without, len(example), dataset.outputs, float(example.mean()))
         lengths.append(np.full(cell.depth + 1, np.nan) if found is None else found.length)
     means: dict[tuple[str, int], float] = {}
     for layer in square:
@@ -118,9 +119,11 @@ def expected_layer_means(cell: Cell) -> dict[tuple[str, int], float]:
 
 
 def _jacobian_mean(activation: str, log10_length: float, sigma_w2: float) -> float:
-    """Return the mean singular value of W diag(phi'(z)); NaN if the layer has no law."""
-    homogeneous = activations.get(activation).homogeneous
-    q = 1.0 if homogeneous else float(np.power(10.0, log10_length))
+    """Return the mean singular value of W diag(phi'(z)); NaN if no law is known."""
+    phi = activations.get(activation)
+    if phi.integrals:
+        return math.nan
+    q = 1.0 if phi.homogeneous else float(np.power(10.0, log10_length))
     if math.isnan(sigma_w2) or not math.isfinite(log10_length) or not math.isfinite(q):
         return math.nan
     return theory.layer_mean_singular_value(activation, q, sigma_w2)

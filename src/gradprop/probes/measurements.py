@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
 from gradprop.components import architecture, datasets
+from gradprop.components.activations import Activation
 from gradprop.components.datasets import Dataset
 from gradprop.components.registry import Entry, Parameter, Registry
 from gradprop.errors import GradpropError
@@ -74,6 +75,9 @@ class Network(Protocol):
     def kernels(self) -> Sequence[Any]:
         """One tensor per layer, (replicas, fan_in, fan_out)."""
 
+    def functions(self, replica: int) -> Sequence[Activation]:
+        """Return the activation functions of the hidden layers, as they are trained."""
+
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return outputs (replicas, examples, outputs) of inputs (examples, features)."""
 
@@ -123,12 +127,14 @@ class Measurement(Entry):
 
 def _spectra(subject: Subject, *, matrix: str, examples: int) -> list[Columns]:
     """Take the first training examples; one for linear networks, where all give the same."""
-    activation = subject.cell.activation
-    count = 1 if activation == "linear" else examples
-    preactivations, _ = subject.network.layers(subject.dataset.x_train[:count])
+    count = 1 if subject.cell.activation == "linear" else examples
+    network = subject.network
+    preactivations, _ = network.layers(subject.dataset.x_train[:count])
     kernels: list[NDArray[np.float32]] = [k.numpy() for k in subject.network.kernels]
     return [
-        spectra([k[r] for k in kernels], [z[r] for z in preactivations], activation, matrix)
+        spectra(
+            [k[r] for k in kernels], [z[r] for z in preactivations], network.functions(r), matrix
+        )
         for r in range(len(kernels[0]))
     ]
 
@@ -170,9 +176,9 @@ def _curvature(subject: Subject, *, inputs: int) -> list[Columns]:
     points = _circle(subject, inputs)
     preactivations, _ = subject.network.layers(points)
     kernels: list[NDArray[np.float32]] = [k.numpy() for k in subject.network.kernels]
-    activation = subject.cell.activation
+    functions = subject.network.functions
     return [
-        curvature(points, [k[r] for k in kernels], [z[r] for z in preactivations], activation)
+        curvature(points, [k[r] for k in kernels], [z[r] for z in preactivations], functions(r))
         for r in range(len(kernels[0]))
     ]
 

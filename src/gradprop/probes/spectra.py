@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
-from gradprop.components import activations
+from gradprop.components.activations import Activation
 
 Float64 = NDArray[np.float64]
 
@@ -64,7 +64,7 @@ def _scaled(matrix: Float64) -> tuple[Float64, int]:
 def layer_jacobians(
     kernels: Sequence[NDArray[np.float32]],
     preactivations: Sequence[NDArray[np.float32]],
-    activation: str,
+    functions: Sequence[Activation],
 ) -> list[Float64]:
     """Return J_l = W_l diag(phi'(z_l)) of layers 1 … depth at one example.
 
@@ -74,13 +74,13 @@ def layer_jacobians(
         Of layers 1 … depth, (fan_in, fan_out) each.
     preactivations
         z of these layers at the example, (units,) each.
-    activation
-        Name of phi.
+    functions
+        phi of these layers.
     """
     found = []
-    for kernel, z in zip(kernels, preactivations, strict=True):
+    for kernel, z, phi in zip(kernels, preactivations, functions, strict=True):
         finite = np.isfinite(z)
-        slope = activations.get(activation).derivative(np.where(finite, z, 0))
+        slope = phi.derivative(np.where(finite, z, 0))
         found.append(kernel.astype(np.float64) * np.where(finite, slope, np.nan))
     return found
 
@@ -88,7 +88,7 @@ def layer_jacobians(
 def spectra(
     kernels: Sequence[NDArray[np.float32]],
     preactivations: Sequence[NDArray[np.float32]],
-    activation: str,
+    functions: Sequence[Activation],
     matrix: str,
 ) -> dict[str, NDArray[Any]]:
     """Return singular values of a network's kernels and Jacobians.
@@ -99,8 +99,8 @@ def spectra(
         Of layers 1 … depth + 1.
     preactivations
         z of these layers at a few examples, (examples, units) each.
-    activation
-        Name of phi, of the hidden layers.
+    functions
+        phi of the hidden layers.
     matrix
         One of `MATRICES`, or ``all``. ``kernel``: W_l of every layer. ``layer_jacobian``: J_l of
         every layer at every example; W of the linear output layer. ``hidden_jacobian``:
@@ -122,7 +122,7 @@ def spectra(
         found.append(("kernel", layer, 0, [kernel.astype(np.float64)]))
     for example in range(len(preactivations[0])):
         at_example = [z[example] for z in preactivations[:-1]]
-        jacobians = layer_jacobians(hidden, at_example, activation)
+        jacobians = layer_jacobians(hidden, at_example, functions)
         for layer, jacobian in enumerate([*jacobians, output], start=1):
             found.append(("layer_jacobian", layer, example, [jacobian]))
         square = jacobians[1:] or [np.eye(len(output))]

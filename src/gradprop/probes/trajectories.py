@@ -10,7 +10,6 @@ import scipy
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
-from gradprop.components import activations
 from gradprop.components.activations import Activation
 
 Float64 = NDArray[np.float64]
@@ -149,7 +148,7 @@ def curvature(
     points: NDArray[np.float32],
     kernels: Sequence[NDArray[np.float32]],
     preactivations: Sequence[NDArray[np.float32]],
-    activation: str,
+    functions: Sequence[Activation],
 ) -> dict[str, NDArray[Any]]:
     """Follow the first two derivatives of a circle's image z(t) by its angle t.
 
@@ -165,8 +164,8 @@ def curvature(
         Of layers 1 … depth + 1.
     preactivations
         z of these layers at the points, (inputs, units) each.
-    activation
-        Name of phi, of the hidden layers.
+    functions
+        phi of the hidden layers.
 
     Returns
     -------
@@ -177,7 +176,6 @@ def curvature(
         square q has g = q and curvature 1 / sqrt(q) in any number of dimensions. A curvature is
         NaN where the image stands still (g = 0), infinite or 0 beyond the range of float64.
     """
-    phi = activations.get(activation)
     # x' is x turned by a right angle, x'' = -x.
     first, second = np.zeros(points.shape), -points.astype(np.float64)
     first[:, 0], first[:, 1] = -points[:, 1], points[:, 0]
@@ -186,7 +184,8 @@ def curvature(
     with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
         for layer, values in enumerate([points, *preactivations]):
             if layer > 1:
-                first, second = _through_activation(phi, preactivations[layer - 2], first, second)
+                phi, z = functions[layer - 2], preactivations[layer - 2]
+                first, second = _through_activation(phi, z, first, second)
             if layer > 0:
                 both = np.concatenate([first, second]) @ kernels[layer - 1].astype(np.float64)
                 first, second = both[: len(points)], both[len(points) :]

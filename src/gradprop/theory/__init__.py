@@ -7,6 +7,7 @@ Pure functions of numbers; NumPy and SciPy only. By module:
 * `length`, `correlation`: the maps of mean-field theory, ``chi_1``, depth scales;
 * `mean_field`: phases and the edge of chaos;
 * `mean_shift`: kernels and biases whose mean is not zero;
+* `dropout`: what dropout does to both maps;
 * `curvature`: how curves of inputs are stretched and bent;
 * `variance`: forward and backward variance, layer by layer, for any width profile;
 * `finite_width`: fluctuations, log-normal laws and reference bands, dead networks;
@@ -55,6 +56,7 @@ from gradprop.theory.deep_linear import (
     learning_time,
     mode_strength,
 )
+from gradprop.theory.dropout import DropoutState, dropout_correlation_map, dropout_state
 from gradprop.theory.finite_width import (
     LogNormalLaw,
     critical_tanh_fluctuation,
@@ -115,6 +117,7 @@ from gradprop.theory.variance import SignalProfile, sigma_w2_of_scaling, signal_
 __all__ = [
     "CriticalPoint",
     "CurveTrajectory",
+    "DropoutState",
     "LogNormalLaw",
     "MeanField",
     "ShiftedProfile",
@@ -136,6 +139,8 @@ __all__ = [
     "curvature_fixed_point",
     "curve_trajectory",
     "dead_probability",
+    "dropout_correlation_map",
+    "dropout_state",
     "expectation",
     "expected_square_norm",
     "fuss_catalan_density",

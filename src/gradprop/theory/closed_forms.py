@@ -16,7 +16,7 @@ from gradprop.theory.arguments import (
     positive,
     valid_correlation,
 )
-from gradprop.theory.gaussian import expectation
+from gradprop.theory.gaussian import expectation, needs_quadrature
 
 __all__ = [
     "batch_norm_growth",
@@ -231,6 +231,9 @@ def batch_norm_growth(activation: Activation | str) -> float:
     here.
     """
     phi = activations.get(activation)
+    if phi.integrals:
+        square, slope = (phi.integrals.moment(order, 2, 1.0) for order in (0, 1))
+        return slope / (square - phi.integrals.mean(1.0) ** 2)
     slope = expectation(lambda z: phi.derivative(z) ** 2, 1.0, phi.kinks)
     mean = expectation(phi.function, 1.0, phi.kinks)
     return slope / expectation(lambda z: (phi.function(z) - mean) ** 2, 1.0, phi.kinks)
@@ -296,13 +299,14 @@ def moment_map(
     ------
     ValueError
         If `mean` or `omega` is not finite, `variance` or `tau` is negative, infinite or NaN, or
-        the activation is unknown.
+        the activation is unknown or has no quadrature (sine, exponential).
 
     References
     ----------
     Klambauer et al. 2017 (NeurIPS, arXiv:1706.02515).
     """
     phi = activations.get(activation)
+    needs_quadrature(phi)
     finite(mean=mean, omega=omega)
     not_negative(variance=variance, tau=tau)
     shift = mean * omega
@@ -342,13 +346,14 @@ def moment_map_jacobian(
     ------
     ValueError
         If `mean` or `omega` is not finite, `variance` or `tau` is not positive and finite, or the
-        activation is unknown.
+        activation is unknown or has no quadrature (sine, exponential).
 
     References
     ----------
     Klambauer et al. 2017 (NeurIPS, arXiv:1706.02515).
     """
     phi = activations.get(activation)
+    needs_quadrature(phi)
     finite(mean=mean, omega=omega)
     positive(variance=variance, tau=tau)
     spread, shift = variance * tau, mean * omega

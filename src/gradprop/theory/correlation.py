@@ -119,6 +119,8 @@ def _mean_product(phi: Activation, q_a: float, q_b: float, c: float) -> float:
     """``E[phi(u_a) phi(u_b)]``."""
     if phi.homogeneous:
         return math.sqrt(q_a) * math.sqrt(q_b) * _homogeneous_pair(*slopes_at_zero(phi), c)
+    if phi.integrals:
+        return phi.integrals.product(0, q_a, q_b, c)
     if max(q_a, q_b) <= _LARGEST:
         return pair_expectation(phi.function, phi.function, q_a, q_b, c, phi.kinks)
     squares = [mean_square_activation(phi, q) for q in (q_a, q_b)]
@@ -260,6 +262,8 @@ def _mean_slope_product(phi: Activation, q: float, c: float) -> float:
     """``E[phi'(u_a) phi'(u_b)]`` for two inputs of equal length."""
     if phi.homogeneous:
         return _homogeneous_slope_pair(*slopes_at_zero(phi), c)
+    if phi.integrals:
+        return phi.integrals.product(1, q, q, c)
     if c == 1.0:
         return chi_1(phi, q, 1.0)
     if q <= _LARGEST or c == -1.0:
@@ -426,7 +430,7 @@ def correlation_fixed_point(
     -------
     float
         ``c*``; 1 if lengths grow without bound, where activations are kinked lines, unless the
-        line has no kink.
+        line has no kink; 0 where they grow exponentially.
 
     Raises
     ------
@@ -451,6 +455,8 @@ def correlation_limit(
         raise ValueError("with sigma_w2 = sigma_b2 = 0 there is no signal to correlate")
     if phi.homogeneous or q == 0.0:
         return _homogeneous_limit(slopes_at_zero(phi), sigma_w2, sigma_b2, c_start)
+    if math.isinf(q) and phi.integrals:
+        return phi.integrals.far_correlation()
     if math.isinf(q):
         return _homogeneous_limit(slopes_at_infinity(phi), sigma_w2, sigma_b2, c_start)
     if chi_1(phi, q, sigma_w2) <= 1.0:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from gradprop.components.activations import Activation
 from gradprop.theory.arguments import not_negative, valid_correlation
 
 __all__ = ["expectation", "pair_expectation", "shifted_expectation"]
@@ -42,6 +43,18 @@ _FLAT = -4  # log2 of a standard deviation within whose reach nothing bends
 _ONE_SIDED = 1e-200  # stands for the limits to 0 from the left and from the right
 _HUGE_RATIO = 1e15  # of a mean to a standard deviation, which is lost in it
 _COLLINEAR = 1e-15  # 1 - |correlation| below which two variables are taken as multiples
+
+
+def needs_quadrature(phi: Activation) -> None:
+    """Insist on a function that these rules are for.
+
+    Raises
+    ------
+    ValueError
+        If it oscillates or grows exponentially: of those only closed forms are known.
+    """
+    if phi.integrals:
+        raise ValueError(f"{phi.name} has Gaussian integrals in closed form only, not this one")
 
 
 def _density(z: FloatArray) -> FloatArray:

@@ -18,7 +18,7 @@ import scipy
 from gradprop.components import activations
 from gradprop.components.activations import Activation
 from gradprop.theory.arguments import at_least, not_negative, positive
-from gradprop.theory.gaussian import expectation, rule
+from gradprop.theory.gaussian import expectation, needs_quadrature, rule
 
 __all__ = [
     "fuss_catalan_density",
@@ -77,6 +77,8 @@ def slope_moment(activation: Activation | str, q: float, k: int) -> float:
     phi = activations.get(activation)
     not_negative(q=q)
     at_least(0, k=k)
+    if phi.integrals:
+        return phi.integrals.moment(1, 2 * k, q)
     return expectation(lambda u: phi.derivative(u) ** (2 * k), q, phi.kinks)
 
 
@@ -292,7 +294,8 @@ def layer_mean_singular_value(activation: Activation | str, q: float, sigma_w2: 
     Raises
     ------
     ValueError
-        If `q` or `sigma_w2` is negative, infinite or NaN, or the activation is unknown.
+        If `q` or `sigma_w2` is negative, infinite or NaN, or the activation is unknown or has no
+        quadrature (sine, exponential).
 
     Notes
     -----
@@ -308,6 +311,7 @@ def layer_mean_singular_value(activation: Activation | str, q: float, sigma_w2: 
     """
     not_negative(sigma_w2=sigma_w2)
     phi = activations.get(activation)
+    needs_quadrature(phi)
     square = slope_moment(phi, q, 1)
     if square == 0.0:
         return 0.0

@@ -54,7 +54,9 @@ def slopes_at_zero(activation: Activation) -> tuple[float, float]:
 
 
 def slopes_at_infinity(activation: Activation) -> tuple[float, float]:
-    """Slope far to the right and far to the left."""
+    """Slope far to the right and far to the left; 0 where there is no line to tend to."""
+    if activation.integrals:
+        return 0.0, 0.0
     right, left = activation.derivative(np.array([1e150, -1e150]))
     return float(right) if abs(right) > _FLAT else 0.0, float(left) if abs(left) > _FLAT else 0.0
 
@@ -82,6 +84,8 @@ def square_beyond_limit(phi: Activation, q: float) -> float:
     ``a(u)`` is ``u`` times the slope at infinity of its side. The difference is taken before the
     expectation, so that it keeps its digits where it is far smaller than both.
     """
+    if phi.integrals:
+        return phi.integrals.moment(0, 2, q)
     right, left = slopes_at_infinity(phi)
 
     def difference(u: FloatArray) -> FloatArray:
@@ -92,6 +96,8 @@ def square_beyond_limit(phi: Activation, q: float) -> float:
 
 def slope_beyond_limit(phi: Activation, q: float) -> float:
     """``E[phi'(u)**2] - E[a'(u)**2]`` for ``u ~ N(0, q)``, see `square_beyond_limit`."""
+    if phi.integrals:
+        return phi.integrals.moment(1, 2, q)
     right, left = slopes_at_infinity(phi)
 
     def difference(u: FloatArray) -> FloatArray:
@@ -143,6 +149,8 @@ def mean_square_activation(phi: Activation, q: float) -> float:
     if phi.homogeneous:
         # exact, also where squares of single values would underflow
         return mean_square_slope_at_zero(phi) * q
+    if phi.integrals:
+        return phi.integrals.moment(0, 2, q)
     if q > _ENDLESS and any(slopes_at_infinity(phi)):
         return mean_square_slope_at_infinity(phi) * q  # also where squares would overflow
     return expectation(lambda u: phi.function(u) ** 2, min(q, _ENDLESS), phi.kinks)
@@ -182,6 +190,8 @@ def length_map_slope(activation: Activation | str, q: float, sigma_w2: float) ->
     not_negative(q=q, sigma_w2=sigma_w2)
     if phi.homogeneous:
         return sigma_w2 * mean_square_slope_at_zero(phi)
+    if phi.integrals:
+        return sigma_w2 * phi.integrals.square_slope(q)
     if q < 1.0:
         smooth = expectation(
             lambda u: phi.derivative(u) ** 2 + phi.function(u) * phi.second_derivative(u),
@@ -354,6 +364,8 @@ def _monotone_fixed_point(
     q = q_start
     for _ in range(1000):
         first = v(q)
+        if math.isinf(first):
+            return first
         if abs(first - q) <= _EPS * first:
             creeps = excess(first) > 0.01 * abs(excess(0.25 * first))  # on, by less than a digit
             return _far_fixed_point(excess, 2.0 * _FAR) if creeps else first
@@ -469,6 +481,9 @@ def mean_square_slope(phi: Activation, q: float) -> float:
     """``E[phi'(u)**2]`` for ``u ~ N(0, q)``."""
     if phi.homogeneous:
         return mean_square_slope_at_zero(phi)
+    if phi.integrals:
+        at_infinity = phi.integrals.far_slope_square
+        return at_infinity() if math.isinf(q) else phi.integrals.moment(1, 2, q)
     if math.isinf(q) or (q > _ENDLESS and any(slopes_at_infinity(phi))):
         return mean_square_slope_at_infinity(phi)
     return expectation(lambda u: phi.derivative(u) ** 2, q, phi.kinks)
@@ -505,6 +520,8 @@ def chi_2(activation: Activation | str, q: float, sigma_w2: float) -> float:
     _check_limit(q)
     if sigma_w2 > 0.0 and np.any(_jumps(phi)):
         return math.inf
+    if phi.integrals:
+        return sigma_w2 * phi.integrals.moment(2, 2, q)
     if math.isinf(q):
         return sigma_w2 * float(np.mean(phi.second_derivative([-1e150, 1e150]) ** 2))
     # far out phi bends no more: the density at 0 is all that changes, like 1 / sqrt(q)

@@ -24,6 +24,7 @@ from gradprop.components.schedules import rate_factor
 from gradprop.probes.measurements import total_steps
 from gradprop.spec import Component, Stack
 from gradprop.training.backend import keras, tf
+from gradprop.training.dropout import Masks
 from gradprop.training.losses import LOSSES, Tensor, in_whole_packets, resolve_loss
 
 
@@ -104,7 +105,8 @@ class StackedNetwork:
         One variable per layer, (replicas, 1, fan_out); empty for networks without biases.
     structure
         The other trained variables: scales and shifts of normalization, (replicas, 1, fan_out),
-        and the factors of residual branches, (replicas, 1, 1); empty in a plain network.
+        the factors of residual branches, (replicas, 1, 1), and the slopes of PReLU, (replicas, 1,
+        fan_out); empty in a plain network.
     """
 
     def __init__(self, stack: Stack, dataset: Dataset) -> None:
@@ -114,6 +116,7 @@ class StackedNetwork:
         self.replicas = len(stack.cells)
         self.batch_size = program.batch_size
         activation = activations.get(program.activation)
+        self._function = activation
         self._activation = activation.tensors or keras.activations.get(activation.name)
         self._loss = LOSSES[resolve_loss(program, dataset)]
         self._inputs = tf.constant(dataset.x_train)
@@ -134,6 +137,9 @@ class StackedNetwork:
         self._normalizations = normalization.create_layers(
             program.normalization, self.replicas, widths
         )
+        self._masks = Masks(stack.cells, widths, "dropout")
+        self._other_masks = Masks(stack.cells, widths, "dropout of other minibatches")
+        self._kept_factor = 1 / (1 - program.dropout)
         self._skips = architecture.skips(program)
         residual = architecture.RESIDUALS[program.residual]
         self._branch_factor = 1 / math.sqrt(residual.divisor(sum(self._skips) or 1))
@@ -142,6 +148,11 @@ class StackedNetwork:
             for skip in self._skips
             if residual.trained
         ]
+        self._slopes = [
+            tf.Variable(tf.fill((self.replicas, 1, units), float(activation.derivative(-1.0))))
+            for units in widths
+            if activation.with_slopes
+        ]
         self.structure = [
             *(
                 variable
@@ -149,6 +160,7 @@ class StackedNetwork:
                 for variable in (layer.scale, layer.shift)
             ),
             *(scale for scale in self.branch_scales if scale is not None),
+            *self._slopes,
         ]
         rates = np.array([cell.learning_rate for cell in stack.cells], dtype=np.float32)
         self._schedule = program.schedule
@@ -161,9 +173,9 @@ class StackedNetwork:
             program.optimizer, self._weights + self.biases + self.structure, self._rates
         )
         self._clip = create_clip(program.clipping)
-        self._step: Callable[[Tensor, bool], Step] = self._run_step
+        self._step: Callable[..., Step] = self._run_step
         self._predict: Callable[[Tensor], Tensor] = self._run_outputs
-        self._gradients: Callable[[Tensor], list[Tensor]] = self._run_gradients
+        self._gradients: Callable[..., list[Tensor]] = self._run_gradients
         if program.epochs:  # tracing would not pay for the one step of a start
             self._step = tf.function(self._run_step, autograph=False)
             self._predict = tf.function(self._run_outputs, autograph=False)
@@ -176,11 +188,11 @@ class StackedNetwork:
         self._steps = made + 1, steps
         if self._rates is not self._full_rates:
             self._rates.assign(self._full_rates * np.float32(self.rate_factor))
-        return self._step(tf.constant(examples), probed)
+        return self._step(tf.constant(examples), probed, self._masks.draw())
 
     def gradients(self, examples: NDArray[np.int32]) -> list[Tensor]:
         """Return dC/dW of every layer on the training examples (replicas, batch), with no step."""
-        return self._gradients(tf.constant(examples))
+        return self._gradients(tf.constant(examples), self._other_masks.draw())
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the outputs of every replica on `inputs` (examples, features).
@@ -210,6 +222,13 @@ class StackedNetwork:
         forward = self._run_forward(shared, training=False)
         return as_numpy(forward.preactivations), as_numpy(forward.activations)
 
+    def functions(self, replica: int) -> list[activations.Activation]:
+        """Return the activation functions of the hidden layers, with the slopes they have now."""
+        renewed = self._function.with_slopes
+        if renewed is None:
+            return [self._function] * self.depth
+        return [renewed(slopes.numpy()[replica, 0].astype(np.float64)) for slopes in self._slopes]
+
     def losses(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> NDArray[np.float32]:
         """Return the loss of every example, (replicas, examples), given its targets."""
         return self._loss(tf.constant(targets), tf.constant(outputs)).numpy()
@@ -218,7 +237,11 @@ class StackedNetwork:
         return self._run_forward(inputs, training=False).activations[-1]
 
     def _run_forward(
-        self, inputs: Tensor, training: bool, kernels: Sequence[Tensor] | None = None
+        self,
+        inputs: Tensor,
+        training: bool,
+        masks: tuple[Tensor, ...] = (),
+        kernels: Sequence[Tensor] | None = None,
     ) -> _Forward:
         forward = _Forward([], [], [], [])
         hidden = inputs
@@ -232,12 +255,21 @@ class StackedNetwork:
                 forward.moments.append(moments)
             forward.preactivations.append(z)
             if index < self.depth:
-                branch = in_whole_packets(self._activation, z)
+                branch = self._activate(index, z)
+                if masks:
+                    branch = tf.where(
+                        masks[index], branch * self._kept_factor, tf.zeros_like(branch)
+                    )
                 hidden = self._connect(index, hidden, branch)
             else:
                 hidden = z
             forward.activations.append(hidden)
         return forward
+
+    def _activate(self, index: int, z: Tensor) -> Tensor:
+        if not self._slopes:
+            return in_whole_packets(self._activation, z)
+        return tf.nn.relu(z) - normalization.spread(self._slopes[index], z) * tf.nn.relu(-z)
 
     def _connect(self, index: int, before: Tensor, branch: Tensor) -> Tensor:
         """Add what the hidden layer computed to what went in, if the layer has a skip."""
@@ -250,10 +282,10 @@ class StackedNetwork:
             branch = branch * normalization.spread(row, branch)
         return before + branch
 
-    def _run_gradients(self, examples: Tensor) -> list[Tensor]:
-        return self._run_backward(examples).gradients
+    def _run_gradients(self, examples: Tensor, masks: tuple[Tensor, ...]) -> list[Tensor]:
+        return self._run_backward(examples, masks).gradients
 
-    def _run_backward(self, examples: Tensor) -> _Backward:
+    def _run_backward(self, examples: Tensor, masks: tuple[Tensor, ...]) -> _Backward:
         inputs = tf.gather(self._inputs, examples)
         targets = tf.gather(self._targets, examples)
         # Biases are left out: their gradients are made from the signals.
@@ -262,7 +294,7 @@ class StackedNetwork:
             tied = len(self._weights) < len(self.kernels)
             kernels = [tf.identity(k) for k in self.kernels] if tied else self.kernels
             tape.watch([*kernels, *self.structure])
-            forward = self._run_forward(inputs, training=True, kernels=kernels)
+            forward = self._run_forward(inputs, training=True, masks=masks, kernels=kernels)
             losses = self._loss(targets, forward.activations[-1])
             # The sum over replicas keeps every replica's own mean loss: only its gradient,
             # 1 / batch for every example, is used.
@@ -282,8 +314,10 @@ class StackedNetwork:
             sums[place] = gradient if sums[place] is None else sums[place] + gradient
         return sums
 
-    def _run_step(self, examples: Tensor, probed: bool) -> Step:
-        losses, forward, signals, sum_signals, gradients, structure = self._run_backward(examples)
+    def _run_step(self, examples: Tensor, probed: bool, masks: tuple[Tensor, ...]) -> Step:
+        losses, forward, signals, sum_signals, gradients, structure = self._run_backward(
+            examples, masks
+        )
         bad_layer = _first_bad_layer(losses, forward.preactivations)
         bias_gradients = [tf.matmul(self._ones, signal) for signal in sum_signals if self.biases]
         weights = [kernel.read_value() for kernel in self.kernels] if probed else []

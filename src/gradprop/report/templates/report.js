@@ -134,11 +134,14 @@ for (const table of document.querySelectorAll(".table > table")) {
 // -------------------------------------------------------------------------- mean-field theory
 
 const LEAKY_RELU_SLOPE = 0.2;
+const PRELU_SLOPE = 0.25; // at initialization
 const SELU_ALPHA = 1.6732632423543772;
 const SELU_SCALE = 1.0507009873554805;
 
 const sigmoid = (z) => 1 / (1 + Math.exp(-z));
 const density = (z) => Math.exp(-0.5 * z * z) / Math.sqrt(2 * Math.PI);
+
+const softplus = (z) => Math.max(z, 0) + Math.log1p(Math.exp(-Math.abs(z)));
 
 // The normal distribution function by its power series, which converges where it is not 0 or 1.
 function normal(z) {
@@ -152,7 +155,8 @@ function normal(z) {
   return 0.5 + sum * density(z);
 }
 
-// By the names of the package's registry: the function and its derivative.
+// By the names of the package's registry: the function and its derivative; for those with kinks
+// that are not at 0, that oscillate or that grow exponentially, E[f(sqrt(q) z)^2] of both, too.
 const ACTIVATIONS = {
   linear: [(z) => z, () => 1],
   tanh: [Math.tanh, (z) => 1 / Math.cosh(z) ** 2],
@@ -170,6 +174,24 @@ const ACTIVATIONS = {
   ],
   gelu: [(z) => z * normal(z), (z) => normal(z) + z * density(z)],
   swish: [(z) => z * sigmoid(z), (z) => sigmoid(z) * (1 + z * sigmoid(-z))],
+  softplus: [softplus, sigmoid],
+  mish: [
+    (z) => z * Math.tanh(softplus(z)),
+    (z) => Math.tanh(softplus(z)) + (z * sigmoid(z)) / Math.cosh(softplus(z)) ** 2,
+  ],
+  relu6: [
+    (z) => Math.min(Math.max(z, 0), 6),
+    (z) => (z > 0 && z < 6 ? 1 : 0),
+    (q) => {
+      const end = 6 / Math.sqrt(q); // where it bends, in standard deviations
+      if (end > 40) return q / 2;
+      return q * (normal(end) - 0.5 - end * density(end)) + 36 * normal(-end);
+    },
+    (q) => normal(6 / Math.sqrt(q)) - 0.5,
+  ],
+  prelu: [(z) => (z > 0 ? z : PRELU_SLOPE * z), (z) => (z > 0 ? 1 : PRELU_SLOPE)],
+  exponential: [Math.exp, Math.exp, (q) => Math.exp(2 * q), (q) => Math.exp(2 * q)],
+  sine: [Math.sin, Math.cos, (q) => -Math.expm1(-2 * q) / 2, (q) => (1 + Math.exp(-2 * q)) / 2],
 };
 
 // Nodes and weights for E[f(z)], z normal: the trapezoid rule over t, z = e^t and z = -e^t. Both
@@ -224,12 +246,13 @@ function bisect(isBefore, before, after) {
 // What theory says of hidden layers 1 … depth of one width. `length` has q_l, `chi` the factor from
 // layer l + 1 to layer l, and `signal` log10 of the RMS of the signal over that of the last layer.
 function propagate(activation, sigmaW2, sigmaB2, depth) {
-  const [f, derivative] = ACTIVATIONS[activation];
+  const [f, derivative, square, slopeSquare] = ACTIVATIONS[activation];
   const map = (q) => {
     if (q === Infinity) return q;
-    return sigmaW2 * (q === 0 ? f(0) ** 2 : meanSquare(f, q)) + sigmaB2;
+    if (q === 0) return sigmaW2 * f(0) ** 2 + sigmaB2;
+    return sigmaW2 * (square ? square(q) : meanSquare(f, q)) + sigmaB2;
   };
-  const growth = (q) => sigmaW2 * meanSquare(derivative, q);
+  const growth = (q) => sigmaW2 * (slopeSquare ? slopeSquare(q) : meanSquare(derivative, q));
   const length = [sigmaW2 + sigmaB2];
   while (length.length < depth) length.push(inRange(map(length.at(-1))));
   const chi = length.slice(0, -1).map(growth);
