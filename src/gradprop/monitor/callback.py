@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class Monitor(keras.callbacks.Callback):
         self._instruments: Instruments | None = None
         self._probed: Callable[[Any], Any] | None = None
         self._made_for: Any = None  # the train function that the probed one is the double of
+        self._replay = _Replay()
         self._start: dict[int, NDArray[Any]] = {}
         self._made = 0  # optimizer steps
         self._epoch = 0
@@ -180,9 +182,10 @@ class Monitor(keras.callbacks.Callback):
             batches = list(itertools.islice(iterator, model.steps_per_execution))
             if not batches:
                 raise StopIteration
+            whole = len(batches) == model.steps_per_execution
             with unchanged(model), instruments.attached():
-                _, tensors = probed(_again(batches, iterator))
-            logs = plain(_again(batches, iterator))
+                _, tensors = probed(self._replay.of(batches, iterator, whole))
+            logs = plain(self._replay.of(batches, iterator, whole))
             self._values = instruments.with_updates(values_of(tensors))
             return logs
 
@@ -254,6 +257,7 @@ class Monitor(keras.callbacks.Callback):
         plain = self._made_for
         if plain is not None and "of_monitor" in self.model.train_function.__dict__:
             self.model.train_function = plain
+        self._replay = _Replay()  # an iterator over a generator does not outlive the interpreter
         self._write_cells("ok", logs or {})
 
     def _write_cells(self, status: str, logs: dict[str, Any]) -> None:
@@ -274,15 +278,49 @@ class Monitor(keras.callbacks.Callback):
         self._folder.write("cells", "run", pd.DataFrame(row, index=[0]))
 
 
-def _again(batches: list[Any], iterator: Any) -> Any:
-    """Return an iterator over minibatches of the same type as the one that they are from.
+class _Replay:
+    """Hands minibatches to train functions a second time.
 
-    So that the train function takes it without being traced anew.
+    By an iterator of the type that they come from: the train function takes it without being
+    traced anew. Making such an iterator takes a hundred times as long as a small training step, so
+    it is kept from probe to probe; it asks for a minibatch when a train function does.
     """
-    if not isinstance(iterator, tf.data.Iterator):
-        return iter(batches)
-    signature = iterator.element_spec
-    return iter(tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=signature))
+
+    def __init__(self) -> None:
+        self._waiting: deque[Any] = deque()
+        self._signature: Any = None
+        self._iterator: Any = None
+
+    def of(self, batches: list[Any], iterator: Any, whole: bool) -> Any:
+        """Return an iterator over minibatches.
+
+        Parameters
+        ----------
+        batches
+            The minibatches.
+        iterator
+            Where they come from.
+        whole
+            Whether there are as many as a train function takes; otherwise it meets the end.
+        """
+        if not isinstance(iterator, tf.data.Iterator):
+            return iter(batches)
+        signature = iterator.element_spec
+        self._waiting.clear()
+        self._waiting.extend(batches)
+        if self._iterator is not None and self._signature == signature:
+            made = self._iterator
+        else:
+            dataset = tf.data.Dataset.from_generator(self._next, output_signature=signature)
+            options = tf.data.Options()
+            options.autotune.enabled = False  # nothing is asked for ahead of time
+            made = iter(dataset.with_options(options))
+        self._iterator, self._signature = (made if whole else None), signature
+        return made
+
+    def _next(self) -> Iterator[Any]:
+        while self._waiting:
+            yield self._waiting.popleft()
 
 
 def _accuracy(logs: dict[str, Any], prefix: str) -> float:

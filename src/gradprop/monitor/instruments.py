@@ -157,14 +157,21 @@ class Trace:
 
 def values_of(tensors: dict[str, Any]) -> Values:
     """Return what a probed step handed out (`Trace.tensors`) in NumPy."""
-    single = {"loss": float, "has_loss": bool, "scale": float, "examples": int}
+
+    def group(name: str) -> dict[int, NDArray[Any]]:
+        return {int(key): np.asarray(tensor) for key, tensor in tensors[name].items()}
+
     return Values(
-        **{
-            name: single[name](part)
-            if name in single
-            else {int(key): np.asarray(t) for key, t in part.items()}
-            for name, part in tensors.items()
-        }
+        preactivations=group("preactivations"),
+        activations=group("activations"),
+        signals=group("signals"),
+        gradients=group("gradients"),
+        before=group("before"),
+        after=group("after"),
+        loss=float(tensors["loss"]),
+        has_loss=bool(tensors["has_loss"]),
+        scale=float(tensors["scale"]),
+        examples=int(tensors["examples"]),
     )
 
 

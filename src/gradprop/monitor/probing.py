@@ -69,7 +69,7 @@ class Probe:
             layer, direction = self.origin
             lines.append(f"NaN or infinite first in layer {layer} ({direction})")
         lines += [
-            f"not measured: {' '.join(filter(None, (note.layer, note.what)))}: {note.why}"
+            f"not measured: {f'{note.layer} {note.what}'.strip()}: {note.why}"
             for note in self.unmeasured.itertuples()
         ]
         return "\n".join(lines)

@@ -108,7 +108,7 @@ def layer_rows(
         Whether the loss is a mean over the minibatch: signals of single examples are then
         dC/dz times the number of examples.
     """
-    rows = []
+    rows: list[Rows] = []
     share = (values.examples if mean_loss else 1) / values.scale
     for index, call in enumerate(trace.calls):
         z = _units_last(values.preactivations.get(index), call)
@@ -170,7 +170,7 @@ def _record(
     matrix, shift = id(weights.matrix), id(weights.shift)
     before, after = values.before.get(matrix), values.after.get(matrix)
     change = after - before if after is not None and before is not None else None
-    parts = {
+    parts: dict[str, Any] = {
         "preactivation": preactivation,
         "activation": activation,
         "signal": signal,
@@ -180,8 +180,9 @@ def _record(
         "start": _sample(start.get(matrix)),
     }
     has = {name for name, part in parts.items() if part is not None}
+    filled: dict[str, Any] = {name: part or _NOTHING for name, part in parts.items()}
     record = LayerRecord(
-        **{name: part or _NOTHING for name, part in parts.items()},
+        **filled,
         bias_gradient=_sample(values.gradients.get(shift), 1 / values.scale),
         function="linear",
         units=1,
