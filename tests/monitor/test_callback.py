@@ -15,6 +15,7 @@ import pytest
 
 from gradprop import Monitor
 from gradprop.errors import GradpropError
+from tests.long import long_but
 from tests.monitor.networks import data, fitted, mlp, same
 
 optimizers = keras.optimizers
@@ -35,7 +36,7 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", long_but(["adam", "weight_decay", "sgd"], OPTIMIZERS))
 def test_the_weights_are_those_of_a_training_without_it(optimizer: str, tmp_path: Path) -> None:
     plain = fitted(mlp(optimizer=OPTIMIZERS[optimizer]()), [])
     monitor = Monitor(tmp_path / "run", schedule=2)

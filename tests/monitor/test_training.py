@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from gradprop import Monitor, probe
 from gradprop.errors import GradpropError
+from tests.long import long_but
 from tests.monitor.networks import data, fitted, mlp, same
 
 L = keras.layers
@@ -37,7 +38,7 @@ def of_fit(x: Any, y: Any, kind: str) -> dict[str, Any]:
 KINDS = ("dataset", "weighted dataset", "generator", "class weights", "sample weights")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", long_but(["dataset", "sample weights"], KINDS))
 def test_data_of_every_kind(kind: str, tmp_path: Path) -> None:
     x, y = data()
     results = []
@@ -83,8 +84,8 @@ def test_signals_of_single_examples_whatever_the_reduction(eager: bool) -> None:
     "compiled",
     [
         {"steps_per_execution": 3},
-        {"jit_compile": True},
-        {"jit_compile": True, "steps_per_execution": 2},
+        pytest.param({"jit_compile": True}, marks=pytest.mark.long),
+        pytest.param({"jit_compile": True, "steps_per_execution": 2}, marks=pytest.mark.long),
         {"run_eagerly": True},
         {"auto_scale_loss": True},
     ],
@@ -114,7 +115,9 @@ class Precise:
         keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize(
+    "policy", long_but(["mixed_float16"], ["mixed_float16", "mixed_bfloat16", "float64"])
+)
 def test_values_of_another_precision(policy: str, tmp_path: Path) -> None:
     x, y = data()
     weights = mlp().get_weights()
