@@ -201,6 +201,8 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "standardize, test_fraction, seed, split_seed. Did you mean 'noise'?",
         ),
         ("dataset", "{examples: 9}", "grid.dataset: missing key: name"),
+        ("dataset", "{flie: a.csv}", "grid.dataset: missing key: name. Did you mean 'file'?"),
+        ("dataset", "{nmae: digits}", "grid.dataset: missing key: name. Did you mean 'name'?"),
         (
             "dataset",
             "{name: digits, file: a.csv}",

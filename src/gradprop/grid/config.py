@@ -357,7 +357,9 @@ def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
             yield f"{place_of([*path, str(name)], source)}: {text}"
     elif error.validator == "required":
         missing = [name for name in rule if name not in value]
-        yield f"{where}: missing key: {', '.join(missing)}"
+        known = dict.fromkeys([*missing, *schema.get("properties", {})])
+        hints = (suggestion(str(name), list(known)) for name in value if name not in known)
+        yield f"{where}: missing key: {', '.join(missing)}{next(filter(None, hints), '')}"
     elif error.validator == "type":
         yield f"{where}: {_wrong_type(value, [rule] if isinstance(rule, str) else rule)}"
     elif error.validator == "pattern" and rule == r"\S":

@@ -145,7 +145,8 @@ def _component(key: str, what: str, entries: Mapping[str, Entry], unnamed: str) 
     """
     named: Schema = {"required": ["name"]}
     if unnamed:
-        named = {"if": {"not": {"required": [unnamed]}}, "then": named}
+        either = {**named, "properties": {unnamed: {}}}  # which a message may suggest
+        named = {"if": {"not": {"required": [unnamed]}}, "then": either}
     name = {"$ref": f"#/$defs/{_name_of(key)}"}
     description = f"Name of the {what}; what it means is in config/README.md."
     return {
