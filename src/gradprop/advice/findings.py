@@ -18,7 +18,7 @@ import html
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -34,7 +34,7 @@ from gradprop.components import activations
 from gradprop.components.activations import Activation
 from gradprop.errors import GradpropError
 
-__all__ = ["HEALTHY", "KINDS", "Diagnosis", "Finding", "Limits", "diagnose"]
+__all__ = ["HEALTHY", "KINDS", "Diagnosis", "Finding", "Limits", "alarms", "diagnose"]
 
 Float64 = npt.NDArray[np.float64]
 RATIO = "log10_update_ratio"
@@ -109,6 +109,20 @@ class Limits(Thresholds):
     )
 
 
+#: Of kinds of findings, the field of `Limits` that bounds them, unless their text says otherwise.
+_FIELDS = {
+    "input not scaled": "input_scale",
+    "target not scaled": "target_scale",
+    "exploding": "exploding",
+    "dead": "dead_units",
+    "saturated": "saturated_units",
+    "vanishing": "vanishing",
+    "unstable": "unstable",
+    "not learning": "small_updates",
+    "initial loss": "initial_loss",
+}
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong.
@@ -132,6 +146,17 @@ class Finding:
     value: float
     threshold: float
     text: str
+
+    @property
+    def source(self) -> str:
+        """Where the bound comes from."""
+        name = _FIELDS.get(self.kind, "")
+        for sign, other in (("mean z^2", "length"), ("last loss", "divergence")):
+            name = other if sign in self.text else name
+        for known in fields(Limits):
+            if known.name == name:
+                return str(known.metadata["source"])
+        return "none is allowed" if self.kind == "non-finite" else "rounding in float32"
 
     def __str__(self) -> str:
         place = "network" if self.layer is None else f"layer {self.layer}"
@@ -167,7 +192,8 @@ class Diagnosis:
         """The diagnosis in one sentence."""
         if not self.findings:
             return "The network is healthy: no rule found anything."
-        first = self.findings[0]
+        of_kind = [finding for finding in self.findings if finding.kind == self.kind]
+        first = next((finding for finding in of_kind if finding.layer is not None), of_kind[0])
         names = dict(zip(self.layers["layer"], self.layers["name"], strict=True))
         place = f" in layer {first.layer} ({names.get(first.layer, '?')})" if first.layer else ""
         return (
@@ -236,6 +262,60 @@ def diagnose(
     kinds = [first.get(layer, HEALTHY) for layer in named["layer"]]
     kind = found[0].kind if found else HEALTHY
     return Diagnosis(kind, tuple(found), named.assign(diagnosis=kinds))
+
+
+def alarms(
+    layers: pd.DataFrame,
+    steps: pd.DataFrame,
+    network: pd.DataFrame,
+    loss: str = "cross_entropy",
+    guessing_loss: float | None = None,
+    limits: Limits | None = None,
+) -> pd.DataFrame:
+    """Find where the rules of thumb of `gradprop.analysis.alarms` were broken first.
+
+    Parameters
+    ----------
+    layers, steps, network, loss, guessing_loss, limits
+        As of `diagnose`.
+
+    Returns
+    -------
+    DataFrame
+        One row per alarm that fired: ``alarm``, its ``meaning``, the first ``step`` and the lowest
+        ``layer`` there, the ``value`` (`gradprop.analysis.alarms.fired`), and in how many
+        ``layers`` and at how many ``probes`` it fired at all.
+
+    Examples
+    --------
+    >>> layers = pd.DataFrame({"step": 0, "layer": [1, 2], "log10_update_ratio": [-5.0, -3.0]})
+    >>> steps = pd.DataFrame({"step": [0], "train_loss": [2.3]})
+    >>> network = pd.DataFrame({"layer": [1, 2], "name": ["a", "b"], "fan_in": 4, "fan_out": 4,
+    ...     "activation": "relu"})
+    >>> alarms(layers, steps, network)[["alarm", "step", "layer", "value"]].to_dict("records")
+    [{'alarm': 'small_updates', 'step': 0, 'layer': 1, 'value': -5.0}]
+    """
+    case = _Case.of(layers, steps, network, loss, guessing_loss, limits or Limits())
+    known = [name in activations.ACTIVATIONS for name in case.rows["activation"]]
+    rows = case.rows.assign(
+        place=case.rows["layer"],
+        layer=case.rows["layer"].rank(method="dense").astype(int),
+        activation=case.rows["activation"].where(known, "linear"),
+        epochs=1,
+        learning_rate=1.0,
+    )
+    found = []
+    for name, alarm in ALARMS.items():
+        bound = getattr(case.limits, name)
+        values = alarm.value(rows).astype(np.float64)
+        fired = rows.assign(value=values)[alarm.fires(values, bound)]
+        if len(fired):
+            first = fired.sort_values(["step", "place"], kind="stable").iloc[0]
+            numbers = (fired["place"].nunique(), fired["step"].nunique())
+            place = (int(first["step"]), int(first["place"]), float(first["value"]))
+            found.append((name, alarm.text(bound), *place, *numbers))
+    columns = ["alarm", "meaning", "step", "layer", "value", "layers", "probes"]
+    return pd.DataFrame(found, columns=columns)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
-from gradprop.errors import GradpropError, cut
+from gradprop.errors import GradpropError, cut, one_line
 from gradprop.monitor import recording
 from gradprop.monitor.instruments import Instruments, unchanged, values_of
 
@@ -147,8 +147,9 @@ def probe(
         try:
             _, tensors = instruments.observed(look)(data)
         except Exception as error:
+            reason = cut(one_line(str(error)), 300)
             raise ProbeError(
-                f"probe: model {model.name!r} does not take these data: {cut(str(error), 300)}"
+                f"probe: model {model.name!r} does not take these data: {reason}"
             ) from error
     values = values_of(tensors)
     trace = instruments.trace

@@ -160,7 +160,8 @@ def network_rows(trace: Trace) -> list[Rows]:
     """Return one row for every one that `layer_rows` returns: what the layer is.
 
     Columns beside ``layer``, ``name``, ``kind`` and ``activation``: ``fan_in`` and ``fan_out`` of
-    its matrix (`fans`; 0 without one), whose product is the number of its entries; ``extra``, what
+    its matrix (`fans`; 0 without one), whose product is the number of its entries; ``positions``,
+    at how many places of an example every unit is computed (0 if unknown); ``extra``, what
     acts on the layer besides its activation function (``normalization``, ``skip``, ``recurrence``
     or nothing); and ``judged``, whether it is the matrix of a layer on the way from the inputs to
     the outputs, which rules about layers speak of. Left out are factors of normalizations,
@@ -178,11 +179,19 @@ def network_rows(trace: Trace) -> list[Rows]:
                 "activation": _name(call) if own else "",
                 "fan_in": fan_in,
                 "fan_out": fan_out,
+                "positions": _positions(call) if own else 0,
                 "extra": call.extra,
                 "judged": own and _is_judged(call.watched.layer, weights.matrix),
             }
             found.append(row)
     return found
+
+
+def _positions(call: Call) -> int:
+    shape = list(call.z.shape[1:])
+    if getattr(call.watched.layer, "data_format", None) == "channels_first":
+        shape = [*shape[1:], shape[0]]
+    return 0 if None in shape else math.prod(shape[:-1])
 
 
 def _is_judged(layer: Any, matrix: Any) -> bool:
