@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 import html
 import math
 import re
+import subprocess
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -20,7 +24,7 @@ import gradprop
 from gradprop import cli
 from gradprop.advice import alarms
 from gradprop.errors import GradpropError
-from gradprop.inspection import Run, page, pictures
+from gradprop.inspection import Run, comparison, page, pictures, watching
 from tests.monitor.networks import L, data
 
 ODD = 'a <b>&"$x$'
@@ -74,6 +78,24 @@ class Seen(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.words).split())
+
+
+@pytest.mark.parametrize("module", [watching, comparison])
+def test_the_examples_are_right(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
+
+
+def test_a_recorded_run_is_read_without_keras(folders: dict[str, Path]) -> None:
+    code = (
+        "import sys, gradprop; assert not {'numpy', 'keras'} & set(sys.modules); "
+        "print(gradprop.compare(sys.argv[1], sys.argv[1])); "
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, folders["good"]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Both runs have the diagnosis “healthy”.")
 
 
 def test_the_page_is_whole_and_asks_for_nothing(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def alarms(
     [{'alarm': 'small_updates', 'step': 0, 'layer': 1, 'value': -5.0}]
     """
     case = _Case.of(layers, steps, network, loss, guessing_loss, limits or Limits())
-    known = [name in activations.ACTIVATIONS for name in case.rows["activation"]]
+    known = case.rows["activation"].isin(list(activations.ACTIVATIONS))
     rows = case.rows.assign(
         place=case.rows["layer"],
         layer=case.rows["layer"].rank(method="dense").astype(int),

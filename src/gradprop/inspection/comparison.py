@@ -140,8 +140,9 @@ def compare(a: Any, b: Any) -> Comparison:
     >>> import gradprop
     >>> x = numpy.random.default_rng(0).normal(size=(32, 4))
     >>> def seen(initializer):
-    ...     layers = [keras.layers.Dense(8, "tanh", kernel_initializer=initializer)] * 1
-    ...     model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(1)])
+    ...     hidden = keras.layers.Dense(8, "tanh", kernel_initializer=initializer)
+    ...     outputs = keras.layers.Dense(1, kernel_initializer=initializer)
+    ...     model = keras.Sequential([keras.Input((4,)), hidden, outputs])
     ...     model.compile(loss="mse")
     ...     return gradprop.probe(model, x, x[:, :1])
     >>> gradprop.compare(seen("zeros"), seen("glorot_uniform")).sentence

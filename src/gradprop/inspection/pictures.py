@@ -120,12 +120,15 @@ def _heat_map(run: Run, column: str, name: str, quantity: str) -> Picture | None
         axis.set_ticks(places, [str(labels[place]) for place in places])
     style.finish(figure, [], xlabel="step (as probed)", ylabel="layer", right=style.BAR)
     style.colour_bar(figure, image, f"log$_{{10}}$ {quantity}")
-    least, most = values.stack().idxmin(), values.stack().idxmax()
+    layer_of, step_of = list(values.index), list(values.columns)
+    numbers = values.to_numpy(np.float64)
+    low, low_step = np.unravel_index(np.nanargmin(numbers), numbers.shape)
+    high, high_step = np.unravel_index(np.nanargmax(numbers), numbers.shape)
     alt = (
         f"Heat map of log10 {quantity}, {len(values)} layers by {len(values.columns)} probed "
-        f"steps. The smallest is {values.at[least]:.2f} in layer {least[0]} at step {least[1]}, "
-        f"the largest {values.at[most]:.2f} in layer {most[0]} at step {most[1]}; "
-        f"{_gaps(table)} are exactly zero, not finite or not measured."
+        f"steps. The smallest is {np.nanmin(numbers):.2f} in layer {layer_of[low]} at step "
+        f"{step_of[low_step]}, the largest {np.nanmax(numbers):.2f} in layer {layer_of[high]} at "
+        f"step {step_of[high_step]}; {_gaps(table)} are exactly zero, not finite or not measured."
     )
     caption = (
         "Layers from the inputs (top) to the outputs; grey: zero, not finite, or not measured."
@@ -134,7 +137,7 @@ def _heat_map(run: Run, column: str, name: str, quantity: str) -> Picture | None
 
 
 def _gaps(table: pd.DataFrame) -> str:
-    gaps = int((~np.isfinite(table)).to_numpy().sum())
+    gaps = int((~np.isfinite(table.to_numpy(np.float64))).sum())
     return "no fields" if gaps == 0 else "1 field" if gaps == 1 else f"{gaps} fields"
 
 
@@ -162,19 +165,20 @@ def predicted(run: Run) -> pd.Series[float]:
     ``s_l = s_(l+1) + log10(chi_1 n_(l+1) / n_l) / 2`` with the number n of units, from the measured
     signal of the layer behind the last of `Run.causes`; it ends where theory does not speak.
     """
-    causes = run.causes.set_index("layer")
-    network = run.judged.set_index("layer")
-    measured = _profile(run, SIGNAL, _ends(run)[0]) if SIGNAL in run.layers else pd.Series()
-    order = list(network.index)
+    chi_1: dict[int, float] = dict(zip(run.causes["layer"], run.causes["chi_1"], strict=True))
+    units: dict[int, int] = dict(zip(run.judged["layer"], run.judged["fan_out"], strict=True))
+    measured: dict[int, float] = {}
+    if SIGNAL in run.layers:
+        profile = _profile(run, SIGNAL, _ends(run)[0])
+        measured = dict(zip(profile.index, profile, strict=True))
     found: dict[int, float] = {}
-    for here, after in reversed(list(itertools.pairwise(order))):
-        if here not in causes.index:
+    for here, after in reversed(list(itertools.pairwise(units))):
+        if here not in chi_1:
             if found:
                 break
             continue
-        found.setdefault(after, float(measured.get(after, math.nan)))
-        units = network.at[after, "fan_out"] / network.at[here, "fan_out"]
-        factor = float(causes.at[here, "chi_1"]) * units
+        found.setdefault(after, measured.get(after, math.nan))
+        factor = chi_1[here] * units[after] / units[here]
         found[here] = found[after] + 0.5 * math.log10(factor) if factor > 0 else math.nan
     return pd.Series(found, dtype=float).sort_index()
 
@@ -306,7 +310,8 @@ def losses(runs: Runs) -> Picture | None:
     if max(len(run.steps) for run in runs.values()) < 2:
         return None
     figure, (axes,) = style.panels(1, height=2.4)
-    handles, sentences, seen = [], [], []
+    handles, sentences = [], []
+    seen: list[float] = []
     drawn: dict[str, Any]
     for number, (letter, run) in enumerate(runs.items()):
         steps = run.steps.sort_values("step")

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -114,7 +115,7 @@ class Run:
         """
         layers, _, network, *_ = self._case
         table = causes(layers, network)
-        rows = network.to_dict("records")
+        rows: list[dict[Any, Any]] = network.to_dict("records")
         fitting = [here["layer"] for here, after in itertools.pairwise(rows) if _fit(here, after)]
         return table[table["layer"].isin(fitting)].reset_index(drop=True)
 
@@ -135,11 +136,11 @@ class Run:
         return MOST_DECADES / rate if rate > 0 else (math.inf if rate == 0 else math.nan)
 
 
-def _fit(here: dict[str, object], after: dict[str, object]) -> bool:
+def _fit(here: dict[Any, Any], after: dict[Any, Any]) -> bool:
     """Tell whether the second of two layers takes what the first hands on, place by place."""
-    units, fan_in = int(str(here["fan_out"])), int(str(after["fan_in"]))
     same = here["positions"] == after["positions"] != 0
-    return same and not here["extra"] and not after["extra"] and fan_in % max(units, 1) == 0
+    alone = not here["extra"] and not after["extra"]
+    return bool(same and alone and after["fan_in"] % max(here["fan_out"], 1) == 0)
 
 
 def _table(folder: Path) -> pd.DataFrame:

@@ -170,14 +170,13 @@ def values_of(tensors: dict[str, Any]) -> Values:
         **{"loss": float, "has_loss": bool, "scale": float, "examples": int},
         **{"inputs": np.asarray, "targets": np.asarray},
     }
-    return Values(
-        **{
-            name: single[name](part)
-            if name in single
-            else {int(key): np.asarray(t) for key, t in part.items()}
-            for name, part in tensors.items()
-        }
-    )
+    parts: dict[str, Any] = {
+        name: single[name](part)
+        if name in single
+        else {int(key): np.asarray(t) for key, t in part.items()}
+        for name, part in tensors.items()
+    }
+    return Values(**parts)
 
 
 def moments(values: Tensor) -> Tensor:
