@@ -25,6 +25,7 @@ from gradprop import cli
 from gradprop.advice import alarms
 from gradprop.errors import GradpropError
 from gradprop.inspection import Run, comparison, page, pictures, watching
+from tests.browser import check_accessibility, check_report, find_browser
 from tests.monitor.networks import L, data
 
 ODD = 'a <b>&"$x$'
@@ -237,6 +238,18 @@ def test_a_comparison_says_what_differs(folders: dict[str, Path], tmp_path: Path
     assert same.sentence == "Both runs have the diagnosis “healthy”."
     with pytest.raises(GradpropError, match="compare: int is not allowed"):
         gradprop.compare(folders["good"], 3)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium: the pages were not looked at")
+def test_both_pages_are_sound_and_have_no_barriers(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    page.report(Run.read(folders[ODD]), tmp_path / "one.html")
+    gradprop.compare(folders[ODD], folders["good"]).report(tmp_path / "both.html")
+    for path in sorted(tmp_path.glob("*.html")):
+        assert check_report(path) == []
+        assert check_accessibility(path) == []
 
 
 def test_alarms_are_the_first_place_where_a_rule_of_thumb_broke() -> None:

@@ -106,7 +106,10 @@ def _table(runs: dict[str, Run]) -> Table:
     rates = [run.decades_per_layer for run in runs.values()]
     predicted: list[Text] = [DASH if rate != rate else sig(rate) for rate in rates]
     rows.append(["Decades of dC/dz per layer, predicted", *predicted])
-    heads = [("", False), *((f"{letter}: {run.name}", True) for letter, run in runs.items())]
+    heads = [
+        ("Quantity", False),
+        *((f"{letter}: {run.name}", True) for letter, run in runs.items()),
+    ]
     return Table("numbers-table", "Both runs in numbers.", heads, rows)
 
 
