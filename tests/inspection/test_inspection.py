@@ -93,7 +93,7 @@ def test_a_recorded_run_is_read_without_keras(folders: dict[str, Path]) -> None:
         "print(gradprop.compare(sys.argv[1], sys.argv[1])); "
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
-    command = [sys.executable, "-c", code, folders["good"]]
+    command = [sys.executable, "-c", code, str(folders["good"])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Both runs have the diagnosis “healthy”.")

@@ -120,7 +120,7 @@ def layer_rows(
         Whether the loss is a mean over the minibatch: signals of single examples are then
         dC/dz times the number of examples.
     """
-    rows = []
+    rows: list[Rows] = []
     share = (values.examples if mean_loss else 1) / values.scale
     for index, call in enumerate(trace.calls):
         z = _units_last(values.preactivations.get(index), call)
