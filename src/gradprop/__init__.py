@@ -12,10 +12,11 @@ except PackageNotFoundError:  # the source tree on sys.path, not installed
 # What users import from here, and where it is: found when it is first asked for, so that `import
 # gradprop` loads neither NumPy nor TensorFlow.
 _LAZY = {
-    "Monitor": "gradprop.monitor",
-    "Probe": "gradprop.monitor",
+    "Monitor": "gradprop.inspection",
+    "Probe": "gradprop.inspection",
     "advise": "gradprop.advice",
-    "probe": "gradprop.monitor",
+    "compare": "gradprop.inspection",
+    "probe": "gradprop.inspection",
 }
 __all__ = ["__version__", *_LAZY]
 

@@ -123,6 +123,8 @@ def make_parser() -> argparse.ArgumentParser:
         _add_verify,
         _add_report,
         _add_advise,
+        _add_probe,
+        _add_compare,
     ):
         add(commands)
     return parser
@@ -345,7 +347,13 @@ def verify_claims(options: argparse.Namespace) -> None:
 def _add_report(commands: _Commands) -> None:
     parser = commands.add_parser("report", help="write the HTML report")
     parser.add_argument(
-        "studies", type=_path, nargs="+", help="results/<study>/study.json, in order"
+        "studies",
+        type=_path,
+        nargs="+",
+        help="results/<study>/study.json, in order, or the folder of one gradprop.Monitor",
+    )
+    parser.add_argument(
+        "-o", "--output", type=_output, help="of a monitor's run; default: <folder>.html"
     )
     parser.add_argument("--reports", type=_path, default=Path("reports"), help="default: reports")
     parser.add_argument(
@@ -363,7 +371,12 @@ def _add_report(commands: _Commands) -> None:
 
 
 def write_html(options: argparse.Namespace) -> None:
-    """Write the report."""
+    """Write the report on studies, or on the run of a monitor."""
+    if any(path.is_dir() for path in options.studies):
+        write_run(options.studies, options.output)
+        return
+    if options.output:
+        raise GradpropError("report: --output is that of a monitor's run; of studies: --name")
     from gradprop.grid import definitions
     from gradprop.report import page
 
@@ -375,6 +388,64 @@ def write_html(options: argparse.Namespace) -> None:
     page.write_report(
         studies, results, options.reports, options.title, options.name, options.command
     )
+
+
+def write_run(folders: Sequence[Path], output: Path | None) -> None:
+    """Write the report on what a monitor recorded, and print the diagnosis."""
+    from gradprop.inspection import Run, page
+
+    if len(folders) > 1:
+        raise GradpropError(
+            f"report: {len(folders)} paths, of which one is a folder; allowed: one folder of a "
+            "gradprop.Monitor, or files study.json (of two folders: gradprop compare)"
+        )
+    run = Run.read(folders[0])
+    path = output or Path(f"{run.name}.html")
+    print(run.diagnosis)
+    page.report(run, path)
+    print(path)
+
+
+def _add_probe(commands: _Commands) -> None:
+    parser = commands.add_parser("probe", help="look at one minibatch of a saved Keras model")
+    parser.add_argument("model", type=_path, help="a file of model.save: model.keras")
+    parser.add_argument("data", type=_path, help="a file of numpy.savez with inputs and targets")
+    parser.add_argument("--x", default="x", help="its array of inputs; default: x")
+    parser.add_argument("--y", default="y", help="its array of targets; default: y")
+    parser.add_argument(
+        "--batch", type=_count(2**31 - 1), default=64, help="examples to take; default: 64"
+    )
+    parser.add_argument("-o", "--output", type=_output, help="file of a report; default: none")
+    parser.set_defaults(run=print_probe)
+
+
+def print_probe(options: argparse.Namespace) -> None:
+    """Print what a minibatch shows of a saved model, and write the report if it is asked for."""
+    from gradprop.inspection import saved
+
+    found = saved.probe_files(options.model, options.data, options.x, options.y, options.batch)
+    print(found.diagnose())
+    if options.output:
+        found.report(options.output)
+        print(options.output)
+
+
+def _add_compare(commands: _Commands) -> None:
+    parser = commands.add_parser("compare", help="put the runs of two monitors side by side")
+    parser.add_argument("runs", type=_path, nargs=2, help="folders of two gradprop.Monitors")
+    parser.add_argument("-o", "--output", type=_output, help="file of a report; default: none")
+    parser.set_defaults(run=print_comparison)
+
+
+def print_comparison(options: argparse.Namespace) -> None:
+    """Print how two runs differ, and write the page if it is asked for."""
+    from gradprop.inspection import compare
+
+    found = compare(*options.runs)
+    print(found)
+    if options.output:
+        found.report(options.output)
+        print(options.output)
 
 
 def _add_advise(commands: _Commands) -> None:

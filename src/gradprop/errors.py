@@ -86,6 +86,11 @@ def place_of(path: Sequence[Any], source: str) -> str:
     return f"{source}: {text.removeprefix('.')}" if text else source
 
 
+def one_line(text: str) -> str:
+    """Return a library's message without line ends and the colours of a terminal."""
+    return " ".join(re.sub(r"\x1b\[[\d;]*m", "", text).split())
+
+
 def cut(text: str, longest: int = LONGEST_VALUE) -> str:
     """Return one line of printable text that is not too long."""
     text = text[: longest + 1]

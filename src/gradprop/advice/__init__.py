@@ -6,7 +6,7 @@
 * `remedies`: `causes` and `advice`, what to change in it.
 """
 
-from gradprop.advice.findings import Diagnosis, Finding, Limits, diagnose
+from gradprop.advice.findings import Diagnosis, Finding, Limits, alarms, diagnose
 from gradprop.advice.initializations import Initialization, InitializationAdvice, advise
 from gradprop.advice.remedies import Remedy, advice, causes
 
@@ -19,6 +19,7 @@ __all__ = [
     "Remedy",
     "advice",
     "advise",
+    "alarms",
     "causes",
     "diagnose",
 ]

@@ -6,13 +6,19 @@ row per layer: ``layer``, ``name``, ``fan_in``, ``fan_out`` (columns of the kern
 ``activation``. The layer with the largest number is the output. A rule whose columns are missing or
 NaN says nothing; NaN is a number that ceased to be finite only where the table says so
 (``*_nonfinite_fraction``), or where it has no such column.
+
+A monitor measures more than a study: ``weight_unit_spread`` and ``signal_unit_spread`` (how far the
+units of a layer differ), and in ``steps`` mean and standard deviation of inputs and targets. Where
+they are, rules take them in place of what they would infer.
 """
 
 from __future__ import annotations
 
+import html
+import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -28,7 +34,7 @@ from gradprop.components import activations
 from gradprop.components.activations import Activation
 from gradprop.errors import GradpropError
 
-__all__ = ["HEALTHY", "KINDS", "Diagnosis", "Finding", "Limits", "diagnose"]
+__all__ = ["HEALTHY", "KINDS", "Diagnosis", "Finding", "Limits", "alarms", "diagnose"]
 
 Float64 = npt.NDArray[np.float64]
 RATIO = "log10_update_ratio"
@@ -48,6 +54,18 @@ KINDS = {
     "not learning": "weights hardly change",
     "initial loss": "the first loss is far from that of guessing",
 }
+
+
+# Those that a network can be said to be.
+_ADJECTIVES = (
+    "symmetric",
+    "exploding",
+    "dead",
+    "saturated",
+    "vanishing",
+    "unstable",
+    "not learning",
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +109,20 @@ class Limits(Thresholds):
     )
 
 
+#: Of kinds of findings, the field of `Limits` that bounds them, unless their text says otherwise.
+_FIELDS = {
+    "input not scaled": "input_scale",
+    "target not scaled": "target_scale",
+    "exploding": "exploding",
+    "dead": "dead_units",
+    "saturated": "saturated_units",
+    "vanishing": "vanishing",
+    "unstable": "unstable",
+    "not learning": "small_updates",
+    "initial loss": "initial_loss",
+}
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong.
@@ -114,6 +146,17 @@ class Finding:
     value: float
     threshold: float
     text: str
+
+    @property
+    def source(self) -> str:
+        """Where the bound comes from."""
+        name = _FIELDS.get(self.kind, "")
+        for sign, other in (("mean z^2", "length"), ("last loss", "divergence")):
+            name = other if sign in self.text else name
+        for known in fields(Limits):
+            if known.name == name:
+                return str(known.metadata["source"])
+        return "none is allowed" if self.kind == "non-finite" else "rounding in float32"
 
     def __str__(self) -> str:
         place = "network" if self.layer is None else f"layer {self.layer}"
@@ -143,6 +186,26 @@ class Diagnosis:
 
     def __repr__(self) -> str:
         return "\n".join([self.kind, *(f"* {finding}" for finding in self.findings)])
+
+    @property
+    def sentence(self) -> str:
+        """The diagnosis in one sentence."""
+        if not self.findings:
+            return "The network is healthy: no rule found anything."
+        of_kind = [finding for finding in self.findings if finding.kind == self.kind]
+        first = next((finding for finding in of_kind if finding.layer is not None), of_kind[0])
+        names = dict(zip(self.layers["layer"], self.layers["name"], strict=True))
+        place = f" in layer {first.layer} ({names.get(first.layer, '?')})" if first.layer else ""
+        return (
+            f"The network is {self.kind}: {KINDS[self.kind]}, first at step {first.step}{place}."
+            if self.kind in _ADJECTIVES
+            else f"{self.kind.capitalize()}: {KINDS[self.kind]}, first at step {first.step}{place}."
+        )
+
+    def _repr_html_(self) -> str:
+        found = "".join(f"<li>{html.escape(str(finding))}</li>" for finding in self.findings)
+        layers = self.layers.to_html(index=False, escape=True, border=0)
+        return f"<p><b>{html.escape(self.sentence)}</b></p><ul>{found}</ul>{layers}"
 
 
 def diagnose(
@@ -201,6 +264,60 @@ def diagnose(
     return Diagnosis(kind, tuple(found), named.assign(diagnosis=kinds))
 
 
+def alarms(
+    layers: pd.DataFrame,
+    steps: pd.DataFrame,
+    network: pd.DataFrame,
+    loss: str = "cross_entropy",
+    guessing_loss: float | None = None,
+    limits: Limits | None = None,
+) -> pd.DataFrame:
+    """Find where the rules of thumb of `gradprop.analysis.alarms` were broken first.
+
+    Parameters
+    ----------
+    layers, steps, network, loss, guessing_loss, limits
+        As of `diagnose`.
+
+    Returns
+    -------
+    DataFrame
+        One row per alarm that fired: ``alarm``, its ``meaning``, the first ``step`` and the lowest
+        ``layer`` there, the ``value`` (`gradprop.analysis.alarms.fired`), and in how many
+        ``layers`` and at how many ``probes`` it fired at all.
+
+    Examples
+    --------
+    >>> layers = pd.DataFrame({"step": 0, "layer": [1, 2], "log10_update_ratio": [-5.0, -3.0]})
+    >>> steps = pd.DataFrame({"step": [0], "train_loss": [2.3]})
+    >>> network = pd.DataFrame({"layer": [1, 2], "name": ["a", "b"], "fan_in": 4, "fan_out": 4,
+    ...     "activation": "relu"})
+    >>> alarms(layers, steps, network)[["alarm", "step", "layer", "value"]].to_dict("records")
+    [{'alarm': 'small_updates', 'step': 0, 'layer': 1, 'value': -5.0}]
+    """
+    case = _Case.of(layers, steps, network, loss, guessing_loss, limits or Limits())
+    known = case.rows["activation"].isin(list(activations.ACTIVATIONS))
+    rows = case.rows.assign(
+        place=case.rows["layer"],
+        layer=case.rows["layer"].rank(method="dense").astype(int),
+        activation=case.rows["activation"].where(known, "linear"),
+        epochs=1,
+        learning_rate=1.0,
+    )
+    found = []
+    for name, alarm in ALARMS.items():
+        bound = getattr(case.limits, name)
+        values = alarm.value(rows).astype(np.float64)
+        fired = rows.assign(value=values)[alarm.fires(values, bound)]
+        if len(fired):
+            first = fired.sort_values(["step", "place"], kind="stable").iloc[0]
+            numbers = (fired["place"].nunique(), fired["step"].nunique())
+            place = (int(first["step"]), int(first["place"]), float(first["value"]))
+            found.append((name, alarm.text(bound), *place, *numbers))
+    columns = ["alarm", "meaning", "step", "layer", "value", "layers", "probes"]
+    return pd.DataFrame(found, columns=columns)
+
+
 @dataclass(frozen=True)
 class _Case:
     """One network's tables, as rules read them.
@@ -212,10 +329,14 @@ class _Case:
         there, NaN if it was not measured.
     loss_of
         ``train_loss`` by step.
+    rms_of
+        Root mean square of ``input`` and ``target`` at the first step, sqrt(mean^2 + std^2), if the
+        table has them; NaN where they have no scale, as tokens.
     """
 
     rows: pd.DataFrame
     loss_of: pd.Series[float]
+    rms_of: dict[str, float]
     columns: frozenset[str]
     loss: str
     guessing_loss: float
@@ -261,7 +382,15 @@ class _Case:
         for name in (*ASKED, *(alarm.statistic for alarm in ALARMS.values())):
             if name not in rows:
                 rows[name] = np.nan
-        return cls(rows, losses, frozenset(layers.columns), loss, guess, limits)
+        first = steps.sort_values("step").iloc[0]
+        rms = {
+            name: math.hypot(
+                float(first.get(f"{name}_mean", np.nan)), float(first.get(f"{name}_std", np.nan))
+            )
+            for name in ("input", "target")
+            if f"{name}_std" in first
+        }
+        return cls(rows, losses, rms, frozenset(layers.columns), loss, guess, limits)
 
     @cached_property
     def probes(self) -> dict[int, pd.DataFrame]:
@@ -344,7 +473,7 @@ class _Case:
     def symmetric(self) -> tuple[Finding, ...]:
         """Layers whose units have equal weights, before training."""
         step, rows = self.start
-        return tuple(_equal_units(self, step, rows))
+        return (*_never_differ(self), *_equal_units(self, step, rows))
 
 
 LOSSES = ("cross_entropy", "mean_squared_error")
@@ -359,7 +488,7 @@ def _not_finite(case: _Case) -> Iterator[Finding]:
 
 
 def _scaling(case: _Case) -> Iterator[Finding]:
-    """Tell the scale of inputs and targets from what the first step shows.
+    """Tell the scale of inputs and targets: as measured, or else from what the first step shows.
 
     Random weights of mean 0 give ``E[z^2] = Var(W) sum x^2``, so that ``E[x^2]`` is ``E[z^2]``
     times the units over ``|W|^2``. Outputs that know nothing of the targets give a squared error
@@ -370,18 +499,41 @@ def _scaling(case: _Case) -> Iterator[Finding]:
     squares = 10 ** rows[LENGTH].astype(float)
     norm = 10 ** _at(rows, first, WEIGHT)
     bound = case.limits.input_scale
-    if norm > 0 and not case.symmetric:
+    rms = case.rms_of.get("input", math.nan)
+    if "input" not in case.rms_of and norm > 0 and not case.symmetric:
         rms = math.sqrt(squares[first] * _at(rows, first, "fan_out")) / norm
-        if rms > bound or rms < 1 / bound:
-            text = "root mean square of the inputs, as the first layer sees them,"
-            side = bound if rms > bound else 1 / bound
-            yield Finding("input not scaled", step, int(first), rms, side, text)
+    if rms > bound or 0 < rms < 1 / bound:
+        text = "root mean square of the inputs, as the first layer sees them,"
+        side = bound if rms > bound else 1 / bound
+        yield Finding("input not scaled", step, int(first), rms, side, text)
     if case.loss == "mean_squared_error" and case.limits.target_scale > 0:
-        rest = float(case.loss_of.get(step, math.nan)) - squares[last]
+        rest = case.rms_of.get("target", math.nan) ** 2
+        if math.isnan(rest):
+            rest = float(case.loss_of.get(step, math.nan)) - squares[last]
         if rest > case.limits.target_scale**2 and rest > squares[last]:
-            text = "root mean square of the targets, as the first loss tells,"
+            text = "root mean square of the targets"
             scale = case.limits.target_scale
             yield Finding("target not scaled", step, None, math.sqrt(rest), scale, text)
+
+
+def _never_differ(case: _Case) -> Iterator[Finding]:
+    """Find layers whose units have equal weights and get equal dC/dz, at the first and last probe.
+
+    Their gradients and so their updates are equal: they stay one unit. Units of equal weights alone
+    part in the first step, as those behind a layer of zeros do.
+    """
+    if "weight_unit_spread" not in case.columns:
+        return
+    step, start = case.start
+    for layer in start.index[:-1]:
+        spreads = [
+            _at(rows, layer, f"{quantity}_unit_spread")
+            for rows in case.ends.values()
+            for quantity in ("weight", "signal")
+        ]
+        if max(spreads) < EQUAL and not any(map(math.isnan, spreads)):
+            text = "spread of weights and dC/dz over units, relative to their root mean square,"
+            yield Finding("symmetric", step, int(layer), max(spreads), EQUAL, text)
 
 
 def _equal_units(case: _Case, step: int, rows: pd.DataFrame) -> Iterator[Finding]:
@@ -393,10 +545,11 @@ def _equal_units(case: _Case, step: int, rows: pd.DataFrame) -> Iterator[Finding
     (`gradprop.analysis.rounding`).
     """
     last = rows.index.max()
-    for layer in rows.index[:-1]:
+    inferred = [] if "weight_unit_spread" in case.columns else list(rows.index[:-1])
+    for layer in inferred:
         if _at(rows, layer, WEIGHT) == -np.inf:
             yield Finding("symmetric", step, int(layer), 0.0, 0.0, "norm of the weights")
-    for before, layer in zip(rows.index[:-2], rows.index[1:-1], strict=True):
+    for before, layer in itertools.pairwise(inferred):
         norm = 10.0 ** _at(rows, layer, WEIGHT)
         shape = _at(rows, layer, "fan_in") / _at(rows, layer, "fan_out")
         equal = norm * math.sqrt(shape) * abs(_at(rows, before, MEAN))

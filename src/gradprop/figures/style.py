@@ -216,7 +216,12 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
-use(next((read(path) for path in folders.styles() if path.is_file()), {}))
+def use_own() -> None:
+    """Make figures look as the project's file of settings says, if there is one."""
+    use(next((read(path) for path in folders.styles() if path.is_file()), {}))
+
+
+use_own()
 
 
 def width() -> float:

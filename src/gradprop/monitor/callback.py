@@ -53,7 +53,7 @@ class Monitor(keras.callbacks.Callback):
 
     Attributes
     ----------
-    steps, layers, cells, unmeasured : pandas.DataFrame
+    steps, layers, network, cells, unmeasured : pandas.DataFrame
         The tables as far as they are recorded.
 
     Raises
@@ -124,6 +124,11 @@ class Monitor(keras.callbacks.Callback):
     def unmeasured(self) -> pd.DataFrame:
         """What is not in the tables: ``layer`` (empty for all layers), ``what`` and ``why``."""
         return self._folder.read("unmeasured")
+
+    @property
+    def network(self) -> pd.DataFrame:
+        """One row per layer: what it is, ``fan_in`` and ``fan_out``, whether rules judge it."""
+        return self._folder.read("network")
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Prepare the instruments."""
@@ -227,12 +232,15 @@ class Monitor(keras.callbacks.Callback):
             "loss_scale": values.scale,
             "loss_scale_overflowed": overflowed,
             "exact": values.is_exact,
+            **recording.scales(self.model, trace, values),
         }
         name = f"{step:010d}"
         self._folder.write("layers", name, pd.DataFrame([cell | row for row in rows]))
         self._folder.write("steps", name, pd.DataFrame([cell | losses]))
         notes = [*trace.unmeasured, *self._lacking]
         self._folder.write("unmeasured", "run", recording.as_table(notes))
+        network = [{"cell": self.folder.name} | row for row in recording.network_rows(trace)]
+        self._folder.write("network", "run", pd.DataFrame(network))
 
     @property
     def _is_scaled(self) -> bool:

@@ -57,6 +57,7 @@ class Call:
     function: Activation | str = "linear"
     is_open: bool = True  # no activation function was applied yet
     where: int = 0  # what of it dC/dz is read at
+    extra: str = ""  # what else acts on it: a normalization, a skip, recurrence
 
     @property
     def name(self) -> str:
@@ -82,6 +83,8 @@ class Values:
         What a loss scaling multiplied the loss, and so signals and gradients, with.
     examples
         Size of the minibatch.
+    inputs, targets
+        Moments of what the first layer with weights gets, and of the targets (`moments`).
     is_exact
         Whether the rehearsed step led to the same weights as the step itself, bit for bit.
     """
@@ -96,6 +99,8 @@ class Values:
     has_loss: bool
     scale: float
     examples: int
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
     is_exact: bool = True
 
     @property
@@ -115,6 +120,8 @@ class Trace:
     after: dict[int, Tensor] = field(default_factory=dict)
     loss: Tensor = None
     scale: Tensor = 1.0
+    inputs: Tensor = None
+    targets: Tensor = None
     graph: Any = None
     # Of tensors, by `id`: whose they are, and the tensor, so that no other gets the same id.
     owners: dict[int, tuple[Call, Tensor]] = field(default_factory=dict)
@@ -148,6 +155,8 @@ class Trace:
             "has_loss": tf.constant(self.loss is not None),
             "scale": tf.cast(self.scale, tf.float32),
             "examples": examples,
+            "inputs": moments(self.inputs),
+            "targets": moments(self.targets),
         }
 
     def is_inside(self, tensor: Tensor) -> bool:
@@ -172,7 +181,24 @@ def values_of(tensors: dict[str, Any]) -> Values:
         has_loss=bool(tensors["has_loss"]),
         scale=float(tensors["scale"]),
         examples=int(tensors["examples"]),
+        inputs=np.asarray(tensors["inputs"]),
+        targets=np.asarray(tensors["targets"]),
     )
+
+
+def moments(values: Tensor) -> Tensor:
+    """Return mean, standard deviation, largest magnitude and mean variance of a column.
+
+    In float64, over all entries x of a minibatch: E[x], sqrt(E[(x - E[x])^2]), max |x|; and for
+    every column (all axes but the first) the variance over the examples, averaged over columns,
+    which is the squared error of the best constant guess. NaN without values.
+    """
+    if values is None:
+        return tf.fill([4], tf.constant(np.nan, tf.float64))
+    x = tf.cast(values, tf.float64)
+    columns = tf.reduce_mean(tf.math.reduce_variance(x, axis=0))
+    largest = tf.reduce_max(tf.abs(x))
+    return tf.stack([tf.reduce_mean(x), tf.math.reduce_std(x), largest, columns])
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -244,8 +270,10 @@ class Instruments:
                 outputs = original(*args, **kwargs)
                 self._follow(watched, inputs, outputs)
                 return outputs
+            if not trace.calls:
+                trace.inputs = self._scaled(watched, inputs)
             before = sum(c.watched is watched for c in trace.calls)
-            call = Call(watched, before + 1)
+            call = Call(watched, before + 1, extra="recurrence" if watched.is_recurrent else "")
             trace.calls.append(call)
             trace.running.append(call)
             try:
@@ -260,6 +288,13 @@ class Instruments:
             return outputs
 
         return call
+
+    def _scaled(self, watched: Watched, inputs: Sequence[Any]) -> Tensor:
+        """Return what the first layer with weights gets, if its scale matters to that layer."""
+        numbers = [x for x in inputs if tf.is_tensor(x) and x.dtype.is_floating]
+        if isinstance(watched.layer, (*layers.NORMALIZATIONS, keras.layers.Embedding)):
+            return None
+        return numbers[0] if numbers and self.trace.is_inside(numbers[0]) else None
 
     def _attach_to_activation(self, stack: ExitStack, watched: Watched) -> None:
         layer = watched.layer
@@ -347,7 +382,7 @@ class Instruments:
             owner.function = self.functions[id(watched.layer)]
             owner.is_open = False
         elif isinstance(watched.layer, keras.layers.Add):
-            owner.activation = outputs
+            owner.activation, owner.extra = outputs, "skip"
         elif not isinstance(watched.layer, keras.layers.Rescaling):
             return
         self._own(owner, outputs)
@@ -358,7 +393,7 @@ class Instruments:
         if owner is None or owner is call or not owner.is_open:
             return
         owner.z = owner.activation = call.z
-        owner.where = call.where
+        owner.where, owner.extra = call.where, "normalization"
         call.is_open, call.function = False, activations.get("linear")
         self._own(owner, outputs)
 
@@ -385,6 +420,9 @@ class Instruments:
 
         def compute_loss(*args: Any, **kwargs: Any) -> Tensor:
             self.trace.taken.update(map(id, tf.nest.flatten((args, kwargs))))
+            targets = tf.nest.flatten(kwargs.get("y", args[1] if len(args) > 1 else None))
+            if len(targets) == 1 and tf.is_tensor(targets[0]) and targets[0].dtype.is_floating:
+                self.trace.targets = targets[0]
             self.trace.loss = loss = original(*args, **kwargs)
             return loss
 

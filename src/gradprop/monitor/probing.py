@@ -10,7 +10,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
-from gradprop.errors import GradpropError, cut
+from gradprop.errors import GradpropError, cut, one_line
 from gradprop.monitor import recording
 from gradprop.monitor.instruments import Instruments, unchanged, values_of
 
@@ -41,6 +41,8 @@ class Probe:
     layers
         One row per layer with weights, in the order of the calls: its ``name``, ``kind`` (class)
         and ``activation``, and the statistics.
+    network
+        One row per layer: what it is, ``fan_in`` and ``fan_out``, whether rules judge it.
     unmeasured
         What is not in the tables: ``layer`` (empty for all), ``what``, ``why``.
     origin
@@ -49,6 +51,7 @@ class Probe:
 
     steps: pd.DataFrame
     layers: pd.DataFrame
+    network: pd.DataFrame
     unmeasured: pd.DataFrame
     origin: recording.Origin | None
 
@@ -144,23 +147,27 @@ def probe(
         try:
             _, tensors = instruments.observed(look)(data)
         except Exception as error:
+            reason = cut(one_line(str(error)), 300)
             raise ProbeError(
-                f"probe: model {model.name!r} does not take these data: {cut(str(error), 300)}"
+                f"probe: model {model.name!r} does not take these data: {reason}"
             ) from error
     values = values_of(tensors)
-    rows = recording.layer_rows(instruments.trace, values, names, {}, mean_loss(model))
-    instruments.trace.lacks("", "update", "a probe makes no step")
+    trace = instruments.trace
+    rows = recording.layer_rows(trace, values, names, {}, mean_loss(model))
+    trace.lacks("", "update", "a probe makes no step")
     step = {
         "step": 0,
         "minibatch_loss": values.loss,
-        "gradient_log10_norm": recording.gradient_log10_norm(instruments.trace, values),
+        "gradient_log10_norm": recording.gradient_log10_norm(trace, values),
+        **recording.scales(model, trace, values),
     }
-    notes = [*instruments.trace.unmeasured, *lacking]
+    notes = [*trace.unmeasured, *lacking]
     return Probe(
         pd.DataFrame([{"cell": model.name, **step}]),
         pd.DataFrame([{"cell": model.name, "step": 0, **row} for row in rows]),
+        pd.DataFrame([{"cell": model.name, **row} for row in recording.network_rows(trace)]),
         recording.as_table(notes),
-        recording.origin(instruments.trace, values, rows),
+        recording.origin(trace, values, rows),
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -18,7 +20,7 @@ from gradprop import files
 from gradprop.components.activations import Activation
 from gradprop.errors import GradpropError, not_allowed
 from gradprop.monitor.instruments import Call, Trace, Values
-from gradprop.monitor.layers import Unmeasured, Weights
+from gradprop.monitor.layers import NORMALIZATIONS, Unmeasured, Weights
 from gradprop.probes.statistics import (
     PRESETS,
     STATISTICS,
@@ -39,7 +41,17 @@ _MADE_OF = {
     "log10_distance_from_start": ("start", "weight"),
     "weight_gradient_log10_product": ("gradient", "weight"),
 }
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _QUANTITIES = ("gradient", "signal", "preactivation", "activation", "weight")
+# What rules need whatever statistics were chosen: a NaN has to be told from what was not measured.
+_COUNTS = tuple(
+    f"{quantity}_nonfinite_fraction" for quantity in ("gradient", "signal", "activation")
+)
 _NOTHING = Sample(np.zeros((1, 1), dtype=np.float32))
 
 Rows = dict[str, Any]
@@ -78,7 +90,7 @@ def chosen(statistics: str | Sequence[str]) -> tuple[list[str], list[Unmeasured]
         if name not in STATISTICS and name not in PRESETS:
             problem = not_allowed(name, [*PRESETS, *STATISTICS])
             raise RecordingError(f"statistics: {problem}")
-    names = recorded(canonical(given))
+    names = list(dict.fromkeys([*recorded(canonical(given)), *_COUNTS]))
     lacking = [name for name in names if STATISTICS[name].needs == "minibatches"]
     why = "the training has no gradients of other minibatches at the same weights"
     return (
@@ -136,8 +148,166 @@ def layer_rows(
                 "kind": type(call.watched.layer).__name__,
                 "activation": _name(call) if own else "",
             }
-            rows.append(keys | _measured(record, names, has, values.examples))
+            measured = _measured(record, names, has, values.examples)
+            measured["weight_nonfinite_fraction"] = _bad_fraction(values, weights)
+            spreads = _spreads(call, weights, values, signal) if own else (math.nan, math.nan)
+            measured["weight_unit_spread"], measured["signal_unit_spread"] = spreads
+            rows.append(keys | measured)
     return rows
+
+
+def network_rows(trace: Trace) -> list[Rows]:
+    """Return one row for every one that `layer_rows` returns: what the layer is.
+
+    Columns beside ``layer``, ``name``, ``kind`` and ``activation``: ``fan_in`` and ``fan_out`` of
+    its matrix (`fans`; 0 without one), whose product is the number of its entries; ``positions``,
+    at how many places of an example every unit is computed (0 if unknown); ``extra``, what
+    acts on the layer besides its activation function (``normalization``, ``skip``, ``recurrence``
+    or nothing); and ``judged``, whether it is the matrix of a layer on the way from the inputs to
+    the outputs, which rules about layers speak of. Left out are factors of normalizations,
+    embeddings, projections inside an attention and matrices besides a layer's main one.
+    """
+    found: list[Rows] = []
+    for call in trace.calls:
+        for number, weights in enumerate(call.watched.weights):
+            own = number == 0
+            fan_in, fan_out = fans(call.watched.layer, weights.matrix)
+            row: Rows = {
+                "layer": len(found) + 1,
+                "name": call.name if own else weights.name,
+                "kind": type(call.watched.layer).__name__,
+                "activation": _name(call) if own else "",
+                "fan_in": fan_in,
+                "fan_out": fan_out,
+                "positions": _positions(call) if own else 0,
+                "extra": call.extra,
+                "judged": own and _is_judged(call.watched.layer, weights.matrix),
+            }
+            found.append(row)
+    return found
+
+
+def _positions(call: Call) -> int:
+    shape = list(call.z.shape[1:])
+    if getattr(call.watched.layer, "data_format", None) == "channels_first":
+        shape = [*shape[1:], shape[0]]
+    return 0 if None in shape else math.prod(shape[:-1])
+
+
+def _is_judged(layer: Any, matrix: Any) -> bool:
+    others = (*NORMALIZATIONS, keras.layers.Embedding, keras.layers.EinsumDense)
+    return matrix is not None and len(matrix.shape) > 1 and not isinstance(layer, others)
+
+
+def fans(layer: Any, matrix: Any) -> tuple[int, int]:
+    """Return how many entries of a matrix a unit sums over, and how many sets of them there are.
+
+    Of a kernel of shape (..., inputs, units) those are the product of all axes but the last, and
+    the last. A transposed convolution has its units on the axis before the last, a depthwise one
+    (..., channels, multiplier) sums over space alone, an einsum over the axes that its output
+    lacks, and an embedding takes one row.
+    """
+    if matrix is None:
+        return 0, 0
+    shape, size = tuple(matrix.shape), math.prod(matrix.shape)
+    units = shape[-1] if shape else 1
+    if isinstance(layer, _TRANSPOSED):
+        units = shape[-2]
+    elif isinstance(layer, _DEPTHWISE) or matrix.name == "depthwise_kernel":
+        units = shape[-2] * shape[-1]
+    elif isinstance(layer, keras.layers.EinsumDense):
+        _, kernel, output = re.split(",|->", layer.equation)
+        pairs = zip(kernel.replace("...", ""), shape, strict=False)
+        units = math.prod(length for axis, length in pairs if axis in output)
+    elif isinstance(layer, keras.layers.Embedding):
+        units = size
+    return size // max(units, 1), units
+
+
+def _spreads(
+    call: Call, weights: Weights, values: Values, signal: NDArray[Any] | None
+) -> tuple[float, float]:
+    """Return how far the units of a layer differ in their weights and in dC/dz (`unit_spread`).
+
+    Units that agree in both get equal updates: they never differ. NaN where units have weights
+    of inputs of their own (depthwise) or are more than one axis of the kernel.
+    """
+    layer, kernel = call.watched.layer, values.before.get(id(weights.matrix))
+    if kernel is None or signal is None or weights.matrix.name != "kernel" or kernel.ndim < 2:
+        return math.nan, math.nan
+    if isinstance(layer, _TRANSPOSED):
+        kernel = np.moveaxis(kernel, -2, -1)
+    if signal.shape[-1] != kernel.shape[-1]:
+        return math.nan, math.nan
+    return unit_spread(kernel), unit_spread(signal)
+
+
+def unit_spread(values: NDArray[Any]) -> float:
+    """Return how far units, on the last axis, differ: sqrt(E[(v - mean over units)^2] / E[v^2]).
+
+    Between 0, of equal units (of zeros, too), and 1, of units whose mean is 0. NaN for a single
+    unit, and where a value is not finite.
+    """
+    if values.shape[-1] < 2 or not np.isfinite(values).all():
+        return math.nan
+    v = values.astype(np.float64)
+    size = float(np.mean(v**2))
+    if size == 0.0:
+        return 0.0
+    if not (v != v[..., :1]).any():  # the mean of equal numbers may miss them by its rounding
+        return 0.0
+    return math.sqrt(float(np.mean((v - v.mean(axis=-1, keepdims=True)) ** 2)) / size)
+
+
+def _bad_fraction(values: Values, weights: Weights) -> float:
+    """Return the fraction of weights that are NaN or infinite before the step; NaN if unknown."""
+    before = values.before.get(id(weights.matrix))
+    return math.nan if before is None or not before.size else float(np.mean(~np.isfinite(before)))
+
+
+def scales(model: Any, trace: Trace, values: Values) -> Rows:
+    """Return what the loss of a step is to be compared with, and the scale of its data.
+
+    Columns: ``loss`` (``cross_entropy``, ``mean_squared_error`` or ``other``), ``guessing_loss``
+    (ln K of K classes, ln 2 of a binary one, of squared errors the variance of the targets; NaN
+    where it is unknown), and mean, standard deviation and largest magnitude of what the first layer
+    with weights gets (``input_mean``, ``input_std``, ``input_largest``) and of the targets
+    (``target_mean`` ...). NaN of whole numbers, such as tokens and class indices, and where several
+    outputs have targets of their own.
+    """
+    kind = _loss_of(model)
+    guess = math.nan
+    if kind == "binary_crossentropy":
+        guess = math.log(2)
+    elif kind.endswith("crossentropy"):
+        shape = getattr(model, "output_shape", None) or (None,)
+        last = shape[-1] if isinstance(shape[-1], int) else _last_units(trace)
+        guess = math.log(last) if last > 1 else math.nan
+    elif kind == "mean_squared_error":
+        guess = float(values.targets[3])
+    named = "cross_entropy" if kind.endswith("crossentropy") else kind
+    found: Rows = {"loss": named, "guessing_loss": guess}
+    for name, moments in (("input", values.inputs), ("target", values.targets)):
+        for column, value in zip(("mean", "std", "largest"), moments[:3], strict=True):
+            found[f"{name}_{column}"] = float(value)
+    return found
+
+
+def _last_units(trace: Trace) -> int:
+    layers = [call.watched for call in trace.calls]
+    return fans(layers[-1].layer, layers[-1].weights[0].matrix)[1] if layers else 0
+
+
+def _loss_of(model: Any) -> str:
+    """Return Keras's name of the one loss of a model that is a mean of examples; else other."""
+    compiled = getattr(model, "_compile_loss", None)
+    parts = getattr(compiled, "_flat_losses", None) or []
+    if len(parts) != 1 or getattr(compiled, "_user_loss_weights", None):
+        return "other"
+    # Whatever it is called by, Keras's losses wrap the function of their definition.
+    name = getattr(getattr(parts[0].loss, "fn", None), "__name__", "")
+    kinds = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy")
+    return name if name in (*kinds, "mean_squared_error") else "other"
 
 
 def _name(call: Call) -> str:

@@ -1,0 +1,140 @@
+"""A monitor and a probe that say what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gradprop import monitor
+from gradprop.advice import Diagnosis
+from gradprop.inspection.page import Report, report
+from gradprop.inspection.runs import Run
+
+
+class Monitor(monitor.Monitor):
+    """Record what happens in a network's layers while ``model.fit`` trains, and say what is wrong.
+
+    A callback of Keras. `gradprop.monitor.Monitor` says what it records, and that it changes
+    nothing: weights after the training are the same with and without it.
+
+    Parameters
+    ----------
+    folder : str or pathlib.Path
+        A new folder for the tables; its name is the run's.
+    schedule
+        At which steps to look: ``"log"`` (the default: ten per decade), a number n (every n-th),
+        ``"epochs"`` (the first step of each), or a function from the number of steps made before to
+        True or False.
+    statistics
+        A preset (``cheap``, ``standard``, ``full``), or names of statistics and presets.
+    resume : bool
+        Whether the folder may hold the tables of an earlier part of this training.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import keras, numpy
+    >>> import gradprop
+    >>> x = numpy.random.default_rng(0).normal(size=(64, 4))
+    >>> layers = [keras.layers.Dense(16, "sigmoid") for _ in range(9)]
+    >>> model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> monitor = gradprop.Monitor(tempfile.mkdtemp() + "/run")
+    >>> _ = model.fit(x, x[:, :1], verbose=0, callbacks=[monitor])
+    >>> monitor.diagnose().kind
+    'vanishing'
+    """
+
+    @property
+    def run(self) -> Run:
+        """The tables as far as they are recorded."""
+        return Run.read(self.folder)
+
+    def diagnose(self) -> Diagnosis:
+        """Judge the network by what was recorded so far."""
+        return self.run.diagnosis
+
+    def report(self, path: str | Path | None = None) -> Report:
+        """Make the report, one HTML file; a notebook shows what is returned.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path, optional
+            Where to write it; not written by default.
+        """
+        return report(self.run, path)
+
+
+class Probe(monitor.Probe):
+    """What one minibatch shows of a model, and what is wrong with it.
+
+    Attributes are those of `gradprop.monitor.Probe`.
+    """
+
+    @property
+    def run(self) -> Run:
+        """The tables, as those of a run of one step."""
+        name = str(self.steps["cell"].iloc[0])
+        tables = self.layers, self.steps, self.network, self.unmeasured
+        return Run(name, *tables, pd.DataFrame())
+
+    def diagnose(self) -> Diagnosis:
+        """Judge the network by this minibatch."""
+        return self.run.diagnosis
+
+    def report(self, path: str | Path | None = None) -> Report:
+        """Make the report, one HTML file; a notebook shows what is returned.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path, optional
+            Where to write it; not written by default.
+        """
+        return report(self.run, path)
+
+    def _repr_html_(self) -> str:
+        return self.diagnose()._repr_html_()
+
+
+def probe(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    statistics: str | Sequence[str] = "standard",
+) -> Probe:
+    """Look at the gradients of a model on one minibatch, without a step, and judge them.
+
+    Parameters
+    ----------
+    model, x, y, sample_weight, statistics
+        As of `gradprop.monitor.probe`: a model that is built and compiled, and one minibatch.
+
+    Returns
+    -------
+    Probe
+        Its tables, its `Probe.diagnose` and its `Probe.report`.
+
+    Raises
+    ------
+    GradpropError
+        If the model is not built or not compiled, or the data do not fit.
+
+    Examples
+    --------
+    >>> import keras, numpy
+    >>> import gradprop
+    >>> zeros = [keras.layers.Dense(16, "tanh", kernel_initializer="zeros") for _ in range(3)]
+    >>> model = keras.Sequential([keras.Input((4,)), *zeros, keras.layers.Dense(1)])
+    >>> model.compile(loss="mse")
+    >>> x = numpy.random.default_rng(0).normal(size=(32, 4))
+    >>> gradprop.probe(model, x, x[:, :1]).diagnose().kind
+    'symmetric'
+    """
+    found = monitor.probe(model, x, y, sample_weight, statistics=statistics)
+    return Probe(*(getattr(found, field.name) for field in fields(found)))

@@ -1,0 +1,342 @@
+"""The report on a network of one's own, the comparison of two, and what the shell says."""
+
+from __future__ import annotations
+
+import doctest
+import html
+import math
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+import gradprop
+from gradprop import cli
+from gradprop.advice import alarms
+from gradprop.errors import GradpropError
+from gradprop.inspection import Run, comparison, page, pictures, watching
+from tests.browser import check_accessibility, check_report, find_browser
+from tests.monitor.networks import L, data
+
+ODD = 'a <b>&"$x$'
+LAYERS = 6
+
+
+def stacked(activation: str, initializer: Any, width: int = 16, seed: int = 0) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    hidden = [L.Dense(width, activation, kernel_initializer=initializer) for _ in range(LAYERS)]
+    model = keras.Sequential([keras.Input((7,)), *hidden, L.Dense(3, "softmax")])
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the folders of a network whose gradients vanish and of one that learns."""
+    x, y = data()
+    found = {}
+    given = {ODD: ("sigmoid", "glorot_uniform"), "good": ("relu", "he_normal")}
+    for name, (activation, initializer) in given.items():
+        found[name] = tmp_path_factory.mktemp("runs") / name
+        monitor = gradprop.Monitor(found[name])
+        model = stacked(activation, initializer)
+        model.fit(x, y, epochs=4, verbose=0, callbacks=[monitor], validation_data=(x, y))
+    return found
+
+
+class Seen(HTMLParser):
+    """What a page has: ids, images, what links point to, its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.tags: Counter[str] = Counter()
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        known = dict(attrs)
+        self.tags[tag] += 1
+        self.ids += [known["id"]] if known.get("id") else []  # type: ignore[list-item]
+        self.targets += [str(known["href"])] if "href" in known else []
+        self.images += [known] if tag == "img" else []
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.mark.parametrize("module", [watching, comparison])
+def test_the_examples_are_right(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
+
+
+def test_a_recorded_run_is_read_without_keras(folders: dict[str, Path]) -> None:
+    code = (
+        "import sys, gradprop; assert not {'numpy', 'keras'} & set(sys.modules); "
+        "print(gradprop.compare(sys.argv[1], sys.argv[1])); "
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(folders["good"])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Both runs have the diagnosis “healthy”.")
+
+
+def test_the_page_is_whole_and_asks_for_nothing(folders: dict[str, Path], tmp_path: Path) -> None:
+    written = page.report(Run.read(folders[ODD]), tmp_path / "deep" / "mine.html")
+    assert written.path is not None
+    assert written.path.read_text(encoding="utf-8") == written.html
+    seen = Seen(written.html)
+    assert len(seen.ids) == len(set(seen.ids))
+    assert all(target.startswith("#") and target[1:] in seen.ids for target in seen.targets)
+    assert [image["src"][:5] for image in seen.images if image["src"]] == ["data:"] * 6
+    assert all(len(image["alt"] or "") > 60 for image in seen.images)
+    assert not seen.tags["script"] and not seen.tags["link"] and not seen.tags["b"]
+    assert "default-src 'none'" in written.html
+    assert not re.search(r"(src|href)=.?https?:", written.html)
+    assert ODD in seen.text
+    for part in ("decades of RMS dC/dz", "the width of the band", "keras.layers.", "softmax"):
+        assert part in seen.text
+
+
+def test_the_same_tables_give_the_same_bytes(folders: dict[str, Path]) -> None:
+    first, second = (page.report(Run.read(folders["good"])).html for _ in range(2))
+    assert first == second
+
+
+def test_the_page_says_what_the_tables_say(folders: dict[str, Path]) -> None:
+    run = Run.read(folders[ODD])
+    assert run.diagnosis.kind == "vanishing"
+    text = Seen(page.report(run).html).text
+    assert run.diagnosis.sentence in text
+    first = run.layers[run.layers["step"] == 0].set_index("layer")["signal_log10_rms"]
+    drawn = pictures.all_of(run)
+    said = f"is {first[LAYERS]:.2f} in hidden layer {LAYERS} and {first[1]:.2f} in layer 1"
+    assert said in drawn["by-layer"].alt
+    lowest = run.layers["signal_log10_rms"].min()
+    assert f"The smallest is {lowest:.2f} in layer 1" in drawn["signals"].alt
+    steps = run.steps.sort_values("step")
+    assert f"to {steps['minibatch_loss'].iloc[-1]:.3g} at step 15" in drawn["loss"].alt
+
+
+def test_a_run_that_was_killed_has_a_report(folders: dict[str, Path], tmp_path: Path) -> None:
+    for table in ("layers", "steps", "network"):
+        (tmp_path / "killed" / table).mkdir(parents=True)
+        for path in (folders[ODD] / table).glob("*.parquet"):
+            if path.stem in ("0000000000", "run"):
+                (tmp_path / "killed" / table / path.name).write_bytes(path.read_bytes())
+    run = Run.read(tmp_path / "killed")
+    text = Seen(page.report(run).html).text
+    assert "vanishing" in text and "Everything was measured." in text
+
+
+def test_the_drawing_leaves_the_users_settings_alone(folders: dict[str, Path]) -> None:
+    mpl.rcParams["lines.linewidth"] = 7.0
+    before = dict(mpl.rcParams)
+    page.report(Run.read(folders["good"]))
+    assert dict(mpl.rcParams) == before
+    mpl.rcdefaults()
+
+
+def test_a_notebook_shows_it_escaped(folders: dict[str, Path]) -> None:
+    run = Run.read(folders[ODD])
+    made = page.report(run)
+    (source,) = re.findall(r'srcdoc="([^"]*)"', made._repr_html_())
+    assert html.unescape(source) == made.html
+    shown = run.diagnosis._repr_html_()
+    assert html.escape(run.diagnosis.sentence) in shown
+    names = run.network.assign(name="<script>alert(1)</script>")
+    odd = Run(run.name, run.layers, run.steps, names, run.unmeasured, run.cells)
+    for text in (odd.diagnosis._repr_html_(), page.report(odd).html):
+        assert "<script" not in text and "&lt;script" in text
+
+
+def test_theory_is_compared_with_the_weights_themselves() -> None:
+    x, y = data(examples=64)
+    model = stacked("linear", keras.initializers.RandomNormal(stddev=0.1), width=64)
+    run = gradprop.probe(model, x, y).run
+    kernels = [layer.kernel.numpy().astype(float) for layer in model.layers]
+    expected = [np.mean(kernel**2) * len(kernel) for kernel in kernels[1:LAYERS]]
+    np.testing.assert_allclose(run.causes["chi_1"], expected, rtol=1e-5)
+    assert list(run.causes["layer"]) == list(range(1, LAYERS))
+    signals = run.layers["signal_log10_rms"].to_numpy()[:LAYERS]
+    np.testing.assert_allclose(
+        run.causes["measured"], 10 ** (2 * (signals[:-1] - signals[1:])), rtol=1e-9
+    )
+    rate = np.mean(0.5 * np.log10(expected))
+    assert run.decades_per_layer == pytest.approx(rate, rel=1e-6)
+    assert run.lost_after == pytest.approx(2 / abs(rate), rel=1e-6)
+    line = pictures.predicted(run)
+    assert list(line.index) == list(range(1, LAYERS + 1))
+    assert line[LAYERS] == signals[-1]
+    # 64 units: each of five factors scatters by sqrt(2 / 64) of itself.
+    assert line[1] == pytest.approx(signals[0], abs=0.25)
+    assert line[1] == pytest.approx(signals[-1] + rate * (LAYERS - 1), abs=1e-9)
+
+
+@pytest.mark.parametrize("between", ["normalization", "skip", "pooling"])
+def test_theory_is_silent_where_it_does_not_speak(between: str) -> None:
+    inputs = keras.Input((8, 8, 3))
+    h = L.Conv2D(4, 3, padding="same", activation="tanh", name="first")(inputs)
+    if between == "normalization":
+        h = L.ReLU()(L.BatchNormalization()(L.Conv2D(4, 3, padding="same")(h)))
+    elif between == "skip":
+        h = L.Add()([h, L.Conv2D(4, 3, padding="same", activation="tanh")(h)])
+    else:
+        h = L.Conv2D(4, 3, activation="tanh")(L.MaxPooling2D()(h))
+    model = keras.Model(inputs, L.Dense(3, "softmax")(L.Dense(5, "tanh")(L.Flatten()(h))))
+    model.compile(loss="sparse_categorical_crossentropy")
+    found = gradprop.probe(model, *data((8, 8, 3), 16))
+    assert found.run.causes.empty
+    assert "Theory does not speak" in found.report().html
+
+
+def test_theory_follows_convolutions_of_one_size() -> None:
+    inputs = keras.Input((8, 8, 3))
+    h = inputs
+    for _ in range(3):
+        h = L.Conv2D(4, 3, padding="same", activation="relu")(h)
+    model = keras.Model(inputs, L.Dense(3, "softmax")(L.Dense(5, "tanh")(L.Flatten()(h))))
+    model.compile(loss="sparse_categorical_crossentropy")
+    run = gradprop.probe(model, *data((8, 8, 3), 16)).run
+    kernels = [v.numpy() for v in model.trainable_variables if v.name == "kernel"]
+    # chi_1 of a rectifier is half of sigma_w2, the variance times the fan-in.
+    expected = [np.mean(k.astype(float) ** 2) * 36 / 2 for k in kernels[1:3]]
+    np.testing.assert_allclose(run.causes["chi_1"], expected, rtol=1e-5)
+
+
+def test_a_comparison_says_what_differs(folders: dict[str, Path], tmp_path: Path) -> None:
+    found = gradprop.compare(folders[ODD], folders["good"])
+    assert found.sentence == "A has the diagnosis “vanishing”, and B “healthy”."
+    assert "vanishing" in found.differences["A"] and found.differences["B"] == ()
+    made = found.report(tmp_path / "both.html")
+    seen = Seen(made.html)
+    assert [bool(image["alt"]) for image in seen.images] == [True, True]
+    assert len(seen.ids) == len(set(seen.ids))
+    last = Run.read(folders["good"]).steps.sort_values("step")["minibatch_loss"].iloc[-1]
+    assert "loss of B goes from" in str(seen.images[0]["alt"])
+    assert f"to {last:.3g} at step 15" in str(seen.images[0]["alt"])
+    assert "<b>" not in found._repr_html_()
+    same = gradprop.compare(folders["good"], Run.read(folders["good"]))
+    assert same.sentence == "Both runs have the diagnosis “healthy”."
+    with pytest.raises(GradpropError, match="compare: int is not allowed"):
+        gradprop.compare(folders["good"], 3)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium: the pages were not looked at")
+def test_both_pages_are_sound_and_have_no_barriers(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    page.report(Run.read(folders[ODD]), tmp_path / "one.html")
+    gradprop.compare(folders[ODD], folders["good"]).report(tmp_path / "both.html")
+    for path in sorted(tmp_path.glob("*.html")):
+        assert check_report(path) == []
+        assert check_accessibility(path) == []
+
+
+def test_alarms_are_the_first_place_where_a_rule_of_thumb_broke() -> None:
+    layers = pd.DataFrame(
+        {
+            "step": np.repeat([0, 5], 3),
+            "layer": [2, 4, 6] * 2,
+            "log10_update_ratio": [-3.0, -3.0, -3.0, -3.0, -1.0, -1.5],
+            "activation_std": [1.0, 1.0, 1.0, 1.0, 0.01, 1.0],
+            "dead_fraction": 0.0,
+        }
+    )
+    steps = pd.DataFrame({"step": [0, 5], "train_loss": [9.0, 1.0]})
+    network = pd.DataFrame(
+        {"layer": [2, 4, 6], "name": list("abc"), "fan_in": 4, "fan_out": [4, 4, 3]}
+    ).assign(activation=["relu", "somebody's", "softmax"])
+    found = alarms(layers, steps, network).set_index("alarm")
+    assert set(found.index) == {"large_updates", "variance_ratio", "initial_loss"}
+    columns = ["step", "layer", "value", "layers", "probes"]
+    assert list(found.loc["large_updates", columns]) == [5, 4, -1.0, 2, 1]
+    assert list(found.loc["variance_ratio", columns]) == pytest.approx([5, 4, -4.0, 1, 1])
+    assert found.at["initial_loss", "value"] == pytest.approx(9 / math.log(3))
+
+
+def run(arguments: list[Any], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    status = cli.main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def test_the_shell_reports_and_compares(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run(["report", folders["good"]], capsys)
+    assert (status, out) == (0, "healthy\ngood.html\n")
+    both = [folders["good"], folders[ODD]]
+    status, out, _ = run(["compare", *both, "-o", "both.html"], capsys)
+    assert status == 0 and out.endswith("both.html\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"good.html", "both.html"}
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "torn" / "layers").mkdir(parents=True)
+    (tmp_path / "torn" / "layers" / "1.parquet").write_text("no table")
+    for arguments, problem in (
+        (["report", "empty"], "empty: no run of a monitor: layers/ has no rows"),
+        (["report", "torn"], "no table of a monitor"),
+        (["report", *both], "report: 2 paths, of which one is a folder"),
+        (["report", "x.json", "-o", "y.html"], "--output is that of a monitor's run"),
+        (["compare", "none", both[0]], "none: no such folder"),
+        (["compare", "good.html", both[0]], "good.html: not a folder"),
+    ):
+        status, out, err = run(arguments, capsys)
+        assert status == 1 and problem in err and err.count("\n") == 1
+
+
+def test_the_shell_probes_a_saved_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x, y = data()
+    model = stacked("sigmoid", "glorot_uniform")
+    model.save("model.keras")
+    np.savez("data.npz", x=x, y=y, wide=x[:, :3], short=y[:5], one=np.float32(1))
+    np.save("single.npy", x)
+    np.savez("objects.npz", x=np.array([{}]), y=y)
+    status, out, _ = run(["probe", "model.keras", "data.npz", "-o", "seen.html"], capsys)
+    expected = gradprop.probe(model, x[:64], y[:64]).diagnose()
+    assert (status, out) == (0, f"{expected}\nseen.html\n")
+    assert expected.kind == "vanishing"
+    assert "vanishing" in Path("seen.html").read_text()
+    keras.Sequential([keras.Input((7,)), L.Dense(3)]).save("plain.keras")
+    for arguments, problem in (
+        (["model.keras", "none.npz"], "none.npz: no such file"),
+        (["none.keras", "data.npz"], "none.keras: no such file"),
+        (["data.npz", "data.npz"], "data.npz: no Keras model that can be loaded"),
+        (["model.keras", "single.npy"], "single.npy: a single array"),
+        (["model.keras", "objects.npz"], "objects.npz: no arrays of numpy.savez"),
+        (["model.keras", "model.keras"], "--x: "),
+        (["model.keras", "data.npz", "--y", "z"], "--y: 'z' is not allowed; allowed: x, y"),
+        (["model.keras", "data.npz", "--y", "short"], "x has 120, short has 5 examples"),
+        (["model.keras", "data.npz", "--y", "one"], "one is a single number"),
+        (["model.keras", "data.npz", "--x", "wide"], "does not take these data"),
+        (["model.keras", "data.npz", "--y", "x"], "does not take these data"),
+        (["plain.keras", "data.npz"], "has no loss"),
+    ):
+        status, _, err = run(["probe", *arguments], capsys)
+        assert status == 1 and problem in err and err.count("\n") == 1 and "\x1b" not in err
