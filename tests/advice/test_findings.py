@@ -346,3 +346,20 @@ def test_examples_in_docstrings(module: ModuleType) -> None:
     failed, tried = doctest.testmod(module)
     assert tried
     assert not failed
+
+
+def test_what_is_said_of_several_layers_is_one_line() -> None:
+    found = findings.Diagnosis(
+        "vanishing",
+        tuple(
+            findings.Finding("vanishing", step, layer, value, -2.0, "decades")
+            for step, layer, value in ((0, None, -9.0), (3, 1, -8.0), (0, 2, -5.0), (4, 5, -3.0))
+        ),
+        pd.DataFrame({"layer": [1, 2], "name": ["a", "b"], "diagnosis": "vanishing"}),
+    )
+    assert repr(found).splitlines() == [
+        "vanishing",
+        "* vanishing (network, step 0): decades is -9, bound -2",
+        "* vanishing (layers 1 to 2, 5, from step 0 on): decades is -8 in layer 1, bound -2",
+    ]
+    assert found._repr_html_().count("<li>") == 2

@@ -6,13 +6,14 @@
 * `remedies`: `causes` and `advice`, what to change in it.
 """
 
-from gradprop.advice.findings import Diagnosis, Finding, Limits, alarms, diagnose
+from gradprop.advice.findings import Diagnosis, Finding, Group, Limits, alarms, diagnose
 from gradprop.advice.initializations import Initialization, InitializationAdvice, advise
 from gradprop.advice.remedies import Remedy, advice, causes
 
 __all__ = [
     "Diagnosis",
     "Finding",
+    "Group",
     "Initialization",
     "InitializationAdvice",
     "Limits",

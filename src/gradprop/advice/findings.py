@@ -34,7 +34,7 @@ from gradprop.components import activations
 from gradprop.components.activations import Activation
 from gradprop.errors import GradpropError
 
-__all__ = ["HEALTHY", "KINDS", "Diagnosis", "Finding", "Limits", "alarms", "diagnose"]
+__all__ = ["HEALTHY", "KINDS", "Diagnosis", "Finding", "Group", "Limits", "alarms", "diagnose"]
 
 Float64 = npt.NDArray[np.float64]
 RATIO = "log10_update_ratio"
@@ -167,6 +167,47 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Findings that say the same of several layers.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        At least one; with several, each has a layer.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def worst(self) -> Finding:
+        """The finding whose number is farthest beyond its bound."""
+        return max(self.findings, key=lambda found: abs(found.value - found.threshold))
+
+    @property
+    def step(self) -> int:
+        """The first step at which one of them was seen."""
+        return min(found.step for found in self.findings)
+
+    @property
+    def layers(self) -> str:
+        """The layers: ``1 to 5, 8``; ``network`` for a finding about the whole network."""
+        numbers = sorted({found.layer for found in self.findings if found.layer is not None})
+        starts = [n for n in numbers if n - 1 not in numbers]
+        ends = [n for n in numbers if n + 1 not in numbers]
+        spans = [f"{a}" if a == b else f"{a} to {b}" for a, b in zip(starts, ends, strict=True)]
+        return ", ".join(spans) or "network"
+
+    def __str__(self) -> str:
+        worst = self.worst
+        if len(self.findings) == 1:
+            return str(worst)
+        return (
+            f"{worst.kind} (layers {self.layers}, from step {self.step} on): {worst.text} is "
+            f"{worst.value:.3g} in layer {worst.layer}, bound {worst.threshold:.3g}"
+        )
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """The diagnosis of a network.
 
@@ -185,7 +226,16 @@ class Diagnosis:
     layers: pd.DataFrame
 
     def __repr__(self) -> str:
-        return "\n".join([self.kind, *(f"* {finding}" for finding in self.findings)])
+        return "\n".join([self.kind, *(f"* {group}" for group in self.groups)])
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The findings, those together that say the same of several layers."""
+        found: dict[tuple[str, bool, str], list[Finding]] = {}
+        for finding in self.findings:
+            key = finding.kind, finding.layer is None, finding.text
+            found.setdefault(key, []).append(finding)
+        return tuple(Group(tuple(same)) for same in found.values())
 
     @property
     def sentence(self) -> str:
@@ -203,7 +253,7 @@ class Diagnosis:
         )
 
     def _repr_html_(self) -> str:
-        found = "".join(f"<li>{html.escape(str(finding))}</li>" for finding in self.findings)
+        found = "".join(f"<li>{html.escape(str(group))}</li>" for group in self.groups)
         layers = self.layers.to_html(index=False, escape=True, border=0)
         return f"<p><b>{html.escape(self.sentence)}</b></p><ul>{found}</ul>{layers}"
 

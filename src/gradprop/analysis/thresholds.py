@@ -50,12 +50,12 @@ class Thresholds:
     vanishing: float = threshold(
         10**-MOST_DECADES,
         "`vanishing` below this ratio of the first layer to the last",
-        "the width of the band of updates below",
+        "as wide as the usual band of updates, two decades (`small_updates` to `large_updates`)",
     )
     exploding: float = threshold(
         10**MOST_DECADES,
         "`exploding` above this ratio of the first layer to the last",
-        "the width of the band of updates below",
+        "as wide as the usual band of updates, two decades (`small_updates` to `large_updates`)",
     )
     first_layer: float = threshold(
         ANY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from gradprop import files
-from gradprop.advice import Diagnosis, Remedy
+from gradprop.advice import Diagnosis, Finding, Group, Remedy
 from gradprop.inspection import pictures
 from gradprop.inspection.pictures import Picture
 from gradprop.inspection.runs import Run
@@ -138,24 +138,36 @@ def _sections(run: Run) -> list[Section]:
 
 
 def findings_table(found: Diagnosis, id_: str = "findings-table") -> Table:
-    """Return the findings: each with its number, its bound and where this comes from."""
+    """Return the findings: each with its number, its bound and where this comes from.
+
+    What is said of several layers is one row, with the number that is farthest beyond the bound.
+    """
     names = dict(zip(found.layers["layer"], found.layers["name"], strict=True))
     rows: list[list[Text]] = [
         [
-            finding.kind,
-            "network" if finding.layer is None else f"{finding.layer} ({names[finding.layer]})",
-            count(finding.step),
-            finding.text.strip(","),
-            sig(finding.value),
-            sig(finding.threshold),
-            finding.source,
+            group.worst.kind,
+            group.layers if len(group.findings) > 1 else _place(group.worst, names),
+            count(group.step),
+            group.worst.text.strip(","),
+            _worst(group),
+            sig(group.worst.threshold),
+            group.worst.source,
         ]
-        for finding in found.findings
+        for group in found.groups
     ]
     heads = (("Finding", False), ("Layer", False), ("First step", True), ("What", False))
     numbers = (("Value", True), ("Bound", True), ("Source of the bound", False))
     caption = "What rules found, causes before what they lead to."
     return Table(id_, caption, [*heads, *numbers], rows)
+
+
+def _place(finding: Finding, names: Mapping[int, str]) -> str:
+    return "network" if finding.layer is None else f"{finding.layer} ({names[finding.layer]})"
+
+
+def _worst(group: Group) -> Text:
+    value = sig(group.worst.value)
+    return value if len(group.findings) == 1 else f"{value} (layer {group.worst.layer})"
 
 
 def _advice_text(run: Run, nothing: str) -> list[str]:
