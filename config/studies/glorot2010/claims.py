@@ -280,8 +280,7 @@ CLAIMS = [
     Claim(
         id="signal-vanishes",
         statement=(
-            "With the standard initialization of tanh networks the back-propagated signal "
-            "vanishes …"
+            "With the standard initialization of tanh networks the back-propagated signal vanishes."
         ),
         source=f"{PAPER}: figure 7",
         formula="RMS of dC/dz in layer 1 over that in layer 5 = mean-field theory",
@@ -291,7 +290,10 @@ CLAIMS = [
     ),
     Claim(
         id="weight-gradient-flat",
-        statement="… while the gradient with respect to the weights is the same in all layers.",
+        statement=(
+            "With the standard initialization of tanh networks the gradient with respect to the "
+            "weights is the same in all layers."
+        ),
         source=f"{PAPER}: figure 8",
         formula="largest over smallest std of dC/dW, hidden layers 2 to 5",
         unit="ratio",
@@ -310,8 +312,8 @@ CLAIMS = [
     Claim(
         id="singular-values-standard",
         statement=(
-            "The mean singular value of the Jacobian of a layer is around 0.5 with the standard "
-            "initialization …"
+            "The mean singular value of the Jacobian of a tanh layer is around 0.5 with the "
+            "standard initialization."
         ),
         source=f"{PAPER}: section 4.2.2",
         formula="mean singular value of W diag(φ'(z)), layers 2 to 5",
@@ -323,7 +325,10 @@ CLAIMS = [
     ),
     Claim(
         id="singular-values-normalized",
-        statement="… and around 0.8 with the normalized initialization.",
+        statement=(
+            "The mean singular value of the Jacobian of a tanh layer is around 0.8 with the "
+            "normalized initialization."
+        ),
         source=f"{PAPER}: section 4.2.2",
         formula="mean singular value of W diag(φ'(z)), layers 2 to 5",
         unit="",
@@ -339,7 +344,10 @@ CLAIMS = [
     ),
     Claim(
         id="singular-values-slopes",
-        statement="What tanh takes away from the singular values follows from mean-field theory.",
+        statement=(
+            "What tanh takes away from the singular values of the weights follows from mean-field"
+            " theory."
+        ),
         source="pastur2020; poole2016",
         formula="mean singular value of W diag(φ'(z)) = that of Marchenko and Pastur's equation",
         unit="",
@@ -364,8 +372,8 @@ CLAIMS = [
     Claim(
         id="plateau-depth-four",
         statement=(
-            "With four they leave it between epochs 30 and 120; in the paper, around epoch 100, "
-            "when the top layer desaturates."
+            "Sigmoid networks with four hidden layers leave their plateau between epochs 30 and "
+            "120; in the paper, around epoch 100, when the top layer desaturates."
         ),
         source=f"{PAPER}: section 3.1 and figure 2",
         formula=f"epochs to a training accuracy above {HALF:g}",
@@ -375,7 +383,7 @@ CLAIMS = [
     ),
     Claim(
         id="plateau-depth-five",
-        statement="With five they never leave it.",
+        statement="Sigmoid networks with five hidden layers never leave their plateau.",
         source=f"{PAPER}: section 3.1",
         formula="largest training accuracy in 150 epochs",
         unit="accuracy",
@@ -393,7 +401,9 @@ CLAIMS = [
     ),
     Claim(
         id="top-layer-saturates",
-        statement="On the plateau the activations of the top hidden layer fall to 0.",
+        statement=(
+            "On the plateau of sigmoid networks the activations of the top hidden layer fall to 0."
+        ),
         source=f"{PAPER}: section 3.1 and figure 2",
         formula="smallest mean activation of the top layer",
         unit="activation",

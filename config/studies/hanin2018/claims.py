@@ -345,7 +345,10 @@ CLAIMS = (
     ),
     Claim(
         id="log-length-variance",
-        statement="The variance of that logarithm over networks is exactly known.",
+        statement=(
+            "With He's initialization the variance over networks of the logarithm of the mean "
+            "length is exactly known."
+        ),
         source=NICA,
         formula=f"variance of ln M_d over Σ v(n_l) at width {WIDE}",
         unit="",
@@ -355,8 +358,8 @@ CLAIMS = (
     Claim(
         id="log-length-normal",
         statement=(
-            "It is nearly normal: its distribution function is nowhere further than 0.1 from that "
-            "of the normal law."
+            "The logarithm of the length is nearly normal: its distribution function is "
+            "nowhere further than 0.1 from that of the normal law."
         ),
         source=NICA,
         formula="largest distance of distribution functions from N(Σ m, Σ v) = 0",
@@ -429,7 +432,10 @@ CLAIMS = (
     ),
     Claim(
         id="spread-fit",
-        statement="It explains nearly all differences between architectures.",
+        statement=(
+            "The sum of reciprocal widths explains nearly all differences between architectures "
+            "in how far lengths spread."
+        ),
         source=f"{ROLNICK}; hanin2018",
         formula="R² of measured and exact variance of ln M",
         unit="",

@@ -120,7 +120,8 @@ CLAIMS = [
     Claim(
         id="length-rate",
         statement=(
-            "Forward it is the same factor, but for a drift of typical networks at finite width."
+            "Forward, a rectifier layer multiplies the mean square by the same factor as "
+            "backward, but for a drift of typical networks at finite width."
         ),
         source=f"{PAPER}: section 2.2; hanin-nica2020",
         formula="slope of ln mean z² over layers = ln(σ_w²/n) + ln 2 + E ψ(K/2) for ReLU",
@@ -146,7 +147,7 @@ CLAIMS = [
     ),
     Claim(
         id="he-learns",
-        statement="From He's initialization it does.",
+        statement="With SGD a ReLU network of 30 layers learns from He's initialization.",
         source=f"{PAPER}: figure 3",
         formula="final training accuracy at the rate of least loss",
         unit="accuracy",
@@ -155,7 +156,10 @@ CLAIMS = [
     ),
     Claim(
         id="he-over-glorot",
-        statement="The difference at 30 layers is not chance.",
+        statement=(
+            "With 30 layers and SGD the difference between He's and Glorot's initialization is "
+            "not chance."
+        ),
         source=f"{PAPER}: figure 3",
         formula="final training accuracy, He − Glorot, seed by seed, rates of least loss",
         unit="accuracy",
@@ -164,7 +168,9 @@ CLAIMS = [
     ),
     Claim(
         id="shallow-both-learn",
-        statement="With ten layers both initializations learn.",
+        statement=(
+            "With ten layers ReLU networks learn from Glorot's and from He's initialization."
+        ),
         source=f"{PAPER}: section 2.2",
         formula="final training accuracy at the rate of least loss",
         unit="accuracy",

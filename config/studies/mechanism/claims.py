@@ -243,8 +243,8 @@ CLAIMS = [
     Claim(
         id="gradient-power",
         statement=(
-            "The same reasoning holds for its gradients: with respect to every layer's weights "
-            "they carry cᴸ⁻¹."
+            "The gradients of a deep linear network with W = c I carry cᴸ⁻¹, with respect to "
+            "every layer's weights."
         ),
         source=NG_GRADIENTS,
         formula="slope of log10 |dC/dW| over L = log10 c",

@@ -140,7 +140,10 @@ CLAIMS = (
     ),
     Claim(
         id="zeros-cost",
-        statement="Its symmetry is never broken, and its cost stays where it was.",
+        statement=(
+            "The symmetry of a network that started with zeros is never broken, and its cost "
+            "stays where it was."
+        ),
         source=ASSIGNMENT,
         formula="final cost = ln 2, in every network",
         unit="nats",
@@ -183,7 +186,10 @@ CLAIMS = (
     ),
     Claim(
         id="assignment-costs",
-        statement="They have the costs that it prints after 14,000 of 15,000 iterations.",
+        statement=(
+            "The assignment's own networks, trained again, have the costs that it prints after "
+            "14,000 of 15,000 iterations."
+        ),
         source=ASSIGNMENT,
         formula="cost in NumPy float64, from its seeds, against the printed one",
         unit="nats",

@@ -559,7 +559,10 @@ CLAIMS = [
     ),
     Claim(
         id="glorot-tanh-not-exponential",
-        statement="An exponential of the layer describes it less well than a power.",
+        statement=(
+            "An exponential of the layer describes the signal of tanh networks from Glorot's "
+            "initialization less well than a power."
+        ),
         source=ROBERTS,
         formula=(
             "ln (squared residuals of a line through ln mean (dC/dz)² over l / the same over ln l)"
@@ -636,7 +639,10 @@ CLAIMS = [
     ),
     Claim(
         id="relu-signal-spread",
-        statement="Its logarithm spreads over networks with the exact variance, too.",
+        statement=(
+            "The logarithm of the signal of a ReLU network spreads over networks with the exact "
+            "variance."
+        ),
         source="hanin-nica2020; exact for Gaussian weights and one example",
         formula="Var ln (|dC/dz_1|²/|dC/dz_L|²) = Σ (E ψ₁(K/2) + Var ψ(K/2)), K ~ Bin(n, 1/2)",
         unit="measured over exact variance",

@@ -356,7 +356,10 @@ CLAIMS = (
     ),
     Claim(
         id="batch-norm-linear",
-        statement="In linear networks it hardly does: 1.21 is the factor of ReLU.",
+        statement=(
+            "In linear networks with batch normalization the gradient hardly grows: 1.21 is the "
+            "factor of ReLU."
+        ),
         source=YANG,
         formula="norm of dC/dz, factor per layer, near √((B − 2) / (B − 3))",
         unit="per layer",
@@ -390,7 +393,10 @@ CLAIMS = (
     ),
     Claim(
         id="scaled-branches-bounded",
-        statement="Divided by √L, the whole depth multiplies it less than tenfold.",
+        statement=(
+            "Residual branches divided by √L multiply the mean square of the signal less than "
+            "tenfold over the whole depth."
+        ),
         source=RESIDUAL,
         formula="growth of ln mean (dC/dz)² over all layers, by theory L ln(1 + 1/L), < ln 10",
         unit="natural logarithm",
@@ -431,7 +437,7 @@ CLAIMS = (
     ),
     Claim(
         id="selu-gradients-grow",
-        statement="While its activations are stationary, its gradients grow.",
+        statement="While the activations of SELU networks are stationary, their gradients grow.",
         source=f"{KLAMBAUER}; philipp2018",
         formula="norm of dC/dz, factor per layer = √χ₁",
         unit="per layer",
@@ -459,7 +465,7 @@ CLAIMS = (
     ),
     Claim(
         id="unbiased-gain",
-        statement="Sussillo and Abbott's gain keeps it.",
+        statement="Sussillo and Abbott's gain keeps the length of a typical network.",
         source=SUSSILLO,
         formula="gain of ln mean h² a layer = 0",
         unit="per layer",
@@ -493,7 +499,10 @@ CLAIMS = (
     ),
     Claim(
         id="clipping-stops-divergence",
-        statement="With the norm of the gradient clipped, their losses stay finite at every rate.",
+        statement=(
+            "With the norm of the gradient clipped, losses stay finite at every rate, from "
+            "weights of twice He's variance, too."
+        ),
         source=PASCANU,
         formula="fraction of seeds whose networks diverge at no rate",
         unit="of seeds",
@@ -507,8 +516,8 @@ CLAIMS = (
     Claim(
         id="clipping-keeps-vanishing",
         statement=(
-            "It does nothing for gradients that vanish: from Glorot's initialization the deepest "
-            "networks do not learn with it."
+            "Clipping does nothing for gradients that vanish: from Glorot's initialization the "
+            "deepest networks do not learn with it."
         ),
         source=PASCANU,
         formula="final training accuracy at the rate of least loss",

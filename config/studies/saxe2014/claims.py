@@ -166,7 +166,10 @@ CLAIMS = (
     ),
     Claim(
         id="random-start",
-        statement="The same holds from small random weights, up to the strength they start from.",
+        statement=(
+            "From small random weights the stronger a mode, the sooner it is learned, too, up to "
+            "the strength that it starts from."
+        ),
         source=f"{SOURCE}: figure 3",
         formula="time to s/2 over (τ/2s) ln(s/u₀ − 1), one fitted u₀ a network",
         unit="",
@@ -191,7 +194,9 @@ CLAIMS = (
     ),
     Claim(
         id="gaussian-depth",
-        statement="With scaled Gaussian weights it grows with depth.",
+        statement=(
+            "With scaled Gaussian weights the learning time of linear networks grows with depth."
+        ),
         source=f"{SOURCE}: figure 6 A",
         formula="slope of ln steps over ln depth at the best learning rate > 0",
         unit="exponent",

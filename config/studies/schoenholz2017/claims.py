@@ -226,7 +226,9 @@ CLAIMS = [
     ),
     Claim(
         id="signal-rate-slope",
-        statement="Measured rates are proportional to predicted ones with a factor of 1.",
+        statement=(
+            "Measured rates of the signal are proportional to predicted ones with a factor of 1."
+        ),
         source=f"{PAPER}: on gradients by layer",
         formula="slope of measured over predicted ln χ₁ = 1",
         unit="",
@@ -235,7 +237,7 @@ CLAIMS = [
     ),
     Claim(
         id="signal-rate-intercept",
-        statement="Where theory predicts no change, none is measured.",
+        statement="Where theory predicts no change of the signal, none is measured.",
         source=f"{PAPER}: on gradients by layer",
         formula="intercept of measured over predicted ln χ₁ = 0",
         unit="per layer",
@@ -244,7 +246,7 @@ CLAIMS = [
     ),
     Claim(
         id="signal-rate-fit",
-        statement="Theory explains nearly all differences between rates.",
+        statement="Theory explains nearly all differences between rates of the signal.",
         source=f"{PAPER}: on gradients by layer",
         formula="R² of measured and predicted ln χ₁",
         unit="",
@@ -274,7 +276,9 @@ CLAIMS = [
     ),
     Claim(
         id="critical-power-law",
-        statement="There a power law describes the signal better than an exponential does.",
+        statement=(
+            "On the edge of chaos a power law describes the signal better than an exponential does."
+        ),
         source="roberts2022: section 5.3; " + PAPER,
         formula="AIC of the exponential − AIC of the power law",
         unit="",

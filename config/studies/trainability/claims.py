@@ -369,7 +369,10 @@ CLAIMS = [
     ),
     Claim(
         id="sgd-needs-care-over-splits",
-        statement="So it does over splits of the data, in ReLU networks.",
+        statement=(
+            "Over splits of the data, too, a careful initialization trains deep ReLU networks "
+            "with SGD that naive ones leave untrained."
+        ),
         source=f"{NG_GRADIENTS}; {HE}",
         formula="final training accuracy, careful − naive, rates of least loss, a split per seed",
         unit="accuracy",
@@ -380,7 +383,10 @@ CLAIMS = [
     ),
     Claim(
         id="adam-needs-care",
-        statement="With Adam it does so, too.",
+        statement=(
+            "With Adam, too, a careful initialization trains a deep network that naive "
+            "initializations leave untrained."
+        ),
         source=f"{NG_GRADIENTS}, which names no optimizer",
         formula="final training accuracy, careful − naive, rates of least loss",
         unit="accuracy",
@@ -401,7 +407,10 @@ CLAIMS = [
     ),
     Claim(
         id="sgd-he-over-glorot-over-splits",
-        statement="So it does over splits of the data.",
+        statement=(
+            "Over splits of the data, too, a deep ReLU network learns clearly better from He's "
+            "initialization with SGD."
+        ),
         source=f"{NG_WEIGHTS}; {HE_DEEP}",
         formula="final training accuracy, He − Glorot, rates of least loss, a split per seed",
         unit="accuracy",
@@ -483,7 +492,10 @@ CLAIMS = [
     ),
     Claim(
         id="sgd-wait-grows-with-depth",
-        statement="The ratio of the two grows with depth.",
+        statement=(
+            "The ratio of the steps to the target loss from Glorot's initialization and from He's"
+            " grows with depth."
+        ),
         source=NG_GRADIENTS,
         formula="growth of log2 (ratio of steps) over log2 depth",
         unit="doublings a doubling of depth",
@@ -566,7 +578,9 @@ CLAIMS = [
     ),
     Claim(
         id="constant-start-learns-all-the-same",
-        statement="The weights of these networks do move; they move alike.",
+        statement=(
+            "From a constant initialization the weights of hidden units do move; they move alike."
+        ),
         source=f"{NG_SYMMETRY}; {GOODFELLOW}",
         formula="largest change of the norm of a hidden layer's weights",
         unit="",
