@@ -346,7 +346,7 @@ CLAIMS = (
     Claim(
         id="log-length-variance",
         statement=(
-            "With He's initialization the variance over networks of the logarithm of the mean "
+            "With He's initialization the variance over networks of the logarithm of the "
             "length is exactly known."
         ),
         source=NICA,
