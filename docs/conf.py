@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 from gradprop import cli
@@ -25,6 +26,7 @@ exclude_patterns = ["_build", "README.md"]
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "gradprop"
+html_show_copyright = False
 # The reports as built, if they are: `report/index.html` and `report/papers.html`.
 html_extra_path = ["_extra"]
 
@@ -83,10 +85,12 @@ for report in REPORTS.glob("*.html"):
 
 def _inline_formula(writer: Any, node: Any) -> None:
     writer.body.append(mathml(node.astext()))
+    raise nodes.SkipNode  # its text is the formula in TeX
 
 
 def _formula(writer: Any, node: Any) -> None:
     writer.body.append(f"<p>{mathml(node.astext(), display=True)}</p>")
+    raise nodes.SkipNode
 
 
 def _done(writer: Any, node: Any) -> None:

@@ -40,6 +40,9 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert len(pages) > len(PAGES)
     for page in pages:  # nothing is loaded from elsewhere
         assert not re.search(r"""<(script|link|img)[^>]* (src|href)=["']https?:""", page)
+    concepts = (tmp_path / "site/concepts.html").read_text(encoding="utf-8")
+    assert "<math" in concepts
+    assert r"\varphi" not in concepts  # the formula, and not its text beside it
 
 
 def blocks(page: str) -> Iterator[tuple[str, str, str]]:

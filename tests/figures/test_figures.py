@@ -143,6 +143,9 @@ def make_study(folder: Path, grid_block: Mapping[str, Any], **changes: Any) -> S
     deepest = max(depths) if isinstance(depths, list) else depths
     for kind in set(OF_ONE_DEPTH) & set(kinds):
         content["figures"][kind]["select"] = {"depth": deepest}
+    drawn: Any = content["grid"]["initializer"]
+    for kind in {"learning_time", "length_spread"} & set(kinds) if isinstance(drawn, list) else ():
+        content["figures"][kind]["select"] = {"initializer": drawn[0]}  # their lines are of widths
     study = loading.build_study("small", content, 1, "small.yaml")
     data = folder / "data.npz"
     write(study.cells[0].dataset, data)
