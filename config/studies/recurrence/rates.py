@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gradprop.analysis import estimates
-from gradprop.analysis.needs import need, recorded
+from gradprop.analysis.needs import need, table
 from gradprop.components.initializers import draw_kernel
 from gradprop.results.study_tables import StudyTables, at_start
 from gradprop.spec import Cell
@@ -44,6 +45,8 @@ class Growth:
 @lru_cache(maxsize=1024)
 def growth(cell: Cell) -> Growth:
     """Return what the kernel of layer 2 does, which tied layers share; in float64."""
+    import gradprop.training.backend  # noqa: F401  # loads Keras as training does
+
     kernel = draw_kernel(cell, 2, (cell.width, cell.width)).astype(np.float64)
     with np.errstate(divide="ignore"):
         return Growth(
@@ -66,34 +69,42 @@ def rates(tables: StudyTables) -> pd.DataFrame:
         tied also ``radius`` and ``bound``: log10 of the spectral radius, and of gamma times the
         largest singular value (`Growth`), NaN for others; ``gamma``, log10 of gamma (`GAMMA`).
     """
-    cells = {c.id: c for c in tables.study.cells if not c.epochs and c.depth >= LEAST_DEPTH}
-    cells = {name: c for name, c in cells.items() if c.widths.name == "constant"}
+    alike = [c for c in tables.study.cells if not c.epochs and c.widths.name == "constant"]
+    cells = [cell for cell in alike if cell.depth >= LEAST_DEPTH]
     need(cells, f"networks that are not trained of at least {LEAST_DEPTH} layers")
-    columns = ("signal_log10_rms", "preactivation_log10_mean_square")
-    rows = recorded(at_start(tables.layers), *columns)
-    rows = rows[rows["cell"].isin(cells)]
-    found = []
-    for name, layers in rows.groupby("cell", sort=False):
-        cell = cells[str(name)]
-        back = layers[layers["layer"].between(NEAREST * cell.depth, FARTHEST * cell.depth)]
-        there = layers[
-            layers["layer"].between((1 - FARTHEST) * cell.depth, (1 - NEAREST) * cell.depth)
-        ]
-        drawn = growth(cell) if cell.tied else Growth(np.nan, np.nan)
-        gamma = math.log10(GAMMA.get(cell.activation, math.nan))
-        found.append(
-            {
-                "network": cell,
-                "activation": cell.activation,
-                "initializer": cell.initializer.label,
-                **{key: getattr(cell, key) for key in ("depth", "width", "tied", "seed")},
-                "rate": -estimates.slope(back["layer"], back["signal_log10_rms"]),
-                "forward_rate": estimates.slope(
-                    there["layer"], there["preactivation_log10_mean_square"] / 2
-                ),
-                "radius": drawn.radius,
-                "bound": drawn.norm + gamma,
-                "gamma": gamma,
-            }
-        )
-    return pd.DataFrame(need(found, "such networks"))
+    rows = at_start(tables.layers)
+    signal = table(rows, "layer", "cell", "signal_log10_rms")
+    length = table(rows, "layer", "cell", "preactivation_log10_mean_square") / 2
+    found = pd.DataFrame(
+        {
+            "network": cells,
+            "activation": [cell.activation for cell in cells],
+            "initializer": [cell.initializer.label for cell in cells],
+            **{
+                key: [getattr(cell, key) for cell in cells]
+                for key in ("depth", "width", "tied", "seed")
+            },
+            "rate": -_slopes(signal, cells, NEAREST, FARTHEST),
+            "forward_rate": _slopes(length, cells, 1 - FARTHEST, 1 - NEAREST),
+        }
+    )
+    drawn = [growth(cell) if cell.tied else Growth(np.nan, np.nan) for cell in cells]
+    gamma = np.array([math.log10(GAMMA.get(cell.activation, math.nan)) for cell in cells])
+    return found.assign(
+        radius=[one.radius for one in drawn],
+        bound=[one.norm for one in drawn] + gamma,
+        gamma=gamma,
+    )
+
+
+def _slopes(
+    values: pd.DataFrame, cells: Sequence[Cell], first: float, last: float
+) -> NDArray[np.float64]:
+    """Fit lines through values (layer, cell) between two parts of the depth of every network."""
+    found = np.full(len(cells), np.nan)
+    for depth in {cell.depth for cell in cells}:
+        places = [place for place, cell in enumerate(cells) if cell.depth == depth]
+        layers = [n for n in range(1, depth + 1) if first * depth <= n <= last * depth]
+        lines = values.reindex(layers, columns=[cells[place].id for place in places])
+        found[places] = estimates.slopes(layers, lines.to_numpy())
+    return found

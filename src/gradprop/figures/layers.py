@@ -276,6 +276,8 @@ def _value_titles(rows: pd.DataFrame, parameter: str | None) -> pd.Series[str]:
     """Return the value of a cell parameter in every row; numbers need its name before them."""
     if parameter is None:
         return pd.Series("", index=rows.index)
+    if pd.api.types.is_bool_dtype(rows[parameter]):
+        return rows[parameter].map(lambda has: ("" if has else "no ") + style.label(parameter))
     numeric = pd.api.types.is_numeric_dtype(rows[parameter])
     return (f"{style.label(parameter)} " if numeric else "") + rows[parameter].astype(str)
 
