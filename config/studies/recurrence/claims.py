@@ -94,7 +94,7 @@ def _pairs(tables: StudyTables) -> Iterator[tuple[Case, pd.DataFrame]]:
     apart = {case.id: networks for case, networks in _kinds(_drawn(_tied(tables, tied=False)))}
     for case, networks in _kinds(_drawn(_tied(tables))):
         if case.id in apart:
-            both = networks.join(apart[case.id], rsuffix="_apart", how="inner")
+            both = networks.merge(apart[case.id], on="seed", suffixes=("", "_apart"))
             if len(both) and (both["depth"] == both["depth_apart"]).all():
                 yield case, both
 

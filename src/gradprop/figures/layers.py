@@ -126,11 +126,11 @@ def without_theory(study: Study, options: Options) -> str:
     called = names_of(study)["initializer"]
     cells = select(study.cells, options.get("select", {}))
     reasons = {cell: unpredicted(replace(cell, seed=0)) for cell in cells}
-    missing = {
-        f"{called[cell.initializer.label]} ({reason})": None
-        for cell, reason in reasons.items()
-        if reason
-    }
+    by_reason: dict[str, dict[str, None]] = {}
+    for cell, reason in reasons.items():
+        if reason:
+            by_reason.setdefault(reason, {})[called[cell.initializer.label]] = None
+    missing = [f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()]
     scattered = _scattered(study, [cell for cell, reason in reasons.items() if not reason])
     lacking = ", ".join([*missing, *scattered])
     return f"Theory has no line for {lacking}." if lacking else ""
