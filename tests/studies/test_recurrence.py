@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from config.studies.recurrence import claims as recurrence
+from config.studies.recurrence import figures as own
 from config.studies.recurrence.rates import growth, rates
 from gradprop import claims
 from gradprop.components.initializers import draw_kernel
@@ -161,8 +162,12 @@ def test_growth_of_a_kernel_by_powers_and_by_the_gram_matrix() -> None:
 def test_a_bound_below_one_vanishes_and_small_rates_do_not_explode() -> None:
     cell = make_cell(depth=DEPTH, activation="tanh", tied=True, epochs=0, width=WIDTH)
     kinds = {"bound": [-0.1, 0.3], "radius": [-0.2, 0.1], "rate": [-0.3, 0.05], "seed": [0, 1]}
-    columns = {"activation": "tanh", "initializer": "variance_scaling", "width": WIDTH}
-    rows = pd.DataFrame(kinds).assign(depth=DEPTH, tied=True, gamma=0.0, **columns)
+    columns: dict[str, Any] = {
+        "activation": "tanh",
+        "initializer": "variance_scaling",
+        "width": WIDTH,
+    }
+    rows: Any = pd.DataFrame(kinds).assign(depth=DEPTH, tied=True, gamma=0.0, **columns)
     rows["network"] = [cell, cell]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recurrence, "rates", lambda tables: rows)
@@ -173,3 +178,17 @@ def test_a_bound_below_one_vanishes_and_small_rates_do_not_explode() -> None:
         assert (large.measured, large.networks) == (0.3, 1)
         rows["rate"] = recurrence.ROUNDING / 2
         assert list(recurrence._exploding(tables)) == []
+
+
+def test_the_figure_has_a_mark_for_every_network_with_a_shared_kernel(honest: Any) -> None:
+    rows = own.prepare(honest, {"select": {"tied": True}})
+    assert len(rows) == SEEDS
+    assert set(rows["initializer"]) == {"variance 1/n"}
+    figure = own.draw(rows, {})
+    drawn = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", None)]
+    np.testing.assert_array_equal(drawn[-1].get_xdata(), rows["radius"])
+    np.testing.assert_array_equal(drawn[-1].get_ydata(), rows["rate"])
+    off = (rows["rate"] - rows["radius"]).abs().max()
+    assert f"Linear networks are at most {off:.2g} from the first." in own.describe(rows, {})
+    lost = rows.assign(rate=rows["rate"].mask(rows["seed"] == 0))
+    assert "1 networks have no finite rate." in own.describe(lost, {})
