@@ -40,6 +40,7 @@ from gradprop.results import tables
 from gradprop.results.store import Store
 from gradprop.spec import Study
 from tests.long import long_but
+from tests.reference import make_cell
 
 pytestmark = pytest.mark.usefixtures("shared_process")
 
@@ -885,3 +886,20 @@ def test_the_caption_says_why_theory_has_no_line() -> None:
         "Theory has no line for exponential (its lengths scatter too much between networks)."
     )
     assert layers.without_theory(study, {**options, "theory": False}) == ""
+
+
+def test_panels_of_a_yes_or_no_parameter_are_titled_in_words() -> None:
+    rows = pd.DataFrame({"tied": [True, False], "depth": [3, 4]})
+    assert list(layers._value_titles(rows, "tied")) == ["shared kernel", "no shared kernel"]
+    assert list(layers._value_titles(rows, "depth")) == ["depth 3", "depth 4"]
+
+
+def test_networks_without_theory_for_one_reason_are_told_together() -> None:
+    cells = [
+        make_cell(initializer=name, depth=20, width=16, tied=True, use_bias=False)
+        for name in ("he_normal", "orthogonal")
+    ]
+    assert layers.without_theory(Study("s", "", "", tuple(cells)), {"theory": True}) == (
+        "Theory has no line for He normal, orthogonal (powers of one matrix leave the laws of wide "
+        "networks at this depth)."
+    )

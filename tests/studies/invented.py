@@ -84,6 +84,8 @@ def _steps(cells: Sequence[Cell], random: np.random.Generator) -> pd.DataFrame:
     rows = pd.DataFrame(places, columns=["cell", "step"])
     for name in ("train_loss", "minibatch_loss", "test_loss", "train_accuracy", "test_accuracy"):
         rows[name] = random.uniform(0, 1, len(rows))
+    # A stream of its own: the other tables stay those that they were. Larger than any layer's.
+    rows["gradient_log10_norm"] = np.random.default_rng(1).normal(3, 0.3, len(rows))
     return rows
 
 

@@ -126,11 +126,11 @@ def without_theory(study: Study, options: Options) -> str:
     called = names_of(study)["initializer"]
     cells = select(study.cells, options.get("select", {}))
     reasons = {cell: unpredicted(replace(cell, seed=0)) for cell in cells}
-    missing = {
-        f"{called[cell.initializer.label]} ({reason})": None
-        for cell, reason in reasons.items()
-        if reason
-    }
+    by_reason: dict[str, dict[str, None]] = {}
+    for cell, reason in reasons.items():
+        if reason:
+            by_reason.setdefault(reason, {})[called[cell.initializer.label]] = None
+    missing = [f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()]
     scattered = _scattered(study, [cell for cell, reason in reasons.items() if not reason])
     lacking = ", ".join([*missing, *scattered])
     return f"Theory has no line for {lacking}." if lacking else ""
@@ -276,6 +276,8 @@ def _value_titles(rows: pd.DataFrame, parameter: str | None) -> pd.Series[str]:
     """Return the value of a cell parameter in every row; numbers need its name before them."""
     if parameter is None:
         return pd.Series("", index=rows.index)
+    if pd.api.types.is_bool_dtype(rows[parameter]):
+        return rows[parameter].map(lambda has: ("" if has else "no ") + style.label(parameter))
     numeric = pd.api.types.is_numeric_dtype(rows[parameter])
     return (f"{style.label(parameter)} " if numeric else "") + rows[parameter].astype(str)
 

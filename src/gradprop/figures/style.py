@@ -70,6 +70,7 @@ LABELS = {
     "steps_to_target": "steps to target loss",
     "learning_rate": "learning rate",
     "use_bias": "biases",
+    "tied": "shared kernel",
     "bias_std": "std of biases at initialization",
     "widths": "width profile",
     "residual": "residual connections",
