@@ -50,6 +50,7 @@ def test_first_layers_beyond_the_range() -> None:
     assert formats.first_beyond([4.3], "float16", 10_000) == (None, 0)  # 3.3 sigma
     assert formats.first_beyond([4.3], "float16", 10) == (None, None)
     assert formats.first_beyond(falling, "bfloat16", 100) == (None, None)
+    assert formats.first_beyond(falling + 6, "float16", 100) == (None, 0)  # infinite, never 0
 
 
 @pytest.mark.parametrize("factor", [1.0, 1024.0])

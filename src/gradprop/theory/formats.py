@@ -78,12 +78,14 @@ def first_beyond(log10_rms: ArrayLike, name: str, entries: int) -> tuple[int | N
     Returns
     -------
     tuple
-        Positions from 0; None for what does not happen.
+        Positions from 0; None for what does not happen, or would only after the other.
     """
     sizes = np.asarray(log10_rms, np.float64)
     zero = np.flatnonzero(sizes < math.log10(underflow_threshold(name)))
     infinite = np.flatnonzero(entries * infinite_probability(sizes, name) >= 0.5)
+    never = len(sizes)
+    at_zero, at_infinity = (int(found[0]) if found.size else never for found in (zero, infinite))
     return (
-        int(zero[0]) if zero.size else None,
-        int(infinite[0]) if infinite.size else None,
+        at_zero if at_zero < at_infinity else None,
+        at_infinity if at_infinity < at_zero else None,
     )
