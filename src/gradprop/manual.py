@@ -20,8 +20,10 @@ from gradprop.components.architecture import RESIDUALS, WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import BIAS_INITIALIZERS, INITIALIZERS
+from gradprop.components.loss_scaling import LOSS_SCALES
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
+from gradprop.components.precision import FORMATS
 from gradprop.components.registry import Entry, Registry
 from gradprop.components.schedules import SCHEDULES
 from gradprop.grid import schema
@@ -90,6 +92,8 @@ def tables() -> dict[str, str]:
         "normalizations": _components("what it does", NORMALIZATIONS),
         "residuals": _components("what it does", RESIDUALS),
         "clippings": _components("what it does", CLIPPINGS),
+        "formats": _components("range", FORMATS),
+        "loss_scales": _components("what it does", LOSS_SCALES),
         "bias_initializers": _components("biases", BIAS_INITIALIZERS),
         "schedules": _components("learning rate", SCHEDULES),
         "statistics": _table(

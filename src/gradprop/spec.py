@@ -179,6 +179,11 @@ class Cell:
     dropout
         Probability with which a unit of a hidden layer is dropped in a training step, after its
         activation function; the others are divided by 1 - dropout.
+    precision
+        Format that the network computes in: an entry of `gradprop.components.precision.FORMATS`.
+    loss_scale
+        Factor of the loss during back-propagation: a component of
+        `gradprop.components.loss_scaling.LOSS_SCALES`.
     code
         Digests of the own components that the cell names (`gradprop.components.own`); no column
         of tables, which have the id.
@@ -211,6 +216,8 @@ class Cell:
     bias_initializer: Component = Component("normal")
     tied: bool = False
     dropout: float = 0.0
+    precision: str = "float32"
+    loss_scale: Component = Component("none")
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""

@@ -13,6 +13,7 @@ from gradprop.components.architecture import RESIDUALS, WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.loss_scaling import LOSS_SCALES
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Registry
@@ -37,6 +38,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "one_widths": WIDTHS,
     "one_normalization": NORMALIZATIONS,
     "one_clipping": CLIPPINGS,
+    "one_loss_scale": LOSS_SCALES,
 }
 EVERY = pytest.mark.parametrize("definition", REGISTRIES)
 

@@ -359,8 +359,8 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             ".hue: 'dept' is not allowed; allowed: dataset, depth, width, activation, "
             "initializer, learning_rate, batch_size, epochs, seed, optimizer, loss, use_bias, "
             "bias_std, target_loss, probes, statistics, measurements, widths, normalization, "
-            "residual, clipping, schedule, layer_initializers, bias_initializer, tied, dropout. "
-            "Did you mean 'depth'?",
+            "residual, clipping, schedule, layer_initializers, bias_initializer, tied, dropout, "
+            "precision, loss_scale. Did you mean 'depth'?",
         ),
         (
             "{kind: float_limits, title: a, select: {depth: [1, '2']}}",
@@ -638,6 +638,22 @@ def test_an_unknown_study_is_told_with_those_that_exist(folder: Path) -> None:
             "batch_size: 16",
             "batch_size: 16\n  dropout: [0.1, 1.0]",
             "grid.dropout[1]: 1.0 is not allowed; allowed: less than 1",
+        ),
+        (
+            "batch_size: 16",
+            "batch_size: 16\n  precision: [float16, float8]",
+            "grid.precision[1]: 'float8' is not allowed; allowed: float64, float32, bfloat16, "
+            "float16",
+        ),
+        (
+            "batch_size: 16",
+            "batch_size: 16\n  loss_scale: {name: fixed, factor: 0}",
+            "grid.loss_scale.factor: 0 is not allowed; allowed: more than 0",
+        ),
+        (
+            "batch_size: 16",
+            "batch_size: 16\n  optimizer: adam\n  loss_scale: [none, dynamic]",
+            "grid.loss_scale: dynamic is for sgd and rmsprop",
         ),
         (
             "batch_size: 16",

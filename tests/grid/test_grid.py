@@ -284,6 +284,8 @@ CHANGES: dict[str, Any] = {
     "layer_initializers": "last: zeros",
     "bias_initializer": Component("constant"),
     "tied": True,
+    "precision": "float16",
+    "loss_scale": Component("dynamic"),
 }
 
 

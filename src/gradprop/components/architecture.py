@@ -217,6 +217,12 @@ def conflict(cell: Cell) -> str | None:
     given = dict(cell.optimizer.parameters)
     if given.get("nesterov") and not given.get("momentum"):
         return "optimizer: nesterov needs a momentum above 0"
+    counting = cell.optimizer.name not in ("sgd", "rmsprop")
+    if cell.loss_scale.name == "dynamic" and counting:
+        return (
+            f"loss_scale: dynamic is for sgd and rmsprop, which skip a step of one network alone; "
+            f"{cell.optimizer.name} counts the steps of all networks together"
+        )
     if cell.normalization.name == "batch" and cell.batch_size < 2:
         return "normalization: batch needs a batch_size of at least 2"
     return None

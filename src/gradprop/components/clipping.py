@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gradprop.components.optimizers import Tensor, Update
+from gradprop.components.precision import matmul
 from gradprop.components.registry import Entry, Parameter, Registry
 from gradprop.spec import Component
 
@@ -66,8 +67,8 @@ def _sum_of_squares(g: Tensor) -> Tensor:
     """Return (replicas, 1, 1) by products with ones, in an order no stack changes."""
     import tensorflow as tf
 
-    rows = tf.matmul(tf.ones_like(g[:, :, :1]), tf.square(g), transpose_a=True)
-    return tf.matmul(rows, tf.ones_like(rows), transpose_b=True)
+    rows = matmul(tf.ones_like(g[:, :, :1]), tf.square(g), transpose_a=True)
+    return matmul(rows, tf.ones_like(rows), transpose_b=True)
 
 
 def _clip_by_value(threshold: float) -> Update:

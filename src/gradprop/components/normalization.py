@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from gradprop.components.precision import matmul
 from gradprop.components.registry import Entry, Parameter, Registry
 from gradprop.spec import Component
 
@@ -28,18 +29,18 @@ def spread(row: Tensor, like: Tensor) -> Tensor:
     """Repeat `row` (replicas, 1, units) for every example of `like` (replicas, batch, ...)."""
     import tensorflow as tf
 
-    return tf.matmul(tf.ones_like(like[:, :, :1]), row)
+    return matmul(tf.ones_like(like[:, :, :1]), row)
 
 
 class Normalizer:
     """The normalization of one layer, with its trained scale (gamma) and shift (beta)."""
 
-    def __init__(self, replicas: int, units: int, epsilon: float) -> None:
+    def __init__(self, replicas: int, units: int, dtype: str, epsilon: float) -> None:
         import tensorflow as tf
 
         self.epsilon = epsilon
-        self.scale = tf.Variable(tf.ones((replicas, 1, units)))
-        self.shift = tf.Variable(tf.zeros((replicas, 1, units)))
+        self.scale = tf.Variable(tf.ones((replicas, 1, units), dtype))
+        self.shift = tf.Variable(tf.zeros((replicas, 1, units), dtype))
 
     def __call__(self, z: Tensor, training: bool) -> tuple[Tensor, Moments | None]:
         """Return normalized pre-activations and the moments to follow, if there are any."""
@@ -52,10 +53,12 @@ class Normalizer:
 class BatchNormalization(Normalizer):
     """Statistics of every unit over the minibatch; running means of them outside training."""
 
-    def __init__(self, replicas: int, units: int, epsilon: float, momentum: float) -> None:
+    def __init__(
+        self, replicas: int, units: int, dtype: str, epsilon: float, momentum: float
+    ) -> None:
         import tensorflow as tf
 
-        super().__init__(replicas, units, epsilon)
+        super().__init__(replicas, units, dtype, epsilon)
         self.momentum = momentum
         self.running = Moments(
             tf.Variable(tf.zeros_like(self.scale)), tf.Variable(tf.ones_like(self.scale))
@@ -113,7 +116,7 @@ def _reciprocal_root(x: Tensor) -> Tensor:
 def _mean_over_batch(z: Tensor) -> Tensor:
     import tensorflow as tf
 
-    return tf.matmul(tf.ones_like(z[:, :, :1]), z, transpose_a=True) / z.shape[1]
+    return matmul(tf.ones_like(z[:, :, :1]), z, transpose_a=True) / z.shape[1]
 
 
 def _mean_over_units(z: Tensor) -> Tensor:
@@ -121,7 +124,7 @@ def _mean_over_units(z: Tensor) -> Tensor:
     import tensorflow as tf
 
     ones = tf.ones_like(z[:, :1, :])
-    return tf.matmul(tf.matmul(z, ones, transpose_b=True) / z.shape[2], ones)
+    return matmul(matmul(z, ones, transpose_b=True) / z.shape[2], ones)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,8 @@ class Normalization(Entry):
     Attributes
     ----------
     layer
-        From replicas, units and parameters to the normalization of a layer; None for nothing.
+        From replicas, units, format and parameters to the normalization of a layer; None for
+        nothing.
     """
 
     layer: Callable[..., Normalizer] | None = None
@@ -169,9 +173,9 @@ NORMALIZATIONS = Registry(
 
 
 def create_layers(
-    component: Component, replicas: int, widths: Sequence[int]
+    component: Component, replicas: int, widths: Sequence[int], dtype: str
 ) -> Sequence[Normalizer]:
     """Return the normalization of every hidden layer; nothing for networks without."""
     layer = NORMALIZATIONS[component.name].layer
     given = NORMALIZATIONS.parameters_of(component)
-    return [layer(replicas, units, **given) for units in widths] if layer else []
+    return [layer(replicas, units, dtype, **given) for units in widths] if layer else []

@@ -49,7 +49,7 @@ class Weights(NamedTuple):
     rate
         The learning rate of every network, (networks, 1, 1).
     step
-        The number of the step, from 1, in float32.
+        The number of the step, from 1, in the format of the network.
     """
 
     value: Tensor
@@ -68,8 +68,8 @@ def create_update(optimizer: Component, variables: Sequence[Tensor], rates: Rate
     variables
         Stacked variables, each (replicas, rows, columns).
     rates
-        Learning rate of every replica, (replicas, 1, 1); of a variable each step takes the value
-        that it has.
+        Learning rate of every replica, (replicas, 1, 1), of the variables' type; of a variable each
+        step takes the value that it has.
 
     Returns
     -------
@@ -101,7 +101,8 @@ def following(
         kept = [[tf.Variable(tf.zeros_like(v)) for _ in state] for v in variables]
 
         def update(gradients: Sequence[Tensor]) -> list[Tensor]:
-            rate, step = tf.convert_to_tensor(rates), count.assign_add(1.0)
+            rate = tf.convert_to_tensor(rates)
+            step = tf.cast(count.assign_add(1.0), rate.dtype)
             changes = []
             for variable, gradient, memory in zip(variables, gradients, kept, strict=True):
                 weights = Weights(variable.read_value(), gradient, rate, step)
@@ -162,8 +163,12 @@ def _adam(
     second = [tf.Variable(tf.zeros_like(v)) for v in variables]
 
     def update(gradients: Sequence[Tensor]) -> list[Tensor]:
-        rate, step = tf.convert_to_tensor(rates), count.assign_add(1.0)
-        alpha = rate * tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
+        rate = tf.convert_to_tensor(rates)
+        step = tf.cast(count.assign_add(1.0), rate.dtype)
+        first_power, second_power = (
+            tf.pow(tf.constant(beta, rate.dtype), step) for beta in (beta_1, beta_2)
+        )
+        alpha = rate * tf.sqrt(1 - second_power) / (1 - first_power)
         changes = []
         for g, m, v in zip(gradients, first, second, strict=True):
             m.assign_add((g - m) * (1 - beta_1))

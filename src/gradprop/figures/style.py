@@ -74,6 +74,7 @@ LABELS = {
     "bias_std": "std of biases at initialization",
     "widths": "width profile",
     "residual": "residual connections",
+    "loss_scale": "loss scale",
     "batch_size": "batch size",
     "layers": "L =",
 }
@@ -170,6 +171,12 @@ LOOKS: dict[str, dict[str, Look]] = {
         "norm": Look(BLUE),
         "norm_by_variable": Look(GREEN, DASH_DOT),
         "value": Look(VERMILLION, DASHED),
+    },
+    "precision": {
+        "float64": Look(GREY),
+        "float32": Look(BLUE),
+        "bfloat16": Look(GREEN, DASHED),
+        "float16": Look(VERMILLION, DASH_DOT),
     },
     "optimizer": {
         "sgd": Look(BLUE),

@@ -19,6 +19,7 @@ from gradprop.components.initializers import (
     canonical_layers,
     layer_initializers,
 )
+from gradprop.components.loss_scaling import LOSS_SCALES
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Registry
@@ -36,6 +37,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "clipping": CLIPPINGS,
     "schedule": SCHEDULES,
     "bias_initializer": BIAS_INITIALIZERS,
+    "loss_scale": LOSS_SCALES,
 }
 # What a figure can select and be divided by: all but the digest of own components' code, which
 # follows from these.

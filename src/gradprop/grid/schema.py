@@ -19,8 +19,10 @@ from gradprop.components.architecture import RESIDUALS, WIDTHS
 from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import BIAS_INITIALIZERS, INITIALIZERS
+from gradprop.components.loss_scaling import LOSS_SCALES
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
+from gradprop.components.precision import FORMATS
 from gradprop.components.registry import Entry, Parameter, Registry
 from gradprop.components.schedules import SCHEDULES
 from gradprop.grid.axes import PARAMETERS
@@ -58,6 +60,7 @@ _PARAMETRIC: dict[str, tuple[str, Registry[Any]]] = {
     "one_normalization": ("normalization", NORMALIZATIONS),
     "one_clipping": ("clipping", CLIPPINGS),
     "one_schedule": ("schedule of the learning rate", SCHEDULES),
+    "one_loss_scale": ("loss scaling", LOSS_SCALES),
     "one_bias_initializer": ("initializer of biases", BIAS_INITIALIZERS),
     "measurement": ("measurement", MEASUREMENTS),
 }
@@ -89,6 +92,7 @@ def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> S
     figure["select"]["properties"] = {f.name: _selected(f) for f in PARAMETERS}
     defs |= {
         "residual_name": _names(RESIDUALS),
+        "format_name": _names(FORMATS),
         "layer_statistic": _names(statistics),
         "statistic_or_preset": _names([*statistics, *PRESETS]),
         "preset": _names(PRESETS),

@@ -161,6 +161,7 @@ def _can_be_compared(cell: Cell) -> bool:
         and not (cell.tied or cell.layer_initializers)
         and cell.bias_initializer.name == "normal"
         and not cell.dropout
+        and cell.precision == "float32"
         and cell.widths.name == "constant"
         and 1 <= cell.depth <= DEEPEST
         and not _is_own(cell.activation)

@@ -38,7 +38,16 @@ PARAMETERS = tuple(f.name for f in fields(Cell) if f.name != "seed")
 SHARED = ("width", "epochs", "batch_size", "optimizer", "learning_rate")
 # And these if they are not left at what they are by default.
 DEFAULTS = {f.name: getattr(f.default, "label", f.default) for f in fields(Cell)}
-SHARED_CHANGES = ("schedule", "clipping", "normalization", "residual", "dropout", "loss")
+SHARED_CHANGES = (
+    "schedule",
+    "clipping",
+    "normalization",
+    "residual",
+    "dropout",
+    "precision",
+    "loss_scale",
+    "loss",
+)
 ACCURACIES = ("final_train_accuracy", "final_test_accuracy")
 LOSSES = ("final_train_loss", "final_test_loss")
 UNTRAINED = (

@@ -8,6 +8,7 @@ Pure functions of numbers; NumPy and SciPy only. By module:
 * `mean_field`: phases and the edge of chaos;
 * `mean_shift`: kernels and biases whose mean is not zero;
 * `dropout`: what dropout does to both maps;
+* `formats`: where magnitudes leave the range of a number format;
 * `curvature`: how curves of inputs are stretched and bent;
 * `variance`: forward and backward variance, layer by layer, for any width profile;
 * `finite_width`: fluctuations, log-normal laws and reference bands, dead networks;

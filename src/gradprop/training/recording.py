@@ -33,7 +33,8 @@ SMOOTHING_STEPS = 10
 EVALUATION_BATCH = 512
 # A vanished signal counts as underflow if the layer above still had one below this log10 RMS:
 # 2^-126 = 10^-37.9 is float32's smallest normal number. A true zero (W = 0) has no such past.
-UNDERFLOW_LOG10 = -30.0
+# float16 ends at 10^-7.2, and the statistics of float64 at 10^-154.
+UNDERFLOW_LOG10 = {"float64": -146.0, "float32": -30.0, "bfloat16": -30.0, "float16": -3.0}
 
 
 @dataclass(frozen=True)
@@ -139,14 +140,18 @@ def other_minibatches(stack: Stack, examples: int, step: int) -> NDArray[np.int3
     return np.array(draws, dtype=np.int32)
 
 
-def underflowed(log10_magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which replicas lost their signal to the range of float32 between two layers.
+def underflowed(
+    log10_magnitude: NDArray[np.float64], limit: float | NDArray[np.float64] = -30.0
+) -> NDArray[np.bool_]:
+    """Tell which replicas lost their signal to the range of their format between two layers.
 
     Parameters
     ----------
     log10_magnitude
         Shape (probes, layers, replicas), layers in the direction of propagation; ``-inf`` where
         everything is exactly zero.
+    limit
+        Of `UNDERFLOW_LOG10`; a number or (probes, 1, replicas).
 
     Returns
     -------
@@ -154,7 +159,7 @@ def underflowed(log10_magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
         Shape (replicas,).
     """
     before, after = log10_magnitude[:, :-1], log10_magnitude[:, 1:]
-    lost = np.isneginf(after) & np.isfinite(before) & (before < UNDERFLOW_LOG10)
+    lost = np.isneginf(after) & np.isfinite(before) & (before < limit)
     return np.asarray(lost.any(axis=(0, 1)))
 
 
@@ -169,7 +174,8 @@ class Recorder:
         self.names = recorded(stack.first.statistics)
         needed = {STATISTICS[name].needs for name in self.names}
         self.compares_minibatches = "minibatches" in needed
-        self.start = [k.numpy().copy() for k in network.kernels] if "start" in needed else []
+        wide = np.float64 if stack.first.precision == "float64" else np.float32
+        self.start = [k.numpy().astype(wide) for k in network.kernels] if "start" in needed else []
         self.other_gradients: list[list[NDArray[np.float32]]] = []
         replicas = len(stack.cells)
         self.bad_step = np.full(replicas, -1)
@@ -179,6 +185,7 @@ class Recorder:
         self.recent_losses: deque[NDArray[np.float64]] = deque(maxlen=SMOOTHING_STEPS)
         self.recent_accuracies: deque[NDArray[np.float64]] = deque(maxlen=SMOOTHING_STEPS)
         self.probed: list[int] = []
+        self.loss_scales: list[NDArray[np.float64]] = []
         self.step_rows: list[dict[str, NDArray[np.float64]]] = []
         self.layer_rows: list[dict[str, NDArray[np.float64]]] = []
         undefined = np.full(replicas, np.nan)
@@ -210,6 +217,7 @@ class Recorder:
     def prepare(self, number: int) -> None:
         """Measure the network and take gradients before step `number` changes the weights."""
         self.measurer.before_step(number)
+        self.loss_scales.append(self.network.loss_scales())
         if self.compares_minibatches:
             examples = len(self.dataset.x_train)
             self.other_gradients = [
@@ -276,7 +284,12 @@ class Recorder:
         diverged = (self.bad_step >= 0) | (trained & ~np.isfinite(self.final_train[0]))
         backward = np.stack([rows["signal_log10_rms"] for rows in self.layer_rows])[:, ::-1]
         lengths = np.stack([r["preactivation_log10_mean_square"] for r in self.layer_rows])
-        lost = underflowed(backward) | underflowed(lengths / 2)
+        limit = UNDERFLOW_LOG10[self.stack.first.precision]
+        shift = np.zeros((1, 1, 1))
+        if self.stack.first.precision == "float16":  # the others have room for what follows
+            # What is back-propagated is a signal times the scale of the loss over the minibatch.
+            shift = np.log10(self.stack.first.batch_size / np.stack(self.loss_scales)[:, None])
+        lost = underflowed(backward, limit + shift) | underflowed(lengths / 2, limit)
         table = pd.DataFrame([{"cell": cell.id, **cell.columns()} for cell in cells])
         return table.assign(
             status=np.select([diverged, lost], ["diverged", "underflowed"], "ok"),

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from gradprop.components import activations, architecture, initializers, normalization
 from gradprop.components.clipping import create_clip
 from gradprop.components.datasets import Dataset
-from gradprop.components.optimizers import create_update
+from gradprop.components.loss_scaling import create_loss_scaling
+from gradprop.components.optimizers import Update, create_update
+from gradprop.components.precision import accumulator, matmul
 from gradprop.components.schedules import rate_factor
 from gradprop.probes.measurements import total_steps
 from gradprop.spec import Component, Stack
@@ -29,7 +31,11 @@ from gradprop.training.losses import LOSSES, Tensor, in_whole_packets, resolve_l
 
 
 class LayerTensors(NamedTuple):
-    """What a training step computed: lists with one entry per layer, 1 … depth + 1."""
+    """What a training step computed: lists with one entry per layer, 1 … depth + 1.
+
+    Values of 16-bit formats are in float32, and derivatives are those of the loss without its
+    scale (`gradprop.components.loss_scaling`).
+    """
 
     preactivations: list[Tensor]  # (replicas, batch, units), normalized
     activations: list[Tensor]  # (replicas, batch, units), residual connections included
@@ -119,23 +125,30 @@ class StackedNetwork:
         self._function = activation
         self._activation = activation.tensors or keras.activations.get(activation.name)
         self._loss = LOSSES[resolve_loss(program, dataset)]
-        self._inputs = tf.constant(dataset.x_train)
-        self._targets = tf.constant(dataset.y_train)
+        self._dtype = tf.as_dtype(program.precision)
+        self._wide = accumulator(self._dtype)
+        self._inputs = self._rounded(dataset.x_train)
+        targets = tf.constant(dataset.y_train)
+        self._targets = tf.cast(targets, self._wide) if targets.dtype.is_floating else targets
         # A matrix product with this row is the sum over a minibatch, in one order of summation.
-        self._ones = tf.ones((self.replicas, 1, self.batch_size))
+        self._ones = tf.ones((self.replicas, 1, self.batch_size), self._dtype)
         kernels = initializers.draw_kernels(stack.cells, shapes, dataset.x_train)
         self._places = architecture.kernel_places(program)
         firsts = [self._places.index(place) for place in range(self._places[-1] + 1)]
-        self._weights = [tf.Variable(kernels[layer]) for layer in firsts]
+        self._weights = [tf.Variable(self._rounded(kernels[layer])) for layer in firsts]
         self.kernels = [self._weights[place] for place in self._places]
         self.biases = [
-            tf.Variable(np.stack([initializers.draw_bias(c, n, shape)[None] for c in stack.cells]))
+            tf.Variable(
+                self._rounded(
+                    np.stack([initializers.draw_bias(c, n, shape)[None] for c in stack.cells])
+                )
+            )
             for n, shape in enumerate(shapes, start=1)
             if program.use_bias
         ]
         widths = architecture.hidden_widths(program)
         self._normalizations = normalization.create_layers(
-            program.normalization, self.replicas, widths
+            program.normalization, self.replicas, widths, program.precision
         )
         self._masks = Masks(stack.cells, widths, "dropout")
         self._other_masks = Masks(stack.cells, widths, "dropout of other minibatches")
@@ -144,12 +157,16 @@ class StackedNetwork:
         residual = architecture.RESIDUALS[program.residual]
         self._branch_factor = 1 / math.sqrt(residual.divisor(sum(self._skips) or 1))
         self.branch_scales = [
-            tf.Variable(tf.zeros((self.replicas, 1, 1))) if skip else None
+            tf.Variable(tf.zeros((self.replicas, 1, 1), self._dtype)) if skip else None
             for skip in self._skips
             if residual.trained
         ]
         self._slopes = [
-            tf.Variable(tf.fill((self.replicas, 1, units), float(activation.derivative(-1.0))))
+            tf.Variable(
+                self._rounded(
+                    np.full((self.replicas, 1, units), float(activation.derivative(-1.0)), "f")
+                )
+            )
             for units in widths
             if activation.with_slopes
         ]
@@ -162,16 +179,22 @@ class StackedNetwork:
             *(scale for scale in self.branch_scales if scale is not None),
             *self._slopes,
         ]
-        rates = np.array([cell.learning_rate for cell in stack.cells], dtype=np.float32)
+        rates = np.array(
+            [cell.learning_rate for cell in stack.cells], dtype=self._wide.as_numpy_dtype
+        )
         self._schedule = program.schedule
         self._steps = 0, total_steps(program, len(dataset.x_train))  # made, and to be made
         self._full_rates = rates[:, None, None]
         constant = self._schedule == Component("constant")
-        self._rates: Any = self._full_rates if constant else tf.Variable(self._full_rates)
+        self._rates: Any = self._rounded(self._full_rates)
+        if not constant:
+            self._rates = tf.Variable(self._rates)
         self.rate_factor = 1.0  # of the last step
-        self._update = create_update(
-            program.optimizer, self._weights + self.biases + self.structure, self._rates
+        trained = self._weights + self.biases + self.structure
+        self._update, state = _with_state(
+            lambda: create_update(program.optimizer, trained, self._rates)
         )
+        self._scaling = create_loss_scaling(program.loss_scale, self.replicas, trained + state)
         self._clip = create_clip(program.clipping)
         self._step: Callable[..., Step] = self._run_step
         self._predict: Callable[[Tensor], Tensor] = self._run_outputs
@@ -186,13 +209,24 @@ class StackedNetwork:
         made, steps = self._steps
         self.rate_factor = rate_factor(self._schedule, made, steps)
         self._steps = made + 1, steps
-        if self._rates is not self._full_rates:
-            self._rates.assign(self._full_rates * np.float32(self.rate_factor))
+        if isinstance(self._rates, tf.Variable):
+            factor = self._full_rates.dtype.type(self.rate_factor)
+            self._rates.assign(self._rounded(self._full_rates * factor))
         return self._step(tf.constant(examples), probed, self._masks.draw())
 
     def gradients(self, examples: NDArray[np.int32]) -> list[Tensor]:
         """Return dC/dW of every layer on the training examples (replicas, batch), with no step."""
         return self._gradients(tf.constant(examples), self._other_masks.draw())
+
+    def loss_scales(self) -> NDArray[np.float64]:
+        """Return the factor of the loss of every replica, (replicas,)."""
+        return self._scaling.factors(self.replicas)
+
+    def _rounded(self, values: NDArray[Any]) -> Tensor:
+        return tf.cast(tf.constant(values), self._dtype)
+
+    def _widened(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [tf.cast(tensor, self._wide) for tensor in tensors]
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the outputs of every replica on `inputs` (examples, features).
@@ -205,8 +239,8 @@ class StackedNetwork:
         ndarray
             Shape (replicas, examples, outputs).
         """
-        shared = tf.constant(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
-        return as_numpy([self._predict(shared)])[0]
+        shared = self._rounded(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
+        return as_numpy(self._widened([self._predict(shared)]))[0]
 
     def layers(
         self, inputs: NDArray[np.float32]
@@ -218,9 +252,10 @@ class StackedNetwork:
         tuple of two lists of ndarray
             Shape (replicas, examples, units), one entry per layer.
         """
-        shared = tf.constant(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
+        shared = self._rounded(np.broadcast_to(inputs, (self.replicas, *inputs.shape)))
         forward = self._run_forward(shared, training=False)
-        return as_numpy(forward.preactivations), as_numpy(forward.activations)
+        found = (forward.preactivations, forward.activations)
+        return as_numpy(self._widened(found[0])), as_numpy(self._widened(found[1]))
 
     def functions(self, replica: int) -> list[activations.Activation]:
         """Return the activation functions of the hidden layers, with the slopes they have now."""
@@ -231,7 +266,10 @@ class StackedNetwork:
 
     def losses(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> NDArray[np.float32]:
         """Return the loss of every example, (replicas, examples), given its targets."""
-        return self._loss(tf.constant(targets), tf.constant(outputs)).numpy()
+        wanted = tf.constant(targets)
+        if wanted.dtype.is_floating:
+            wanted = tf.cast(wanted, self._wide)
+        return self._loss(wanted, tf.constant(outputs)).numpy()
 
     def _run_outputs(self, inputs: Tensor) -> Tensor:
         return self._run_forward(inputs, training=False).activations[-1]
@@ -246,7 +284,7 @@ class StackedNetwork:
         forward = _Forward([], [], [], [])
         hidden = inputs
         for index, kernel in enumerate(kernels or self.kernels):
-            z = tf.matmul(hidden, kernel)
+            z = matmul(hidden, kernel)
             if self.biases:
                 z = z + self.biases[index]
             forward.sums.append(z)
@@ -268,7 +306,7 @@ class StackedNetwork:
 
     def _activate(self, index: int, z: Tensor) -> Tensor:
         if not self._slopes:
-            return in_whole_packets(self._activation, z)
+            return tf.cast(in_whole_packets(self._activation, tf.cast(z, self._wide)), z.dtype)
         return tf.nn.relu(z) - normalization.spread(self._slopes[index], z) * tf.nn.relu(-z)
 
     def _connect(self, index: int, before: Tensor, branch: Tensor) -> Tensor:
@@ -278,12 +316,12 @@ class StackedNetwork:
         if self._branch_factor != 1:
             branch = branch * self._branch_factor
         if self.branch_scales:
-            row = tf.matmul(self.branch_scales[index], tf.ones_like(branch[:, :1, :]))
+            row = matmul(self.branch_scales[index], tf.ones_like(branch[:, :1, :]))
             branch = branch * normalization.spread(row, branch)
         return before + branch
 
     def _run_gradients(self, examples: Tensor, masks: tuple[Tensor, ...]) -> list[Tensor]:
-        return self._run_backward(examples, masks).gradients
+        return self._scaling.unscale(self._run_backward(examples, masks).gradients)
 
     def _run_backward(self, examples: Tensor, masks: tuple[Tensor, ...]) -> _Backward:
         inputs = tf.gather(self._inputs, examples)
@@ -295,10 +333,10 @@ class StackedNetwork:
             kernels = [tf.identity(k) for k in self.kernels] if tied else self.kernels
             tape.watch([*kernels, *self.structure])
             forward = self._run_forward(inputs, training=True, masks=masks, kernels=kernels)
-            losses = self._loss(targets, forward.activations[-1])
+            losses = self._loss(targets, tf.cast(forward.activations[-1], self._wide))
             # The sum over replicas keeps every replica's own mean loss: only its gradient,
             # 1 / batch for every example, is used.
-            objective = tf.reduce_sum(losses) / self.batch_size
+            objective = tf.reduce_sum(self._scaling.scale(losses)) / self.batch_size
         sums = forward.sums if self._normalizations else []
         signals, sum_signals, gradients, structure_gradients = tape.gradient(
             objective, [forward.preactivations, sums, kernels, self.structure]
@@ -319,21 +357,42 @@ class StackedNetwork:
             examples, masks
         )
         bad_layer = _first_bad_layer(losses, forward.preactivations)
-        bias_gradients = [tf.matmul(self._ones, signal) for signal in sum_signals if self.biases]
+        bias_gradients = [matmul(self._ones, signal) for signal in sum_signals if self.biases]
         weights = [kernel.read_value() for kernel in self.kernels] if probed else []
-        updates = self._update(self._clip(self._summed(gradients) + bias_gradients + structure))
+        unscale = self._scaling.unscale  # by the scale of this step, which the update may change
+        seen = [unscale(group) for group in (signals, gradients, bias_gradients) if probed]
+        updates = self._scaling.update(
+            lambda unscaled: self._update(self._clip(unscaled)),
+            self._summed(gradients) + bias_gradients + structure,
+        )
+        outputs = tf.cast(forward.activations[-1], self._wide)
         for layer, moments in zip(self._normalizations, forward.moments, strict=True):
             layer.follow(moments)
+        if not probed:
+            return Step(losses, outputs, bad_layer, None)
         layers = LayerTensors(
-            forward.preactivations,
-            forward.activations,
-            signals,
-            gradients,
-            weights,
-            [updates[place] for place in self._places],
-            bias_gradients,
+            self._widened(forward.preactivations),
+            self._widened(forward.activations),
+            seen[0],
+            seen[1],
+            self._widened(weights),
+            self._widened([updates[place] for place in self._places]),
+            seen[2],
         )
-        return Step(losses, forward.activations[-1], bad_layer, layers if probed else None)
+        return Step(losses, outputs, bad_layer, layers)
+
+
+def _with_state(create: Callable[[], Update]) -> tuple[Update, list[Tensor]]:
+    """Return the update of an optimizer, and the variables that it keeps of every weight."""
+    state: list[Tensor] = []
+
+    def note(make: Callable[..., Tensor], **given: Any) -> Tensor:
+        state.append(make(**given))
+        return state[-1]
+
+    with tf.variable_creator_scope(note):
+        update = create()
+    return update, [variable for variable in state if variable.shape.rank]
 
 
 def as_numpy(tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
