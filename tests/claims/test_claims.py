@@ -636,8 +636,8 @@ def test_movement_of_early_layers_by_hand() -> None:
     assert {case.split(",")[0] for case, v in found.items() if v == claims.SUPPORTED} == {"sigmoid"}
     assert list(found.values()).count(claims.SUPPORTED) == 2
     evidence = list(initializer_claims._movement(table))
-    assert evidence[0].predicted == pytest.approx(0.627, abs=1e-3)
-    assert evidence[0].measured == pytest.approx(0.51)
+    assert evidence[0].predicted == pytest.approx(-0.627, abs=1e-3)
+    assert evidence[0].measured == pytest.approx(-0.51)
 
 
 def test_a_start_is_called_stable_by_its_signal() -> None:
@@ -694,7 +694,7 @@ def test_slopes_of_a_table_by_hand() -> None:
     layers["signal_log10_rms"] = 0.25 * layers["layer"] - 7
     tables: Any = SimpleNamespace(study=SimpleNamespace(cells=(cell,)), layers=layers)
     (slope,) = propagation._ln_slopes(tables, "signal_log10_rms", "tanh", use_bias=True)["slope"]
-    assert slope == pytest.approx(0.25 * 2 * math.log(10))
+    assert slope == pytest.approx(-0.25 * 2 * math.log(10))
     assert propagation._sigma_w2(
         replace(cell, initializer=Component("he_normal"))
     ) == pytest.approx(2)

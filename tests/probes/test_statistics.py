@@ -581,10 +581,14 @@ def test_scale_multiplies_the_quantity(scale: float) -> None:
 
 
 def slopes_beyond(function: str, z: Float64) -> Float64:
-    """Return the largest |phi'| from z outwards, in units of the largest of all."""
+    """Return the largest |phi'| from z outwards, in units of the largest of all.
+
+    The slope of the exponential has no largest: that at 0 is taken.
+    """
     derivative = ACTIVATIONS[function].derivative
     outwards = z[..., None] + np.sign(z)[..., None] * np.linspace(0, 20, 801)
-    largest = float(np.abs(derivative(np.linspace(-20, 20, 400_001))).max())
+    everywhere = np.linspace(-20, 20, 400_001) if function != "exponential" else np.zeros(1)
+    largest = float(np.abs(derivative(everywhere)).max())
     beyond: Float64 = np.abs(derivative(outwards)).max(axis=-1)
     return beyond / largest
 

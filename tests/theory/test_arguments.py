@@ -33,16 +33,28 @@ VALID: dict[str, Any] = {
     "depth": 2,
     "s": 2.0,
     "u_0": 0.1,
+    "rate": 0.5,
+}
+# Of functions that take numbers layer by layer, where others take one.
+BY_LAYER: dict[str, dict[str, Any]] = {
+    "shifted_profile": {
+        **{"sigma_w2": [1.0], "weight_mean": [0.1], "sigma_b2": [0.1], "bias_mean": [0.1]},
+        **{"input_mean": 0.1, "output_sum": 0.5},
+    }
 }
 NO_NUMBERS = {"activation", "ensemble", "mode", "f", "g", "kinks"}
 # Numbers that may have either sign: diagonals, means, slopes, correlations, and a place outside of
 # the support of a density, where that is 0.
-SIGNED = {"c", "c_1", "c_start", "correlation", "mean", "omega", "slope", "squared"}
+SIGNED = {
+    *("c", "c_1", "c_start", "correlation", "mean", "omega", "slope", "squared"),
+    *("weight_mean", "bias_mean", "input_mean"),
+}
 
 
 def parameters(name: str) -> dict[str, Any]:
     """Return valid arguments of a function."""
-    return {key: VALID.get(key, 1) for key in inspect.signature(getattr(theory, name)).parameters}
+    valid = VALID | BY_LAYER.get(name, {})
+    return {key: valid.get(key, 1) for key in inspect.signature(getattr(theory, name)).parameters}
 
 
 def cases(bad: float, but: set[str]) -> list[Any]:
