@@ -220,3 +220,28 @@ def test_examples_in_docstrings(module: ModuleType) -> None:
     failed, tried = doctest.testmod(module)
     assert tried
     assert not failed
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        *(name for name in ACTIVATIONS if name != "exponential"),
+        "sine(omega=30)",
+        "prelu(slope=0.1)",
+    ],
+)
+def test_the_layer_that_is_advised_computes_the_activation(label: str) -> None:
+    import keras
+
+    code = advice.advise(label, depth=10, width=64).recommended.code
+    layer = eval(code, {"keras": keras})  # the string is this package's own
+    z = np.linspace(-2, 2, 9, dtype=np.float32)[:, None]
+    layer.units = 1
+    layer.kernel_initializer = keras.initializers.Ones()
+    found = np.asarray(layer(z)).ravel()
+    assert found == pytest.approx(activations.get(label).function(z[:, 0]), abs=2e-6)
+
+
+def test_an_exponential_is_refused_in_one_line() -> None:
+    with pytest.raises(GradpropError, match="exponential grows faster than linearly"):
+        advice.advise("exponential", depth=10, width=64)

@@ -636,6 +636,21 @@ def test_an_unknown_study_is_told_with_those_that_exist(folder: Path) -> None:
         ),
         (
             "batch_size: 16",
+            "batch_size: 16\n  dropout: 0.9999999999999999",
+            "grid.dropout: 0.9999999999999999 is 1 in float32; allowed: less than 1",
+        ),
+        (
+            "batch_size: 16",
+            "batch_size: 16\n  use_bias: false\n  bias_initializer: {name: constant, value: 1}",
+            "grid.bias_initializer: constant(value=1.0) of no biases (use_bias: false)",
+        ),
+        (
+            "depth: 2",
+            "depth: [1, 3]\n  tied: true",
+            "grid.tied: from depth 3 on hidden layers share a kernel, but depth is 1",
+        ),
+        (
+            "batch_size: 16",
             "batch_size: 16\n  dropout: [0.1, 1.0]",
             "grid.dropout[1]: 1.0 is not allowed; allowed: less than 1",
         ),

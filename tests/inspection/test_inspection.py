@@ -340,3 +340,12 @@ def test_the_shell_probes_a_saved_model(
     ):
         status, _, err = run(["probe", *arguments], capsys)
         assert status == 1 and problem in err and err.count("\n") == 1 and "\x1b" not in err
+
+
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_a_shallow_network_has_a_page(hidden: int, tmp_path: Path) -> None:
+    layers = [L.Dense(8, "relu") for _ in range(hidden)]
+    model = keras.Sequential([keras.Input((7,)), *layers, L.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    written = gradprop.probe(model, *data(examples=32)).report(tmp_path / "page.html")
+    assert "What was found" in written.html

@@ -216,3 +216,16 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(GradpropError, match=message) as raised:
             Monitor(**arguments)
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"validation_split": 0.3, "class_weight": {0: 1, 1: 2, 2: 1}}]
+)
+def test_the_history_is_that_of_a_training_without_it(given: Any, tmp_path: Path) -> None:
+    """No minibatch counts twice in the metrics, the very first one included."""
+    histories = []
+    for callbacks in ([], [Monitor(tmp_path / "run")]):
+        model = mlp()
+        fitted(model, callbacks, epochs=2, **given)
+        histories.append(model.history.history)
+    assert histories[0] == histories[1]

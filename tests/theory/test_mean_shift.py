@@ -11,6 +11,7 @@ import pytest
 
 from gradprop import theory
 from gradprop.components import activations
+from gradprop.components.activations import ACTIVATIONS
 
 Float64 = npt.NDArray[np.float64]
 
@@ -150,3 +151,17 @@ def test_fields_that_leave_the_range_of_floats() -> None:
 def test_wrong_arguments(change: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         profile("tanh", [3, 3], **change)
+
+
+@pytest.mark.parametrize("mean", [0.1, 3.0, -3.0])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_profile_ends_where_numbers_do(name: str, mean: float) -> None:
+    """Of any activation function and at any depth: no error, and nothing after a layer without."""
+    for depth in (3, 40):
+        law = theory.shifted_profile(
+            name, [64] * (depth + 1), [2.0] * depth, [mean] * depth, [0.1] * depth, [0.0] * depth,
+            0.3, 1.0,
+        )  # fmt: skip
+        known = np.isfinite(law.variance)
+        assert known[0]
+        assert not np.diff(known.astype(int)).max(initial=0) > 0

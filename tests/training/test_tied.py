@@ -69,7 +69,7 @@ def test_the_kernel_is_that_of_layer_2() -> None:
             "initializer: lsuv scales every kernel to its own layer, but tied layers share one",
         ),
         ({"layer_initializers": {"first": "zeros", "last": "zeros"}}, None),
-        ({"widths": "alternating", "depth": 1}, None),
+        ({"depth": 2}, "tied: from depth 3 on hidden layers share a kernel, but depth is 2"),
     ],
 )
 def test_conflicts(changes: dict[str, Any], expected: str | None) -> None:

@@ -326,9 +326,15 @@ def _spelled(phi: Activation, given: Any) -> str:
     if callable(given):
         return phi.name if phi.name.isidentifier() else "your_function"
     component = Component.parse(phi.name)
+    if component.name == "prelu":
+        slope = ACTIVATIONS.parameters_of(component)["slope"]
+        start = f"keras.initializers.Constant({slope!r})"
+        return f"keras.layers.PReLU(alpha_initializer={start})"
     if not component.parameters:
-        return f'"{phi.name}"'
+        return "keras.ops.sin" if component.name == "sine" else f'"{phi.name}"'
     ((_, value),) = component.parameters
+    if component.name == "sine":
+        return f"lambda z: keras.ops.sin({value!r} * z)"
     layer = {"leaky_relu": "LeakyReLU(negative_slope", "elu": "ELU(alpha"}[component.name]
     return f"keras.layers.{layer}={value!r})"
 
@@ -464,7 +470,11 @@ class _Look:
             seed=0,
         )
         expected = predict(cell, inputs=self.width, outputs=self.width)
-        assert expected is not None
+        if expected is None:
+            raise GradpropError(
+                f"advise: activation: {self.label} grows faster than linearly, and lengths of its "
+                "networks have no law of their own"
+            )
         length = float(expected.length[self.depth - 1] - expected.length[0]) / 2
         return float(expected.signal[0]), length, float(expected.signal_sd[0])
 

@@ -212,6 +212,12 @@ def conflict(cell: Cell) -> str | None:
             return f"widths: {len(units)} hidden layers are listed, but depth is {cell.depth}"
         if units[:1] not in ([], [cell.width]):
             return f"widths: the first listed layer has {units[0]} units, but width is {cell.width}"
+    if cell.tied and cell.depth < 3:
+        return f"tied: from depth 3 on hidden layers share a kernel, but depth is {cell.depth}"
+    if not cell.use_bias and cell.bias_initializer.name != "normal":
+        return f"bias_initializer: {cell.bias_initializer.label} of no biases (use_bias: false)"
+    if np.float32(cell.dropout) == 1:
+        return f"dropout: {cell.dropout} is 1 in float32; allowed: less than 1"
     if cell.tied and len(set(hidden_widths(cell))) > 1:
         return "tied: one kernel for all hidden layers needs hidden layers of one width"
     given = dict(cell.optimizer.parameters)

@@ -256,7 +256,7 @@ def _factors(run: Run) -> Picture | None:
     """Draw the factor per layer of the sum of squares of dC/dz, predicted and measured."""
     from gradprop.figures import style
 
-    table = run.causes
+    table = run.causes.astype({"chi_1": float, "measured": float})  # objects where all is missing
     table = table[(table["chi_1"] > 0) & (table["measured"] > 0)]
     table = table[np.isfinite(table["measured"])]
     if table.empty:

@@ -487,6 +487,10 @@ def unchanged(model: Any) -> Iterator[None]:
     finally:
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
+        known = {id(variable) for variable in metrics}
+        for metric in model.metrics:  # Keras makes those that are compiled in the very first step
+            if any(id(variable) not in known for variable in metric.variables):
+                metric.reset_state()
 
 
 @contextmanager

@@ -143,6 +143,8 @@ def probe(
         trace.before = {id(v): tf.identity(v.value) for v in model.weights}
 
     data = _tensors(_first_of(x) if y is None else (x, y, sample_weight))
+    if data[1] is None:
+        raise ProbeError("probe: y: there are no targets, which the loss needs")
     with unchanged(model), instruments.attached():
         try:
             _, tensors = instruments.observed(look)(data)

@@ -148,11 +148,13 @@ def shifted_profile(
         if place:
             slope = layer.fan_in * layer.weight_mean * entering.slope
             noise = layer.fan_in * layer.weight_mean**2 * entering.spread
-            wander = slope**2 * wander + noise
-        if not max(abs(mean), math.sqrt(variance), math.sqrt(wander)) < _LARGEST:
+            wander = slope * slope * wander + noise
+        if not (variance + wander < _LARGEST**2 and abs(mean) < _LARGEST):  # infinite, or NaN
             break
         fields[:, place] = mean, variance, wander
         entering = look_up(_rounded(mean), _rounded(variance))
+        if not all(map(math.isfinite, entering)):
+            break
         moments.append(entering)
     log_delta, share = _backward(layers, moments, output_sum)
     return ShiftedProfile(fields[0], fields[1], fields[2], log_delta, share)
@@ -180,15 +182,16 @@ class _Moments(NamedTuple):
     @property
     def spread(self) -> float:
         """Variance of ``phi``."""
-        return max(self.second - self.first**2, 0.0)
+        return max(self.second - self.first * self.first, 0.0)
 
 
 def _moments_of(phi: Activation, mean: float, variance: float) -> _Moments:
     f, d = phi.function, phi.derivative
-    first, second, slope, slope_square = (
-        shifted_expectation(integrand, mean, variance, phi.kinks)
-        for integrand in (f, lambda u: f(u) ** 2, d, lambda u: d(u) ** 2)
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the profile
+        first, second, slope, slope_square = (
+            shifted_expectation(integrand, mean, variance, phi.kinks)
+            for integrand in (f, lambda u: f(u) ** 2, d, lambda u: d(u) ** 2)
+        )
     return _Moments(first, second, slope, slope_square)
 
 
@@ -216,7 +219,8 @@ def _backward(
         if not growth > 0:
             break
         share[place] = (own * share[place + 1] + through_sum) / (own + through_sum)
-        uneven = max(here.slope_square - here.slope**2, 0.0)
-        kept = (n * here.slope) ** 2 * through_sum + n * uneven * through_sum
+        steepness = here.slope * here.slope
+        uneven = max(here.slope_square - steepness, 0.0)
+        kept = n * n * steepness * through_sum + n * uneven * through_sum
         sums = (kept + n * here.slope_square * own) / growth
     return log_delta, share
