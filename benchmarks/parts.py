@@ -63,6 +63,8 @@ class Size:
         Widths (at depth 20) and depths (at width 64) of which one step is timed.
     workflow
         What `snakemake --config` overrides in the cold run of the workflow.
+    sets
+        Data sets of the faulty and healthy programs that are diagnosed.
     """
 
     repetitions: int = 3
@@ -75,6 +77,7 @@ class Size:
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     deep: tuple[int, ...] = (5, 20, 50, 100, 200, 500)
     workflow: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ("blobs", "waves", "digits", "images")
 
 
 QUICK = Size(
@@ -88,6 +91,7 @@ QUICK = Size(
     widths=(64, 256),
     deep=(5, 50),
     workflow=("studies=[mechanism]",),
+    sets=("blobs",),
 )
 
 
@@ -373,6 +377,33 @@ def workflow(size: Size, data: str) -> list[Row]:
     return rows
 
 
+def faults(size: Size, data: str) -> list[Row]:
+    """Faults that are named, and false alarms, on a suite of small Keras programs; once."""
+    (whole,) = run_interleaved({"suite": Job("faults.judging.measure", {"sets": size.sets})}, 1)
+    result = whole["suite"].result
+    rows = []
+    for half, found in result["halves"].items():
+        for line in found["shares"]:
+            note = f"{line['faulty']} faulty, {line['healthy']} healthy"
+            aimed = line["rule"] == GRADPROP and half == "held out"
+            for key, quantity, aim in (
+                ("named", "faulty, named by the first finding", ">= 95"),
+                ("among", "faulty, named by a finding", ""),
+                ("detected", "faulty, anything found", ""),
+                ("false_alarms", "healthy, anything found", "<= 2"),
+            ):
+                aim = aim if aimed else ""
+                rows.append(
+                    row("faults", line["rule"], half, quantity, "%", [line[key]], aim, note)
+                )
+    for name in ("programs", "cpu"):
+        unit = {"programs": "", "cpu": "CPU-s"}[name]
+        rows.append(row("faults", "suite", "all", name, unit, [result[name]]))
+    for reason, count in result["dropped"].items():
+        rows.append(row("faults", "suite", "all", reason, "programs", [count]))
+    return rows
+
+
 PARTS: dict[str, Callable[[Size, str], list[Row]]] = {
     "competitors": competitors,
     "efficiency": efficiency,
@@ -380,4 +411,5 @@ PARTS: dict[str, Callable[[Size, str], list[Row]]] = {
     "scale": scale,
     "step": step,
     "workflow": workflow,
+    "faults": faults,
 }

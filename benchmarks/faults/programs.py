@@ -7,7 +7,7 @@ its fault. What of it is a label is said by its training (`benchmarks.faults.run
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from gradprop.training.backend import keras
 
 EXAMPLES, BATCH, EPOCHS, WIDTH, FILTERS = 384, 64, 22, 48, 10
+DATA = ("blobs", "waves", "digits", "images")
 NONE = "none"
 #: Of every fault the findings that name it. Weights that are too large explode, or saturate a
 #: bounded function; both are what they do.
@@ -85,10 +86,12 @@ class Program:
         return replace(self, fault=NONE)
 
 
-def grid() -> list[Program]:
+def grid(sets: Sequence[str] = DATA) -> list[Program]:
     """Return all programs: every architecture healthy and with each fault that it can have."""
     programs: dict[Program, None] = {}
     for number, base in enumerate(_architectures()):
+        if base.data not in sets:
+            continue
         seeds = (0, 1) if number % 2 else (0,)
         programs |= dict.fromkeys(replace(base, seed=seed) for seed in seeds)
         programs |= dict.fromkeys(replace(base, fault=fault) for fault in _faults(base))
@@ -96,7 +99,7 @@ def grid() -> list[Program]:
 
 
 def _architectures() -> Iterator[Program]:
-    for data in ("blobs", "waves", "digits", "images"):
+    for data in DATA:
         yield Program(data, 1, "sigmoid", False, "adam")
         for depth in (2, 4 if data == "images" else 6):
             for activation in ("relu", "tanh"):

@@ -6,6 +6,7 @@ import json
 import math
 import resource
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +83,15 @@ def label(program: Program, score: float, score_mended: float) -> str:
     return program.fault if score < FAILED else "dropped: trains in spite of its fault"
 
 
-def labelled(folder: Path) -> pd.DataFrame:
-    """Train all programs and label them.
+def labelled(folder: Path, sets: Sequence[str] = programs.DATA) -> pd.DataFrame:
+    """Train the programs on some data sets and label them.
 
     Returns
     -------
     DataFrame
         One row per program: its fields, ``name``, ``held_out``, ``score``, ``cpu``, ``label``.
     """
-    found = {program: run(program, folder)[1] for program in programs.grid()}
+    found = {program: run(program, folder)[1] for program in programs.grid(sets)}
     scores = {program: float(outcome["score"]) for program, outcome in found.items()}
     rows = [
         {
