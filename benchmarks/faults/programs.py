@@ -137,6 +137,7 @@ def _faults(base: Program) -> Iterator[str]:
 def data_of(program: Program) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """Return inputs and targets, which are scaled unless that is the fault."""
     random = np.random.default_rng(20)
+    y: NDArray[Any]
     if program.data == "blobs":
         y = random.integers(0, 5, EXAMPLES)
         x = (random.normal(size=(5, 20)) * 1.2)[y] + random.normal(size=(EXAMPLES, 20))

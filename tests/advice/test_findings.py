@@ -172,7 +172,9 @@ def test_what_ended_in_nan_is_named_by_its_cause() -> None:
     assert [found.kind, found.findings[-1].kind] == ["exploding", "non-finite"]
     assert (found.findings[-1].step, found.findings[-1].layer) == (1, 7)  # the loss, at the output
     silent = layers.assign(dead_fraction=after.astype(float), saturated_fraction=1.0 * after)
-    (only,) = diagnose(silent, steps, network.assign(activation="relu")).findings
+    hidden = network["layer"] < network["layer"].max()
+    rectified = network.assign(activation=network["activation"].mask(hidden, "relu"))
+    (only,) = diagnose(silent, steps, rectified).findings
     assert (only.kind, only.step) == ("non-finite", 1)
 
 
@@ -363,3 +365,45 @@ def test_what_is_said_of_several_layers_is_one_line() -> None:
         "* vanishing (layers 1 to 2, 5, from step 0 on): decades is -8 in layer 1, bound -2",
     ]
     assert found._repr_html_().count("<li>") == 2
+
+
+def test_what_was_seen_first_is_the_diagnosis() -> None:
+    """A step that is too large, and the units that are dead after it."""
+    layers, steps, network = tables(losses=(2.3, 2.4, 2.4), log10_update_ratio=1.0)
+    hidden = network["layer"] < network["layer"].max()
+    rectified = network.assign(activation=network["activation"].mask(hidden, "relu"))
+    after = layers["step"] > 0
+    found = diagnose(layers.assign(dead_fraction=after.astype(float)), steps, rectified)
+    assert [group.worst.kind for group in found.groups] == ["unstable", "dead"]
+    assert advice(found.findings, layers, rectified)[0].kind == "unstable"
+
+
+def test_updates_of_exactly_nothing_are_no_learning() -> None:
+    layers, steps, network = tables(log10_update_ratio=-np.inf, losses=(2.3, 2.3))
+    found = diagnose(layers, steps, network)
+    assert (found.kind, found.findings[0].value) == ("not learning", -np.inf)
+    some = layers["log10_update_ratio"].mask(layers["layer"] > 2, -3.0)  # the first two are frozen
+    assert diagnose(layers.assign(log10_update_ratio=some), steps, network).kind == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss", "target", "right"),
+    [
+        ("relu", "cross_entropy", {}, False),
+        ("linear", "cross_entropy", {}, True),
+        ("softmax", "cross_entropy", {}, True),
+        ("relu", "mean_squared_error", {"mean": -1.0, "std": 0.5, "largest": 2.0}, False),
+        ("relu", "mean_squared_error", {"mean": 1.0, "std": 0.5, "largest": 2.0}, True),
+        ("tanh", "mean_squared_error", {"mean": 0.0, "std": 0.5, "largest": 2.0}, False),
+        ("tanh", "mean_squared_error", {"mean": 0.0, "std": 0.5, "largest": 0.9}, True),
+    ],
+)
+def test_an_output_that_the_loss_cannot_use(
+    activation: str, loss: str, target: dict[str, float], right: bool
+) -> None:
+    layers, steps, network = tables()
+    last = network["layer"] == network["layer"].max()
+    network = network.assign(activation=network["activation"].mask(last, activation))
+    steps = steps.assign(**{f"target_{name}": value for name, value in target.items()})
+    found = diagnose(layers, steps, network, loss=loss, guessing_loss=2.3)
+    assert (found.kind != "wrong output") == right, found

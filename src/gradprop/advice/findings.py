@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,16 +40,17 @@ __all__ = ["HEALTHY", "KINDS", "Diagnosis", "Finding", "Group", "Limits", "alarm
 Float64 = npt.NDArray[np.float64]
 RATIO = "log10_update_ratio"
 HEALTHY = "healthy"
-#: What can be found. The first of these that was found is the diagnosis of the network: causes
-#: stand before what they lead to.
+#: What can be found. What was seen first is the diagnosis of the network, and of what was seen in
+#: one step the first of these: causes stand before what they lead to.
 KINDS = {
     "input not scaled": "inputs are far larger or smaller than 1",
     "target not scaled": "targets are far larger than what the network puts out",
+    "wrong output": "the output cannot be what the loss compares it with",
     "symmetric": "units of a layer have equal weights, and never differ",
     "exploding": "signals grow from layer to layer",
     "non-finite": "something is NaN or infinite",
-    "dead": "units answer no example, or no gradient at all arrives",
     "saturated": "units lie where their function is flat",
+    "dead": "units answer no example, or no gradient at all arrives",
     "vanishing": "signals shrink from layer to layer",
     "unstable": "weights change too much in a step",
     "not learning": "weights hardly change",
@@ -156,6 +158,8 @@ class Finding:
         for known in fields(Limits):
             if known.name == name:
                 return str(known.metadata["source"])
+        if self.kind == "wrong output":
+            return "the range of the function"
         return "none is allowed" if self.kind == "non-finite" else "rounding in float32"
 
     def __str__(self) -> str:
@@ -214,9 +218,10 @@ class Diagnosis:
     Attributes
     ----------
     kind : str
-        The first of `KINDS` that was found, or ``healthy``.
+        The kind that was seen first, or ``healthy``.
     findings : tuple of Finding
-        In the order of `KINDS`, then of steps and layers.
+        Kinds in the order in which they were seen, then that of `KINDS`; of a kind by steps and
+        layers.
     layers : DataFrame
         One row per layer: ``layer``, ``name``, ``diagnosis``.
     """
@@ -303,9 +308,14 @@ def diagnose(
     """
     case = _Case.of(layers, steps, network, loss, guessing_loss, limits or Limits())
     order = list(KINDS)
+    every = [finding for rule in _RULES for finding in rule(case)]
+    seen = {kind: min((f.step for f in every if f.kind == kind), default=0) for kind in order}
     found = sorted(
-        (finding for rule in _RULES for finding in rule(case)),
-        key=lambda f: (order.index(f.kind), f.step, -1 if f.layer is None else f.layer),
+        every,
+        key=lambda f: (
+            (seen[f.kind], order.index(f.kind)),
+            (f.step, -1 if f.layer is None else f.layer),
+        ),
     )
     named = network.sort_values("layer")[["layer", "name"]].reset_index(drop=True)
     first = {f.layer: f.kind for f in reversed(found)}
@@ -377,6 +387,8 @@ class _Case:
     rows
         The ``layers`` table with the columns of ``network``; every statistic that is asked for is
         there, NaN if it was not measured.
+    first
+        The first row of the ``steps`` table.
     loss_of
         ``train_loss`` by step.
     rms_of
@@ -385,6 +397,7 @@ class _Case:
     """
 
     rows: pd.DataFrame
+    first: pd.Series[Any]
     loss_of: pd.Series[float]
     rms_of: dict[str, float]
     columns: frozenset[str]
@@ -440,7 +453,7 @@ class _Case:
             for name in ("input", "target")
             if f"{name}_std" in first
         }
-        return cls(rows, losses, rms, frozenset(layers.columns), loss, guess, limits)
+        return cls(rows, first, losses, rms, frozenset(layers.columns), loss, guess, limits)
 
     @cached_property
     def probes(self) -> dict[int, pd.DataFrame]:
@@ -564,6 +577,49 @@ def _scaling(case: _Case) -> Iterator[Finding]:
             text = "root mean square of the targets"
             scale = case.limits.target_scale
             yield Finding("target not scaled", step, None, math.sqrt(rest), scale, text)
+
+
+def _output(case: _Case) -> Iterator[Finding]:
+    """Find outputs that cannot be what the loss compares them with.
+
+    Cross-entropy takes probabilities (softmax, sigmoid) or logits (linear); a softmax of one unit
+    is 1; and a function with a bound never reaches targets beyond it.
+    """
+    step, rows = case.start
+    last = int(rows.index.max())
+    name, units = str(rows.at[last, "activation"]), _at(rows, last, "fan_out")
+    if name == "softmax" and units == 1:
+        yield Finding(
+            "wrong output", step, last, units, 2, "units of a softmax, which is 1 for one,"
+        )
+    elif case.loss == "cross_entropy" and name in activations.ACTIVATIONS:
+        if name not in ("linear", "sigmoid"):
+            text = f"output functions ({name}) that give neither probabilities nor logits"
+            yield Finding("wrong output", step, last, 1, 0, text)
+    elif case.loss == "mean_squared_error" and name in _RANGES:
+        low, high = _RANGES[name]
+        lowest = float(case.first.get("target_mean", math.nan)) - float(
+            case.first.get("target_std", math.nan)
+        )
+        largest = float(case.first.get("target_largest", math.nan))
+        if lowest < low:
+            text = f"mean of the targets less their standard deviation, where {name} puts out more,"
+            yield Finding("wrong output", step, last, lowest, low, text)
+        elif largest > high:
+            text = f"largest target, where {name} puts out less,"
+            yield Finding("wrong output", step, last, largest, high, text)
+
+
+#: Least and largest output of functions with a bound.
+_RANGES = {
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+    "sigmoid": (0.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "softplus": (0.0, math.inf),
+    "softsign": (-1.0, 1.0),
+    "tanh": (-1.0, 1.0),
+}
 
 
 def _never_differ(case: _Case) -> Iterator[Finding]:
@@ -738,9 +794,16 @@ def _first_loss(case: _Case) -> Iterator[Finding]:
 
 
 def _updates(case: _Case) -> Iterator[Finding]:
-    """Judge steps: too small at all probes, or too large at one where nothing is learned."""
-    finite = case.rows[np.isfinite(case.rows[RATIO]) & case.rows["step"].isin(case.probes)]
-    by_step = finite.groupby("step")[RATIO].median()
+    """Judge steps: too small at all probes, or too large at one where nothing is learned.
+
+    Layers whose update is exactly 0 do not count (they may be frozen), unless all are so.
+    """
+    known = case.rows[case.rows[RATIO] < np.inf]
+    known = known[known["step"].isin(case.probes)]
+    finite = known[np.isfinite(known[RATIO])]
+    by_step = (
+        finite.groupby("step")[RATIO].median().reindex(known["step"].unique(), fill_value=-np.inf)
+    )
     limits = case.limits
     least, most = math.log10(limits.small_updates), math.log10(limits.unstable)
     text = "log10 of the update-to-weight ratio, median over layers,"
@@ -766,6 +829,7 @@ def _updates(case: _Case) -> Iterator[Finding]:
 _RULES: tuple[Rule, ...] = (
     _not_finite,
     _scaling,
+    _output,
     _symmetry,
     _silence,
     _trends,

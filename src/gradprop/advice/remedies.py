@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from gradprop import theory
-from gradprop.advice.findings import KINDS, RATIO, Finding
+from gradprop.advice.findings import RATIO, Finding
 from gradprop.advice.initializations import DEEPEST, Initialization, advise
 from gradprop.analysis.diagnosis import LENGTH, SIGNAL, WEIGHT
 from gradprop.analysis.thresholds import MOST_DECADES
@@ -109,8 +109,8 @@ def advice(
     Returns
     -------
     tuple of Remedy
-        In the order of `KINDS`; for one kind, the larger expected effect first. Every change stands
-        there once. Empty for a healthy network.
+        In the order of the findings; for one kind, the larger expected effect first. Every change
+        stands there once. Empty for a healthy network.
 
     Examples
     --------
@@ -124,10 +124,9 @@ def advice(
     first = {finding.kind: finding for finding in reversed(list(findings))}
     case = _Network.of(layers, network)
     given: dict[str, Remedy] = {}
-    for kind in KINDS:
-        if kind in first:
-            for remedy in _REMEDIES[kind](first[kind], case):
-                given.setdefault(remedy.change, remedy)
+    for kind in dict.fromkeys(finding.kind for finding in findings):
+        for remedy in _REMEDIES[kind](first[kind], case):
+            given.setdefault(remedy.change, remedy)
     return tuple(given.values())
 
 
@@ -277,6 +276,15 @@ def _scale_targets(found: Finding, case: _Network) -> Iterator[Remedy]:
     )
 
 
+def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
+    yield Remedy(
+        found.kind,
+        "Let the outputs be linear, or a softmax for the classes of a cross-entropy.",
+        "the loss can become as small as the data allow",
+        'keras.layers.Dense(outputs, activation="linear")  # or "softmax"',
+    )
+
+
 def _break_symmetry(found: Finding, case: _Network) -> Iterator[Remedy]:
     for remedy in _initialize(found, case):
         change = remedy.change.removesuffix(".") + ", at random: units then differ."
@@ -312,6 +320,7 @@ _REMEDIES = {
     "non-finite": _restart,
     "input not scaled": _scale_inputs,
     "target not scaled": _scale_targets,
+    "wrong output": _give_output,
     "symmetric": _break_symmetry,
     "dead": _revive,
     "saturated": _initialize,
