@@ -45,6 +45,22 @@ TASKS: dict[str, dict[str, Any]] = {
         "seconds": {"plan": 1.0, "import": 1.0, "train": 1.0, "train again": 1.0, "read": 1.0},
     },
     "stacked.one_step": {"steps": [{"seconds": 2.0 * n, "gflop": 1.0 * n} for n in (1, 2, 3, 4)]},
+    "faults.judging.measure": {
+        "programs": 10,
+        "dropped": {"dropped: trains in spite of its fault": 2},
+        "cpu": 30.0,
+        "halves": {
+            half: {
+                "shares": [
+                    {
+                        **{"rule": "gradprop", "faulty": 3, "healthy": 1, "named": named},
+                        **{"among": 100.0, "detected": 100.0, "false_alarms": 0.0},
+                    }
+                ]
+            }
+            for half, named in (("tuning", 100.0), ("held out", 60.0))
+        },
+    },
     "cold.run_workflow": {"cells": 24, "seconds": {"train": 1.0}, "wall": 200.0, "again": 2.0},
     "stacked.overhead": {
         "seconds": {
@@ -99,6 +115,8 @@ def test_ratios_and_verdicts(measured: list[Row]) -> None:
     drawn = find(measured, "snakemake, figures and report", "24 cells", "whole time")
     assert drawn.value == 3
     assert find(measured, "deep", "all", "exponent of time over FLOP").value == 1
+    named = find(measured, "gradprop", "held out", "faulty, named by the first finding")
+    assert (named.value, named.verdict) == (60, "not met")
 
 
 def test_table_and_figure(measured: list[Row], tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ BLOCK = """
     initializer: [signs, glorot_normal]
     optimizer: {name: heavy_ball, share: 0.9}
     seeds: 2
-  - dataset: {file: trees.csv, target: the kind}
+  - dataset: {file: forest.csv, target: the kind}
     depth: 2
     width: 8
     activation: elu
@@ -147,7 +147,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     mine = studies.create("mine", folder)
     (mine / "figures.py").write_text(KIND)
     (mine / "components.py").write_text(COMPONENTS)
-    (mine / "trees.csv").write_text(HEADER + TREES)
+    (mine / "forest.csv").write_text(HEADER + TREES)
     with (mine / "claims.py").open("a") as file:
         file.write(CLAIM)
     text = found.study_file("mine").read_text().replace("epochs: 3", "epochs: 0")
@@ -173,7 +173,7 @@ def test_its_claim_paragraph_and_figures_are_in_the_report(workspace: Workspace)
         'id="figure-mine.own"',
         'id="figure-mine.gain"',
         'alt="25 networks of my own."',
-        "trees.csv, target the kind",
+        "forest.csv, target the kind",
         "Small weights make every layer shrink",
         "<math",
         ">signs<",
@@ -206,7 +206,7 @@ def test_an_edit_of_its_code_or_data_trains_exactly_its_networks_anew(workspace:
     before = workspace.runs("mine")
     path = workspace.study_file("mine").with_name("components.py")
     path.write_text(path.read_text().replace("[-1.0, 1.0]", "[1.0, -1.0]"))
-    path.with_name("trees.csv").write_text(f"{HEADER}3,4,ash\n{TREES}")
+    path.with_name("forest.csv").write_text(f"{HEADER}3,4,ash\n{TREES}")
     workspace.build("--config", "studies=[mine]", "--until", "train")
     own.forget(path)
     networks = {
@@ -221,7 +221,7 @@ def test_an_edit_of_its_code_or_data_trains_exactly_its_networks_anew(workspace:
 
 
 def test_a_table_that_is_not_there_is_told_in_one_line(workspace: Workspace) -> None:
-    file = workspace.study_file("mine").with_name("trees.csv")
+    file = workspace.study_file("mine").with_name("forest.csv")
     aside = file.rename(file.with_suffix(".aside"))
     told = workspace.snakemake("--config", "studies=[mine]")
     aside.rename(file)
