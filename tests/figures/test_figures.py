@@ -872,7 +872,7 @@ def test_the_caption_says_why_theory_has_no_line() -> None:
     normalized = {"initializer": ["he_normal", "zeros"], "dropout": 0.1, "normalization": "batch"}
     dropped = loading.build_study("small", content | {"grid": block | normalized}, 1, "small")
     assert layers.without_theory(dropped, few) == (
-        "Theory has no line for He normal (dropout is predicted of plain networks of mean 0 only)."
+        "Theory has no line for dropout 0.1 (it is predicted of plain networks of mean 0 only)."
     )
     grown = loading.build_study(
         "small",
@@ -900,6 +900,29 @@ def test_networks_without_theory_for_one_reason_are_told_together() -> None:
         for name in ("he_normal", "orthogonal")
     ]
     assert layers.without_theory(Study("s", "", "", tuple(cells)), {"theory": True}) == (
-        "Theory has no line for He normal, orthogonal (powers of one matrix leave the laws of wide "
-        "networks at this depth)."
+        "Theory has no line for tied kernels at depth 20 and width 16 (powers of one matrix leave "
+        "the laws of wide networks beyond depth^2 = 2 width)."
     )
+
+
+def test_a_reason_without_theory_stands_once_with_what_it_is_about() -> None:
+    mean = {"name": "constant", "value": 0.1}
+    cells = [
+        make_cell(initializer="orthogonal", depth=4, width=16, **changes)
+        for changes in (
+            {"tied": True, "dropout": 0.1},
+            {"tied": True, "bias_initializer": mean},
+            {"bias_initializer": mean},
+            {"dropout": 0.1, "bias_initializer": mean},
+            {"dropout": 0.2, "bias_initializer": mean},
+        )
+    ]
+    assert layers.without_theory(Study("s", "", "", tuple(cells)), {"theory": True}) == (
+        "Theory has no line for tied kernels (they are predicted of plain networks of mean 0 "
+        "without dropout only), dropout 0.1, dropout 0.2 (it is predicted of plain networks of "
+        "mean 0 only). Where weights or biases have a mean, lengths and signals have a line as far "
+        "as they are not left to chance and stay in the range of floats, and weight gradients have "
+        "none."
+    )
+    shifted = Study("s", "", "", tuple(cells[2:3]))
+    assert "no line" not in layers.without_theory(shifted, {"theory": True})

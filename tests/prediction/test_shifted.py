@@ -130,6 +130,17 @@ def test_theory_that_knows_no_mean_is_silent() -> None:
     assert all(shifted.predict_shifted(c, 64, 10, examples, 1.0) is None for c in none)
 
 
+@pytest.mark.parametrize(
+    ("activation", "depth"), [("exponential", 3), ("exponential", 40), ("sine(omega=30.0)", 40)]
+)
+def test_lengths_end_where_they_leave_the_range_of_floats(activation: str, depth: int) -> None:
+    cell = digits(0.1, stddev=0.3, activation=activation, depth=depth, width=6)
+    found = predicted(cell)
+    assert len(found.length) == depth + 1 and np.isfinite(found.length[0])
+    assert activation != "exponential" or np.isnan(found.length[-1])
+    assert "range of floats" in unpredicted(cell)
+
+
 def test_examples_stand_for_the_training_set() -> None:
     examples = data.data_examples(Component("digits"))
     x = datasets.generate(Component("digits")).x_train

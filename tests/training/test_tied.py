@@ -267,8 +267,8 @@ def test_what_theory_does_not_know_of_tied_kernels() -> None:
     assert "powers of one matrix" in unpredicted(deep)
     shifted = Component("normal", (("mean", 0.1),))
     assert predict(replace(cell, initializer=shifted), 7, 3) is None
-    assert "tied" in unpredicted(replace(cell, initializer=shifted))
-    assert "tied" in unpredicted(replace(cell, normalization=Component("batch")))
+    assert "of mean 0 without dropout" in unpredicted(replace(cell, initializer=shifted))
+    assert "plain networks" in unpredicted(replace(cell, normalization=Component("batch")))
     assert spectra.law(cell) is None and spectra.law(replace(cell, tied=False)) is not None
     assert np.isnan(fluctuations.expected_fluctuation(cell))
     rectified = replace(cell, activation="relu")

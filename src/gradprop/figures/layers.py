@@ -22,7 +22,15 @@ from gradprop.components.architecture import is_plain
 from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
 from gradprop.grid.selection import select
-from gradprop.prediction.data import has_minibatch_theory, prediction_on_data, unpredicted
+from gradprop.prediction.data import (
+    DROPPED,
+    SHIFTED,
+    TIED,
+    TOO_DEEP,
+    has_minibatch_theory,
+    prediction_on_data,
+    unpredicted,
+)
 from gradprop.results.study_tables import Options, StudyTables, at_step, groups
 from gradprop.spec import Cell, Study
 
@@ -120,7 +128,10 @@ def _predictions(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 
 def without_theory(study: Study, options: Options) -> str:
-    """Return why theory draws no line for some networks; nothing if it does for all."""
+    """Return why theory draws no line for some networks; nothing if it does for all.
+
+    Every reason stands once, after what it is about: an initializer, tied kernels or dropout.
+    """
     if not options.get("theory"):
         return ""
     called = names_of(study)["initializer"]
@@ -128,12 +139,25 @@ def without_theory(study: Study, options: Options) -> str:
     reasons = {cell: unpredicted(replace(cell, seed=0)) for cell in cells}
     by_reason: dict[str, dict[str, None]] = {}
     for cell, reason in reasons.items():
-        if reason:
-            by_reason.setdefault(reason, {})[called[cell.initializer.label]] = None
+        if reason and reason != SHIFTED:
+            name = _unlike(cell, reason) or called[cell.initializer.label]
+            by_reason.setdefault(reason, {})[name] = None
     missing = [f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()]
     scattered = _scattered(study, [cell for cell, reason in reasons.items() if not reason])
     lacking = ", ".join([*missing, *scattered])
-    return f"Theory has no line for {lacking}." if lacking else ""
+    sentences = [f"Theory has no line for {lacking}."] if lacking else []
+    if SHIFTED in reasons.values():
+        sentences.append(f"{SHIFTED}.")
+    return " ".join(sentences)
+
+
+def _unlike(cell: Cell, reason: str) -> str:
+    """Return what theory does not know of a cell; empty if that is its initializer."""
+    if reason == TOO_DEEP:
+        return f"tied kernels at depth {cell.depth} and width {cell.width}"
+    if reason == DROPPED:
+        return f"dropout {cell.dropout:g}"
+    return "tied kernels" if reason == TIED else ""
 
 
 def of_single_examples(study: Study, options: Options) -> str:

@@ -18,10 +18,14 @@ from gradprop.spec import Cell, Component
 
 EXAMPLES = 40  # that stand for a training set in `data_examples`
 
+# Why theory has no line, or not all of it, where the reason is not an initializer's.
 SHIFTED = (
-    "weights or biases have a mean: lengths and signals have a line as far as they are not left to "
-    "chance, weight gradients have none"
+    "Where weights or biases have a mean, lengths and signals have a line as far as they are not "
+    "left to chance and stay in the range of floats, and weight gradients have none"
 )
+TOO_DEEP = "powers of one matrix leave the laws of wide networks beyond depth^2 = 2 width"
+TIED = "they are predicted of plain networks of mean 0 without dropout only"
+DROPPED = "it is predicted of plain networks of mean 0 only"
 
 
 @lru_cache(maxsize=4096)
@@ -42,11 +46,11 @@ def prediction_on_data(cell: Cell) -> Prediction | None:
 def unpredicted(cell: Cell) -> str:
     """Return why theory has no line for a cell, or not all of it; empty if it has."""
     if too_deep_to_tie(cell):
-        return "powers of one matrix leave the laws of wide networks at this depth"
+        return TOO_DEEP
     if cell.tied and (has_mean(cell) or cell.dropout or not is_plain(cell)):
-        return "tied kernels are predicted of plain networks of mean 0 without dropout only"
+        return TIED
     if cell.dropout and (has_mean(cell) or not is_plain(cell)):
-        return "dropout is predicted of plain networks of mean 0 only"
+        return DROPPED
     if has_mean(cell):
         return SHIFTED
     used = [initializer_of(cell, layer) for layer in range(1, cell.depth + 2)]
