@@ -355,6 +355,14 @@ def test_statistics_are_a_preset_or_a_list(value: Any) -> None:
             "final_test_accuracy. Did you mean 'final_train_accuracy'?",
         ),
         (
+            "{kind: divergence, title: a, hue: [depth]}",
+            ".hue: ['depth'] is not allowed; allowed: one of dataset, depth, width, activation, "
+            "initializer, learning_rate, batch_size, epochs, seed, optimizer, loss, use_bias, "
+            "bias_std, target_loss, probes, statistics, measurements, widths, normalization, "
+            "residual, clipping, schedule, layer_initializers, bias_initializer, tied, dropout, "
+            "precision, loss_scale",
+        ),
+        (
             "{kind: divergence, title: a, hue: dept}",
             ".hue: 'dept' is not allowed; allowed: dataset, depth, width, activation, "
             "initializer, learning_rate, batch_size, epochs, seed, optimizer, loss, use_bias, "

@@ -243,6 +243,50 @@ def test_a_grid_is_a_union_without_repetitions() -> None:
     assert [c.depth for c in found] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (
+            {"layer_initializers": {"1": "ones"}},
+            {"layer_initializers": {"first": "ones"}},
+            "layer_initializers '1: ones' and 'first: ones' are the same network (depth 2,",
+        ),
+        (
+            {"layer_initializers": {"last": "ones", "2": "orthogonal"}},
+            {"layer_initializers": {"2": "orthogonal", "3": "ones"}},
+            "layer_initializers '2: orthogonal; last: ones' and '2: orthogonal; 3: ones' are the",
+        ),
+        (
+            {"layer_initializers": {}},
+            {"layer_initializers": {"2": "zeros"}},
+            "layer_initializers 'none' and '2: zeros' are the same network (depth 2, initializer ",
+        ),
+        (
+            {},
+            {"bias_initializer": {"name": "constant", "value": 0}},
+            "bias_initializer 'normal' and 'constant(value=0.0)' are the same network",
+        ),
+    ],
+)
+def test_a_network_has_one_spelling_in_a_grid(
+    one: dict[str, Any], other: dict[str, Any], said: str
+) -> None:
+    """A second one would be trained and counted as another network."""
+    for block in (one, other):
+        assert len(study_cells({**BLOCK, **block})) == 1
+    with pytest.raises(ConfigError) as caught:
+        study_cells([{**BLOCK, **one}, {**BLOCK, **other}])
+    assert str(caught.value).startswith(f"s.yaml: grid: {said}")
+
+
+def test_networks_that_differ_are_not_taken_for_second_spellings() -> None:
+    layers = [{}, {"1": "ones"}, {"2": "ones"}, {"last": "ones"}, {"last": "lecun_normal"}]
+    biases = ["normal", "constant", {"name": "constant", "value": 0.0}]
+    assert len(study_cells({**BLOCK, "layer_initializers": layers, "bias_std": 0.0})) == 5
+    assert len(study_cells([{**BLOCK, "bias_initializer": biases[1:], "seeds": 2}])) == 4
+    assert len(study_cells({**BLOCK, "depth": [2, 3], "layer_initializers": {"3": "ones"}})) == 2
+
+
 def test_one_block_is_a_list_of_one() -> None:
     assert study_cells(BLOCK) == study_cells([BLOCK])
 
@@ -392,6 +436,31 @@ def test_a_figure_selects_by_label_or_display_name(wanted: Any, expected: list[s
     study = loading.build_study("s", content, 1, "s.yaml")
     chosen = selection.select(study.cells, study.figures["a"]["select"])
     assert list(dict.fromkeys(cell.initializer.label for cell in chosen)) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("none", [""]),
+        (["last: normal(stddev=1)", "none"], ["", "last: normal(stddev=1.0)"]),
+    ],
+)
+def test_a_figure_selects_initializers_of_layers(wanted: Any, expected: list[str]) -> None:
+    layers = [{}, {"last": {"name": "normal", "stddev": 1}}, {"first": "ones"}]
+    figure = {"kind": "atlas", "title": "A", "statistic": "final_train_loss"}
+    figure["hue"] = "layer_initializers"
+    content: dict[str, Any] = {
+        "title": "T",
+        "question": "Q?",
+        "grid": {**BLOCK, "layer_initializers": layers},
+        "figures": {"a": {**figure, "select": {"layer_initializers": wanted}}},
+    }
+    study = loading.build_study("s", content, 1, "s.yaml")
+    chosen = selection.select(study.cells, study.figures["a"]["select"])
+    assert [cell.layer_initializers for cell in chosen] == expected
+    content["figures"]["a"]["select"] = {"layer_initializers": "last: zeros"}
+    with pytest.raises(ConfigError, match="allowed: none, last: normal"):
+        loading.build_study("s", content, 1, "s.yaml")
 
 
 # ------------------------------------------------------------- what a figure may take together

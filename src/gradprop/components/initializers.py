@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -408,6 +408,26 @@ def canonical_layers(given: Mapping[str, Any]) -> str:
     """
     keys = sorted(given, key=lambda key: (_number(key, LARGEST_COUNT), key))
     return "; ".join(f"{key}: {INITIALIZERS.create(given[key]).label}" for key in keys)
+
+
+def in_one_spelling(cell: Cell) -> Cell:
+    """Return the cell as it would be if every network had one spelling, without code's digest.
+
+    The same network may be written in several ways: layer 1 as ``first`` or ``1``, the last one as
+    ``last`` or by its number, a layer's initializer though it is that of the cell, and biases of 0
+    as a constant or as normal ones without a spread.
+    """
+    names = {1: "first", cell.depth + 1: "last"}
+    given = {
+        names.get(number, str(number)): component
+        for key, component in layer_initializers(cell.layer_initializers).items()
+        if (number := _number(key, cell.depth)) and component != cell.initializer
+    }
+    text = canonical_layers({key: component.document() for key, component in given.items()})
+    biases = cell.bias_initializer
+    if biases.name == "constant" and not BIAS_INITIALIZERS.parameters_of(biases)["value"]:
+        biases = Component("normal")
+    return replace(cell, layer_initializers=text, bias_initializer=biases, code="")
 
 
 @lru_cache

@@ -341,7 +341,9 @@ def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
     rule: Any = error.validator_value
     schema: Any = error.schema
     where = place_of(path, source)
-    if error.validator == "enum":
+    if error.validator == "enum" and isinstance(value, list):
+        yield f"{where}: {show(value)} is not allowed; allowed: one of {', '.join(map(str, rule))}"
+    elif error.validator == "enum":
         text, note = not_allowed(value, rule), schema.get("$comment")
         yield f"{where}: {text}{f' ({note})' if note else ''}"
     elif error.validator in _OPEN:

@@ -79,7 +79,8 @@ def check_figure(
         known = dict.fromkeys(cell.column(key) for cell in cells)
         for item, written in wanted_values(key, value).items():
             if item not in known:
-                allowed = dict.fromkeys([*map(str, known), *names.get(key, {}).values()])
+                labels = (str(label) or "none" for label in known)
+                allowed = dict.fromkeys([*labels, *names.get(key, {}).values()])
                 raise errors.unknown(f"select.{key}", str(written), list(allowed), where)
     if not select(cells, options.get("select", {})):
         raise errors.ConfigError(

@@ -140,6 +140,7 @@ def build_study(
         cells.extend(expand(block))
     if len(blocks) > 1:  # one alone repeats nothing
         cells = list(dict.fromkeys(cells))
+    _check_spellings(cells, source)
     recorded = statistics.canonical(content.get("statistics", "standard"))
     names = canonical_names(content.get("names", {}))
     figures = {
@@ -234,6 +235,24 @@ def _check_cells(block: Mapping[str, Any], where: str) -> None:
         problem = problem or initializers.conflict(cell) or measurements.conflict(cell)
         if problem:
             raise errors.ConfigError(f"{where}.{problem}")
+
+
+def _check_spellings(cells: Sequence[Cell], source: str) -> None:
+    """Refuse one network under two ids, which would be trained and counted twice."""
+    known: dict[Cell, Cell] = {}
+    if any(cell.layer_initializers or cell.bias_initializer.name == "constant" for cell in cells):
+        for cell in cells:
+            other = known.setdefault(initializers.in_one_spelling(cell), cell)
+            if other == cell:
+                continue
+            for key in ("layer_initializers", "bias_initializer"):
+                one, two = (str(c.column(key)) or "none" for c in (other, cell))
+                if one != two:
+                    raise errors.ConfigError(
+                        f"{errors.place(source, 'grid')}: {key} {errors.show(one)} and "
+                        f"{errors.show(two)} are the same network (depth {cell.depth}, initializer "
+                        f"{cell.initializer.label}); leave one of them out"
+                    )
 
 
 def _conflict_with_data(cell: Cell) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gradprop.components.initializers import canonical_layers, layer_initializers
 from gradprop.grid.axes import REGISTRIES
 from gradprop.grid.kinds import Needs
 from gradprop.probes import measurements
@@ -54,12 +55,19 @@ def deepest(cells: Sequence[Cell]) -> list[Cell]:
 def wanted_values(key: str, value: Any) -> dict[Scalar, Scalar]:
     """Return the values of a parameter that a figure selects, and how they are written there."""
     values = value if isinstance(value, list) else [value]
-    return {canonical_label(key, v) if key in REGISTRIES else v: v for v in values}
+    labels = key in REGISTRIES or key == "layer_initializers"
+    return {canonical_label(key, v) if labels else v: v for v in values}
 
 
 def canonical_label(axis: str, label: str) -> str:
-    """Return a component's label without parameters at their default: normal(stddev=0.01)."""
+    """Return a component's label without parameters at their default: normal(stddev=0.01).
+
+    Of initializers of single layers it is their text, empty for ``none``.
+    """
     try:
+        if axis == "layer_initializers":
+            given = {} if label == "none" else layer_initializers(label)
+            return canonical_layers({key: value.document() for key, value in given.items()})
         return REGISTRIES[axis].create(Component.parse(label).document()).label
     except (KeyError, ValueError, OverflowError):
         return label
