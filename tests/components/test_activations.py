@@ -152,6 +152,11 @@ def test_saturation_of_the_humps_recomputed(name: str) -> None:
     assert activation.saturation[1] == math.inf
 
 
+def test_functions_that_are_linear_between_their_kinks() -> None:
+    found = {name for name, one in ACTIVATIONS.items() if one.linear_between_kinks}
+    assert found == {"linear", "relu", "leaky_relu", "prelu", "relu6"}
+
+
 def test_saturation_values() -> None:
     assert ACTIVATIONS["softsign"].saturation[1] == pytest.approx(9.0)
     assert ACTIVATIONS["relu"].saturation == (0.0, math.inf)

@@ -42,7 +42,7 @@ BY_LAYER: dict[str, dict[str, Any]] = {
         **{"input_mean": 0.1, "output_sum": 0.5},
     }
 }
-NO_NUMBERS = {"activation", "ensemble", "mode", "f", "g", "kinks"}
+NO_NUMBERS = {"activation", "ensemble", "mode", "f", "g", "kinks", "linear"}
 # Numbers that may have either sign: diagonals, means, slopes, correlations, and a place outside of
 # the support of a density, where that is 0.
 SIGNED = {

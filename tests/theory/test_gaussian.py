@@ -175,9 +175,37 @@ def test_both_rules_for_pairs_agree(activation: Activation, stds: tuple[float, f
     for f in (activation.function, activation.derivative):
         for c in (-0.9, 0.2, 1.0 - 1e-6):
             strip = module._at_any_angle(f, f, *stds, c)
-            nested = module._nested(f, f, *stds, c, (0.0,))
+            nested = module._nested(f, f, *stds, c, (0.0,), linear=False)
             scale = math.sqrt(square_of(f, stds[0] ** 2) * square_of(f, stds[1] ** 2))
             assert strip == pytest.approx(nested, rel=1e-12, abs=1e-12 * scale)
+
+
+def _hard_tanh(u: FloatArray) -> FloatArray:
+    return np.asarray(2.0 + np.clip(u, -1.0, 1.0) - 0.3 * u)
+
+
+@pytest.mark.parametrize(
+    ("f", "kinks"),
+    [
+        (ACTIVATIONS["relu6"].function, (0.0, 6.0)),
+        (ACTIVATIONS["relu6"].derivative, (0.0, 6.0)),
+        (_hard_tanh, (-1.0, 1.0)),
+    ],
+    ids=["relu6", "its slope", "bounded and linear"],
+)
+@pytest.mark.parametrize("stds", [(0.01, 0.01), (1.7, 1.7), (1.0, 40.0), (1e3, 1e3)], ids=str)
+def test_pairs_of_piecewise_linear_functions(
+    f: Function, kinks: tuple[float, ...], stds: tuple[float, float]
+) -> None:
+    """The inner integral in closed form is that of the panels."""
+    variances = stds[0] ** 2, stds[1] ** 2
+    for c in (-1 + 1e-9, -0.5, 0.0, 0.3, 0.999, 1 - 1e-10):
+        size = pair_expectation(
+            lambda u: np.abs(f(u)), lambda u: np.abs(f(u)), *variances, c, kinks
+        )
+        expected = pair_expectation(f, f, *variances, c, kinks)
+        found = pair_expectation(f, f, *variances, c, kinks, linear=True)
+        assert found == pytest.approx(expected, rel=0, abs=2e-13 * size)
 
 
 @EVERY

@@ -125,6 +125,12 @@ class Activation(Entry):
         """
         return self.tails or find_saturation(self.derivative)
 
+    @functools.cached_property
+    def linear_between_kinks(self) -> bool:
+        """Whether ``phi''`` is 0 but at the kinks; it is looked at where a saturation is."""
+        z = np.linspace(-SEARCHED, SEARCHED, round(200 * SEARCHED) + 1)
+        return not np.any(self.second_derivative(z))
+
 
 def find_saturation(derivative: Elementwise) -> tuple[float, float]:
     """Search for the `Activation.saturation` of a function whose derivative is given.

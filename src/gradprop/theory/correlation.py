@@ -122,7 +122,9 @@ def _mean_product(phi: Activation, q_a: float, q_b: float, c: float) -> float:
     if phi.integrals:
         return phi.integrals.product(0, q_a, q_b, c)
     if max(q_a, q_b) <= _LARGEST:
-        return pair_expectation(phi.function, phi.function, q_a, q_b, c, phi.kinks)
+        return pair_expectation(
+            phi.function, phi.function, q_a, q_b, c, phi.kinks, phi.linear_between_kinks
+        )
     squares = [mean_square_activation(phi, q) for q in (q_a, q_b)]
     return math.sqrt(squares[0]) * math.sqrt(squares[1]) * _far_kernel(phi, c)[0]
 
@@ -267,7 +269,9 @@ def _mean_slope_product(phi: Activation, q: float, c: float) -> float:
     if c == 1.0:
         return chi_1(phi, q, 1.0)
     if q <= _LARGEST or c == -1.0:
-        return pair_expectation(phi.derivative, phi.derivative, q, q, c, phi.kinks)
+        return pair_expectation(
+            phi.derivative, phi.derivative, q, q, c, phi.kinks, phi.linear_between_kinks
+        )
     return _far_kernel(phi, c)[1] * mean_square_activation(phi, q) / q
 
 

@@ -11,7 +11,7 @@ where activation functions bend, which is around 0:
   functions, which become part of the weights of a coarse rule (product integration). So the number
   of nodes hardly depends on variances and correlation, +-1 included;
 * two variables, kinks elsewhere: the rule of one variable nested in itself, the inner panels
-  following the kinks.
+  following the kinks; between which linear functions have inner integrals of a closed form.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
 from gradprop.components.activations import Activation
 from gradprop.theory.arguments import not_negative, valid_correlation
@@ -218,6 +219,7 @@ def pair_expectation(
     variance_b: float,
     correlation: float,
     kinks: Sequence[float] = (),
+    linear: bool = False,
 ) -> float:
     """Integrate a product of functions of two correlated centred Gaussian variables.
 
@@ -234,6 +236,9 @@ def pair_expectation(
         Their correlation, between -1 and 1.
     kinks : sequence of float, optional
         Points where ``f``, ``g`` or one of their derivatives jumps.
+    linear : bool, optional
+        Whether ``g`` is linear between the kinks, which makes the integral cheaper where a kink
+        is not at 0.
 
     Returns
     -------
@@ -256,7 +261,7 @@ def pair_expectation(
         return _at_any_angle(f, g, std_a, std_b, correlation)
     if 1.0 - abs(correlation) < _COLLINEAR:
         return _collinear(f, g, std_a, math.copysign(std_b, correlation), kinks)
-    return _nested(f, g, std_a, std_b, correlation, kinks)
+    return _nested(f, g, std_a, std_b, correlation, kinks, linear)
 
 
 def _at_any_angle(
@@ -368,11 +373,56 @@ def _collinear(
 
 
 def _nested(
-    f: Function, g: Function, std_a: float, std_b: float, correlation: float, kinks: Sequence[float]
+    f: Function,
+    g: Function,
+    std_a: float,
+    std_b: float,
+    correlation: float,
+    kinks: Sequence[float],
+    linear: bool,
 ) -> float:
-    """Panel rule over ``u_a``, and for each of its nodes a panel rule over ``u_b`` given it."""
+    """Panel rule over ``u_a``, and for each of its nodes the expectation of ``g(u_b)`` given it."""
     rest = math.sqrt((1.0 - correlation) * (1.0 + correlation))
-    outer_z, outer_w = _panel_rule(_breakpoints(_outer_features(std_a, std_b, correlation, kinks)))
+    z, w = _panel_rule(_breakpoints(_outer_features(std_a, std_b, correlation, kinks)))
+    if linear:
+        inner = _of_segments(g, std_b * correlation * z, std_b * rest, kinks)
+    else:
+        inner = _of_panels(g, z, std_b, correlation, rest, kinks)
+    return float(w @ (f(std_a * z) * inner))
+
+
+def _of_segments(g: Function, means: FloatArray, std: float, kinks: Sequence[float]) -> FloatArray:
+    """Return ``E[g(u)]``, ``u ~ N(mean, std^2)``, for every mean; `g` is linear between the kinks.
+
+    From ``a`` to ``b``, whose standardized values are A and B, ``g(u) = p + r u`` contributes
+    ``(p + r mean) (Phi(B) - Phi(A)) - r std (phi(B) - phi(A))``.
+    """
+    ends = np.array([-math.inf, *sorted(kinks), math.inf])
+    # Two points of every segment tell its line.
+    low = np.where(np.isfinite(ends[:-1]), ends[:-1], ends[1:] - 4.0)
+    width = np.where(np.isfinite(ends[1:]), ends[1:], low + 4.0) - low
+    first, second = g(low + 0.25 * width), g(low + 0.75 * width)
+    rises = (second - first) / (0.5 * width)
+    values = first - 0.25 * width * rises  # at `low`, a kink where there is one
+    standard = (ends - means[:, None]) / std
+    # Differences in the upper tail are taken in the lower one, where they are not rounded off.
+    upper = standard[:, :-1] > 0.0
+    below, above = (np.where(upper, -part, part) for part in (standard[:, :-1], standard[:, 1:]))
+    shares = np.abs(ndtr(above) - ndtr(below))
+    densities = np.diff(_density(standard))
+    lines = values + rises * (means[:, None] - low)
+    return np.asarray(np.sum(lines * shares - rises * std * densities, axis=1))
+
+
+def _of_panels(
+    g: Function,
+    outer_z: FloatArray,
+    std_b: float,
+    correlation: float,
+    rest: float,
+    kinks: Sequence[float],
+) -> FloatArray:
+    """Return the expectation of ``g(u_b)`` given every ``u_a`` by a panel rule of its own."""
     # Given z_a, u_b = std_b (correlation z_a + rest z_b): the features of g move with z_a. Those
     # that leave the range collapse into empty panels at its ends.
     moved = (_features(std_b, kinks)[None, :] - correlation * outer_z[:, None]) / rest
@@ -381,8 +431,7 @@ def _nested(
     edges = np.sort(np.concatenate([rows, np.clip(moved, -_LIMIT, _LIMIT)], axis=1), axis=1)
     inner_z, inner_w = _panel_rule(edges)
     u_b = std_b * (correlation * outer_z[:, None] + rest * inner_z)
-    inner = np.sum(inner_w * g(u_b), axis=1)
-    return float(outer_w @ (f(std_a * outer_z) * inner))
+    return np.asarray(np.sum(inner_w * g(u_b), axis=1))
 
 
 def _outer_features(
