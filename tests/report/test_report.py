@@ -282,6 +282,16 @@ def test_a_box_says_how_a_figure_differs_from_the_original(tmp_path: Path) -> No
     ) in box
 
 
+def test_a_figure_of_a_paper_that_nobody_compared_says_so(tmp_path: Path) -> None:
+    study = make_study()
+    told = {"small": {**study.figures["small"], "source": "Some 2011: a figure"}}
+    html = write(tmp_path, replace(study, figures={**study.figures, **told}))
+    box = html[html.index('<div class="differs"') :]
+    box = box[: box.index("</div>")]
+    assert "Not compared with the original in detail" in box and "Differs" not in html
+    assert "Here: " in box and "minibatches of 64 from digits" in box and "<ul>" not in box
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -25,7 +25,7 @@ class Differences:
     Attributes
     ----------
     sentences
-        What the study's file says of the published figure.
+        What the study's file says of the published figure; none if nobody compared them.
     here
         The networks and data of this one, computed from the grid.
     """
@@ -35,9 +35,9 @@ class Differences:
 
 
 def differences_of(study: Study, options: Mapping[str, Any]) -> Differences | None:
-    """Return how a figure with these options differs from its source, None if nobody said."""
-    said = options.get("differs")
-    if said is None:
+    """Return how a figure with these options differs from its source, None if it has none."""
+    said = options.get("differs", [])
+    if not said and "source" not in options:
         return None
     cells = drawn(study.cells, options, needs_of(options["kind"], study.folder))
     sentences = said if isinstance(said, list) else [said]
