@@ -12,6 +12,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from gradprop import cli
+from gradprop.grid.config import read_yaml
 from gradprop.report.formulas import mathml
 
 HERE = Path(__file__).parent
@@ -52,18 +53,26 @@ def _command_line() -> str:
 def _gallery() -> str:
     """Return every figure of the reports that are built, with its title and caption."""
     parts = ["# Gallery\n\nThe figures of the reports as they were built, study by study.\n"]
-    for study in sorted(REPORTS.glob("data/*")):
-        parts.append(f"## {study.name}\n")
-        for text in sorted(study.glob("*.json")):
-            told = json.loads(text.read_text())
-            picture = REPORTS / "figures" / study.name / f"{text.stem}.svg"
-            target = HERE / "_extra/gallery" / f"{study.name}-{text.stem}.svg"
+    files = [HERE.parent / "config" / name for name in ("config.yaml", "papers.yaml")]
+    order = [study for file in files for study in read_yaml(file)["studies"]]
+    studies = {path.name: path for path in sorted(REPORTS.glob("data/*"))}
+    for study in (studies[name] for name in dict.fromkeys([*order, *studies]) if name in studies):
+        # A chapter's figures stand in the order of its study's file, and it has that one's title.
+        file = HERE.parent / "config/studies" / study.name / "study.yaml"
+        content = read_yaml(file) if file.exists() else {"title": study.name, "figures": {}}
+        parts.append(f"## {content['title']}\n")
+        found = {text.stem: text for text in sorted(study.glob("*.json"))}
+        names = [name for name in content["figures"] if name in found]
+        for name in dict.fromkeys([*names, *found]):
+            told = json.loads(found[name].read_text())
+            picture = REPORTS / "figures" / study.name / f"{name}.svg"
+            target = HERE / "_extra/gallery" / f"{study.name}-{name}.svg"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(picture.read_bytes())
             parts += [
                 f":::{{figure}} ../_extra/gallery/{target.name}",
                 f":alt: {' '.join(told['alt'].split())}\n",
-                f"**{told['title']}** {told['caption']}\n:::\n",
+                f"**{told['title'].rstrip('.')}.** {told['caption']}\n:::\n",
             ]
     if len(parts) == 1:
         parts.append("There are none: `snakemake --cores 4`, then `make docs`.")
