@@ -110,7 +110,7 @@ def test_the_default_configuration_gives_the_same_bits(slurm: Cluster, tmp_path:
 def test_small_jobs_share_a_slurm_job(slurm: Cluster, workspace: Workspace) -> None:
     assert finish(slurm, workspace) == 0, said(workspace)
     assert said(workspace).count("Study tiny: training") == 4
-    assert said(workspace).count("Group job training") == 1
+    assert said(workspace).count("/slurm_logs/group_training_train/") == 1  # submitted
 
 
 def test_a_node_is_killed(slurm: Cluster, workspace: Workspace, expected: dict[str, bytes]) -> None:
