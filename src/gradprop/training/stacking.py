@@ -24,7 +24,7 @@ from gradprop.components.optimizers import Update, create_update
 from gradprop.components.precision import accumulator, matmul
 from gradprop.components.schedules import rate_factor
 from gradprop.probes.measurements import total_steps
-from gradprop.spec import Component, Stack
+from gradprop.spec import Cell, Component, Stack
 from gradprop.training.backend import keras, tf
 from gradprop.training.dropout import Masks
 from gradprop.training.losses import LOSSES, Tensor, in_whole_packets, resolve_loss
@@ -117,7 +117,6 @@ class StackedNetwork:
 
     def __init__(self, stack: Stack, dataset: Dataset) -> None:
         program = stack.first
-        shapes = initializers.layer_shapes(dataset.x_train.shape[1], program, dataset.outputs)
         self.depth = program.depth
         self.replicas = len(stack.cells)
         self.batch_size = program.batch_size
@@ -132,27 +131,44 @@ class StackedNetwork:
         self._targets = tf.cast(targets, self._wide) if targets.dtype.is_floating else targets
         # A matrix product with this row is the sum over a minibatch, in one order of summation.
         self._ones = tf.ones((self.replicas, 1, self.batch_size), self._dtype)
-        kernels = initializers.draw_kernels(stack.cells, shapes, dataset.x_train)
+        self._create_weights(stack, dataset)
+        self._create_structure(program)
+        widths = architecture.hidden_widths(program)
+        self._masks = Masks(stack.cells, widths, "dropout")
+        self._other_masks = Masks(stack.cells, widths, "dropout of other minibatches")
+        self._kept_factor = 1 / (1 - program.dropout)
+        self._create_update(stack, len(dataset.x_train))
+        self._step: Callable[..., Step] = self._run_step
+        self._predict: Callable[[Tensor], Tensor] = self._run_outputs
+        self._gradients: Callable[..., list[Tensor]] = self._run_gradients
+        if program.epochs:  # tracing would not pay for the one step of a start
+            self._step = tf.function(self._run_step, autograph=False)
+            self._predict = tf.function(self._run_outputs, autograph=False)
+            self._gradients = tf.function(self._run_gradients, autograph=False)
+
+    def _create_weights(self, stack: Stack, dataset: Dataset) -> None:
+        """Draw kernels and biases."""
+        program, cells = stack.first, stack.cells
+        shapes = initializers.layer_shapes(dataset.x_train.shape[1], program, dataset.outputs)
+        drawn = initializers.draw_kernels(cells, shapes, dataset.x_train)
         self._places = architecture.kernel_places(program)
         firsts = [self._places.index(place) for place in range(self._places[-1] + 1)]
-        self._weights = [tf.Variable(self._rounded(kernels[layer])) for layer in firsts]
+        self._weights = [tf.Variable(self._rounded(drawn[layer])) for layer in firsts]
         self.kernels = [self._weights[place] for place in self._places]
         self.biases = [
             tf.Variable(
-                self._rounded(
-                    np.stack([initializers.draw_bias(c, n, shape)[None] for c in stack.cells])
-                )
+                self._rounded(np.stack([initializers.draw_bias(c, n, shape)[None] for c in cells]))
             )
             for n, shape in enumerate(shapes, start=1)
             if program.use_bias
         ]
+
+    def _create_structure(self, program: Cell) -> None:
+        """Make what normalization, residual branches and trained slopes add to the network."""
         widths = architecture.hidden_widths(program)
         self._normalizations = normalization.create_layers(
             program.normalization, self.replicas, widths, program.precision
         )
-        self._masks = Masks(stack.cells, widths, "dropout")
-        self._other_masks = Masks(stack.cells, widths, "dropout of other minibatches")
-        self._kept_factor = 1 / (1 - program.dropout)
         self._skips = architecture.skips(program)
         residual = architecture.RESIDUALS[program.residual]
         self._branch_factor = 1 / math.sqrt(residual.divisor(sum(self._skips) or 1))
@@ -161,29 +177,25 @@ class StackedNetwork:
             for skip in self._skips
             if residual.trained
         ]
-        self._slopes = [
-            tf.Variable(
-                self._rounded(
-                    np.full((self.replicas, 1, units), float(activation.derivative(-1.0)), "f")
-                )
-            )
-            for units in widths
-            if activation.with_slopes
-        ]
+        self._slopes = []
+        if self._function.with_slopes:
+            slope = float(self._function.derivative(-1.0))
+            rows = [np.full((self.replicas, 1, units), slope, "f") for units in widths]
+            self._slopes = [tf.Variable(self._rounded(row)) for row in rows]
         self.structure = [
-            *(
-                variable
-                for layer in self._normalizations
-                for variable in (layer.scale, layer.shift)
-            ),
+            *(part for layer in self._normalizations for part in (layer.scale, layer.shift)),
             *(scale for scale in self.branch_scales if scale is not None),
             *self._slopes,
         ]
+
+    def _create_update(self, stack: Stack, examples: int) -> None:
+        """Make optimizer, schedule, clipping and the scale of the loss."""
+        program = stack.first
         rates = np.array(
             [cell.learning_rate for cell in stack.cells], dtype=self._wide.as_numpy_dtype
         )
         self._schedule = program.schedule
-        self._steps = 0, total_steps(program, len(dataset.x_train))  # made, and to be made
+        self._steps = 0, total_steps(program, examples)  # made, and to be made
         self._full_rates = rates[:, None, None]
         constant = self._schedule == Component("constant")
         self._rates: Any = self._rounded(self._full_rates)
@@ -196,13 +208,6 @@ class StackedNetwork:
         )
         self._scaling = create_loss_scaling(program.loss_scale, self.replicas, trained + state)
         self._clip = create_clip(program.clipping)
-        self._step: Callable[..., Step] = self._run_step
-        self._predict: Callable[[Tensor], Tensor] = self._run_outputs
-        self._gradients: Callable[..., list[Tensor]] = self._run_gradients
-        if program.epochs:  # tracing would not pay for the one step of a start
-            self._step = tf.function(self._run_step, autograph=False)
-            self._predict = tf.function(self._run_outputs, autograph=False)
-            self._gradients = tf.function(self._run_gradients, autograph=False)
 
     def step(self, examples: NDArray[np.int32], probed: bool = False) -> Step:
         """Make one step of gradient descent on the training examples (replicas, batch)."""
