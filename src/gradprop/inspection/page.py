@@ -24,6 +24,7 @@ _ENDS = {
     "ok": "The training ended in order.",
     "running": "The training had not ended, or was killed.",
     "diverged": "The training diverged.",
+    "bad data": "The data that it was trained on are not finite.",
 }
 NO_FIGURE = "One step was looked at: what changes over steps needs a gradprop.Monitor."
 
