@@ -339,6 +339,11 @@ def _spelled(phi: Activation, given: Any) -> str:
     return f"keras.layers.{layer}={value!r})"
 
 
+def spelled(label: str) -> str:
+    """Return an activation function of the registry in Keras code."""
+    return _spelled(activations.get(label), label)
+
+
 def _code(initializer: Component) -> str:
     """Return a Keras initializer; of kinds that Keras lacks, one with the same variance."""
     given = ", ".join(f"{name}={value!r}" for name, value in initializer.parameters)
