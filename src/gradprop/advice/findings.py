@@ -277,7 +277,8 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         found = "".join(f"<li>{html.escape(str(group))}</li>" for group in self.groups)
         layers = self.layers.to_html(index=False, escape=True, border=0)
-        return f"<p><b>{html.escape(self.sentence)}</b></p><ul>{found}</ul>{layers}"
+        table = f'<div style="overflow-x: auto">{layers}</div>'
+        return f"<p><b>{html.escape(self.sentence)}</b></p><ul>{found}</ul>{table}"
 
 
 def diagnose(

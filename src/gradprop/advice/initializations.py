@@ -195,8 +195,9 @@ class InitializationAdvice:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         code = "\n".join(f"# {row.initialization}\n{row.code}" for row in self.rows)
         return (
-            f"<p><b>{html.escape(self.title)}</b></p>{numbers}<ul>{notes}</ul>"
-            f"<pre>{html.escape(code)}</pre>"
+            f"<p><b>{html.escape(self.title)}</b></p>"
+            f'<div style="overflow-x: auto">{numbers}</div><ul>{notes}</ul>'
+            f'<pre tabindex="0" style="overflow-x: auto">{html.escape(code)}</pre>'
         )
 
     @property
