@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
+import io
 import json
+import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,6 +84,42 @@ def _gallery() -> str:
     return "\n".join(parts)
 
 
+def _notebook(path: Path) -> str:
+    """Run a notebook, as a kernel would, and return its cells with what they show.
+
+    A kernel of its own would need two dozen packages more. A cell that fails ends the build.
+    """
+    name = path.relative_to(HERE).as_posix()
+    parts, names = [], {"__name__": "__main__"}
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "markdown":
+                parts.append(source)
+            else:
+                parts += [f"```python\n{source}\n```", *_shown(source, names)]
+    parts.insert(1, f"This page is the notebook {{download}}`{path.name} <../{name}>` as it ran.")
+    return "\n\n".join(parts)
+
+
+def _shown(source: str, names: dict[str, Any]) -> Iterator[str]:
+    """Run a cell; yield what it prints and the value of the expression that it ends with."""
+    *statements, last = ast.parse(source).body
+    if not isinstance(last, ast.Expr):
+        statements.append(last)
+    printed, value = io.StringIO(), None
+    with contextlib.redirect_stdout(printed):
+        exec(compile(ast.Module(statements, []), "cell", "exec"), names)
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+    if printed.getvalue():
+        yield f"```text\n{printed.getvalue()}```"
+    if hasattr(value, "_repr_html_"):
+        yield f"``````{{raw}} html\n{value._repr_html_()}\n``````"
+    elif value is not None:
+        yield f"```text\n{value!r}\n```"
+
+
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text() != text:
@@ -87,6 +128,7 @@ def _write(path: Path, text: str) -> None:
 
 _write(HERE / "_generated/command-line.md", _command_line())
 _write(HERE / "_generated/gallery.md", _gallery())
+_write(HERE / "_generated/mend.md", _notebook(HERE / "notebooks/mend.ipynb"))
 for report in REPORTS.glob("*.html"):
     _write(HERE / "_extra/report" / report.name, report.read_text())
 (HERE / "_extra").mkdir(exist_ok=True)

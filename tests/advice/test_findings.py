@@ -103,7 +103,7 @@ CASES: dict[str, tuple[dict[str, Any], str, int | None, float]] = {
     ),
     "weights of zero": (
         {"weight_log10_norm": [HALF, HALF, -np.inf, HALF, HALF, HALF, 0.5],
-         "signal_log10_rms": [-np.inf] * 2 + [-2.0] * 5}, "symmetric", 3, 0.0,
+         "signal_log10_rms": [-np.inf] * 2 + [-2.0] * 5}, "symmetric", 3, 1.0,
     ),
     "an output layer of zeros moves": (
         {"weight_log10_norm": [HALF] * 6 + [-np.inf], "signal_log10_rms": [-np.inf] * 6 + [-1.0]},
@@ -321,6 +321,102 @@ def test_every_finding_has_a_remedy_that_is_code(kind: str) -> None:
             assert remedy.change.endswith(".")
             assert remedy.effect
     assert advice([], layers, network) == ()
+
+
+def test_what_a_network_has_is_not_advised() -> None:
+    norm = 0.5 * np.log10(2 * np.array([*[WIDTH] * DEPTH, CLASSES]))  # sigma_w2 = 2
+    layers, _, network = tables("relu", weight_log10_norm=norm)
+
+    def changes(kind: str, first: dict[str, Any] | None = None, **columns: Any) -> str:
+        finding = Finding(kind, 1, None, 30.0, 1.0, "x")
+        steps = pd.DataFrame([first or {}])
+        given = advice([finding], layers, network.assign(**columns), steps)
+        return " ".join(remedy.change for remedy in given)
+
+    assert "Draw" not in changes("exploding") + changes("dead") + changes("initial loss")
+    assert "Draw" in changes("symmetric")  # equal weights may have that variance, too
+    assert "Draw" in changes("exploding", activation="tanh")
+    assert "Normalize" in changes("exploding") and "Add" in changes("exploding")
+    assert "Normalize" not in changes("exploding", extra="normalization")
+    assert "Add" not in changes("exploding", extra=["", "skip"] * 3 + [""])
+    assert "Clip" in changes("unstable") and "Clip" not in changes("unstable", {"clips": True})
+    for factor in (0.5, 1.2, 2.0):  # one layer of another variance, and all of another
+        other = norm + 0.5 * np.log10(factor)
+        for layer in (slice(None), 2):
+            norms = norm.copy()
+            norms[layer] = other[layer]
+            layers = layers.assign(weight_log10_norm=[*norms] * 2)
+            assert "Draw" in changes("exploding")
+    layers = layers.assign(weight_log10_norm=[*norm[:-1], -np.inf] * 2)
+    assert "weights 0" not in changes("initial loss")
+
+
+@pytest.mark.parametrize("draw", ["he_normal", "he_uniform", "orthogonal"])
+def test_weights_as_advised_are_told_from_others(draw: str) -> None:
+    """Variances of random weights of few entries scatter; of one network in 50 at most."""
+    finding = Finding("exploding", 0, None, 5.0, 2.0, "x")
+    rng, missed = np.random.default_rng(0), 0
+    for _ in range(50):
+        shapes = [(7, 16), *[(16, 16)] * 5]
+        size = {
+            "he_normal": rng.normal,
+            "he_uniform": lambda size: rng.uniform(-1, 1, size) * 3**0.5,
+        }
+        norms = []
+        for shape in shapes:
+            if draw == "orthogonal":
+                norms.append(0.5 * math.log10(2 * 16))
+            else:
+                weights = size[draw](size=shape) * math.sqrt(2 / shape[0])
+                norms.append(math.log10(np.linalg.norm(weights)))
+        layers, _, network = tables("relu", weight_log10_norm=[*norms, 0.5])
+        network = network.assign(fan_in=[7, *[16] * 6], fan_out=[16] * 6 + [CLASSES])
+        given = advice([finding], layers, network)
+        missed += any("Draw" in remedy.change for remedy in given)
+    assert missed <= 1
+
+
+def test_biases_that_silence_units_are_advised_against_first() -> None:
+    layers, _, network = tables("relu", bias_mean=-10.0, preactivation_std=0.8)
+    finding = Finding("dead", 0, 1, 1.0, 0.8, "x")
+    first, *others = advice([finding], layers, network)
+    assert first.change == "Begin with biases of 0." and "-10" in first.effect
+    assert 'bias_initializer="zeros"' in first.code and others
+    for bias, spread in ((-0.1, 0.8), (10.0, 0.8), (math.nan, 0.8), (-10.0, 20.0)):
+        other = layers.assign(bias_mean=bias, preactivation_std=spread)
+        assert "biases" not in advice([finding], other, network)[0].change
+    flat = Finding("saturated", 0, 1, 1.0, 0.5, "x")  # on either side
+    assert "biases" in advice([flat], layers.assign(bias_mean=10.0), network)[0].change
+
+
+def test_what_began_between_two_probes_is_said_so() -> None:
+    layers, _, network = tables(losses=(2.3, 2.0, math.nan))
+    layers["step"] *= 10
+    steps = pd.DataFrame({"step": [0, 10, 20], "train_loss": [2.3, 2.0, math.nan]})
+    bad = layers["weight_log10_norm"].mask(layers["step"] == 20)
+    found = diagnose(layers.assign(weight_log10_norm=bad), steps, network)
+    assert found.sentence == (
+        "Non-finite: something is NaN or infinite, which began between step 10 and step 20 in "
+        "layer 1 (dense_1)."
+    )
+    assert "(layer 1, between step 10 and step 20)" in repr(found)
+    (at_once,) = diagnose(layers, steps, network).findings  # the weights were right until then
+    assert (at_once.step, at_once.after) == (20, None)
+
+
+@pytest.mark.parametrize("name", ["input", "target"])
+def test_data_that_are_not_finite_are_the_origin(name: str) -> None:
+    layers, steps, network = tables(losses=(math.nan, math.nan))
+    steps[f"{name}_nonfinite_fraction"] = 0.25
+    bad = layers.assign(preactivation_log10_mean_square=np.nan, signal_log10_rms=np.nan)
+    found = diagnose(bad, steps, network)
+    (finding,) = found.findings
+    assert (finding.layer, finding.value, finding.step) == (None, 0.25, 0)
+    assert f"the {name}s themselves hold NaN or infinite values" in found.sentence
+    (remedy,) = advice(found.findings, bad, network)
+    assert remedy.code.startswith("x =" if name == "input" else "y =")
+    masked = steps.assign(train_loss=1.0)  # layers may be made for such data
+    assert diagnose(layers, masked, network).kind == "healthy"
 
 
 def test_remedies_have_numbers_of_theory() -> None:

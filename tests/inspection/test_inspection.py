@@ -21,8 +21,9 @@ import pandas as pd
 import pytest
 
 import gradprop
-from gradprop import cli
-from gradprop.advice import alarms
+from gradprop import cli, monitor
+from gradprop.advice import Finding, advice, alarms
+from gradprop.advice.findings import KINDS
 from gradprop.errors import GradpropError
 from gradprop.inspection import Run, comparison, page, pictures, watching
 from tests.browser import check_accessibility, check_report, find_browser
@@ -246,10 +247,112 @@ def test_both_pages_are_sound_and_have_no_barriers(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     page.report(Run.read(folders[ODD]), tmp_path / "one.html")
-    gradprop.compare(folders[ODD], folders["good"]).report(tmp_path / "both.html")
+    both = gradprop.compare(folders[ODD], folders["good"])
+    both.report(tmp_path / "both.html")
+    inline = [Run.read(folders[ODD]).diagnosis, both, gradprop.advise("selu", 30, 32)]
+    page_of = '<!doctype html><html lang="en"><title>a</title><main><h1>a</h1>{}</main>'
+    (tmp_path / "notebook.html").write_text(
+        page_of.format("".join(each._repr_html_() for each in inline)), encoding="utf-8"
+    )
+    assert check_report(tmp_path / "notebook.html") == []
+    (tmp_path / "notebook.html").unlink()  # a notebook has its own colours and landmarks
     for path in sorted(tmp_path.glob("*.html")):
         assert check_report(path) == []
         assert check_accessibility(path) == []
+
+
+def test_every_code_of_an_advice_runs_on_the_model() -> None:
+    x, y = data(examples=32)
+    texts = {"non-finite": ("x", "inputs", "targets"), "wrong output": ("x", "no logits,")}
+    for activation in ("relu", "sigmoid", lambda z: z):  # the last is in no registry
+        model = stacked(activation, keras.initializers.RandomNormal(stddev=5.0))
+        run = gradprop.probe(model, x, y).run
+        network = run.network.assign(activation=["relu"] * LAYERS + ["softmax"])
+        network = network if isinstance(activation, str) else network.assign(activation="mine")
+        codes = set()
+        for kind in KINDS:
+            for text in texts.get(kind, ("x",)):
+                layer = None if text in ("inputs", "targets") else 1
+                for step in (0, 1):
+                    finding = Finding(kind, step, layer, -4.5, 1.0, text)
+                    given = advice([finding], run.layers, network, run.steps)
+                    codes |= {remedy.code for remedy in given}
+        assert len(codes) > 7
+        for code in sorted(codes):
+            names = {"keras": keras, "model": model, "x": x, "y": y.astype(float)}
+            exec(code, names)
+            for line in code.splitlines():
+                if line.startswith("keras.layers."):
+                    eval(line, names)(np.ones((2, 7), np.float32))
+            if "residual" in names:
+                keep = L.Dense(7, kernel_initializer="zeros")
+                assert np.array_equal(names["residual"](x, keep), x)  # type: ignore[operator]
+    (clip,) = (code for code in codes if "clipnorm" in code)
+    model = stacked("relu", "he_normal")
+    model.optimizer.learning_rate = 1e3
+    before = [np.array(v.numpy()) for v in model.trainable_variables]
+    exec(clip, {"model": model})
+    model.fit(x, y, batch_size=32, verbose=0)
+    after = [v.numpy() for v in model.trainable_variables]
+    moved = [np.linalg.norm(b - a) for a, b in zip(before, after, strict=True)]
+    assert 0 < max(moved) < 1e3 * (1 + 1e-5)
+    run = gradprop.probe(model, x, y).run
+    finding = Finding("unstable", 0, None, 1.0, 0.1, "x")
+    (slower,) = advice([finding], run.layers, run.network, run.steps)
+    assert "learning rate" in slower.change
+
+
+def test_the_first_advice_mends_what_was_found() -> None:
+    x, y = data(examples=64)
+    shift, he = keras.initializers.Constant(-10.0), keras.initializers.HeNormal
+    for given in ({"kernel_initializer": "zeros"}, {"bias_initializer": shift}):
+        found = None
+        model = keras.Sequential([keras.Input((7,))])
+        for _ in range(LAYERS):
+            model.add(L.Dense(16, "relu", **{"kernel_initializer": he()} | given))
+        model.add(L.Dense(3, "softmax"))
+        model.compile(loss="sparse_categorical_crossentropy")
+        found = gradprop.probe(model, x, y)
+        first = found.run.remedies[0]
+        if "bias_initializer" in given:
+            assert found.diagnose().kind == "dead" and "biases" in first.change
+        else:
+            (group,) = found.diagnose().groups
+            assert f"(layers 1 to {LAYERS}, " in str(group)
+            assert "share of its weights that are 0 is 1" in str(group)
+        layers = [eval(first.code, {"keras": keras}) for _ in range(LAYERS)]
+        mended = keras.Sequential([keras.Input((7,)), *layers, L.Dense(3, "softmax")])
+        mended.compile(loss="sparse_categorical_crossentropy")
+        assert gradprop.probe(mended, x, y).diagnose().kind == "healthy"
+
+
+def test_what_is_not_finite_in_the_data_is_said_to_be_so(tmp_path: Path) -> None:
+    x, y = data(examples=64)
+    bad = x.copy()
+    bad[3, 2] = np.nan
+    model = stacked("relu", "he_normal")
+    seen = gradprop.probe(model, bad, y)
+    assert "the inputs themselves hold NaN" in seen.diagnose().sentence
+    assert "NaN or infinite first in the inputs themselves" in monitor.Probe.__repr__(seen)
+    assert [r.change for r in seen.run.remedies] == [
+        "Take what is NaN or infinite out of the inputs."
+    ]
+    numbers = keras.Sequential([keras.Input((7,)), L.Dense(8, "relu"), L.Dense(7)])
+    numbers.compile("sgd", "mse")
+    assert "the targets themselves" in gradprop.probe(numbers, x, bad).diagnose().sentence
+    # In a minibatch that was looked at, and in one that was not.
+    for first, kind in ((0, "bad data"), (3, "diverged")):
+        keras.utils.set_random_seed(0)
+        model = stacked("relu", "he_normal")
+        batches = [(bad if step == first else x, y) for step in range(8)]
+        found = gradprop.Monitor(tmp_path / str(first), schedule=lambda step: step in (0, 6))
+        model.fit((b for b in batches), steps_per_epoch=8, verbose=0, callbacks=[found])
+        cell = found.cells.iloc[0]
+        assert (cell["status"], cell["first_bad_step"]) == (kind, first)
+        assert cell["first_bad_direction"] == ("unknown" if first else "inputs")
+        expected = "began between step 0 and step 4" if first else "the inputs themselves"
+        assert expected in found.diagnose().sentence
+        assert ("0 to 4" if first else "are not finite") in Seen(found.report().html).text
 
 
 def test_alarms_are_the_first_place_where_a_rule_of_thumb_broke() -> None:

@@ -160,7 +160,8 @@ def test_errors_are_one_line() -> None:
         (mlp(), x[:0], y[:0], "no examples"),
         (mlp(), x[:32], y[:31], "32, 31 examples"),
         (mlp(), x[:32, :5], y[:32], "does not take these data"),
-        (mlp(), x[:32], y[:32] + 7, "does not take these data"),
+        (mlp(), x[:32], y[:32] + 7, "class labels 7 to 9 were found; allowed: 0 to 2, because"),
+        (mlp(), x[:32], y[:32, None] - 1.0, "class labels -1 to 1 were found; allowed: 0 to 2"),
         ("model", x, y, "allowed: a keras.Model"),
     ]
     for model, inputs, targets, message in wrong:

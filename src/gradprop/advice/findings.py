@@ -140,6 +140,8 @@ class Finding:
         The number that it rests on, and the bound that this number passed.
     text : str
         What the number is.
+    after : int or None
+        The last step at which it was looked for and not there, if it began between two probes.
     """
 
     kind: str
@@ -148,6 +150,19 @@ class Finding:
     value: float
     threshold: float
     text: str
+    after: int | None = None
+
+    @property
+    def is_in_data(self) -> bool:
+        """Whether inputs or targets themselves are not finite."""
+        return self.kind == "non-finite" and self.layer is None
+
+    @property
+    def when(self) -> str:
+        """The step, or those that it lies between."""
+        if self.after is None:
+            return f"step {self.step}"
+        return f"between step {self.after} and step {self.step}"
 
     @property
     def source(self) -> str:
@@ -165,7 +180,7 @@ class Finding:
     def __str__(self) -> str:
         place = "network" if self.layer is None else f"layer {self.layer}"
         return (
-            f"{self.kind} ({place}, step {self.step}): {self.text} is {self.value:.3g}, bound "
+            f"{self.kind} ({place}, {self.when}): {self.text} is {self.value:.3g}, bound "
             f"{self.threshold:.3g}"
         )
 
@@ -251,16 +266,19 @@ class Diagnosis:
         first = next((finding for finding in of_kind if finding.layer is not None), of_kind[0])
         names = dict(zip(self.layers["layer"], self.layers["name"], strict=True))
         place = f" in layer {first.layer} ({names.get(first.layer, '?')})" if first.layer else ""
-        return (
-            f"The network is {self.kind}: {KINDS[self.kind]}, first at step {first.step}{place}."
-            if self.kind in _ADJECTIVES
-            else f"{self.kind.capitalize()}: {KINDS[self.kind]}, first at step {first.step}{place}."
-        )
+        when = f"first at {first.when}" if first.after is None else f"which began {first.when}"
+        what = KINDS[self.kind]
+        if first.is_in_data:
+            what = f"the {first.text.split()[3]} themselves hold NaN or infinite values"
+        begin = "The network is " if self.kind in _ADJECTIVES else ""
+        text = f"{begin}{self.kind}: {what}, {when}{place}."
+        return text[0].upper() + text[1:]
 
     def _repr_html_(self) -> str:
         found = "".join(f"<li>{html.escape(str(group))}</li>" for group in self.groups)
         layers = self.layers.to_html(index=False, escape=True, border=0)
-        return f"<p><b>{html.escape(self.sentence)}</b></p><ul>{found}</ul>{layers}"
+        table = f'<div style="overflow-x: auto">{layers}</div>'
+        return f"<p><b>{html.escape(self.sentence)}</b></p><ul>{found}</ul>{table}"
 
 
 def diagnose(
@@ -391,6 +409,8 @@ class _Case:
         The first row of the ``steps`` table.
     loss_of
         ``train_loss`` by step.
+    bad_data
+        By step, the share of ``input`` and ``target`` that is not finite, if the table has it.
     rms_of
         Root mean square of ``input`` and ``target`` at the first step, sqrt(mean^2 + std^2), if the
         table has them; NaN where they have no scale, as tokens.
@@ -399,6 +419,7 @@ class _Case:
     rows: pd.DataFrame
     first: pd.Series[Any]
     loss_of: pd.Series[float]
+    bad_data: pd.DataFrame
     rms_of: dict[str, float]
     columns: frozenset[str]
     loss: str
@@ -453,7 +474,9 @@ class _Case:
             for name in ("input", "target")
             if f"{name}_std" in first
         }
-        return cls(rows, first, losses, rms, frozenset(layers.columns), loss, guess, limits)
+        shares = [name for name in BAD_DATA if name in steps]
+        bad = steps.set_index("step")[shares]
+        return cls(rows, first, losses, bad, rms, frozenset(layers.columns), loss, guess, limits)
 
     @cached_property
     def probes(self) -> dict[int, pd.DataFrame]:
@@ -512,7 +535,11 @@ class _Case:
 
     @cached_property
     def nonfinite(self) -> Finding | None:
-        """Where something was not finite first, in the order in which a step computes."""
+        """Where something was not finite first, in the order in which a step computes.
+
+        Weights that are so already when a step begins became so in one before.
+        """
+        before = None
         for step, rows in self._every.items():
             update = self.lost(rows, WEIGHT, "weight_nonfinite_fraction")
             forward = self.lost(rows, LENGTH, "activation_nonfinite_fraction")
@@ -526,10 +553,16 @@ class _Case:
                 "backward": rows.index[backward].max(),
             }
             for name in PASSES:
-                if not math.isnan(places[name]):
-                    count = int(update.sum() + forward.sum() + backward.sum() + loss)
-                    text = f"count of quantities that are not finite, from the {name} pass on,"
-                    return Finding("non-finite", step, int(places[name]), count, 0, text)
+                if math.isnan(places[name]):
+                    continue
+                for column, share in self.bad_data.reindex([step]).iloc[0].items():
+                    if share > 0:
+                        return Finding("non-finite", step, None, share, 0, BAD_DATA[str(column)])
+                count = int(update.sum() + forward.sum() + backward.sum() + loss)
+                text = f"count of quantities that are not finite, from the {name} pass on,"
+                after = before if name == "update" else None
+                return Finding("non-finite", step, int(places[name]), count, 0, text, after)
+            before = step
         return None
 
     @cached_property
@@ -540,6 +573,11 @@ class _Case:
 
 
 LOSSES = ("cross_entropy", "mean_squared_error")
+#: Columns of ``steps``, and what a finding says of them.
+BAD_DATA = {
+    "input_nonfinite_fraction": "share of the inputs themselves that is NaN or infinite",
+    "target_nonfinite_fraction": "share of the targets themselves that is NaN or infinite",
+}
 MEAN, Z_MEAN = "activation_mean", "preactivation_mean"
 ASKED = (SIGNAL, GRADIENT, LENGTH, WEIGHT, MEAN, Z_MEAN, "dead_fraction", "saturated_fraction")
 Rule = Callable[[_Case], Iterator[Finding]]
@@ -565,7 +603,7 @@ def _scaling(case: _Case) -> Iterator[Finding]:
     rms = case.rms_of.get("input", math.nan)
     if "input" not in case.rms_of and norm > 0 and not case.symmetric:
         rms = math.sqrt(squares[first] * _at(rows, first, "fan_out")) / norm
-    if rms > bound or 0 < rms < 1 / bound:
+    if bound < rms < math.inf or 0 < rms < 1 / bound:
         text = "root mean square of the inputs, as the first layer sees them,"
         side = bound if rms > bound else 1 / bound
         yield Finding("input not scaled", step, int(first), rms, side, text)
@@ -638,6 +676,9 @@ def _never_differ(case: _Case) -> Iterator[Finding]:
             for quantity in ("weight", "signal")
         ]
         if max(spreads) < EQUAL and not any(map(math.isnan, spreads)):
+            if _at(start, layer, WEIGHT) == -np.inf:
+                yield Finding("symmetric", step, int(layer), 1.0, 1.0, ZEROS)
+                continue
             text = "spread of weights and dC/dz over units, relative to their root mean square,"
             yield Finding("symmetric", step, int(layer), max(spreads), EQUAL, text)
 
@@ -654,7 +695,7 @@ def _equal_units(case: _Case, step: int, rows: pd.DataFrame) -> Iterator[Finding
     inferred = [] if "weight_unit_spread" in case.columns else list(rows.index[:-1])
     for layer in inferred:
         if _at(rows, layer, WEIGHT) == -np.inf:
-            yield Finding("symmetric", step, int(layer), 0.0, 0.0, "norm of the weights")
+            yield Finding("symmetric", step, int(layer), 1.0, 1.0, ZEROS)
     for before, layer in itertools.pairwise(inferred):
         norm = 10.0 ** _at(rows, layer, WEIGHT)
         shape = _at(rows, layer, "fan_in") / _at(rows, layer, "fan_out")
@@ -681,6 +722,8 @@ def _equal_units(case: _Case, step: int, rows: pd.DataFrame) -> Iterator[Finding
         yield Finding("symmetric", step, int(hidden), signal, bound, text)
 
 
+#: What the number of a layer of zeros is.
+ZEROS = "share of its weights that are 0"
 #: Relative difference up to which a mean is that of equal weights: float32, over 1e4 entries.
 EQUAL = 1e-4
 

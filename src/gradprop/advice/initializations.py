@@ -195,8 +195,9 @@ class InitializationAdvice:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         code = "\n".join(f"# {row.initialization}\n{row.code}" for row in self.rows)
         return (
-            f"<p><b>{html.escape(self.title)}</b></p>{numbers}<ul>{notes}</ul>"
-            f"<pre>{html.escape(code)}</pre>"
+            f"<p><b>{html.escape(self.title)}</b></p>"
+            f'<div style="overflow-x: auto">{numbers}</div><ul>{notes}</ul>'
+            f'<pre tabindex="0" style="overflow-x: auto">{html.escape(code)}</pre>'
         )
 
     @property
@@ -337,6 +338,11 @@ def _spelled(phi: Activation, given: Any) -> str:
         return f"lambda z: keras.ops.sin({value!r} * z)"
     layer = {"leaky_relu": "LeakyReLU(negative_slope", "elu": "ELU(alpha"}[component.name]
     return f"keras.layers.{layer}={value!r})"
+
+
+def spelled(label: str) -> str:
+    """Return an activation function of the registry in Keras code."""
+    return _spelled(activations.get(label), label)
 
 
 def _code(initializer: Component) -> str:

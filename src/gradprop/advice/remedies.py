@@ -2,6 +2,10 @@
 
 Theory speaks of dense layers (and of convolutions by their fan-in) without normalization and
 residual connections. Where its numbers do not apply, a remedy says what it does without one.
+What a network already has, by its tables, is not advised.
+
+Code runs as it stands where Keras is imported and ``model`` is the network, with ``x`` and ``y``
+the arrays that it is trained on.
 """
 
 from __future__ import annotations
@@ -10,13 +14,15 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from gradprop import theory
 from gradprop.advice.findings import RATIO, Finding
-from gradprop.advice.initializations import DEEPEST, Initialization, advise
+from gradprop.advice.initializations import DEEPEST, Initialization, advise, spelled
 from gradprop.analysis.diagnosis import LENGTH, SIGNAL, WEIGHT
 from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.components import activations
@@ -38,7 +44,8 @@ class Remedy:
     change, effect : str
         What to do, and what theory or the network's own numbers let expect of it.
     code : str
-        The change in Keras.
+        The change in Keras: what stands in the model's definition in place of what is there, or
+        statements about ``model``, ``x`` or ``y``.
     """
 
     kind: str
@@ -95,7 +102,10 @@ def causes(layers: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:
 
 
 def advice(
-    findings: Sequence[Finding], layers: pd.DataFrame, network: pd.DataFrame
+    findings: Sequence[Finding],
+    layers: pd.DataFrame,
+    network: pd.DataFrame,
+    steps: pd.DataFrame | None = None,
 ) -> tuple[Remedy, ...]:
     """Say what to change, what mends the cause first.
 
@@ -105,12 +115,15 @@ def advice(
         Of `gradprop.advice.findings.diagnose`.
     layers, network : DataFrame
         As there.
+    steps : DataFrame, optional
+        As there; where it is given, clipping that the optimizer does already is not advised, and
+        inputs and targets are standardized by their mean and standard deviation.
 
     Returns
     -------
     tuple of Remedy
         In the order of the findings; for one kind, the larger expected effect first. Every change
-        stands there once. Empty for a healthy network.
+        stands there once, and none that the network has. Empty for a healthy network.
 
     Examples
     --------
@@ -122,7 +135,7 @@ def advice(
     ['Multiply the learning rate by 1e+02.']
     """
     first = {finding.kind: finding for finding in reversed(list(findings))}
-    case = _Network.of(layers, network)
+    case = _Network.of(layers, network, pd.DataFrame([{}]) if steps is None else steps)
     given: dict[str, Remedy] = {}
     for kind in dict.fromkeys(finding.kind for finding in findings):
         for remedy in _REMEDIES[kind](first[kind], case):
@@ -132,7 +145,7 @@ def advice(
 
 @dataclass(frozen=True)
 class _Network:
-    """What remedies ask of a network.
+    """What remedies ask of a network, as it began.
 
     Attributes
     ----------
@@ -143,33 +156,110 @@ class _Network:
     ratio
         Median over layers of log10 of the update-to-weight ratio at the first step; NaN if it was
         not measured.
+    hidden
+        The rows of its hidden layers, of both tables.
+    outputs, output
+        Units and function of the output layer.
+    output_norm
+        log10 of the norm of the output layer's weights; NaN if it was not measured.
+    first
+        The first row of ``steps``.
     """
 
     activation: str
     depth: int
     width: int
     ratio: float
+    hidden: pd.DataFrame
+    outputs: int
+    output: str
+    output_norm: float
+    first: pd.Series[Any]
 
     @classmethod
-    def of(cls, layers: pd.DataFrame, network: pd.DataFrame) -> _Network:
-        hidden = network.sort_values("layer").iloc[:-1]
+    def of(cls, layers: pd.DataFrame, network: pd.DataFrame, steps: pd.DataFrame) -> _Network:
+        first = layers[layers["step"] == layers["step"].min()]
+        rows = network[[name for name in _OF_NETWORK if name in network]].sort_values("layer")
+        measured = first.drop(columns=[name for name in rows if name in first and name != "layer"])
+        rows = rows.merge(measured, on="layer", how="left")
+        hidden, output = rows.iloc[:-1], rows.iloc[-1]
         name = str(hidden["activation"].mode().iloc[0]) if len(hidden) else ""
         try:
             activations.get(name)
         except ValueError:
             name = ""
-        first = layers[layers["step"] == layers["step"].min()]
         ratios = first[RATIO] if RATIO in first else pd.Series(dtype=float)
         ratios = ratios[np.isfinite(ratios)]
         width = int(hidden["fan_out"].median()) if len(hidden) else 1
         ratio = float(ratios.median()) if len(ratios) else math.nan
-        return cls(name, len(hidden), width, ratio)
+        end = int(output["fan_out"]), str(output["activation"]), float(output.get(WEIGHT, np.nan))
+        return cls(name, len(hidden), width, ratio, hidden, *end, steps.iloc[0])
 
     def recommended(self, activation: str) -> Initialization | None:
         """Return the initialization for an activation function in a network of this shape."""
         if not activation or not 2 <= self.depth <= DEEPEST:
             return None
-        return advise(activation, self.depth, self.width).recommended
+        return _recommended(activation, self.depth, self.width)
+
+    def has_variance(self, sigma_w2: float) -> bool:
+        """Tell whether weights of this variance times fan-in may be those of the hidden layers.
+
+        The mean square of n random weights scatters by ``sqrt(2 / n)`` of itself if they are
+        Gaussian, and less if they are uniform. Four such errors are allowed, of every layer and of
+        all together, and 5 % besides, which change no gradient in a network that can be trained.
+        """
+        if WEIGHT not in self.hidden or self.hidden.empty:
+            return False
+        units, entries = self.hidden["fan_out"], self.hidden["fan_in"] * self.hidden["fan_out"]
+        squares = 10.0 ** (2 * self.hidden[WEIGHT].astype(float))
+        ratios = pd.Series([*squares / units, squares.sum() / units.sum()]) / sigma_w2
+        numbers = pd.Series([*entries, entries.sum()])
+        return bool((abs(ratios - 1) <= 0.05 + 4 * np.sqrt(2 / numbers)).all())
+
+    @property
+    def is_normalized(self) -> bool:
+        """Whether normalizations follow half of the hidden layers, as one does in many a block."""
+        return "extra" in self.hidden and bool(
+            (self.hidden["extra"] == "normalization").mean() >= 0.5
+        )
+
+    @property
+    def has_skips(self) -> bool:
+        """Whether skips join anywhere behind a hidden layer."""
+        return "extra" in self.hidden and bool((self.hidden["extra"] == "skip").any())
+
+    @property
+    def clips(self) -> bool:
+        """Whether the optimizer clips gradients, as far as that is known."""
+        return bool(self.first.get("clips", False))
+
+    def shifts(self, kind: str) -> float:
+        """Return the mean bias that silences, or flattens, units by itself; 0 if none does.
+
+        It is farther from 0 than pre-activations scatter around their mean, in one layer at least.
+        """
+        if not {"bias_mean", "preactivation_std"} <= set(self.hidden):
+            return 0.0
+        bias, spread = (self.hidden[c].astype(float) for c in ("bias_mean", "preactivation_std"))
+        at_fault = bias[(abs(bias) > spread) & ((bias < 0) | (kind != "dead"))]
+        return float(at_fault.iloc[0]) if len(at_fault) else 0.0
+
+    def layer(self, units: int | None = None, **arguments: str) -> str:
+        """Return a dense layer in Keras code, by default a hidden one."""
+        if units is None:
+            units = self.width
+            if self.activation:
+                arguments = {"activation": spelled(self.activation)} | arguments
+        given = ", ".join([str(units), *(f"{name}={value}" for name, value in arguments.items())])
+        return f"keras.layers.Dense({given})"
+
+
+@lru_cache  # of one network it is asked several times, and takes a tenth of a second
+def _recommended(activation: str, depth: int, width: int) -> Initialization:
+    return advise(activation, depth, width).recommended
+
+
+_OF_NETWORK = ("layer", "fan_in", "fan_out", "activation", "extra")
 
 
 def _expected(best: Initialization, found: Finding) -> str:
@@ -183,54 +273,92 @@ def _expected(best: Initialization, found: Finding) -> str:
 
 
 def _initialize(found: Finding, case: _Network) -> Iterator[Remedy]:
+    if found.kind != "symmetric" and case.has_variance(_needed(case)):
+        return
     best = case.recommended(case.activation)
     if best:
         change = f"Draw the weights with gain {best.gain:.4g}, which {case.activation} needs."
         yield Remedy(found.kind, change, _expected(best, found), best.code)
     else:
         change = "Draw the weights with a variance of 2 / fan_in for rectifiers, else 1 / fan_in."
-        code = "keras.layers.Dense(units, kernel_initializer=keras.initializers.HeNormal())"
+        name = "he_normal" if case.activation in _RECTIFIERS else "lecun_normal"
+        code = case.layer(kernel_initializer=f'"{name}"')
         yield Remedy(found.kind, change, "lengths of rectifiers keep their mean", code)
 
 
+_RECTIFIERS = ("relu", "relu6", "leaky_relu")
+
+
+def _needed(case: _Network) -> float:
+    """Return the variance times fan-in that is advised."""
+    best = case.recommended(case.activation)
+    if best:
+        return best.sigma_w2
+    return 2.0 if case.activation in _RECTIFIERS else 1.0
+
+
 def _signal(found: Finding, case: _Network) -> Iterator[Remedy]:
-    """Yield weights, another function and normalization, the best expectation first."""
+    """Yield weights, another function, normalization and skips, the best expectation first."""
     options: list[tuple[float, Remedy]] = []
     own = case.recommended(case.activation)
-    for remedy in _initialize(found, case):
-        far = max(abs(own.signal_decades), abs(own.length_decades)) if own else 0.0
-        options.append((far, remedy))
-    other = case.recommended("relu") if own and options[0][0] > MOST_DECADES / 2 else None
+    far = max(abs(own.signal_decades), abs(own.length_decades)) if own else 0.0
+    options += [(far, remedy) for remedy in _initialize(found, case)]
+    other = case.recommended("relu") if far > MOST_DECADES / 2 else None
     if other and case.activation != "relu":
         change = f"Take ReLU in place of {case.activation}, with gain {other.gain:.4g}."
         far = max(abs(other.signal_decades), abs(other.length_decades))
         options.append((far, Remedy(found.kind, change, _expected(other, found), other.code)))
-    if case.depth > 1:
-        growth = None
-        if case.activation and case.activation != "linear":
-            growth = 0.5 * math.log10(theory.batch_norm_growth(case.activation))
-        effect = "lengths are 1 in every layer"
-        if growth is not None:
-            effect += (
-                f", and gradients grow by {growth:.2g} decades per layer towards the input, "
-                f"{growth * (case.depth - 1):.2g} in all"
-            )
-        far = growth * (case.depth - 1) if growth is not None else MOST_DECADES
-        change = "Normalize every hidden layer before its activation."
-        code = "keras.layers.BatchNormalization()"
-        options.append((far, Remedy(found.kind, change, effect, code)))
-        # h + f(h) / sqrt(depth): mean squares grow by 1 + 1 / depth per layer, at most e-fold
-        change = "Add the input of every hidden layer to its output, scaled by 1/sqrt(depth)."
-        effect = "mean squares grow by at most a factor of e over the depth if branches keep them"
-        code = f"h = h + layer(h) / {math.sqrt(case.depth):.3g}"
-        options.append((0.5 * math.log10(math.e), Remedy(found.kind, change, effect, code)))
+    options += [*_normalize(found, case), *_add_skips(found, case)]
     for _, remedy in sorted(options, key=lambda option: option[0]):
         yield remedy
 
 
+def _normalize(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]:
+    """Yield the decades that are expected, and the remedy."""
+    if case.depth < 2 or case.is_normalized:
+        return
+    effect, far = "lengths are 1 in every layer", MOST_DECADES
+    if case.activation and case.activation != "linear":
+        growth = 0.5 * math.log10(theory.batch_norm_growth(case.activation))
+        far = growth * (case.depth - 1)
+        effect += (
+            f", and gradients grow by {growth:.2g} decades per layer towards the input, "
+            f"{far:.2g} in all"
+        )
+    change = "Normalize every hidden layer before its activation."
+    function = spelled(case.activation) if case.activation else '"linear"'
+    code = (
+        f"keras.layers.Dense({case.width})\n"
+        "keras.layers.BatchNormalization()\n"
+        f"keras.layers.Activation({function})"
+    )
+    yield far, Remedy(found.kind, change, effect, code)
+
+
+def _add_skips(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]:
+    """Yield the decades that are expected, and the remedy.
+
+    Mean squares of h + f(h) / sqrt(depth) grow by 1 + 1 / depth per layer, at most e-fold.
+    """
+    if case.depth < 2 or case.has_skips:
+        return
+    change = "Add the input of every hidden layer to its output, scaled by 1/sqrt(depth)."
+    effect = "mean squares grow by at most a factor of e over the depth if branches keep them"
+    code = (
+        "def residual(h, layer):  # in place of layer(h)\n"
+        f"    return keras.layers.Add()([h, layer(h) / {math.sqrt(case.depth):.3g}])"
+    )
+    yield 0.5 * math.log10(math.e), Remedy(found.kind, change, effect, code)
+
+
 def _clip(found: Finding, case: _Network) -> Iterator[Remedy]:
+    if case.clips:
+        return
     effect = "no step is larger than the learning rate times 1, whatever the gradient"
-    code = "keras.optimizers.SGD(learning_rate, clipnorm=1.0)"
+    code = (
+        "model.optimizer.clipnorm = 1.0\n"
+        "model.compile(model.optimizer, model.loss)  # with metrics, if you have some"
+    )
     yield Remedy(found.kind, "Clip the norm of gradients.", effect, code)
 
 
@@ -257,31 +385,34 @@ def _rate(found: Finding, decades: float) -> Remedy:
 
 
 def _scale_inputs(found: Finding, case: _Network) -> Iterator[Remedy]:
-    yield Remedy(
-        found.kind,
-        "Standardize the inputs.",
-        f"their root mean square becomes 1, where {found.value:.3g} was found, and lengths of the "
-        f"first layer are {found.value**2:.2g} times smaller" if found.value > 1 else
-        f"their root mean square becomes 1, where {found.value:.3g} was found",
-        "scaling = keras.layers.Normalization()\nscaling.adapt(x)",
-    )  # fmt: skip
+    mean, std = (float(case.first.get(f"input_{name}", math.nan)) for name in ("mean", "std"))
+    code = f"keras.layers.Rescaling(1 / {found.value:.4g})"
+    if std > 0:
+        code = f"keras.layers.Rescaling(1 / {std:.4g}, offset={-mean / std:.4g})"
+    effect = f"their root mean square becomes 1, where {found.value:.3g} was found"
+    if found.value > 1:
+        effect += f", and lengths of the first layer are {found.value**2:.2g} times smaller"
+    yield Remedy(found.kind, "Standardize the inputs, in front of the first layer.", effect, code)
 
 
 def _scale_targets(found: Finding, case: _Network) -> Iterator[Remedy]:
-    yield Remedy(
-        found.kind,
-        "Standardize the targets.",
-        f"the loss begins near 1, where {found.value**2:.3g} was found",
-        "y = (y - y.mean(axis=0)) / y.std(axis=0)",
-    )
+    mean, std = (float(case.first.get(f"target_{name}", math.nan)) for name in ("mean", "std"))
+    code = "y = (y - y.mean(axis=0)) / y.std(axis=0)"
+    if std > 0:
+        code = f"y = (y - {mean:.4g}) / {std:.4g}"
+    effect = f"the loss begins near 1, where {found.value**2:.3g} was found"
+    yield Remedy(found.kind, "Standardize the targets.", effect, code)
 
 
 def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
+    function = "linear"
+    if "logits" in found.text or "softmax" in found.text:
+        function = "softmax" if case.outputs > 1 else "sigmoid"
     yield Remedy(
         found.kind,
         "Let the outputs be linear, or a softmax for the classes of a cross-entropy.",
         "the loss can become as small as the data allow",
-        'keras.layers.Dense(outputs, activation="linear")  # or "softmax"',
+        case.layer(case.outputs, activation=f'"{function}"'),
     )
 
 
@@ -291,29 +422,68 @@ def _break_symmetry(found: Finding, case: _Network) -> Iterator[Remedy]:
         yield Remedy(remedy.kind, change, remedy.effect, remedy.code)
 
 
+def _unshift(found: Finding, case: _Network) -> Iterator[Remedy]:
+    """Yield biases of 0 where the biases alone hold units in the tails of their function."""
+    bias = case.shifts(found.kind)
+    if bias:
+        effect = f"pre-activations are then around 0, where biases of {bias:.3g} move them away"
+        best = case.recommended(case.activation)
+        if best and case.has_variance(best.sigma_w2):
+            code = best.code.removesuffix(")") + ', bias_initializer="zeros")'
+        else:
+            code = case.layer(bias_initializer='"zeros"')
+        yield Remedy(found.kind, "Begin with biases of 0.", effect, code)
+
+
 def _revive(found: Finding, case: _Network) -> Iterator[Remedy]:
+    yield from _unshift(found, case)
     yield from _initialize(found, case)
     leaky = case.recommended("leaky_relu")
     if leaky and case.activation in ("relu", "relu6"):
         change = "Take leaky ReLU, whose units always let a gradient through."
         yield Remedy(found.kind, change, _expected(leaky, found), leaky.code)
+    yield from (remedy for _, remedy in _normalize(found, case))
+
+
+def _unsaturate(found: Finding, case: _Network) -> Iterator[Remedy]:
+    yield from _unshift(found, case)
+    yield from _initialize(found, case)
+    yield from (remedy for _, remedy in _normalize(found, case))
 
 
 def _restart(found: Finding, case: _Network) -> Iterator[Remedy]:
-    """Yield weights where it began before any step, and else smaller steps."""
+    """Yield other data where they are at fault, and weights before any step, else smaller steps."""
+    if found.is_in_data:
+        name = "y" if "targets" in found.text else "x"
+        yield Remedy(
+            found.kind,
+            f"Take what is NaN or infinite out of the {'targets' if name == 'y' else 'inputs'}.",
+            "what the layers compute is finite; this code puts 0 in its place, which may be worse "
+            "than leaving such examples out",
+            f"{name} = keras.ops.nan_to_num({name}, nan=0.0, posinf=0.0, neginf=0.0)",
+        )
+        return
     if found.step > 0:
         yield from _slower(found, case)
     yield from _initialize(found, case)
+    yield from (remedy for _, remedy in _normalize(found, case))
 
 
 def _first_loss(found: Finding, case: _Network) -> Iterator[Remedy]:
     yield from _initialize(found, case)
+    if case.output_norm == -np.inf:
+        return
     yield Remedy(
         found.kind,
         "Begin with an output layer of weights 0.",
         "the first loss is that of guessing; hidden layers move from the second step on",
-        'keras.layers.Dense(outputs, kernel_initializer="zeros")',
+        case.layer(case.outputs, **_output_function(case), kernel_initializer='"zeros"'),
     )
+
+
+def _output_function(case: _Network) -> dict[str, str]:
+    known = case.output in (*activations.ACTIVATIONS, "softmax") and case.output != "linear"
+    return {"activation": f'"{case.output}"'} if known else {}
 
 
 _REMEDIES = {
@@ -323,7 +493,7 @@ _REMEDIES = {
     "wrong output": _give_output,
     "symmetric": _break_symmetry,
     "dead": _revive,
-    "saturated": _initialize,
+    "saturated": _unsaturate,
     "exploding": _signal,
     "vanishing": _signal,
     "unstable": _slower,

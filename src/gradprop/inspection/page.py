@@ -24,6 +24,7 @@ _ENDS = {
     "ok": "The training ended in order.",
     "running": "The training had not ended, or was killed.",
     "diverged": "The training diverged.",
+    "bad data": "The data that it was trained on are not finite.",
 }
 NO_FIGURE = "One step was looked at: what changes over steps needs a gradprop.Monitor."
 
@@ -147,7 +148,7 @@ def findings_table(found: Diagnosis, id_: str = "findings-table") -> Table:
         [
             group.worst.kind,
             group.layers if len(group.findings) > 1 else _place(group.worst, names),
-            count(group.step),
+            _first_step(group),
             group.worst.text.strip(","),
             _worst(group),
             sig(group.worst.threshold),
@@ -163,6 +164,12 @@ def findings_table(found: Diagnosis, id_: str = "findings-table") -> Table:
 
 def _place(finding: Finding, names: Mapping[int, str]) -> str:
     return "network" if finding.layer is None else f"{finding.layer} ({names[finding.layer]})"
+
+
+def _first_step(group: Group) -> Text:
+    if group.worst.after is None:
+        return count(group.step)
+    return f"{group.worst.after} to {group.worst.step}"
 
 
 def _worst(group: Group) -> Text:

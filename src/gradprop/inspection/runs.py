@@ -103,8 +103,8 @@ class Run:
     @cached_property
     def remedies(self) -> tuple[Remedy, ...]:
         """What to change, what mends the cause first (`gradprop.advice.advice`)."""
-        layers, _, network, *_ = self._case
-        return advice(self.diagnosis.findings, layers, network)
+        layers, steps, network, *_ = self._case
+        return advice(self.diagnosis.findings, layers, network, steps)
 
     @cached_property
     def causes(self) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gradprop.monitor import recording, schedules
 from gradprop.monitor.instruments import Instruments, Values, unchanged, values_of
-from gradprop.monitor.probing import ProbeError, check_model, mean_loss
+from gradprop.monitor.probing import ProbeError, check_labels, check_model, mean_loss
 from gradprop.monitor.recording import Folder, Origin, Rows
 from gradprop.monitor.schedules import Moment
 
@@ -187,6 +187,9 @@ class Monitor(keras.callbacks.Callback):
             batches = list(itertools.islice(iterator, model.steps_per_execution))
             if not batches:
                 raise StopIteration
+            for batch in batches:
+                if isinstance(batch, tuple | list) and len(batch) > 1:
+                    check_labels(model, batch[1])
             whole = len(batches) == model.steps_per_execution
             with unchanged(model), instruments.attached():
                 _, tensors = probed(self._replay.of(batches, iterator, whole))
@@ -270,10 +273,12 @@ class Monitor(keras.callbacks.Callback):
 
     def _write_cells(self, status: str, logs: dict[str, Any]) -> None:
         layer = self._origin.layer if self._origin else None
-        bad = self._bad_step is not None
+        if self._bad_step is not None:
+            in_data = self._origin is not None and self._origin.is_in_data
+            status = "bad data" if in_data else "diverged"
         row = {
             "cell": self.folder.name,
-            "status": "diverged" if bad else status,
+            "status": status,
             "first_bad_step": pd.array([self._bad_step], dtype="Int64"),
             "first_bad_layer": pd.array([layer or None], dtype="Int64"),
             "first_bad_direction": self._origin.direction if self._origin else "",

@@ -85,6 +85,8 @@ class Values:
         Size of the minibatch.
     inputs, targets
         Moments of what the first layer with weights gets, and of the targets (`moments`).
+    bad_inputs, bad_targets
+        Fractions of the inputs and the targets of the step that are NaN or infinite.
     is_exact
         Whether the rehearsed step led to the same weights as the step itself, bit for bit.
     """
@@ -101,6 +103,8 @@ class Values:
     examples: int
     inputs: NDArray[Any]
     targets: NDArray[Any]
+    bad_inputs: float
+    bad_targets: float
     is_exact: bool = True
 
     @property
@@ -122,6 +126,8 @@ class Trace:
     scale: Tensor = 1.0
     inputs: Tensor = None
     targets: Tensor = None
+    bad_inputs: Tensor = 0.0
+    bad_targets: Tensor = 0.0
     graph: Any = None
     # Of tensors, by `id`: whose they are, and the tensor, so that no other gets the same id.
     owners: dict[int, tuple[Call, Tensor]] = field(default_factory=dict)
@@ -157,6 +163,8 @@ class Trace:
             "examples": examples,
             "inputs": moments(self.inputs),
             "targets": moments(self.targets),
+            "bad_inputs": tf.cast(self.bad_inputs, tf.float64),
+            "bad_targets": tf.cast(self.bad_targets, tf.float64),
         }
 
     def is_inside(self, tensor: Tensor) -> bool:
@@ -183,6 +191,8 @@ def values_of(tensors: dict[str, Any]) -> Values:
         examples=int(tensors["examples"]),
         inputs=np.asarray(tensors["inputs"]),
         targets=np.asarray(tensors["targets"]),
+        bad_inputs=float(tensors["bad_inputs"]),
+        bad_targets=float(tensors["bad_targets"]),
     )
 
 
@@ -199,6 +209,15 @@ def moments(values: Tensor) -> Tensor:
     columns = tf.reduce_mean(tf.math.reduce_variance(x, axis=0))
     largest = tf.reduce_max(tf.abs(x))
     return tf.stack([tf.reduce_mean(x), tf.math.reduce_std(x), largest, columns])
+
+
+def nonfinite_fraction(values: Any) -> Tensor:
+    """Return which fraction of the numbers of a nest of tensors is NaN or infinite; 0 of none."""
+    numbers = [t for t in tf.nest.flatten(values) if isinstance(t, tf.Tensor)]
+    numbers = [t for t in numbers if t.dtype.is_floating]
+    bad = [tf.math.count_nonzero(~tf.math.is_finite(t), dtype=tf.float64) for t in numbers]
+    sizes = [tf.cast(tf.size(t), tf.float64) for t in numbers]
+    return tf.math.divide_no_nan(tf.add_n(bad), tf.add_n(sizes)) if numbers else 0.0
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -243,6 +262,9 @@ class Instruments:
             self.trace = trace = Trace()
             leaves = [x for x in tf.nest.flatten(data) if tf.is_tensor(x)]
             trace.graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+            parts = data if isinstance(data, tuple | list) else (data,)
+            trace.bad_inputs = nonfinite_fraction(parts[0])
+            trace.bad_targets = nonfinite_fraction(parts[1:2])
             logs = step(data)
             self._conclude(trace)
             return logs, trace.tensors(tf.shape(leaves[0])[0])
@@ -258,6 +280,10 @@ class Instruments:
     def _matrices(self) -> dict[int, Any]:
         matrices = [w.matrix for one in self.watched for w in one.weights]
         return {id(v): v for v in matrices if v is not None}
+
+    def _shifts(self) -> dict[int, Any]:
+        shifts = [w.shift for one in self.watched for w in one.weights]
+        return {id(v): v for v in shifts if v is not None}
 
     def _call(self, watched: Watched) -> Callable[..., Any]:
         original = watched.layer.call
@@ -408,7 +434,8 @@ class Instruments:
                 if gradient is not None and trace.is_inside(gradient):
                     trace.gradients[id(variable)] = gradient
             chosen = self._matrices()
-            trace.before = {key: tf.identity(v.value) for key, v in chosen.items()}
+            seen = chosen | self._shifts()
+            trace.before = {key: tf.identity(v.value) for key, v in seen.items()}
             result = original(grads, trainable_variables)
             trace.after = {key: tf.identity(v.value) for key, v in chosen.items()}
             return result

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 
@@ -24,6 +26,10 @@ _SHOWN = {
     "dead": "dead_fraction",
     "saturated": "saturated_fraction",
 }
+
+
+# What TensorFlow says of a class label that is none.
+_OUTSIDE = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")
 
 
 class ProbeError(GradpropError):
@@ -70,7 +76,8 @@ class Probe:
         ]
         if self.origin is not None:
             layer, direction = self.origin
-            lines.append(f"NaN or infinite first in layer {layer} ({direction})")
+            place = f"the {direction} themselves" if self.origin.is_in_data else ""
+            lines.append(f"NaN or infinite first in {place or f'layer {layer} ({direction})'}")
         lines += [
             f"not measured: {f'{note.layer} {note.what}'.strip()}: {note.why}"
             for note in self.unmeasured.itertuples()
@@ -145,10 +152,13 @@ def probe(
     data = _tensors(_first_of(x) if y is None else (x, y, sample_weight))
     if data[1] is None:
         raise ProbeError("probe: y: there are no targets, which the loss needs")
+    check_labels(model, data[1])
     with unchanged(model), instruments.attached():
         try:
             _, tensors = instruments.observed(look)(data)
         except Exception as error:
+            if label := _OUTSIDE.search(str(error)):  # of a model whose outputs are not known
+                raise _wrong_labels(int(label[1]), int(label[1]), int(label[2])) from None
             reason = cut(one_line(str(error)), 300)
             raise ProbeError(
                 f"probe: model {model.name!r} does not take these data: {reason}"
@@ -222,6 +232,53 @@ def check_model(model: Any) -> None:
             f"model {model.name!r} is not built: its weights have no shapes yet; give it an Input, "
             "or call it once on a minibatch"
         )
+
+
+def check_labels(model: Any, targets: Any) -> None:
+    """Find out whether class labels are those of the outputs.
+
+    TensorFlow's own message has several lines and names an operation; on some devices there is
+    none, and the loss is NaN.
+
+    Parameters
+    ----------
+    model
+        A compiled model. Nothing is asked of one whose only loss is not sparse categorical
+        cross-entropy.
+    targets
+        Those of a minibatch.
+
+    Raises
+    ------
+    ProbeError
+        If a label is not one of 0 to n - 1, for n outputs, nor the class that the loss ignores.
+    """
+    loss, name = model.loss, "sparse_categorical_crossentropy"
+    is_instance = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+    if not is_instance and loss != name and loss is not getattr(keras.losses, name):
+        return
+    settings = {"axis": -1, "ignore_class": None} | (loss._fn_kwargs if is_instance else {})
+    labels, shape = tf.nest.flatten(targets), getattr(model, "output_shape", None)
+    known = isinstance(shape, tuple) and isinstance(shape[-1], int) and len(labels) == 1
+    if not known or settings["axis"] not in (-1, len(shape) - 1):
+        return
+    values = np.asarray(labels[0])
+    if values.ndim not in (len(shape) - 1, len(shape)) or not np.isfinite(values).all():
+        return
+    if values.ndim == len(shape) and values.shape[-1] != 1:  # no labels
+        return
+    found = np.unique(values.astype(np.int64))
+    found = found[found != settings["ignore_class"]]
+    if found.size and not 0 <= found[0] <= found[-1] < shape[-1]:
+        raise _wrong_labels(*found[[0, -1]], shape[-1])
+
+
+def _wrong_labels(least: int, largest: int, outputs: int) -> ProbeError:
+    found = f"labels {least} to {largest} were" if least < largest else f"label {least} was"
+    return ProbeError(
+        f"y: class {found} found; allowed: 0 to {outputs - 1}, because the model has {outputs} "
+        "outputs"
+    )
 
 
 def _own_loss(model: Any) -> bool:

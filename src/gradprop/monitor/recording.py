@@ -52,6 +52,11 @@ _QUANTITIES = ("gradient", "signal", "preactivation", "activation", "weight")
 _COUNTS = tuple(
     f"{quantity}_nonfinite_fraction" for quantity in ("gradient", "signal", "activation")
 )
+# Names that end so are those of files; a folder may well be called lr0.1.
+_OF_FILES = {
+    *(".csv", ".h5", ".hdf5", ".htm", ".html", ".ipynb", ".json", ".keras", ".log", ".md", ".npy"),
+    *(".npz", ".parquet", ".pdf", ".png", ".py", ".svg", ".tsv", ".txt", ".xlsx", ".yaml", ".yml"),
+}
 _NOTHING = Sample(np.zeros((1, 1), dtype=np.float32))
 
 Rows = dict[str, Any]
@@ -69,12 +74,18 @@ class Origin(NamedTuple):
     layer
         Number of the layer; 0 if unknown.
     direction
-        ``forward``, ``backward``, ``weights`` (they already were when the step began) or
-        ``unknown`` (the step was not probed).
+        ``inputs`` or ``targets`` (the data themselves, and no layer), ``forward``, ``backward``,
+        ``weights`` (they already were when the step began) or ``unknown`` (the step was not
+        probed).
     """
 
     layer: int
     direction: str
+
+    @property
+    def is_in_data(self) -> bool:
+        """Whether the minibatch was not finite before any layer saw it."""
+        return self.direction in ("inputs", "targets")
 
 
 def chosen(statistics: str | Sequence[str]) -> tuple[list[str], list[Unmeasured]]:
@@ -152,6 +163,7 @@ def layer_rows(
             measured["weight_nonfinite_fraction"] = _bad_fraction(values, weights)
             spreads = _spreads(call, weights, values, signal) if own else (math.nan, math.nan)
             measured["weight_unit_spread"], measured["signal_unit_spread"] = spreads
+            measured["bias_mean"] = _bias_mean(values, weights)
             rows.append(keys | measured)
     return rows
 
@@ -265,6 +277,12 @@ def _bad_fraction(values: Values, weights: Weights) -> float:
     return math.nan if before is None or not before.size else float(np.mean(~np.isfinite(before)))
 
 
+def _bias_mean(values: Values, weights: Weights) -> float:
+    """Return the mean of the bias before the step; NaN without one."""
+    before = values.before.get(id(weights.shift))
+    return math.nan if before is None or not before.size else float(np.mean(before))
+
+
 def scales(model: Any, trace: Trace, values: Values) -> Rows:
     """Return what the loss of a step is to be compared with, and the scale of its data.
 
@@ -273,7 +291,9 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
     where it is unknown), and mean, standard deviation and largest magnitude of what the first layer
     with weights gets (``input_mean``, ``input_std``, ``input_largest``) and of the targets
     (``target_mean`` ...). NaN of whole numbers, such as tokens and class indices, and where several
-    outputs have targets of their own.
+    outputs have targets of their own. ``input_nonfinite_fraction`` and
+    ``target_nonfinite_fraction`` are of the minibatch itself, before any layer; ``clips`` tells
+    whether the optimizer clips gradients.
     """
     kind = _loss_of(model)
     guess = math.nan
@@ -290,6 +310,12 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
     for name, moments in (("input", values.inputs), ("target", values.targets)):
         for column, value in zip(("mean", "std", "largest"), moments[:3], strict=True):
             found[f"{name}_{column}"] = float(value)
+    found["input_nonfinite_fraction"] = values.bad_inputs
+    found["target_nonfinite_fraction"] = values.bad_targets
+    found["clips"] = any(
+        getattr(model.optimizer, bound, None)
+        for bound in ("clipnorm", "clipvalue", "global_clipnorm")
+    )
     return found
 
 
@@ -394,10 +420,21 @@ def gradient_log10_norm(trace: Trace, values: Values) -> float:
 def origin(trace: Trace, values: Values, rows: Sequence[Rows]) -> Origin | None:
     """Find out where something became NaN or infinite in a step; None if all is finite.
 
-    Forward counts before backward, and there the layers from the first to the last; backward they
-    are followed from the last to the first. A loss that is not finite although every layer is has
-    overflowed itself: the last layer counts.
+    Data that are not finite are the origin of what layers make of them. Otherwise forward counts
+    before backward, and there the layers from the first to the last; backward they are followed
+    from the last to the first. A loss that is not finite although every layer is has overflowed
+    itself: the last layer counts.
     """
+    found = _first_layer(trace, values, rows)
+    if found is None:  # layers may be made for such data, and mask them
+        return None
+    for name, share in (("inputs", values.bad_inputs), ("targets", values.bad_targets)):
+        if share > 0:
+            return Origin(0, name)
+    return found
+
+
+def _first_layer(trace: Trace, values: Values, rows: Sequence[Rows]) -> Origin | None:
     numbers = {row["name"]: row["layer"] for row in rows}
     calls = list(enumerate(trace.calls))
     for _, call in calls:
@@ -438,13 +475,19 @@ class Folder:
     Raises
     ------
     RecordingError
-        If there is something in it, and `resume` is not set.
+        If it is a file, or has the name of one, or there is something in it, and `resume` is not
+        set.
     """
 
     def __init__(self, path: Path, resume: bool) -> None:
         self.path = path
         if path.exists() and not path.is_dir():
             raise RecordingError(f"{path}: not a folder; allowed: a new folder for the tables")
+        if not path.exists() and path.suffix.lower() in _OF_FILES:
+            raise RecordingError(
+                f"{path}: the name of a file; allowed: a new folder for the tables, such as "
+                f"{path.with_suffix('')} (the report is written by report({path.name!r}))"
+            )
         if path.is_dir() and any(path.iterdir()):
             if not resume:
                 raise RecordingError(
