@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from gradprop.monitor import recording, schedules
-from gradprop.monitor.instruments import Instruments, Values, unchanged, values_of
+from gradprop.monitor.instruments import Instruments, Trace, Values, unchanged, values_of
 from gradprop.monitor.probing import ProbeError, check_model, mean_loss
 from gradprop.monitor.recording import Folder, Origin, Rows
 from gradprop.monitor.schedules import Moment
@@ -101,6 +101,7 @@ class Monitor(keras.callbacks.Callback):
         self._epoch_start = 0
         self._last: int | None = None
         self._values: Values | None = None
+        self._described: Trace | None = None  # what the tables of the network are of
         self._bad_step: int | None = None
         self._origin: Origin | None = None
         self._validation = (math.nan, math.nan)
@@ -235,12 +236,19 @@ class Monitor(keras.callbacks.Callback):
             **recording.scales(self.model, trace, values),
         }
         name = f"{step:010d}"
-        self._folder.write("layers", name, pd.DataFrame([cell | row for row in rows]))
-        self._folder.write("steps", name, pd.DataFrame([cell | losses]))
+        if rows:
+            self._folder.write("layers", name, [cell | row for row in rows])
+        self._folder.write("steps", name, [cell | losses])
+        if trace is not self._described:
+            self._describe(trace)
+
+    def _describe(self, trace: Trace) -> None:
+        """Write what the network is and what of it is not measured, once per compiled program."""
         notes = [*trace.unmeasured, *self._lacking]
         self._folder.write("unmeasured", "run", recording.as_table(notes))
         network = [{"cell": self.folder.name} | row for row in recording.network_rows(trace)]
         self._folder.write("network", "run", pd.DataFrame(network))
+        self._described = trace
 
     @property
     def _is_scaled(self) -> bool:
