@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +52,8 @@ _QUANTITIES = ("gradient", "signal", "preactivation", "activation", "weight")
 _COUNTS = tuple(
     f"{quantity}_nonfinite_fraction" for quantity in ("gradient", "signal", "activation")
 )
+# Most entries of layers that are measured together.
+_TOGETHER = 2**16
 _NOTHING = Sample(np.zeros((1, 1), dtype=np.float32))
 
 Rows = dict[str, Any]
@@ -121,6 +123,7 @@ def layer_rows(
         dC/dz times the number of examples.
     """
     rows: list[Rows] = []
+    seen: list[tuple[LayerRecord, set[str]]] = []
     share = (values.examples if mean_loss else 1) / values.scale
     for index, call in enumerate(trace.calls):
         z = _units_last(values.preactivations.get(index), call)
@@ -148,11 +151,16 @@ def layer_rows(
                 "kind": type(call.watched.layer).__name__,
                 "activation": _name(call) if own else "",
             }
-            measured = _measured(record, names, has, values.examples)
-            measured["weight_nonfinite_fraction"] = _bad_fraction(values, weights)
             spreads = _spreads(call, weights, values, signal) if own else (math.nan, math.nan)
-            measured["weight_unit_spread"], measured["signal_unit_spread"] = spreads
-            rows.append(keys | measured)
+            further: Rows = {
+                "weight_nonfinite_fraction": _bad_fraction(values, weights),
+                "weight_unit_spread": spreads[0],
+                "signal_unit_spread": spreads[1],
+            }
+            seen.append((record, has))
+            rows.append(keys | dict.fromkeys(names) | further)
+    for row, measured in zip(rows, _measured(seen, names, values.examples), strict=True):
+        row.update(measured)
     return rows
 
 
@@ -360,14 +368,57 @@ def _record(
     return record, has
 
 
-def _measured(record: LayerRecord, names: Sequence[str], has: set[str], examples: int) -> Rows:
-    """Return the statistics of a layer; NaN where what they are made of is missing."""
-    possible = [name for name in names if _needed(name) <= has]
-    values = measure(record, [name for name in possible if name not in _OF_PAIRS])
-    for name in (name for name in possible if name in _OF_PAIRS):
-        sample = getattr(record, name.split("_")[0])
-        values |= measure(replace(record, units=max(sample.size // examples, 1)), [name])
-    return {name: values[name][0] if name in values else np.nan for name in names}
+def _measured(
+    seen: Sequence[tuple[LayerRecord, set[str]]], names: Sequence[str], examples: int
+) -> list[Rows]:
+    """Return the statistics of all layers; NaN where what they are made of is missing.
+
+    Layers of equal shapes are the replicas of one record: the time of small layers is that of
+    calls, and a replica's numbers do not depend on its neighbours.
+    """
+    alike: dict[Any, list[int]] = {}
+    for position, (record, has) in enumerate(seen):
+        alike.setdefault(_shape(record, has, position), []).append(position)
+    found: dict[int, Rows] = {}
+    for positions in alike.values():
+        record = _stacked([seen[position][0] for position in positions])
+        possible = [name for name in names if _needed(name) <= seen[positions[0]][1]]
+        values = measure(record, [name for name in possible if name not in _OF_PAIRS])
+        for name in (name for name in possible if name in _OF_PAIRS):
+            sample = getattr(record, name.split("_")[0])
+            values |= measure(replace(record, units=max(sample.size // examples, 1)), [name])
+        for replica, position in enumerate(positions):
+            found[position] = {n: values[n][replica] if n in values else np.nan for n in names}
+    return [found[position] for position in range(len(seen))]
+
+
+def _samples(record: LayerRecord) -> dict[str, Sample]:
+    parts = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: part for name, part in parts.items() if isinstance(part, Sample)}
+
+
+def _shape(record: LayerRecord, has: set[str], position: int) -> Any:
+    """Return what layers have in common that are measured together; large ones are by themselves.
+
+    Copies of theirs would take more time than the calls.
+    """
+    samples = _samples(record)
+    if max(sample.size for sample in samples.values()) > _TOGETHER:
+        return position
+    shapes = [(n, s.values.dtype.str, s.size, s.scale) for n, s in samples.items()]
+    return id(record.function), record.units, frozenset(has), *shapes
+
+
+def _stacked(records: Sequence[LayerRecord]) -> LayerRecord:
+    """Return one record whose replicas are those of all records."""
+    if len(records) == 1:
+        return records[0]
+    parts = [_samples(record) for record in records]
+    stacked: dict[str, Any] = {
+        name: Sample(np.concatenate([part[name].values for part in parts]), first.scale)
+        for name, first in parts[0].items()
+    }
+    return replace(records[0], **stacked)
 
 
 def _needed(name: str) -> set[str]:
@@ -382,7 +433,7 @@ def gradient_log10_norm(trace: Trace, values: Values) -> float:
     Every matrix counts once, in however many calls it is used; biases are left out, as in the
     workflow. ``-inf`` if all entries are 0, NaN without gradients.
     """
-    matrices = {id(w.matrix) for call in trace.calls for w in call.watched.weights}
+    matrices = dict.fromkeys(id(w.matrix) for c in trace.calls for w in c.watched.weights)
     samples = [_sample(values.gradients[m]) for m in matrices if m in values.gradients]
     with np.errstate(all="ignore"):  # NaN and infinity are data here
         sizes = [s.mean_square[0] * s.size for s in samples if s is not None]
