@@ -92,8 +92,7 @@ class Monitor(keras.callbacks.Callback):
         self._folder = Folder(Path(folder), resume)
         self.folder = self._folder.path
         self._instruments: Instruments | None = None
-        self._probed: Callable[[Any], Any] | None = None
-        self._made_for: Any = None  # the train function that the probed one is the double of
+        self._rehearsal: _Rehearsal | None = None
         self._replay = _Replay()
         self._start: dict[int, NDArray[Any]] = {}
         self._made = 0  # optimizer steps
@@ -136,7 +135,7 @@ class Monitor(keras.callbacks.Callback):
         check_model(self.model)
         if self._instruments is None or self._instruments.model is not self.model:
             self._instruments = Instruments(self.model)
-            self._probed = None
+            self._rehearsal = None
         if self._keeps_start and not self._start:
             self._start = {id(v): np.array(v.numpy()) for v in self.model.trainable_variables}
         if not self.model.optimizer.built:
@@ -178,10 +177,9 @@ class Monitor(keras.callbacks.Callback):
         plain = model.train_function
         if "of_monitor" in plain.__dict__:
             raise ProbeError("callbacks: two monitors; allowed: one for a training")
-        if self._probed is None or self._made_for is not plain:
-            self._probed = model._make_function(instruments.observed(model.train_step))
-            self._made_for = plain
-        probed = self._probed
+        if self._rehearsal is None or self._rehearsal.plain is not plain:
+            self._rehearsal = _Rehearsal(instruments, plain)
+        rehearsal = self._rehearsal
 
         def train(iterator: Any) -> Any:
             model.train_function = plain
@@ -189,10 +187,9 @@ class Monitor(keras.callbacks.Callback):
             if not batches:
                 raise StopIteration
             whole = len(batches) == model.steps_per_execution
-            with unchanged(model), instruments.attached():
-                _, tensors = probed(self._replay.of(batches, iterator, whole))
+            values, rehearsed = rehearsal.of(batches, iterator)
             logs = plain(self._replay.of(batches, iterator, whole))
-            self._values = instruments.with_updates(values_of(tensors))
+            self._values = instruments.with_updates(values, rehearsed)
             return logs
 
         train.__dict__["of_monitor"] = True
@@ -270,9 +267,8 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write how the training ended."""
-        plain = self._made_for
-        if plain is not None and "of_monitor" in self.model.train_function.__dict__:
-            self.model.train_function = plain
+        if self._rehearsal and "of_monitor" in self.model.train_function.__dict__:
+            self.model.train_function = self._rehearsal.plain
         self._replay = _Replay()  # an iterator over a generator does not outlive the interpreter
         self._write_cells("ok", logs or {})
 
@@ -292,6 +288,72 @@ class Monitor(keras.callbacks.Callback):
             "final_test_accuracy": _accuracy(logs, "val_"),
         }
         self._folder.write("cells", "run", pd.DataFrame(row, index=[0]))
+
+
+class _Rehearsal:
+    """Makes steps of a model with instruments and undoes them.
+
+    Minibatch by minibatch, also where the train function takes several, and without the iterator
+    and the optional results that Keras's own train function has: to trace and to call those for
+    hundreds of tensors takes longer than the step.
+
+    Parameters
+    ----------
+    instruments
+        Those on the model.
+    plain
+        The train function whose double this is.
+    """
+
+    def __init__(self, instruments: Instruments, plain: Any) -> None:
+        self.plain = plain
+        self._instruments = instruments
+        self._model = model = instruments.model
+        step = instruments.observed(model.train_step)
+
+        def strategic(data: Any) -> Any:
+            return model.distribute_strategy.run(step, args=(data,))
+
+        self._step = strategic
+        self._program: Callable[[Any], Any] | None = None
+        if not model.run_eagerly:
+            self._step = tf.function(
+                strategic, autograph=False, reduce_retracing=True, jit_compile=model.jit_compile
+            )
+
+    def of(self, batches: list[Any], iterator: Any) -> tuple[Values, dict[int, NDArray[Any]]]:
+        """Rehearse a step for every minibatch.
+
+        Returns
+        -------
+        tuple
+            What the last of them computed, and the weights that it led to.
+        """
+        instruments = self._instruments
+        with unchanged(self._model):
+            for number, batch in enumerate(batches):
+                if number == len(batches) - 1:
+                    before = instruments.weights()
+                tensors = self._made(batch, iterator)
+            return values_of(tensors, before), instruments.weights()
+
+    def _made(self, batch: Any, iterator: Any) -> Any:
+        data = _without_optionals(batch)
+        if self._program is not None:
+            return self._program(data)
+        with self._instruments.attached():
+            if self._model.run_eagerly or not isinstance(iterator, tf.data.Iterator):
+                return self._step(data)
+            # Of the shapes that all minibatches have in common, as Keras's own, to the same bits.
+            specification = _without_optionals(iterator.element_spec)
+            self._program = self._step.get_concrete_function(specification)
+        return self._program(data)
+
+
+def _without_optionals(data: Any) -> Any:
+    """Return a minibatch, or its specification, with None where Keras hands on an empty one."""
+    empty = (tf.experimental.Optional, tf.OptionalSpec)
+    return keras.tree.map_structure(lambda v: None if isinstance(v, empty) else v, data)
 
 
 class _Replay:

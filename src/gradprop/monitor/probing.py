@@ -138,25 +138,24 @@ def probe(
             )
         variables = model.trainable_variables
         trace = instruments.trace
+        trace.no_update = "a probe makes no step"
         found = tape.gradient(loss, variables)
         trace.gradients = {id(v): g for v, g in zip(variables, found, strict=True) if g is not None}
-        trace.before = {id(v): tf.identity(v.value) for v in model.weights}
 
     data = _tensors(_first_of(x) if y is None else (x, y, sample_weight))
     if data[1] is None:
         raise ProbeError("probe: y: there are no targets, which the loss needs")
     with unchanged(model), instruments.attached():
         try:
-            _, tensors = instruments.observed(look)(data)
+            tensors = instruments.observed(look)(data)
         except Exception as error:
             reason = cut(one_line(str(error)), 300)
             raise ProbeError(
                 f"probe: model {model.name!r} does not take these data: {reason}"
             ) from error
-    values = values_of(tensors)
+    values = values_of(tensors, instruments.weights())
     trace = instruments.trace
     rows = recording.layer_rows(trace, values, names, {}, mean_loss(model))
-    trace.lacks("", "update", "a probe makes no step")
     step = {
         "step": 0,
         "minibatch_loss": values.loss,
