@@ -7,6 +7,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from gradprop.monitor.recording import Folder, Origin, Rows
 from gradprop.monitor.schedules import Moment
 
 
+_Weights = dict[int, NDArray[Any]]  # by `id` of the Keras variable
+
+
 class Monitor(keras.callbacks.Callback):
     """Record gradients, signals, activations and updates while ``model.fit`` trains.
 
@@ -32,7 +36,8 @@ class Monitor(keras.callbacks.Callback):
     the same, bit for bit, as without the monitor. Where the compilers of TensorFlow fuse operations
     of the one program and not of the other, the rehearsed numbers may differ from those of
     the step in their last digits; the column ``exact`` of ``steps`` says whether both led to the
-    same weights. Updates are those of the step itself.
+    same weights, where Keras's own ``train_step`` is compiled that of the first probe. Updates are
+    those of the step itself.
 
     Tables appear in the folder while the training runs, ``layers/``, ``steps/`` and so on, a
     file per probe. A run that is killed keeps what it had recorded.
@@ -189,7 +194,12 @@ class Monitor(keras.callbacks.Callback):
             whole = len(batches) == model.steps_per_execution
             values, rehearsed = rehearsal.of(batches, iterator)
             logs = plain(self._replay.of(batches, iterator, whole))
-            self._values = instruments.with_updates(values, rehearsed)
+            made = instruments.weights()
+            self._values = replace(
+                values,
+                after={} if instruments.trace.no_update else made,
+                is_exact=rehearsal.is_exact(rehearsed, made),
+            )
             return logs
 
         train.__dict__["of_monitor"] = True
@@ -295,7 +305,10 @@ class _Rehearsal:
 
     Minibatch by minibatch, also where the train function takes several, and without the iterator
     and the optional results that Keras's own train function has: to trace and to call those for
-    hundreds of tensors takes longer than the step.
+    hundreds of tensors takes longer than the step. The optimizer takes up to two thirds of the time
+    of tracing, and nothing of the step depends on what it does, unless the model has a training
+    step of its own or several are made: so the program leaves it out, and its gradients are applied
+    eagerly after the first step, to be compared with the step itself.
 
     Parameters
     ----------
@@ -309,7 +322,12 @@ class _Rehearsal:
         self.plain = plain
         self._instruments = instruments
         self._model = model = instruments.model
-        step = instruments.observed(model.train_step)
+        is_own = getattr(model.train_step, "__func__", None) is not keras.Model.train_step
+        compiled = not (model.run_eagerly or model.jit_compile)
+        single = model.steps_per_execution == 1 and model._distribute_strategy is None
+        self._applies = is_own or not (compiled and single)
+        self._was_exact: bool | None = None
+        step = instruments.observed(model.train_step, self._applies)
 
         def strategic(data: Any) -> Any:
             return model.distribute_strategy.run(step, args=(data,))
@@ -321,13 +339,13 @@ class _Rehearsal:
                 strategic, autograph=False, reduce_retracing=True, jit_compile=model.jit_compile
             )
 
-    def of(self, batches: list[Any], iterator: Any) -> tuple[Values, dict[int, NDArray[Any]]]:
+    def of(self, batches: list[Any], iterator: Any) -> tuple[Values, _Weights | None]:
         """Rehearse a step for every minibatch.
 
         Returns
         -------
         tuple
-            What the last of them computed, and the weights that it led to.
+            What the last of them computed, and the weights that it led to where that was found out.
         """
         instruments = self._instruments
         with unchanged(self._model):
@@ -335,7 +353,19 @@ class _Rehearsal:
                 if number == len(batches) - 1:
                     before = instruments.weights()
                 tensors = self._made(batch, iterator)
-            return values_of(tensors, before), instruments.weights()
+            values = values_of(tensors, before)
+            if not self._applies:
+                if self._was_exact is not None:
+                    return values, None
+                self._model.optimizer.apply(tensors["given"], self._model.trainable_variables)
+            return values, instruments.weights()
+
+    def is_exact(self, rehearsed: _Weights | None, made: _Weights) -> bool:
+        """Tell whether the step itself led to the same weights; that of the first if unknown."""
+        if rehearsed is not None:
+            pairs = ((made[key], value) for key, value in rehearsed.items())
+            self._was_exact = all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+        return bool(self._was_exact)
 
     def _made(self, batch: Any, iterator: Any) -> Any:
         data = _without_optionals(batch)

@@ -118,6 +118,8 @@ class Trace:
     calls: list[Call] = field(default_factory=list)
     unmeasured: list[Unmeasured] = field(default_factory=list)
     gradients: dict[int, Tensor] = field(default_factory=dict)
+    applies: bool = True  # whether gradients are handed on to the optimizer
+    given: list[Tensor | None] = field(default_factory=list)  # what it gets
     no_update: str = "no step of the model's optimizer was made"  # empty if one was
     loss: Tensor = None
     scale: Tensor = 1.0
@@ -155,6 +157,7 @@ class Trace:
             "has_loss": tf.constant(self.loss is not None),
             "scale": tf.cast(self.scale, tf.float32),
             "examples": examples,
+            "given": self.given,
         }
 
     def is_inside(self, tensor: Tensor) -> bool:
@@ -234,11 +237,20 @@ class Instruments:
             stack.enter_context(_hidden(self.model, "compute_loss", self._loss()))
             yield
 
-    def observed(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Return a training step that hands out what it computed (`Trace.tensors`)."""
+    def observed(self, step: Callable[[Any], Any], applies: bool = True) -> Callable[[Any], Any]:
+        """Return a training step that hands out what it computed (`Trace.tensors`).
+
+        Parameters
+        ----------
+        step
+            The training step.
+        applies
+            Whether its optimizer applies the gradients; otherwise they are among what is handed
+            out, ``given``.
+        """
 
         def probed(data: Any) -> Any:
-            self.trace = trace = Trace()
+            self.trace = trace = Trace(applies=applies)
             leaves = [x for x in tf.nest.flatten(data) if tf.is_tensor(x)]
             trace.graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
             step(data)
@@ -246,20 +258,6 @@ class Instruments:
             return trace.tensors(tf.shape(leaves[0])[0])
 
         return probed
-
-    def with_updates(self, values: Values, rehearsed: dict[int, NDArray[Any]]) -> Values:
-        """Take the weights after the step from the model, which has made it by now.
-
-        Parameters
-        ----------
-        values
-            Of the rehearsed step.
-        rehearsed
-            The weights that the rehearsed step led to.
-        """
-        made = self.weights()
-        exact = all(np.array_equal(made[k], v, equal_nan=True) for k, v in rehearsed.items())
-        return replace(values, after=made if not self.trace.no_update else {}, is_exact=exact)
 
     def weights(self) -> dict[int, NDArray[Any]]:
         """Return the matrices of all layers, by `id` of the Keras variable."""
@@ -414,7 +412,10 @@ class Instruments:
                 if gradient is not None and trace.is_inside(gradient):
                     trace.gradients[id(variable)] = gradient
             trace.no_update = ""
-            return original(grads, trainable_variables)
+            if trace.applies:
+                return original(grads, trainable_variables)
+            trace.given = list(grads)
+            return None
 
         return apply
 
