@@ -61,6 +61,12 @@ TASKS: dict[str, dict[str, Any]] = {
             for half, named in (("tuning", 100.0), ("held out", 60.0))
         },
     },
+    "monitored.measure": {
+        "seconds": {"plain": 10.0, "default": 10.5, "eager": 13.0},
+        "idle": [[1e-3, 1.01e-3], [1e-3, 1.03e-3], [1e-3, 0.99e-3]],
+        "hooks": 5e-6,
+        "probes": 33,
+    },
     "cold.run_workflow": {"cells": 24, "seconds": {"train": 1.0}, "wall": 200.0, "again": 2.0},
     "stacked.overhead": {
         "seconds": {

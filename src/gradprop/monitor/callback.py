@@ -348,15 +348,16 @@ class _Rehearsal:
             What the last of them computed, and the weights that it led to where that was found out.
         """
         instruments = self._instruments
-        with unchanged(self._model):
+        is_applied = self._applies or self._was_exact is None
+        with unchanged(self._model, optimizer=is_applied):
             for number, batch in enumerate(batches):
                 if number == len(batches) - 1:
                     before = instruments.weights()
                 tensors = self._made(batch, iterator)
             values = values_of(tensors, before)
+            if not is_applied:
+                return values, None
             if not self._applies:
-                if self._was_exact is not None:
-                    return values, None
                 self._model.optimizer.apply(tensors["given"], self._model.trainable_variables)
             return values, instruments.weights()
 

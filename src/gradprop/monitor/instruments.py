@@ -479,14 +479,14 @@ def _scale(optimizer: Any) -> Tensor:
 
 
 @contextmanager
-def unchanged(model: Any) -> Iterator[None]:
+def unchanged(model: Any, optimizer: bool = True) -> Iterator[None]:
     """Set every variable of a model back after the block: whatever a step changes.
 
     These are weights, running means, the states of random generators, of metrics and of the
-    optimizer.
+    optimizer, unless it is left alone in the block (``optimizer=False``).
     """
     metrics = [variable for metric in model.metrics for variable in metric.variables]
-    of_optimizer = [] if model.optimizer is None else model.optimizer.variables
+    of_optimizer = model.optimizer.variables if model.optimizer and optimizer else []
     variables = [*model.variables, *metrics, *of_optimizer]
     before = list(map(_read, variables))
     try:

@@ -256,15 +256,18 @@ def unit_spread(values: NDArray[Any]) -> float:
     Between 0, of equal units (of zeros, too), and 1, of units whose mean is 0. NaN for a single
     unit, and where a value is not finite.
     """
-    if values.shape[-1] < 2 or not np.isfinite(values).all():
+    units = values.shape[-1]
+    if units < 2:
         return math.nan
-    v = values.astype(np.float64)
-    size = float(np.mean(v**2))
-    if size == 0.0:
+    v = values.reshape(-1, units).astype(np.float64)
+    size = float(np.einsum("eu,eu->", v, v))
+    if not (math.isfinite(size) or np.isfinite(v).all()):
+        return math.nan
+    # The mean of equal numbers may miss them by its rounding.
+    if size == 0.0 or (values == values[..., :1]).all():
         return 0.0
-    if not (v != v[..., :1]).any():  # the mean of equal numbers may miss them by its rounding
-        return 0.0
-    return math.sqrt(float(np.mean((v - v.mean(axis=-1, keepdims=True)) ** 2)) / size)
+    v -= np.einsum("eu->e", v)[:, None] / units
+    return math.sqrt(float(np.einsum("eu,eu->", v, v)) / size)
 
 
 def _bad_fraction(values: Values, weights: Weights) -> float:
