@@ -123,6 +123,12 @@ def test_ratios_and_verdicts(measured: list[Row]) -> None:
     assert find(measured, "deep", "all", "exponent of time over FLOP").value == 1
     named = find(measured, "gradprop", "held out", "faulty, named by the first finding")
     assert (named.value, named.verdict) == (60, "not met")
+    default = find(measured, "monitor, default schedule", "mlp, 2000 steps", "added to model.fit")
+    assert (default.value, default.verdict) == (5, "met")
+    idle = find(measured, "monitor, step without a probe", "cnn, 2000 steps", "added to model.fit")
+    assert (idle.value, idle.verdict) == (1, "met")
+    hooks = find(measured, "monitor, step without a probe", "cnn, 2000 steps", "in its own code")
+    assert hooks.value == 0.5
 
 
 def test_table_and_figure(measured: list[Row], tmp_path: Path) -> None:

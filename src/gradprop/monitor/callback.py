@@ -23,7 +23,6 @@ from gradprop.monitor.probing import ProbeError, check_model, mean_loss
 from gradprop.monitor.recording import Folder, Origin, Rows
 from gradprop.monitor.schedules import Moment
 
-
 _Weights = dict[int, NDArray[Any]]  # by `id` of the Keras variable
 
 
@@ -332,7 +331,7 @@ class _Rehearsal:
         def strategic(data: Any) -> Any:
             return model.distribute_strategy.run(step, args=(data,))
 
-        self._step = strategic
+        self._step: Any = strategic
         self._program: Callable[[Any], Any] | None = None
         if not model.run_eagerly:
             self._step = tf.function(
