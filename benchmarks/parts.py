@@ -65,6 +65,10 @@ class Size:
         What `snakemake --config` overrides in the cold run of the workflow.
     sets
         Data sets of the faulty and healthy programs that are diagnosed.
+    monitored
+        Networks that are trained with and without the monitor, and for how many steps.
+    rounds
+        Of an epoch without the monitor and one with a monitor that is not due.
     """
 
     repetitions: int = 3
@@ -78,6 +82,13 @@ class Size:
     deep: tuple[int, ...] = (5, 20, 50, 100, 200, 500)
     workflow: tuple[str, ...] = ()
     sets: tuple[str, ...] = ("blobs", "waves", "digits", "images")
+    monitored: tuple[tuple[str, int], ...] = (
+        ("mlp", 2000),
+        ("mlp", 5000),
+        ("cnn", 2000),
+        ("transformer", 2000),
+    )
+    rounds: int = 20
 
 
 QUICK = Size(
@@ -92,6 +103,8 @@ QUICK = Size(
     deep=(5, 50),
     workflow=("studies=[mechanism]",),
     sets=("blobs",),
+    monitored=(("mlp", 100),),
+    rounds=1,
 )
 
 
@@ -404,6 +417,45 @@ def faults(size: Size, data: str) -> list[Row]:
     return rows
 
 
+def monitor(size: Size, data: str) -> list[Row]:
+    """CPU time that a monitor adds to ``model.fit``, and what an eager callback adds to it."""
+    jobs = {
+        f"{network}, {steps} steps": Job(
+            "monitored.measure", {"network": network, "steps": steps, "rounds": size.rounds}
+        )
+        for network, steps in size.monitored
+    }
+    rounds = run_interleaved(jobs, size.repetitions)
+    return [
+        line
+        for case in jobs
+        for line in _monitor_rows(case, [usages[case].result for usages in rounds])
+    ]
+
+
+def _monitor_rows(case: str, results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    quantity, unit = "added to model.fit", "% of CPU"
+    count = f"{results[0]['probes']} probes"
+    subjects = {
+        "default": ("monitor, default schedule", "<= 10", count),
+        "eager": ("eager callback at the same steps", "", "norms of dC/dW and dC/db alone"),
+    }
+    rows = [row("monitor", "model.fit", case, "time", "CPU-s", [_plain(r) for r in results])]
+    for key, (subject, aim, note) in subjects.items():
+        added = [100 * (r["seconds"][key] / _plain(r) - 1) for r in results]
+        rows.append(row("monitor", subject, case, quantity, unit, added, aim, note))
+    pairs = [100 * (b / a - 1) for result in results for a, b in result["idle"]]
+    name, note = "monitor, step without a probe", "medians of epochs by turns"
+    rows.append(row("monitor", name, case, quantity, unit, pairs, "<= 2", note))
+    hooks = [100 * r["hooks"] / a for r in results for a, _ in r["idle"]]
+    note = "two calls of the callback alone, timed in a loop"
+    return [*rows, row("monitor", name, case, "in its own code", unit, hooks, "", note)]
+
+
+def _plain(result: Mapping[str, Any]) -> float:
+    return float(result["seconds"]["plain"])
+
+
 PARTS: dict[str, Callable[[Size, str], list[Row]]] = {
     "competitors": competitors,
     "efficiency": efficiency,
@@ -412,4 +464,5 @@ PARTS: dict[str, Callable[[Size, str], list[Row]]] = {
     "step": step,
     "workflow": workflow,
     "faults": faults,
+    "monitor": monitor,
 }

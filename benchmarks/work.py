@@ -40,7 +40,7 @@ def reference(depths: Sequence[int], seeds: int, epochs: int) -> dict[str, Any]:
         "depth": list(depths),
         "width": 64,
         "activation": ["tanh", "relu"],
-        "initializer": study["grid"][0]["initializer"],
+        "initializer": study["grid"]["initializer"],
         "seeds": seeds,
         "epochs": epochs,
     }

@@ -61,6 +61,12 @@ TASKS: dict[str, dict[str, Any]] = {
             for half, named in (("tuning", 100.0), ("held out", 60.0))
         },
     },
+    "monitored.measure": {
+        "seconds": {"plain": 10.0, "default": 10.5, "eager": 13.0},
+        "idle": [[1e-3, 1.01e-3], [1e-3, 1.03e-3], [1e-3, 0.99e-3]],
+        "hooks": 5e-6,
+        "probes": 33,
+    },
     "cold.run_workflow": {"cells": 24, "seconds": {"train": 1.0}, "wall": 200.0, "again": 2.0},
     "stacked.overhead": {
         "seconds": {
@@ -117,6 +123,12 @@ def test_ratios_and_verdicts(measured: list[Row]) -> None:
     assert find(measured, "deep", "all", "exponent of time over FLOP").value == 1
     named = find(measured, "gradprop", "held out", "faulty, named by the first finding")
     assert (named.value, named.verdict) == (60, "not met")
+    default = find(measured, "monitor, default schedule", "mlp, 2000 steps", "added to model.fit")
+    assert (default.value, default.verdict) == (5, "met")
+    idle = find(measured, "monitor, step without a probe", "cnn, 2000 steps", "added to model.fit")
+    assert (idle.value, idle.verdict) == (1, "met")
+    hooks = find(measured, "monitor, step without a probe", "cnn, 2000 steps", "in its own code")
+    assert hooks.value == 0.5
 
 
 def test_table_and_figure(measured: list[Row], tmp_path: Path) -> None:

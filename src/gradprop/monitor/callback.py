@@ -7,6 +7,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from gradprop.monitor import recording, schedules
-from gradprop.monitor.instruments import Instruments, Values, unchanged, values_of
+from gradprop.monitor.instruments import Instruments, Trace, Values, unchanged, values_of
 from gradprop.monitor.probing import ProbeError, check_labels, check_model, mean_loss
 from gradprop.monitor.recording import Folder, Origin, Rows
 from gradprop.monitor.schedules import Moment
+
+_Weights = dict[int, NDArray[Any]]  # by `id` of the Keras variable
 
 
 class Monitor(keras.callbacks.Callback):
@@ -32,7 +35,8 @@ class Monitor(keras.callbacks.Callback):
     the same, bit for bit, as without the monitor. Where the compilers of TensorFlow fuse operations
     of the one program and not of the other, the rehearsed numbers may differ from those of
     the step in their last digits; the column ``exact`` of ``steps`` says whether both led to the
-    same weights. Updates are those of the step itself.
+    same weights, where Keras's own ``train_step`` is compiled that of the first probe. Updates are
+    those of the step itself.
 
     Tables appear in the folder while the training runs, ``layers/``, ``steps/`` and so on, a
     file per probe. A run that is killed keeps what it had recorded.
@@ -92,8 +96,7 @@ class Monitor(keras.callbacks.Callback):
         self._folder = Folder(Path(folder), resume)
         self.folder = self._folder.path
         self._instruments: Instruments | None = None
-        self._probed: Callable[[Any], Any] | None = None
-        self._made_for: Any = None  # the train function that the probed one is the double of
+        self._rehearsal: _Rehearsal | None = None
         self._replay = _Replay()
         self._start: dict[int, NDArray[Any]] = {}
         self._made = 0  # optimizer steps
@@ -101,6 +104,7 @@ class Monitor(keras.callbacks.Callback):
         self._epoch_start = 0
         self._last: int | None = None
         self._values: Values | None = None
+        self._described: Trace | None = None  # what the tables of the network are of
         self._bad_step: int | None = None
         self._origin: Origin | None = None
         self._validation = (math.nan, math.nan)
@@ -135,7 +139,7 @@ class Monitor(keras.callbacks.Callback):
         check_model(self.model)
         if self._instruments is None or self._instruments.model is not self.model:
             self._instruments = Instruments(self.model)
-            self._probed = None
+            self._rehearsal = None
         if self._keeps_start and not self._start:
             self._start = {id(v): np.array(v.numpy()) for v in self.model.trainable_variables}
         if not self.model.optimizer.built:
@@ -177,10 +181,9 @@ class Monitor(keras.callbacks.Callback):
         plain = model.train_function
         if "of_monitor" in plain.__dict__:
             raise ProbeError("callbacks: two monitors; allowed: one for a training")
-        if self._probed is None or self._made_for is not plain:
-            self._probed = model._make_function(instruments.observed(model.train_step))
-            self._made_for = plain
-        probed = self._probed
+        if self._rehearsal is None or self._rehearsal.plain is not plain:
+            self._rehearsal = _Rehearsal(instruments, plain)
+        rehearsal = self._rehearsal
 
         def train(iterator: Any) -> Any:
             model.train_function = plain
@@ -191,10 +194,14 @@ class Monitor(keras.callbacks.Callback):
                 if isinstance(batch, tuple | list) and len(batch) > 1:
                     check_labels(model, batch[1])
             whole = len(batches) == model.steps_per_execution
-            with unchanged(model), instruments.attached():
-                _, tensors = probed(self._replay.of(batches, iterator, whole))
+            values, rehearsed = rehearsal.of(batches, iterator)
             logs = plain(self._replay.of(batches, iterator, whole))
-            self._values = instruments.with_updates(values_of(tensors))
+            made = instruments.weights()
+            self._values = replace(
+                values,
+                after={} if instruments.trace.no_update else made,
+                is_exact=rehearsal.is_exact(rehearsed, made),
+            )
             return logs
 
         train.__dict__["of_monitor"] = True
@@ -238,12 +245,19 @@ class Monitor(keras.callbacks.Callback):
             **recording.scales(self.model, trace, values),
         }
         name = f"{step:010d}"
-        self._folder.write("layers", name, pd.DataFrame([cell | row for row in rows]))
-        self._folder.write("steps", name, pd.DataFrame([cell | losses]))
+        if rows:
+            self._folder.write("layers", name, [cell | row for row in rows])
+        self._folder.write("steps", name, [cell | losses])
+        if trace is not self._described:
+            self._describe(trace)
+
+    def _describe(self, trace: Trace) -> None:
+        """Write what the network is and what of it is not measured, once per compiled program."""
         notes = [*trace.unmeasured, *self._lacking]
         self._folder.write("unmeasured", "run", recording.as_table(notes))
         network = [{"cell": self.folder.name} | row for row in recording.network_rows(trace)]
         self._folder.write("network", "run", pd.DataFrame(network))
+        self._described = trace
 
     @property
     def _is_scaled(self) -> bool:
@@ -265,9 +279,8 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write how the training ended."""
-        plain = self._made_for
-        if plain is not None and "of_monitor" in self.model.train_function.__dict__:
-            self.model.train_function = plain
+        if self._rehearsal and "of_monitor" in self.model.train_function.__dict__:
+            self.model.train_function = self._rehearsal.plain
         self._replay = _Replay()  # an iterator over a generator does not outlive the interpreter
         self._write_cells("ok", logs or {})
 
@@ -289,6 +302,93 @@ class Monitor(keras.callbacks.Callback):
             "final_test_accuracy": _accuracy(logs, "val_"),
         }
         self._folder.write("cells", "run", pd.DataFrame(row, index=[0]))
+
+
+class _Rehearsal:
+    """Makes steps of a model with instruments and undoes them.
+
+    Minibatch by minibatch, also where the train function takes several, and without the iterator
+    and the optional results that Keras's own train function has: to trace and to call those for
+    hundreds of tensors takes longer than the step. The optimizer takes up to two thirds of the time
+    of tracing, and nothing of the step depends on what it does, unless the model has a training
+    step of its own or several are made: so the program leaves it out, and its gradients are applied
+    eagerly after the first step, to be compared with the step itself.
+
+    Parameters
+    ----------
+    instruments
+        Those on the model.
+    plain
+        The train function whose double this is.
+    """
+
+    def __init__(self, instruments: Instruments, plain: Any) -> None:
+        self.plain = plain
+        self._instruments = instruments
+        self._model = model = instruments.model
+        is_own = getattr(model.train_step, "__func__", None) is not keras.Model.train_step
+        compiled = not (model.run_eagerly or model.jit_compile)
+        single = model.steps_per_execution == 1 and model._distribute_strategy is None
+        self._applies = is_own or not (compiled and single)
+        self._was_exact: bool | None = None
+        step = instruments.observed(model.train_step, self._applies)
+
+        def strategic(data: Any) -> Any:
+            return model.distribute_strategy.run(step, args=(data,))
+
+        self._step: Any = strategic
+        self._program: Callable[[Any], Any] | None = None
+        if not model.run_eagerly:
+            self._step = tf.function(
+                strategic, autograph=False, reduce_retracing=True, jit_compile=model.jit_compile
+            )
+
+    def of(self, batches: list[Any], iterator: Any) -> tuple[Values, _Weights | None]:
+        """Rehearse a step for every minibatch.
+
+        Returns
+        -------
+        tuple
+            What the last of them computed, and the weights that it led to where that was found out.
+        """
+        instruments = self._instruments
+        is_applied = self._applies or self._was_exact is None
+        with unchanged(self._model, optimizer=is_applied):
+            for number, batch in enumerate(batches):
+                if number == len(batches) - 1:
+                    before = instruments.weights()
+                tensors = self._made(batch, iterator)
+            values = values_of(tensors, before)
+            if not is_applied:
+                return values, None
+            if not self._applies:
+                self._model.optimizer.apply(tensors["given"], self._model.trainable_variables)
+            return values, instruments.weights()
+
+    def is_exact(self, rehearsed: _Weights | None, made: _Weights) -> bool:
+        """Tell whether the step itself led to the same weights; that of the first if unknown."""
+        if rehearsed is not None:
+            pairs = ((made[key], value) for key, value in rehearsed.items())
+            self._was_exact = all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+        return bool(self._was_exact)
+
+    def _made(self, batch: Any, iterator: Any) -> Any:
+        data = _without_optionals(batch)
+        if self._program is not None:
+            return self._program(data)
+        with self._instruments.attached():
+            if self._model.run_eagerly or not isinstance(iterator, tf.data.Iterator):
+                return self._step(data)
+            # Of the shapes that all minibatches have in common, as Keras's own, to the same bits.
+            specification = _without_optionals(iterator.element_spec)
+            self._program = self._step.get_concrete_function(specification)
+        return self._program(data)
+
+
+def _without_optionals(data: Any) -> Any:
+    """Return a minibatch, or its specification, with None where Keras hands on an empty one."""
+    empty = (tf.experimental.Optional, tf.OptionalSpec)
+    return keras.tree.map_structure(lambda v: None if isinstance(v, empty) else v, data)
 
 
 class _Replay:

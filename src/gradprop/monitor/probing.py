@@ -145,9 +145,9 @@ def probe(
             )
         variables = model.trainable_variables
         trace = instruments.trace
+        trace.no_update = "a probe makes no step"
         found = tape.gradient(loss, variables)
         trace.gradients = {id(v): g for v, g in zip(variables, found, strict=True) if g is not None}
-        trace.before = {id(v): tf.identity(v.value) for v in model.weights}
 
     data = _tensors(_first_of(x) if y is None else (x, y, sample_weight))
     if data[1] is None:
@@ -155,7 +155,7 @@ def probe(
     check_labels(model, data[1])
     with unchanged(model), instruments.attached():
         try:
-            _, tensors = instruments.observed(look)(data)
+            tensors = instruments.observed(look)(data)
         except Exception as error:
             if label := _OUTSIDE.search(str(error)):  # of a model whose outputs are not known
                 raise _wrong_labels(int(label[1]), int(label[1]), int(label[2])) from None
@@ -163,10 +163,9 @@ def probe(
             raise ProbeError(
                 f"probe: model {model.name!r} does not take these data: {reason}"
             ) from error
-    values = values_of(tensors)
+    values = values_of(tensors, instruments.weights())
     trace = instruments.trace
     rows = recording.layer_rows(trace, values, names, {}, mean_loss(model))
-    trace.lacks("", "update", "a probe makes no step")
     step = {
         "step": 0,
         "minibatch_loss": values.loss,
