@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import html
+import inspect
 import math
 import re
 import subprocess
@@ -86,6 +87,22 @@ class Seen(HTMLParser):
 def test_the_examples_are_right(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize("name", ["Monitor", "advise", "compare", "probe"])
+def test_docstrings_say_everything(name: str) -> None:
+    thing = getattr(gradprop, name)
+    text = inspect.getdoc(thing) or ""
+    sections = re.split(r"\n(\w+)\n-{3,}\n", text)
+    known = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert {"Parameters", "Raises", "Examples"} <= set(known)
+    assert ("Attributes" if name == "Monitor" else "Returns") in known
+    heads = [
+        line.partition(" : ")[0] for line in known["Parameters"].splitlines() if line[0] != " "
+    ]
+    listed = [parameter.strip() for head in heads for parameter in head.split(",")]
+    assert listed == list(inspect.signature(thing).parameters)
+    assert ">>> import gradprop" in known["Examples"]
 
 
 def test_a_recorded_run_is_read_without_keras(folders: dict[str, Path]) -> None:
