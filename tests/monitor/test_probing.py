@@ -205,7 +205,7 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (3, "folder: 3 is not allowed"),
     ):
         with pytest.raises(GradpropError, match=message) as raised:
-            Monitor(folder)  # type: ignore[arg-type]
+            Monitor(folder)
         assert "\n" not in str(raised.value)
     assert not (tmp_path / "mine.html").exists()
     Monitor(tmp_path / "lr0.1")
