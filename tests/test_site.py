@@ -45,7 +45,12 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert r"\varphi" not in concepts  # the formula, and not its text beside it
     # The notebook ran, and shows a diagnosis, a report and a comparison.
     notebook = (tmp_path / "site/_generated/mend.html").read_text(encoding="utf-8")
-    for shown in ("The network is vanishing", "srcdoc=", "gain 1.414, which relu needs", "B “healthy”"):
+    for shown in (
+        "The network is vanishing",
+        "srcdoc=",
+        "gain 1.414, which relu needs",
+        "B “healthy”",
+    ):
         assert shown in notebook
     assert (tmp_path / "site/_downloads").exists()
 

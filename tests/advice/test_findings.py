@@ -358,17 +358,14 @@ def test_weights_as_advised_are_told_from_others(draw: str) -> None:
     rng, missed = np.random.default_rng(0), 0
     for _ in range(50):
         shapes = [(7, 16), *[(16, 16)] * 5]
-        size = {
-            "he_normal": rng.normal,
-            "he_uniform": lambda size: rng.uniform(-1, 1, size) * 3**0.5,
-        }
         norms = []
         for shape in shapes:
             if draw == "orthogonal":
                 norms.append(0.5 * math.log10(2 * 16))
             else:
-                weights = size[draw](size=shape) * math.sqrt(2 / shape[0])
-                norms.append(math.log10(np.linalg.norm(weights)))
+                uniform = rng.uniform(-math.sqrt(3), math.sqrt(3), shape)
+                unit = rng.normal(size=shape) if draw == "he_normal" else uniform
+                norms.append(math.log10(np.linalg.norm(unit * math.sqrt(2 / shape[0]))))
         layers, _, network = tables("relu", weight_log10_norm=[*norms, 0.5])
         network = network.assign(fan_in=[7, *[16] * 6], fan_out=[16] * 6 + [CLASSES])
         given = advice([finding], layers, network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import html
+import inspect
 import math
 import re
 import subprocess
@@ -86,6 +87,22 @@ class Seen(HTMLParser):
 def test_the_examples_are_right(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize("name", ["Monitor", "advise", "compare", "probe"])
+def test_docstrings_say_everything(name: str) -> None:
+    thing = getattr(gradprop, name)
+    text = inspect.getdoc(thing) or ""
+    sections = re.split(r"\n(\w+)\n-{3,}\n", text)
+    known = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert {"Parameters", "Raises", "Examples"} <= set(known)
+    assert ("Attributes" if name == "Monitor" else "Returns") in known
+    heads = [
+        line.partition(" : ")[0] for line in known["Parameters"].splitlines() if line[0] != " "
+    ]
+    listed = [parameter.strip() for head in heads for parameter in head.split(",")]
+    assert listed == list(inspect.signature(thing).parameters)
+    assert ">>> import gradprop" in known["Examples"]
 
 
 def test_a_recorded_run_is_read_without_keras(folders: dict[str, Path]) -> None:
@@ -264,11 +281,12 @@ def test_both_pages_are_sound_and_have_no_barriers(
 def test_every_code_of_an_advice_runs_on_the_model() -> None:
     x, y = data(examples=32)
     texts = {"non-finite": ("x", "inputs", "targets"), "wrong output": ("x", "no logits,")}
-    for activation in ("relu", "sigmoid", lambda z: z):  # the last is in no registry
-        model = stacked(activation, keras.initializers.RandomNormal(stddev=5.0))
+    for activation in ("relu", "sigmoid", "mine"):
+        unknown = activation == "mine"  # a function that is in no registry
+        drawn = keras.initializers.RandomNormal(stddev=5.0)
+        model = stacked("linear" if unknown else activation, drawn)
         run = gradprop.probe(model, x, y).run
-        network = run.network.assign(activation=["relu"] * LAYERS + ["softmax"])
-        network = network if isinstance(activation, str) else network.assign(activation="mine")
+        network = run.network.assign(activation="mine") if unknown else run.network
         codes = set()
         for kind in KINDS:
             for text in texts.get(kind, ("x",)):
@@ -286,7 +304,7 @@ def test_every_code_of_an_advice_runs_on_the_model() -> None:
                     eval(line, names)(np.ones((2, 7), np.float32))
             if "residual" in names:
                 keep = L.Dense(7, kernel_initializer="zeros")
-                assert np.array_equal(names["residual"](x, keep), x)  # type: ignore[operator]
+                assert np.array_equal(names["residual"](x, keep), x)
     (clip,) = (code for code in codes if "clipnorm" in code)
     model = stacked("relu", "he_normal")
     model.optimizer.learning_rate = 1e3

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -16,6 +18,7 @@ import gradprop
 from gradprop import Monitor, probe
 from gradprop.components.datasets import Dataset
 from gradprop.errors import GradpropError
+from gradprop.monitor import callback, probing
 from gradprop.probes.statistics import STATISTICS
 from gradprop.spec import Cell, Component, Stack
 from gradprop.training.loop import minibatches, train
@@ -149,22 +152,70 @@ def test_a_cell_gives_the_statistics_of_the_stacked_engine(
         )
 
 
-def test_errors_are_one_line() -> None:
+class Subclassed(keras.Model):
+    """A model that does not say how many outputs it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs_of_it = keras.layers.Dense(3, "softmax")
+
+    def call(self, x: Any) -> Any:
+        return self.outputs_of_it(x)
+
+
+def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = data()
     unbuilt = keras.Sequential([keras.layers.Dense(3)])
     unbuilt.compile(loss="mse")
     uncompiled = keras.Sequential([keras.Input((7,)), keras.layers.Dense(3)])
+    subclassed = Subclassed()
+    subclassed.compile("sgd", "sparse_categorical_crossentropy")
+    subclassed(x)
+    ignoring = mlp(loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=-1))
+    probe(ignoring, x[:32], np.where(y[:32] == 0, -1, y[:32]))
     wrong: list[tuple[Any, Any, Any, str]] = [
         (unbuilt, x, y, "is not built"),
         (uncompiled, x, y, "has no loss"),
         (mlp(), x[:0], y[:0], "no examples"),
+        (mlp(), iter([]), None, "the generator or data set yields no minibatch"),
+        (mlp(), x[:32], None, "there are no targets"),
         (mlp(), x[:32], y[:31], "32, 31 examples"),
         (mlp(), x[:32, :5], y[:32], "does not take these data"),
+        (mlp(), x[:32], np.eye(3)[y[:32]], "does not take these data"),
+        (mlp(), x[:32], y[:32].astype(str), "does not take these data"),
         (mlp(), x[:32], y[:32] + 7, "class labels 7 to 9 were found; allowed: 0 to 2, because"),
         (mlp(), x[:32], y[:32, None] - 1.0, "class labels -1 to 1 were found; allowed: 0 to 2"),
+        (ignoring, x[:32], y[:32] - 2, "class labels -2 to 0 were found"),
+        (subclassed, x[:32], y[:32] * 0 + 3, "class label 3 was found; allowed: 0 to 2"),
         ("model", x, y, "allowed: a keras.Model"),
     ]
     for model, inputs, targets, message in wrong:
         with pytest.raises(GradpropError, match=message) as raised:
             probe(model, inputs, targets)
         assert "\n" not in str(raised.value)
+    for number, model in enumerate((mlp(), subclassed)):
+        with pytest.raises(GradpropError, match=r"class label.* found; allowed: 0 to 2") as raised:
+            model.fit(x, y * 0 + 3, verbose=0, callbacks=[Monitor(tmp_path / f"labels{number}")])
+        assert "\n" not in str(raised.value)
+    (tmp_path / "full/layers").mkdir(parents=True)
+    for folder, message in (
+        (tmp_path / "full", "the folder exists and is not empty; allowed: a new folder"),
+        (tmp_path / "mine.html", "the name of a file; allowed: a new folder"),
+        (str(tmp_path / "model.KERAS"), "the name of a file"),
+        (3, "folder: 3 is not allowed"),
+    ):
+        with pytest.raises(GradpropError, match=message) as raised:
+            Monitor(folder)
+        assert "\n" not in str(raised.value)
+    assert not (tmp_path / "mine.html").exists()
+    Monitor(tmp_path / "lr0.1")
+    model = mlp()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(GradpropError, match="with 'jax'; allowed: KERAS_BACKEND=tensorflow"):
+        probe(model, x, y)
+
+
+@pytest.mark.parametrize("module", [callback, probing])
+def test_the_examples_are_right(module: ModuleType) -> None:
+    failed, tried = doctest.testmod(module)
+    assert tried and not failed

@@ -56,7 +56,18 @@ class Comparison:
         return "".join(f"<p>{escape(line)}</p>" for line in repr(self).splitlines())
 
     def report(self, path: str | Path | None = None) -> Report:
-        """Make the page that shows both, and write it if a path is given."""
+        """Make the page that shows both, one HTML file; a notebook shows what is returned.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path, optional
+            Where to write it; not written by default.
+
+        Returns
+        -------
+        Report
+            The page, in ``html``.
+        """
         runs = dict(zip(LETTERS, (self.a, self.b), strict=True))
         drawn = pictures.of_two(runs)
         known = " ".join(f"{letter} is “{run.name}”: {facts(run)}" for letter, run in runs.items())

@@ -34,6 +34,19 @@ class Monitor(monitor.Monitor):
     resume : bool
         Whether the folder may hold the tables of an earlier part of this training.
 
+    Attributes
+    ----------
+    steps, layers, network, cells, unmeasured : pandas.DataFrame
+        The tables as far as they are recorded.
+    run : Run
+        All of them, with what rules and theory say.
+
+    Raises
+    ------
+    GradpropError
+        At once if an argument is not allowed, such as a folder that holds something or the name of
+        a file; and when the training begins, if the model does not fit. The message is one line.
+
     Examples
     --------
     >>> import tempfile
@@ -55,7 +68,18 @@ class Monitor(monitor.Monitor):
         return Run.read(self.folder)
 
     def diagnose(self) -> Diagnosis:
-        """Judge the network by what was recorded so far."""
+        """Judge the network by what was recorded so far.
+
+        Returns
+        -------
+        Diagnosis
+            Its ``repr`` lists what was found; a notebook shows it as a table.
+
+        Raises
+        ------
+        GradpropError
+            If no step was recorded.
+        """
         return self.run.diagnosis
 
     def report(self, path: str | Path | None = None) -> Report:
@@ -65,6 +89,11 @@ class Monitor(monitor.Monitor):
         ----------
         path : str or pathlib.Path, optional
             Where to write it; not written by default.
+
+        Returns
+        -------
+        Report
+            The page, in ``html``.
         """
         return report(self.run, path)
 
@@ -83,7 +112,13 @@ class Probe(monitor.Probe):
         return Run(name, *tables, pd.DataFrame())
 
     def diagnose(self) -> Diagnosis:
-        """Judge the network by this minibatch."""
+        """Judge the network by this minibatch.
+
+        Returns
+        -------
+        Diagnosis
+            Its ``repr`` lists what was found; a notebook shows it as a table.
+        """
         return self.run.diagnosis
 
     def report(self, path: str | Path | None = None) -> Report:
@@ -93,6 +128,11 @@ class Probe(monitor.Probe):
         ----------
         path : str or pathlib.Path, optional
             Where to write it; not written by default.
+
+        Returns
+        -------
+        Report
+            The page, in ``html``.
         """
         return report(self.run, path)
 
@@ -110,10 +150,18 @@ def probe(
 ) -> Probe:
     """Look at the gradients of a model on one minibatch, without a step, and judge them.
 
+    Layers compute as in training (dropout drops units, batch normalization uses the minibatch).
+    Afterwards all variables are as before.
+
     Parameters
     ----------
-    model, x, y, sample_weight, statistics
-        As of `gradprop.monitor.probe`: a model that is built and compiled, and one minibatch.
+    model : keras.Model
+        Built and compiled.
+    x, y, sample_weight
+        One minibatch, as ``model.train_on_batch`` takes it; or only `x`, a ``tf.data.Dataset`` or
+        a generator of minibatches, whose first one is taken.
+    statistics
+        A preset (``cheap``, ``standard``, ``full``), or names of statistics and presets.
 
     Returns
     -------
@@ -123,7 +171,8 @@ def probe(
     Raises
     ------
     GradpropError
-        If the model is not built or not compiled, or the data do not fit.
+        If the model is not built or not compiled, the data do not fit it, a class label is not one
+        of its outputs, or a generator is empty. The message is one line.
 
     Examples
     --------

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from gradprop.monitor import recording, schedules
 from gradprop.monitor.instruments import Instruments, Trace, Values, unchanged, values_of
-from gradprop.monitor.probing import ProbeError, check_labels, check_model, mean_loss
+from gradprop.monitor.probing import (
+    ProbeError,
+    check_labels,
+    check_model,
+    explain_labels,
+    mean_loss,
+)
 from gradprop.monitor.recording import Folder, Origin, Rows
 from gradprop.monitor.schedules import Moment
 
@@ -93,7 +99,7 @@ class Monitor(keras.callbacks.Callback):
         self._is_due = schedules.parse(schedule)
         self._names, self._lacking = recording.chosen(statistics)
         self._keeps_start = "log10_distance_from_start" in self._names
-        self._folder = Folder(Path(folder), resume)
+        self._folder = Folder(folder, resume)
         self.folder = self._folder.path
         self._instruments: Instruments | None = None
         self._rehearsal: _Rehearsal | None = None
@@ -194,7 +200,11 @@ class Monitor(keras.callbacks.Callback):
                 if isinstance(batch, tuple | list) and len(batch) > 1:
                     check_labels(model, batch[1])
             whole = len(batches) == model.steps_per_execution
-            values, rehearsed = rehearsal.of(batches, iterator)
+            try:
+                values, rehearsed = rehearsal.of(batches, iterator)
+            except tf.errors.InvalidArgumentError as error:
+                explain_labels(error)
+                raise
             logs = plain(self._replay.of(batches, iterator, whole))
             made = instruments.weights()
             self._values = replace(

@@ -157,8 +157,7 @@ def probe(
         try:
             tensors = instruments.observed(look)(data)
         except Exception as error:
-            if label := _OUTSIDE.search(str(error)):  # of a model whose outputs are not known
-                raise _wrong_labels(int(label[1]), int(label[1]), int(label[2])) from None
+            explain_labels(error)
             reason = cut(one_line(str(error)), 300)
             raise ProbeError(
                 f"probe: model {model.name!r} does not take these data: {reason}"
@@ -258,18 +257,29 @@ def check_labels(model: Any, targets: Any) -> None:
         return
     settings = {"axis": -1, "ignore_class": None} | (loss._fn_kwargs if is_instance else {})
     labels, shape = tf.nest.flatten(targets), getattr(model, "output_shape", None)
-    known = isinstance(shape, tuple) and isinstance(shape[-1], int) and len(labels) == 1
-    if not known or settings["axis"] not in (-1, len(shape) - 1):
+    if not isinstance(shape, tuple) or not isinstance(shape[-1], int) or len(labels) != 1:
         return
-    values = np.asarray(labels[0])
-    if values.ndim not in (len(shape) - 1, len(shape)) or not np.isfinite(values).all():
+    values, last = np.asarray(labels[0]), len(shape) - 1
+    if values.ndim == last:
+        values = values[..., None]
+    # Keras itself tells of targets that are no labels.
+    if values.shape[last:] != (1,) or settings["axis"] not in (-1, last):
         return
-    if values.ndim == len(shape) and values.shape[-1] != 1:  # no labels
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         return
     found = np.unique(values.astype(np.int64))
     found = found[found != settings["ignore_class"]]
     if found.size and not 0 <= found[0] <= found[-1] < shape[-1]:
-        raise _wrong_labels(*found[[0, -1]], shape[-1])
+        raise _wrong_labels(int(found[0]), int(found[-1]), shape[-1])
+
+
+def explain_labels(error: Exception) -> None:
+    """Raise a `ProbeError` in place of what TensorFlow says of a label that is none.
+
+    It knows of the outputs of models that `check_labels` does not.
+    """
+    if label := _OUTSIDE.search(str(error)):
+        raise _wrong_labels(int(label[1]), int(label[1]), int(label[2])) from None
 
 
 def _wrong_labels(least: int, largest: int, outputs: int) -> ProbeError:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gradprop import files
 from gradprop.components.activations import Activation
-from gradprop.errors import GradpropError, not_allowed
+from gradprop.errors import GradpropError, not_allowed, show
 from gradprop.monitor.instruments import Call, Trace, Values
 from gradprop.monitor.layers import NORMALIZATIONS, Unmeasured, Weights
 from gradprop.probes.statistics import (
@@ -533,8 +533,10 @@ class Folder:
         set.
     """
 
-    def __init__(self, path: Path, resume: bool) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, resume: bool) -> None:
+        if not isinstance(path, str | Path):
+            raise RecordingError(f"folder: {show(path)} is not allowed; allowed: a new folder")
+        self.path = path = Path(path)
         if path.exists() and not path.is_dir():
             raise RecordingError(f"{path}: not a folder; allowed: a new folder for the tables")
         if not path.exists() and path.suffix.lower() in _OF_FILES:
