@@ -85,6 +85,8 @@ class Values:
         Size of the minibatch.
     inputs, targets
         Moments of what the first layer with weights gets, and of the targets (`moments`).
+    outputs
+        The smallest and the largest output that the loss gets; NaN of several outputs.
     is_exact
         Whether the rehearsed step led to the same weights as the step itself, bit for bit.
     """
@@ -101,6 +103,7 @@ class Values:
     examples: int
     inputs: NDArray[Any]
     targets: NDArray[Any]
+    outputs: NDArray[Any]
     is_exact: bool = True
 
     @property
@@ -122,6 +125,7 @@ class Trace:
     scale: Tensor = 1.0
     inputs: Tensor = None
     targets: Tensor = None
+    outputs: Tensor = None
     graph: Any = None
     # Of tensors, by `id`: whose they are, and the tensor, so that no other gets the same id.
     owners: dict[int, tuple[Call, Tensor]] = field(default_factory=dict)
@@ -157,6 +161,7 @@ class Trace:
             "examples": examples,
             "inputs": moments(self.inputs),
             "targets": moments(self.targets),
+            "outputs": extremes(self.outputs),
         }
 
     def is_inside(self, tensor: Tensor) -> bool:
@@ -183,6 +188,7 @@ def values_of(tensors: dict[str, Any]) -> Values:
         examples=int(tensors["examples"]),
         inputs=np.asarray(tensors["inputs"]),
         targets=np.asarray(tensors["targets"]),
+        outputs=np.asarray(tensors["outputs"]),
     )
 
 
@@ -199,6 +205,13 @@ def moments(values: Tensor) -> Tensor:
     columns = tf.reduce_mean(tf.math.reduce_variance(x, axis=0))
     largest = tf.reduce_max(tf.abs(x))
     return tf.stack([tf.reduce_mean(x), tf.math.reduce_std(x), largest, columns])
+
+
+def extremes(values: Tensor) -> Tensor:
+    """Return the smallest and the largest entry; NaN without values."""
+    if values is None:
+        return tf.fill([2], tf.constant(np.nan, tf.float64))
+    return tf.cast(tf.stack([tf.reduce_min(values), tf.reduce_max(values)]), tf.float64)
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -423,6 +436,9 @@ class Instruments:
             targets = tf.nest.flatten(kwargs.get("y", args[1] if len(args) > 1 else None))
             if len(targets) == 1 and tf.is_tensor(targets[0]) and targets[0].dtype.is_floating:
                 self.trace.targets = targets[0]
+            outputs = tf.nest.flatten(kwargs.get("y_pred", args[2] if len(args) > 2 else None))
+            if len(outputs) == 1 and tf.is_tensor(outputs[0]) and outputs[0].dtype.is_floating:
+                self.trace.outputs = outputs[0]
             self.trace.loss = loss = original(*args, **kwargs)
             return loss
 
