@@ -35,7 +35,7 @@ FAULTS: dict[str, frozenset[str]] = {
     "inputs too small": frozenset({"input not scaled"}),
     "targets too large": frozenset({"target not scaled"}),
     "wrong output": frozenset({"wrong output"}),
-    "frozen layers": frozenset({"not learning"}),
+    "frozen layers": frozenset({"frozen", "not learning"}),
 }
 #: Initializer of kernels that keeps signals alive without a normalization.
 GAINS = {"relu": 2.0, "tanh": 1.0, "selu": 1.0, "sigmoid": 1.0}

@@ -280,8 +280,18 @@ def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
     yield Remedy(
         found.kind,
         "Let the outputs be linear, or a softmax for the classes of a cross-entropy.",
-        "the loss can become as small as the data allow",
+        "the loss can become as small as the data allow; linear outputs for a cross-entropy are "
+        "logits, which the loss has to be told (from_logits=True)",
         'keras.layers.Dense(outputs, activation="linear")  # or "softmax"',
+    )
+
+
+def _thaw(found: Finding, case: _Network) -> Iterator[Remedy]:
+    yield Remedy(
+        found.kind,
+        "Let the layers be trained.",
+        "weights change; Keras takes the setting over when the model is compiled again",
+        "model.trainable = True\nmodel.compile(optimizer, loss)",
     )
 
 
@@ -321,6 +331,7 @@ _REMEDIES = {
     "input not scaled": _scale_inputs,
     "target not scaled": _scale_targets,
     "wrong output": _give_output,
+    "frozen": _thaw,
     "symmetric": _break_symmetry,
     "dead": _revive,
     "saturated": _initialize,
