@@ -406,6 +406,13 @@ def test_updates_of_exactly_nothing_are_no_learning() -> None:
         ("softmax", "cross_entropy", {}, True),
         ("relu", "mean_squared_error", {"mean": -1.0, "std": 0.5, "largest": 2.0}, False),
         ("relu", "mean_squared_error", {"mean": 1.0, "std": 0.5, "largest": 2.0}, True),
+        (
+            "sigmoid",
+            "mean_squared_error",
+            {"mean": 0.3, "std": 0.4, "largest": 1, "least": 0},
+            True,
+        ),
+        ("sigmoid", "mean_squared_error", {"mean": 0.3, "std": 0.4, "largest": 1}, False),
         ("tanh", "mean_squared_error", {"mean": 0.0, "std": 0.5, "largest": 2.0}, False),
         ("tanh", "mean_squared_error", {"mean": 0.0, "std": 0.5, "largest": 0.9}, True),
     ],

@@ -642,7 +642,7 @@ def _output(case: _Case) -> Iterator[Finding]:
             case.first.get("target_std", math.nan)
         )
         largest = float(case.first.get("target_largest", math.nan))
-        if lowest < low:
+        if lowest < low and not float(case.first.get("target_least", -math.inf)) >= low:
             text = f"mean of the targets less their standard deviation, where {name} puts out more,"
             yield Finding("wrong output", step, last, lowest, low, text)
         elif largest > high:

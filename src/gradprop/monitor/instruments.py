@@ -193,18 +193,19 @@ def values_of(tensors: dict[str, Any]) -> Values:
 
 
 def moments(values: Tensor) -> Tensor:
-    """Return mean, standard deviation, largest magnitude and mean variance of a column.
+    """Return mean, standard deviation, largest magnitude, variance of a column, smallest entry.
 
     In float64, over all entries x of a minibatch: E[x], sqrt(E[(x - E[x])^2]), max |x|; and for
     every column (all axes but the first) the variance over the examples, averaged over columns,
-    which is the squared error of the best constant guess. NaN without values.
+    which is the squared error of the best constant guess; min x. NaN without values.
     """
     if values is None:
-        return tf.fill([4], tf.constant(np.nan, tf.float64))
+        return tf.fill([5], tf.constant(np.nan, tf.float64))
     x = tf.cast(values, tf.float64)
     columns = tf.reduce_mean(tf.math.reduce_variance(x, axis=0))
     largest = tf.reduce_max(tf.abs(x))
-    return tf.stack([tf.reduce_mean(x), tf.math.reduce_std(x), largest, columns])
+    least = tf.reduce_min(x)
+    return tf.stack([tf.reduce_mean(x), tf.math.reduce_std(x), largest, columns, least])
 
 
 def extremes(values: Tensor) -> Tensor:

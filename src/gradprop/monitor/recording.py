@@ -276,9 +276,9 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
     (ln K of K classes, ln 2 of a binary one, of squared errors the variance of the targets; NaN
     where it is unknown), and mean, standard deviation and largest magnitude of what the first layer
     with weights gets (``input_mean``, ``input_std``, ``input_largest``) and of the targets
-    (``target_mean`` ...), and the range of the outputs (``output_least``, ``output_largest``). NaN
-    of whole numbers, such as tokens and class indices, and where several outputs have targets of
-    their own.
+    (``target_mean`` ...); the smallest target (``target_least``) and the range of the outputs
+    (``output_least``, ``output_largest``). NaN of whole numbers, such as tokens and class indices,
+    and where several outputs have targets of their own.
     """
     kind = _loss_of(model)
     guess = math.nan
@@ -295,6 +295,7 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
     for name, moments in (("input", values.inputs), ("target", values.targets)):
         for column, value in zip(("mean", "std", "largest"), moments[:3], strict=True):
             found[f"{name}_{column}"] = float(value)
+    found["target_least"] = float(values.targets[4])
     found["output_least"], found["output_largest"] = map(float, values.outputs)
     return found
 
