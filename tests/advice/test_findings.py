@@ -143,6 +143,9 @@ CASES: dict[str, tuple[dict[str, Any], str, int | None, float]] = {
     "one layer with small steps": (
         {"log10_update_ratio": [-5.5, *[-3.0] * 6]}, "healthy", None, math.nan,
     ),
+    "a training that goes on from another": (
+        {"losses": (0.01, 0.08)}, "healthy", None, math.nan,
+    ),
     "a first loss": ({"losses": (23.0, 2.3)}, "initial loss", None, 23.0 / math.log(10)),
     "a first loss that is made up for": ({"losses": (23.0, 2.0)}, "healthy", None, math.nan),
     "forward": (
@@ -505,3 +508,14 @@ def test_signals_of_layers_of_any_size_are_compared_by_their_norms() -> None:
     lost = layers["signal_log10_rms"] + np.tile([-5.0, -4, -3, -2, -1, 0, 0], 1)
     found = diagnose(layers.assign(signal_log10_rms=lost), steps, network.assign(positions=places))
     assert found.findings[0].value == pytest.approx(-5.0)
+
+
+def test_a_loss_that_is_unknown_is_not_judged() -> None:
+    """The train_step of a GAN computes its own losses, which Keras never sees."""
+    assert diagnose(*tables(losses=(math.nan, math.nan)), "other").kind == "healthy"
+    assert diagnose(*tables(losses=(2.3, math.nan)), "other").kind == "non-finite"
+
+
+def test_a_loss_without_that_of_guessing_is_compared_with_the_first() -> None:
+    for losses, kind in (((5.0, 1.0), "healthy"), ((5.0, 5.0), "unstable")):
+        assert diagnose(*tables(losses=losses, log10_update_ratio=-0.5), "other").kind == kind

@@ -153,9 +153,23 @@ def test_errors_are_one_line() -> None:
     x, y = data()
     unbuilt = keras.Sequential([keras.layers.Dense(3)])
     unbuilt.compile(loss="mse")
+
+    class Named(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = keras.layers.Dense(3)
+
+        def call(self, inputs: Any) -> Any:
+            return self.last(inputs)
+
+    subclass = Named()
+    with pytest.warns(UserWarning, match="unbuilt state"):
+        subclass.build((None, 7))  # of which Keras says that it is built
+    subclass.compile(loss="mse")
     uncompiled = keras.Sequential([keras.Input((7,)), keras.layers.Dense(3)])
     wrong: list[tuple[Any, Any, Any, str]] = [
         (unbuilt, x, y, "is not built"),
+        (subclass, x, y, "is not built"),
         (uncompiled, x, y, "has no loss"),
         (mlp(), x[:0], y[:0], "no examples"),
         (mlp(), x[:32], y[:31], "32, 31 examples"),

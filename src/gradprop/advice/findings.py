@@ -515,11 +515,15 @@ class _Case:
         """Whether the last loss is below that of guessing; None of a single step, or unknown.
 
         Both are of one minibatch. A constant guess can't beat the variance of its targets, however
-        few they are, so that a network that has learned nothing isn't taken for one that has.
+        few they are, so that a network that has learned nothing isn't taken for one that has. Where
+        the loss of guessing is unknown, the first loss stands for it.
         """
-        if len(self.loss_of) < 2 or math.isnan(self.share_of.iloc[-1]):
+        shares = self.share_of
+        if shares.isna().all():
+            shares = self.loss_of / self.loss_of.iloc[0]
+        if len(shares) < 2 or math.isnan(shares.iloc[-1]):
             return None
-        return bool(self.share_of.iloc[-1] < self.limits.progress)
+        return bool(shares.iloc[-1] < self.limits.progress)
 
     @property
     def fits(self) -> bool:
@@ -550,7 +554,8 @@ class _Case:
             forward = self.lost(rows, LENGTH, "activation_nonfinite_fraction")
             backward = self.lost(rows, SIGNAL, "signal_nonfinite_fraction")
             backward |= self.lost(rows, GRADIENT, "gradient_nonfinite_fraction")
-            loss = not math.isfinite(self.loss_of.get(step, 0.0))
+            unknown = self.loss_of.isna().all()  # as of a train_step that computes losses itself
+            loss = not unknown and not math.isfinite(self.loss_of.get(step, 0.0))
             places = {
                 "update": rows.index[update].min(),
                 "forward": rows.index[forward].min(),
@@ -880,7 +885,7 @@ def _updates(case: _Case) -> Iterator[Finding]:
     if len(losses) > 1 and losses.iloc[0] > 0:
         peak = losses.iloc[-1] if case.has_learned else losses.max()
         above = losses[losses > limits.divergence * losses.iloc[0]]
-        if peak > limits.divergence * losses.iloc[0]:
+        if peak > limits.divergence * losses.iloc[0] and not case.fits:  # it may go on with another
             what = "last loss" if peak == losses.iloc[-1] else "largest loss"
             step, rise = int(above.index[0]), float(peak / losses.iloc[0])
             text = f"{what} over the first"

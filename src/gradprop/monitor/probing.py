@@ -217,7 +217,9 @@ def check_model(model: Any) -> None:
         raise ProbeError(f"model: {type(model).__name__} is not allowed; allowed: a keras.Model")
     if not model.compiled or (model._compile_loss is None and not _own_loss(model)):
         raise ProbeError(f"model {model.name!r} has no loss; call its compile(loss=...) before")
-    if not model.built:
+    # Keras calls a subclass built after build(shape), although its layers have no weights yet.
+    lacking = [part for part in model._flatten_layers(include_self=False) if not part.built]
+    if not model.built or (lacking and not model.weights):
         raise ProbeError(
             f"model {model.name!r} is not built: its weights have no shapes yet; give it an Input, "
             "or call it once on a minibatch"
