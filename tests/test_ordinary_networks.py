@@ -14,7 +14,6 @@ from keras import layers
 from sklearn.datasets import load_digits
 
 import gradprop
-from gradprop.training.backend import set_threads
 from tests.long import long_but
 
 Made = tuple[Any, Any, Any, dict[str, Any]]
@@ -361,7 +360,6 @@ def diagnosed(name: str, folder: Path) -> gradprop.Monitor:
     """Train a network under a monitor."""
     made, change = NAMES[name]
     keras.utils.set_random_seed(1)
-    set_threads(1)
     model, x, y, given = made(change)
     monitor = gradprop.Monitor(folder / name.replace(" ", "_"))
     model.fit(x, y, verbose=0, callbacks=[monitor], **given)
