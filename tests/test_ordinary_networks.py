@@ -196,7 +196,7 @@ def binary(change: str) -> Made:
     x = random.normal(size=(500, 12)).astype("float32")
     y = (x[:, 0] + x[:, 1] ** 2 > 2.5).astype(int)
 
-    class Network(keras.Model):  # type: ignore[misc]
+    class Network(keras.Model):
         def __init__(self) -> None:
             super().__init__()
             bias = keras.initializers.Constant(30.0 if change == "saturated" else 0.0)
@@ -236,7 +236,7 @@ def gan(change: str) -> Made:
     """Let two networks play against each other, by a step and optimizers of their own."""
     x = np.random.default_rng(0).normal([2.0, -1.0], 0.3, size=(400, 2)).astype("float32")
 
-    class Game(keras.Model):  # type: ignore[misc]
+    class Game(keras.Model):
         def __init__(self) -> None:
             super().__init__()
             self.maker = keras.Sequential([keras.Input((4,)), layers.Dense(16, "relu")])
@@ -271,7 +271,7 @@ def variational(change: str) -> Made:
     """Compress digits with noise, under a loss that the model adds itself, both ways in time."""
     x, _ = digits()
 
-    class Noise(layers.Layer):  # type: ignore[misc]
+    class Noise(layers.Layer):
         def call(self, inputs: Any) -> Any:
             mean, log_variance = inputs
             self.add_loss(1e-3 * keras.ops.mean(mean**2 + keras.ops.exp(log_variance)
