@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 
 from gradprop.monitor import recording, schedules
 from gradprop.monitor.instruments import Instruments, Values, unchanged, values_of
+from gradprop.monitor.jax_steps import JaxSteps
 from gradprop.monitor.probing import ProbeError, check_model, mean_loss
 from gradprop.monitor.recording import Folder, Origin, Rows
 from gradprop.monitor.schedules import Moment
+
+#: Backends of Keras whose steps can be looked at: of TensorFlow's all, of JAX's the gradients.
+BACKENDS = ("tensorflow", "jax")
 
 
 class Monitor(keras.callbacks.Callback):
@@ -33,6 +37,9 @@ class Monitor(keras.callbacks.Callback):
     of the one program and not of the other, the rehearsed numbers may differ from those of
     the step in their last digits; the column ``exact`` of ``steps`` says whether both led to the
     same weights. Updates are those of the step itself.
+
+    Where Keras computes with JAX, gradients, weights and updates are recorded alone; the table
+    `unmeasured` says so of every layer.
 
     Tables appear in the folder while the training runs, ``layers/``, ``steps/`` and so on, a
     file per probe. A run that is killed keeps what it had recorded.
@@ -91,7 +98,8 @@ class Monitor(keras.callbacks.Callback):
         self._keeps_start = "log10_distance_from_start" in self._names
         self._folder = Folder(Path(folder), resume)
         self.folder = self._folder.path
-        self._instruments: Instruments | None = None
+        self._instruments: Instruments | JaxSteps | None = None
+        self._is_jax = keras.backend.backend() == "jax"
         self._probed: Callable[[Any], Any] | None = None
         self._made_for: Any = None  # the train function that the probed one is the double of
         self._replay = _Replay()
@@ -132,9 +140,14 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Prepare the instruments."""
-        check_model(self.model)
+        check_model(self.model, BACKENDS)
+        if self._is_jax and self.model.steps_per_execution > 1:
+            raise ProbeError(
+                f"steps_per_execution: {self.model.steps_per_execution} is not allowed where Keras "
+                "computes with 'jax'; allowed: 1"
+            )
         if self._instruments is None or self._instruments.model is not self.model:
-            self._instruments = Instruments(self.model)
+            self._instruments = (JaxSteps if self._is_jax else Instruments)(self.model)
             self._probed = None
         if self._keeps_start and not self._start:
             self._start = {id(v): np.array(v.numpy()) for v in self.model.trainable_variables}
@@ -177,6 +190,16 @@ class Monitor(keras.callbacks.Callback):
         plain = model.train_function
         if "of_monitor" in plain.__dict__:
             raise ProbeError("callbacks: two monitors; allowed: one for a training")
+        if isinstance(instruments, JaxSteps):
+            self._made_for = plain
+
+            def done(values: Values) -> None:
+                model.train_function, self._values = plain, values
+
+            looking = instruments.train_function(plain, done)
+            looking.__dict__["of_monitor"] = True
+            model.train_function = looking
+            return
         if self._probed is None or self._made_for is not plain:
             self._probed = model._make_function(instruments.observed(model.train_step))
             self._made_for = plain
@@ -211,6 +234,8 @@ class Monitor(keras.callbacks.Callback):
 
     def _record(self, step: int, values: Values, logs: dict[str, Any]) -> None:
         assert self._instruments is not None
+        if self._is_jax:
+            self.model.jax_state_sync()  # as the learning rate, which is in the state
         trace = self._instruments.trace
         mean = mean_loss(self.model)
         rows = recording.layer_rows(trace, values, self._names, self._start, mean)

@@ -241,13 +241,13 @@ class Instruments:
         """Attach the instruments for as long as the block lasts."""
         with ExitStack() as stack:
             for watched in self.watched:
-                stack.enter_context(_hidden(watched.layer, "call", self._call(watched)))
+                stack.enter_context(hidden(watched.layer, "call", self._call(watched)))
                 if watched.weights and not watched.is_recurrent:
                     self._attach_to_activation(stack, watched)
             optimizer = self.model.optimizer
             if optimizer is not None:
-                stack.enter_context(_hidden(optimizer, "apply", self._apply(optimizer)))
-            stack.enter_context(_hidden(self.model, "compute_loss", self._loss()))
+                stack.enter_context(hidden(optimizer, "apply", self._apply(optimizer)))
+            stack.enter_context(hidden(self.model, "compute_loss", self._loss()))
             yield
 
     def observed(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -327,7 +327,7 @@ class Instruments:
             call.is_open = call.function == activations.get("linear")
             return call.activation
 
-        stack.enter_context(_hidden(layer, "activation", activation))
+        stack.enter_context(hidden(layer, "activation", activation))
 
     def _leave(self, call: Call, outputs: Any) -> Any:
         """Keep what a layer with weights hands on; tap it where no activation function was met."""
@@ -511,7 +511,7 @@ def unchanged(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _hidden(thing: Any, name: str, attribute: Any) -> Iterator[None]:
+def hidden(thing: Any, name: str, attribute: Any) -> Iterator[None]:
     """Hide an attribute of an object behind another one.
 
     It is written past ``__setattr__``, which Keras uses to find out what belongs to a layer.

@@ -201,18 +201,17 @@ def _tensors(data: Any) -> Any:
     return tensors
 
 
-def check_model(model: Any) -> None:
-    """Find out whether a model can be looked at.
+def check_model(model: Any, backends: Sequence[str] = ("tensorflow",)) -> None:
+    """Find out whether a model can be looked at, where Keras computes with one of some backends.
 
     Raises
     ------
     ProbeError
-        If it is no Keras model of the TensorFlow backend, or not built, or not compiled.
+        If it is no Keras model of such a backend, or not built, or not compiled.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ProbeError(
-            f"Keras computes with {keras.backend.backend()!r}; allowed: KERAS_BACKEND=tensorflow"
-        )
+    if keras.backend.backend() not in backends:
+        allowed = " or ".join(f"KERAS_BACKEND={name}" for name in backends)
+        raise ProbeError(f"Keras computes with {keras.backend.backend()!r}; allowed: {allowed}")
     if not isinstance(model, keras.Model):
         raise ProbeError(f"model: {type(model).__name__} is not allowed; allowed: a keras.Model")
     if not model.compiled or (model._compile_loss is None and not _own_loss(model)):

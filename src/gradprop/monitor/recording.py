@@ -190,6 +190,8 @@ def network_rows(trace: Trace) -> list[Rows]:
 
 
 def _positions(call: Call) -> int:
+    if call.z is None:
+        return 0
     shape = list(call.z.shape[1:])
     if getattr(call.watched.layer, "data_format", None) == "channels_first":
         shape = [*shape[1:], shape[0]]
