@@ -305,7 +305,7 @@ def warmed_up(change: str) -> Made:
 CASES: dict[tuple[Callable[[str], Made], str], str] = {
     (mlp, ""): HEALTHY,
     (mlp, "zeros"): "symmetric",
-    (mlp, "ones"): "exploding",
+    (mlp, "ones"): "symmetric",
     (mlp, "scale"): "input not scaled",
     (mlp, "no softmax"): "wrong output",
     (mlp, "frozen"): "frozen",
@@ -345,7 +345,7 @@ CASES: dict[tuple[Callable[[str], Made], str], str] = {
     (binary, ""): HEALTHY,
     (binary, "saturated"): "saturated",
     (denoiser, ""): HEALTHY,
-    (denoiser, "ones"): "exploding",
+    (denoiser, "ones"): "symmetric",
     (denoiser, "fast"): "unstable",
     (gan, ""): HEALTHY,
     (variational, ""): HEALTHY,

@@ -519,3 +519,22 @@ def test_a_loss_that_is_unknown_is_not_judged() -> None:
 def test_a_loss_without_that_of_guessing_is_compared_with_the_first() -> None:
     for losses, kind in (((5.0, 1.0), "healthy"), ((5.0, 5.0), "unstable")):
         assert diagnose(*tables(losses=losses, log10_update_ratio=-0.5), "other").kind == kind
+
+
+@pytest.mark.parametrize(
+    ("equal", "last", "kind"),
+    [
+        (5, 2.3, "symmetric"),
+        (5, 1.9, "healthy"),  # a residual network whose branches begin with 0
+        (2, 2.3, "healthy"),
+    ],
+)
+def test_units_that_begin_equal_and_do_not_help_by_parting(
+    equal: int, last: float, kind: str
+) -> None:
+    layers, steps, network = tables(losses=(2.3, last))
+    spread = 0.9 * ((layers["layer"] > equal) | (layers["step"] > 0))
+    layers = layers.assign(weight_unit_spread=spread, signal_unit_spread=0.5)  # masks of a dropout
+    found = diagnose(layers, steps, network)
+    assert found.kind == kind
+    assert {f.layer for f in found.findings} == (set(range(1, 6)) if kind != "healthy" else set())

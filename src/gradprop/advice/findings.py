@@ -680,11 +680,18 @@ def _never_differ(case: _Case) -> Iterator[Finding]:
     """Find layers whose units have equal weights and get equal dC/dz, at the first and last probe.
 
     Their gradients and so their updates are equal: they stay one unit. Units of equal weights alone
-    part in the first step, as those behind a layer of zeros do.
+    part in the first step, as those behind a layer of zeros do, or by the chance of a dropout.
+    Where most layers begin with equal units, and nothing is learned, this parting did not help.
     """
     if "weight_unit_spread" not in case.columns:
         return
     step, start = case.start
+    spread = start["weight_unit_spread"].iloc[:-1].astype(float)
+    if case.has_learned is False and (spread < EQUAL).mean() > 0.5:
+        for layer, value in spread[spread < EQUAL].items():
+            text = "spread of weights over units, relative to their root mean square,"
+            yield Finding("symmetric", step, int(str(layer)), float(value), EQUAL, text)
+        return
     for layer in start.index[:-1]:
         spreads = [
             _at(rows, layer, f"{quantity}_unit_spread")
