@@ -499,8 +499,8 @@ def test_what_becomes_flat_while_a_network_learns_well_is_no_fault() -> None:
 
 
 def test_signals_of_layers_of_any_size_are_compared_by_their_norms() -> None:
-    """|dC/dz_l|^2 = chi_1 |dC/dz_(l+1)|^2: with 1000 times as many places RMS is 31 times less."""
-    places = [64**2, 64**2, 32**2, 16**2, 8**2, 1, 1]
+    """|dC/dz_l|^2 = chi_1 |dC/dz_(l+1)|^2: with 1e4 times as many places RMS is 100 times less."""
+    places = [256**2, 256**2, 128**2, 64**2, 16**2, 1, 1]
     rms = [-2.0 - 0.5 * math.log10(number) for number in places]
     layers, steps, network = tables(losses=(2.3,), signal_log10_rms=rms)
     assert diagnose(layers, steps, network).kind == "vanishing"
