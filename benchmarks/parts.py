@@ -64,7 +64,7 @@ class Size:
     workflow
         What `snakemake --config` overrides in the cold run of the workflow.
     sets
-        Data sets of the faulty and healthy programs that are diagnosed.
+        Data sets of the faulty and healthy programs that are diagnosed; all of them by default.
     monitored
         Networks that are trained with and without the monitor, and for how many steps.
     rounds
@@ -81,7 +81,7 @@ class Size:
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     deep: tuple[int, ...] = (5, 20, 50, 100, 200, 500)
     workflow: tuple[str, ...] = ()
-    sets: tuple[str, ...] = ("blobs", "waves", "digits", "images")
+    sets: tuple[str, ...] | None = None
     monitored: tuple[tuple[str, int], ...] = (
         ("mlp", 2000),
         ("mlp", 5000),
@@ -102,7 +102,7 @@ QUICK = Size(
     widths=(64, 256),
     deep=(5, 50),
     workflow=("studies=[mechanism]",),
-    sets=("blobs",),
+    sets=("blobs", "moons"),
     monitored=(("mlp", 100),),
     rounds=1,
 )

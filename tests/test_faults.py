@@ -7,17 +7,38 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import judging, programs, running
+from benchmarks.faults import held_out, judging, programs, running
+from benchmarks.faults.held_out import HeldOut
 from benchmarks.faults.programs import NONE, Program
 
 
 def test_programs_are_many_and_split_by_their_names() -> None:
-    grid = programs.grid()
-    assert len(grid) == len({program.name for program in grid}) == 187
-    held_out = [program.is_held_out for program in grid]
-    assert 0.4 < sum(held_out) / len(grid) < 0.6
-    assert {program.mended for program in grid} <= set(grid)
-    assert {program.fault for program in grid} == {NONE, *programs.FAULTS}
+    tuning, others = programs.grid(), held_out.grid()
+    names = {program.name for program in running.grid()}
+    assert (len(tuning), len(others), len(names)) == (187, 152, 339)
+    assert not any(program.is_held_out for program in tuning)
+    assert all(program.is_held_out for program in others)
+    for part in (tuning, others):
+        assert {program.mended for program in part} <= set(part)
+        assert {program.fault for program in part} == {NONE, *programs.FAULTS}
+
+
+def test_programs_of_a_data_set_alone() -> None:
+    chosen = running.grid(["moons"])
+    assert chosen
+    assert all(program.name.startswith("new-moons") for program in chosen)
+
+
+@pytest.mark.parametrize("base", ["moons", "pair_skips", "pixels_residual"])
+def test_a_fault_changes_what_it_says(base: str) -> None:
+    healthy = HeldOut(base)
+    frozen = replace(healthy, fault="frozen layers").model()
+    assert not frozen.trainable_variables
+    assert healthy.model().trainable_variables
+    x, y = healthy.arrays()
+    large, _ = replace(healthy, fault="inputs too large").arrays()
+    assert abs(large).mean() > 100 * abs(x).mean()
+    assert len(x) == len(y) == held_out.EXAMPLES
 
 
 def test_a_label_is_what_happened() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.faults import programs, running
+from benchmarks.faults import running
 from benchmarks.faults.programs import FAULTS, NONE
 from benchmarks.faults.rivals import RIVALS
 from gradprop import threads
@@ -38,7 +38,7 @@ def judged(labels: pd.DataFrame, folder: Path, held_out: bool) -> pd.DataFrame:
         ``among`` (whether one of the findings does).
     """
     half = labels[(labels["held_out"] == held_out) & ~labels["label"].str.startswith("dropped")]
-    by_name = {program.name: program for program in programs.grid()}
+    by_name = {program.name: program for program in running.grid()}
     rows = []
     for name, label in zip(half["name"], half["label"], strict=True):
         run, outcome = running.run(by_name[name], folder)
@@ -87,14 +87,14 @@ def confusion(table: pd.DataFrame, rule: str = GRADPROP) -> pd.DataFrame:
 
 
 def measure(
-    sets: Sequence[str] = programs.DATA, folder: str | None = None, **_: Any
+    sets: Sequence[str] | None = None, folder: str | None = None, **_: Any
 ) -> dict[str, Any]:
     """Run the suite on one thread.
 
     Parameters
     ----------
     sets
-        Data sets of the programs.
+        Data sets of the programs; all by default.
     folder
         Where runs are kept, and taken from; by default nowhere.
 
@@ -109,7 +109,7 @@ def measure(
     with tempfile.TemporaryDirectory() as own:
         place = Path(folder or own)
         place.mkdir(parents=True, exist_ok=True)
-        labels = running.labelled(place, sets)
+        labels = running.labelled(place, running.grid(sets))
         halves = {}
         for name, held_out in (("tuning", False), ("held out", True)):
             table = judged(labels, place, held_out)

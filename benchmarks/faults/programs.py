@@ -1,4 +1,4 @@
-"""Small Keras programs with at most one fault, and the split into two halves.
+"""Small Keras programs with at most one fault, which rules may be adapted to.
 
 A program is an architecture on a data set, whose healthy form trains, and the one change that is
 its fault. What of it is a label is said by its training (`benchmarks.faults.running`).
@@ -6,7 +6,6 @@ its fault. What of it is a label is said by its training (`benchmarks.faults.run
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -36,7 +35,7 @@ FAULTS: dict[str, frozenset[str]] = {
     "inputs too small": frozenset({"input not scaled"}),
     "targets too large": frozenset({"target not scaled"}),
     "wrong output": frozenset({"wrong output"}),
-    "frozen layers": frozenset({"not learning"}),
+    "frozen layers": frozenset({"frozen", "not learning"}),
 }
 #: Initializer of kernels that keeps signals alive without a normalization.
 GAINS = {"relu": 2.0, "tanh": 1.0, "selu": 1.0, "sigmoid": 1.0}
@@ -77,13 +76,31 @@ class Program:
 
     @property
     def is_held_out(self) -> bool:
-        """Whether it belongs to the half that no threshold is chosen by."""
-        return hashlib.sha256(self.name.encode()).digest()[0] % 2 == 1
+        """Whether no threshold is chosen by it: of these programs all are for tuning."""
+        return False
 
     @property
     def mended(self) -> Program:
         """The same program without its fault."""
         return replace(self, fault=NONE)
+
+    @property
+    def batch(self) -> int:
+        """Examples of a minibatch."""
+        return BATCH
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the training."""
+        return EPOCHS
+
+    def arrays(self) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Return inputs and targets, which are scaled unless that is the fault."""
+        return data_of(self)
+
+    def model(self) -> Any:
+        """Return the compiled model."""
+        return build(self)
 
 
 def grid(sets: Sequence[str] = DATA) -> list[Program]:

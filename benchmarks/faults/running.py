@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 
 import gradprop
-from benchmarks.faults import programs
-from benchmarks.faults.programs import NONE, Program
+from benchmarks.faults import held_out, programs
+from benchmarks.faults.held_out import HeldOut
+from benchmarks.faults.programs import NONE
 from gradprop.inspection.runs import Run
 from gradprop.training.backend import keras
 
+Program = programs.Program | HeldOut
 #: A score of 0 is that of guessing, of 1 that of no error. What lies between is dropped.
 FAILED, TRAINED = 0.2, 0.7
 
@@ -27,17 +29,24 @@ def score(program: Program, model: Any) -> float:
     """Return how much of what guessing gets wrong the trained network gets right.
 
     Of classes (accuracy - share of the largest class) / (1 - that share), of a regression
-    1 - mean squared error / variance of the targets; both on the training set, 0 where outputs are
-    not finite.
+    1 - sum of squared errors / that of the targets around their means; both on the training set,
+    0 where outputs are not finite.
     """
-    x, y = programs.data_of(program)
+    x, y = program.arrays()
     outputs = np.asarray(model(x), np.float64)
     if not np.isfinite(outputs).all():
         return 0.0
-    if program.data == "waves":
-        return float(1 - np.mean((outputs[:, 0] - y) ** 2) / np.var(y.astype(np.float64)))
+    if y.dtype.kind == "f":
+        targets = y.astype(np.float64).reshape(outputs.shape)
+        errors, spread = (outputs - targets) ** 2, (targets - targets.mean(axis=0)) ** 2
+        return float(1 - errors.sum() / spread.sum())
     largest = np.bincount(y).max() / len(y)
-    return float((np.mean(outputs.argmax(axis=1) == y) - largest) / (1 - largest))
+    if outputs.shape[1] == 1:
+        is_logit = model.layers[-1].activation is keras.activations.linear
+        chosen = (outputs[:, 0] > (0.0 if is_logit else 0.5)).astype(int)
+    else:
+        chosen = outputs.argmax(axis=1)
+    return float((np.mean(chosen == y) - largest) / (1 - largest))
 
 
 def run(program: Program, folder: Path) -> tuple[Run, dict[str, Any]]:
@@ -56,13 +65,13 @@ def run(program: Program, folder: Path) -> tuple[Run, dict[str, Any]]:
         shutil.rmtree(place, ignore_errors=True)
         before = resource.getrusage(resource.RUSAGE_SELF)
         keras.backend.clear_session()
-        model = programs.build(program)
-        x, y = programs.data_of(program)
+        model = program.model()
+        x, y = program.arrays()
         history = model.fit(
             x,
             y,
-            batch_size=programs.BATCH,
-            epochs=programs.EPOCHS,
+            batch_size=program.batch,
+            epochs=program.epochs,
             verbose=0,
             callbacks=[gradprop.Monitor(place)],
         ).history
@@ -83,20 +92,25 @@ def label(program: Program, score: float, score_mended: float) -> str:
     return program.fault if score < FAILED else "dropped: trains in spite of its fault"
 
 
-def labelled(folder: Path, sets: Sequence[str] = programs.DATA) -> pd.DataFrame:
-    """Train the programs on some data sets and label them.
+def grid(sets: Sequence[str] | None = None) -> list[Program]:
+    """Return all programs on some data sets, those for tuning and those held out."""
+    return [*programs.grid(sets or programs.DATA), *held_out.grid(sets)]
+
+
+def labelled(folder: Path, chosen: Sequence[Program]) -> pd.DataFrame:
+    """Train programs and label them.
 
     Returns
     -------
     DataFrame
-        One row per program: its fields, ``name``, ``held_out``, ``score``, ``cpu``, ``label``.
+        One row per program: ``name``, ``fault``, ``held_out``, ``score``, ``cpu``, ``label``.
     """
-    found = {program: run(program, folder)[1] for program in programs.grid(sets)}
+    found = {program: run(program, folder)[1] for program in chosen}
     scores = {program: float(outcome["score"]) for program, outcome in found.items()}
     rows = [
         {
-            **vars(program),
             "name": program.name,
+            "fault": program.fault,
             "held_out": program.is_held_out,
             "score": scores[program],
             "cpu": float(outcome["cpu"]),

@@ -110,10 +110,21 @@ CASES: dict[str, tuple[dict[str, Any], str, int | None, float]] = {
         "healthy", None, math.nan,
     ),
     "large inputs": (
-        {"preactivation_log10_mean_square": [4.0, *[0.0] * 6]}, "input not scaled", 1, 100.0,
+        {"preactivation_log10_mean_square": [4.0, *[0.0] * 6], "losses": (2.3, 2.2)},
+        "input not scaled", 1, 100.0,
     ),
     "small inputs": (
-        {"preactivation_log10_mean_square": [-4.0, *[0.0] * 6]}, "input not scaled", 1, 0.01,
+        {"preactivation_log10_mean_square": [-4.0, *[0.0] * 6], "losses": (2.3, 2.2)},
+        "input not scaled", 1, 0.01,
+    ),
+    "large inputs of a network that learns well": (
+        {"preactivation_log10_mean_square": [4.0, *[0.0] * 6]}, "healthy", None, math.nan,
+    ),
+    "a loss that was large for a while": (
+        {"losses": (2.3, 230.0, 2.3)}, "unstable", None, 100.0,
+    ),
+    "a loss that was large for a while, and made up for": (
+        {"losses": (2.3, 230.0, 1.9)}, "healthy", None, math.nan,
     ),
     "large steps": (
         {"log10_update_ratio": -0.5, "losses": (2.3, 2.3)}, "unstable", None, -0.5,
@@ -131,6 +142,9 @@ CASES: dict[str, tuple[dict[str, Any], str, int | None, float]] = {
     "small steps": ({"log10_update_ratio": -5.5}, "not learning", None, -5.5),
     "one layer with small steps": (
         {"log10_update_ratio": [-5.5, *[-3.0] * 6]}, "healthy", None, math.nan,
+    ),
+    "a training that goes on from another": (
+        {"losses": (0.01, 0.08)}, "healthy", None, math.nan,
     ),
     "a first loss": ({"losses": (23.0, 2.3)}, "initial loss", None, 23.0 / math.log(10)),
     "a first loss that is made up for": ({"losses": (23.0, 2.0)}, "healthy", None, math.nan),
@@ -156,7 +170,8 @@ def test_findings_by_hand(case: str) -> None:
     assert (kind == "healthy") == (not found.findings)
     if found.findings:
         first = found.findings[0]
-        assert (first.kind, first.layer, first.step) == (kind, layer, 2 * (case == "a rising loss"))
+        step = {"a rising loss": 2, "a loss that was large for a while": 1}.get(case, 0)
+        assert (first.kind, first.layer, first.step) == (kind, layer, step)
         assert math.isnan(value) or first.value == pytest.approx(value)
         assert kind in repr(found)
         assert set(found.layers["diagnosis"]) <= {"healthy", *findings.KINDS}
@@ -487,6 +502,13 @@ def test_updates_of_exactly_nothing_are_no_learning() -> None:
         ("softmax", "cross_entropy", {}, True),
         ("relu", "mean_squared_error", {"mean": -1.0, "std": 0.5, "largest": 2.0}, False),
         ("relu", "mean_squared_error", {"mean": 1.0, "std": 0.5, "largest": 2.0}, True),
+        (
+            "sigmoid",
+            "mean_squared_error",
+            {"mean": 0.3, "std": 0.4, "largest": 1, "least": 0},
+            True,
+        ),
+        ("sigmoid", "mean_squared_error", {"mean": 0.3, "std": 0.4, "largest": 1}, False),
         ("tanh", "mean_squared_error", {"mean": 0.0, "std": 0.5, "largest": 2.0}, False),
         ("tanh", "mean_squared_error", {"mean": 0.0, "std": 0.5, "largest": 0.9}, True),
     ],
@@ -500,3 +522,112 @@ def test_an_output_that_the_loss_cannot_use(
     steps = steps.assign(**{f"target_{name}": value for name, value in target.items()})
     found = diagnose(layers, steps, network, loss=loss, guessing_loss=2.3)
     assert (found.kind != "wrong output") == right, found
+
+
+@pytest.mark.parametrize(
+    ("known", "least", "largest", "right"),
+    [
+        (False, -0.5, 2.0, False),
+        (False, 0.1, 1.2, False),
+        (False, 0.0, 1.0, True),
+        (True, -0.5, 2.0, True),
+        (None, -0.5, 2.0, True),
+        (False, math.nan, math.nan, True),
+    ],
+)
+def test_outputs_that_are_no_probabilities(
+    known: bool | None, least: float, largest: float, right: bool
+) -> None:
+    """Linear outputs are logits, and a loss that isn't told so takes the logarithm of them."""
+    layers, steps, network = tables()
+    steps = steps.assign(from_logits=known, output_least=least, output_largest=largest)
+    found = diagnose(layers, steps, network)
+    assert (found.kind == "healthy") == right
+    if not right:
+        (only,) = found.findings
+        assert (only.kind, only.layer) == ("wrong output", DEPTH + 1)
+        assert only.value == (least if least < 0 else largest)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "losses", "kind"),
+    [
+        (range(2, 8), (2.3, 2.3), "frozen"),
+        (range(1, 8), (2.3, 2.3), "frozen"),
+        (range(1, 8), (2.3,), "healthy"),  # a probe makes no step
+        (range(1, 7), (2.3, 0.3), "healthy"),  # features under a trained output
+        (range(1, 4), (2.3, 2.3), "healthy"),
+    ],
+)
+def test_frozen_layers_stand_before_what_they_lead_to(
+    frozen: range, losses: tuple[float, ...], kind: str
+) -> None:
+    signal = [-6, -5, -4, -3, -2, -1, 0] if kind == "frozen" else -2.0
+    layers, steps, network = tables(losses=losses, signal_log10_rms=signal)
+    found = diagnose(layers, steps, network.assign(trainable=~network["layer"].isin(frozen)))
+    assert found.kind == kind
+    if kind == "frozen":
+        assert found.findings[0].value == pytest.approx(len(frozen) / 7)
+        assert {f.layer for f in found.findings if f.kind == "frozen"} == {None, *frozen}
+        (first, *_) = advice(found.findings, layers, network)
+        assert "trainable = True" in first.code
+
+
+def test_a_minibatch_is_compared_with_guessing_on_itself() -> None:
+    """A minibatch of small variance has a small loss although nothing is learned."""
+    layers, steps, network = tables(losses=(1.1, 0.8), log10_update_ratio=-0.5)
+    found = diagnose(layers, steps, network, "mean_squared_error", 1.0)
+    assert found.kind == "healthy"
+    steps = steps.assign(guessing_loss=[1.0, 0.78])
+    assert diagnose(layers, steps, network, "mean_squared_error", 1.0).kind == "unstable"
+
+
+def test_what_becomes_flat_while_a_network_learns_well_is_no_fault() -> None:
+    for last, kind in ((0.4, "healthy"), (1.9, "saturated")):
+        layers, steps, network = tables(losses=(2.3, 2.0, last))
+        late = layers.assign(saturated_fraction=0.9 * (layers["step"] > 0))
+        assert diagnose(late, steps, network).kind == kind
+        early = layers.assign(saturated_fraction=0.9)
+        assert diagnose(early, steps, network).kind == "saturated"
+
+
+def test_signals_of_layers_of_any_size_are_compared_by_their_norms() -> None:
+    """|dC/dz_l|^2 = chi_1 |dC/dz_(l+1)|^2: with 1e4 times as many places RMS is 100 times less."""
+    places = [256**2, 256**2, 128**2, 64**2, 16**2, 1, 1]
+    rms = [-2.0 - 0.5 * math.log10(number) for number in places]
+    layers, steps, network = tables(losses=(2.3,), signal_log10_rms=rms)
+    assert diagnose(layers, steps, network).kind == "vanishing"
+    assert diagnose(layers, steps, network.assign(positions=places)).kind == "healthy"
+    lost = layers["signal_log10_rms"] + np.tile([-5.0, -4, -3, -2, -1, 0, 0], 1)
+    found = diagnose(layers.assign(signal_log10_rms=lost), steps, network.assign(positions=places))
+    assert found.findings[0].value == pytest.approx(-5.0)
+
+
+def test_a_loss_that_is_unknown_is_not_judged() -> None:
+    """The train_step of a GAN computes its own losses, which Keras never sees."""
+    assert diagnose(*tables(losses=(math.nan, math.nan)), "other").kind == "healthy"
+    assert diagnose(*tables(losses=(2.3, math.nan)), "other").kind == "non-finite"
+
+
+def test_a_loss_without_that_of_guessing_is_compared_with_the_first() -> None:
+    for losses, kind in (((5.0, 1.0), "healthy"), ((5.0, 5.0), "unstable")):
+        assert diagnose(*tables(losses=losses, log10_update_ratio=-0.5), "other").kind == kind
+
+
+@pytest.mark.parametrize(
+    ("equal", "last", "kind"),
+    [
+        (5, 2.3, "symmetric"),
+        (5, 1.9, "healthy"),  # a residual network whose branches begin with 0
+        (2, 2.3, "healthy"),
+    ],
+)
+def test_units_that_begin_equal_and_do_not_help_by_parting(
+    equal: int, last: float, kind: str
+) -> None:
+    layers, steps, network = tables(losses=(2.3, last))
+    spread = 0.9 * ((layers["layer"] > equal) | (layers["step"] > 0))
+    layers = layers.assign(weight_unit_spread=spread, signal_unit_spread=0.5)  # masks of a dropout
+    found = diagnose(layers, steps, network)
+    assert found.kind == kind
+    assert {f.layer for f in found.findings} == (set(range(1, 6)) if kind != "healthy" else set())

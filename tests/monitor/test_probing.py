@@ -167,6 +167,19 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     x, y = data()
     unbuilt = keras.Sequential([keras.layers.Dense(3)])
     unbuilt.compile(loss="mse")
+
+    class Named(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = keras.layers.Dense(3)
+
+        def call(self, inputs: Any) -> Any:
+            return self.last(inputs)
+
+    subclass = Named()
+    with pytest.warns(UserWarning, match="unbuilt state"):
+        subclass.build((None, 7))  # of which Keras says that it is built
+    subclass.compile(loss="mse")
     uncompiled = keras.Sequential([keras.Input((7,)), keras.layers.Dense(3)])
     subclassed = Subclassed()
     subclassed.compile("sgd", "sparse_categorical_crossentropy")
@@ -175,6 +188,7 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     probe(ignoring, x[:32], np.where(y[:32] == 0, -1, y[:32]))
     wrong: list[tuple[Any, Any, Any, str]] = [
         (unbuilt, x, y, "is not built"),
+        (subclass, x, y, "is not built"),
         (uncompiled, x, y, "has no loss"),
         (mlp(), x[:0], y[:0], "no examples"),
         (mlp(), iter([]), None, "the generator or data set yields no minibatch"),

@@ -8,8 +8,10 @@ NaN says nothing; NaN is a number that ceased to be finite only where the table 
 (``*_nonfinite_fraction``), or where it has no such column.
 
 A monitor measures more than a study: ``weight_unit_spread`` and ``signal_unit_spread`` (how far the
-units of a layer differ), and in ``steps`` mean and standard deviation of inputs and targets. Where
-they are, rules take them in place of what they would infer.
+units of a layer differ); in ``steps`` mean and standard deviation of inputs and targets, the range
+of outputs and the loss of guessing of every minibatch; in ``network`` at how many ``positions`` the
+units of a layer are computed, and whether it is ``trainable``. Where they are, rules take them in
+place of what they would infer.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ KINDS = {
     "input not scaled": "inputs are far larger or smaller than 1",
     "target not scaled": "targets are far larger than what the network puts out",
     "wrong output": "the output cannot be what the loss compares it with",
+    "frozen": "most weights are never changed",
     "symmetric": "units of a layer have equal weights, and never differ",
     "exploding": "signals grow from layer to layer",
     "non-finite": "something is NaN or infinite",
@@ -60,6 +63,7 @@ KINDS = {
 
 # Those that a network can be said to be.
 _ADJECTIVES = (
+    "frozen",
     "symmetric",
     "exploding",
     "dead",
@@ -89,6 +93,11 @@ class Limits(Thresholds):
         Factor by which the last loss may exceed the first.
     progress
         Share of the loss of guessing below which a network has learned something.
+    fit
+        Share of the loss of guessing below which a network has learned well: nothing that came
+        about on the way has hindered it.
+    frozen_layers
+        Fraction of layers above which a network that learns nothing is frozen.
     """
 
     dead_units: float = threshold(0.7, "fraction of silent units", f"{AUTOTRAINER}: dying ReLU")
@@ -109,6 +118,10 @@ class Limits(Thresholds):
     progress: float = threshold(
         0.95, "last loss over that of guessing", "one twentieth is more than minibatches scatter"
     )
+    fit: float = threshold(
+        0.5, "last loss over that of guessing", "half of what guessing gets wrong is explained"
+    )
+    frozen_layers: float = threshold(0.5, "fraction of layers that are frozen", "more than half")
 
 
 #: Of kinds of findings, the field of `Limits` that bounds them, unless their text says otherwise.
@@ -122,6 +135,7 @@ _FIELDS = {
     "unstable": "unstable",
     "not learning": "small_updates",
     "initial loss": "initial_loss",
+    "frozen": "frozen_layers",
 }
 
 
@@ -168,7 +182,7 @@ class Finding:
     def source(self) -> str:
         """Where the bound comes from."""
         name = _FIELDS.get(self.kind, "")
-        for sign, other in (("mean z^2", "length"), ("last loss", "divergence")):
+        for sign, other in (("mean z^2", "length"), ("over the first", "divergence")):
             name = other if sign in self.text else name
         for known in fields(Limits):
             if known.name == name:
@@ -321,8 +335,8 @@ def diagnose(
     ...     "fan_out": [64, 64, 10], "activation": ["tanh", "tanh", "linear"]})
     >>> diagnose(layers, steps, network)
     vanishing
-    * vanishing (network, step 0): decades of RMS dC/dz over the hidden layers is -3, bound -2
-    * vanishing (layer 1, step 0): decades of RMS dC/dz from the last hidden layer is -3, bound -2
+    * vanishing (network, step 0): decades of |dC/dz| over the hidden layers is -3, bound -2
+    * vanishing (layer 1, step 0): decades of |dC/dz| from the last hidden layer is -3, bound -2
     """
     case = _Case.of(layers, steps, network, loss, guessing_loss, limits or Limits())
     order = list(KINDS)
@@ -411,6 +425,8 @@ class _Case:
         ``train_loss`` by step.
     bad_data
         By step, the share of ``input`` and ``target`` that is not finite, if the table has it.
+    share_of
+        The same over the loss of guessing: that of this minibatch, where ``steps`` has it.
     rms_of
         Root mean square of ``input`` and ``target`` at the first step, sqrt(mean^2 + std^2), if the
         table has them; NaN where they have no scale, as tokens.
@@ -420,6 +436,7 @@ class _Case:
     first: pd.Series[Any]
     loss_of: pd.Series[float]
     bad_data: pd.DataFrame
+    share_of: pd.Series[float]
     rms_of: dict[str, float]
     columns: frozenset[str]
     loss: str
@@ -451,7 +468,8 @@ class _Case:
         if loss not in (*LOSSES, "other"):
             allowed = errors.not_allowed(loss, [*LOSSES, "other"])
             raise GradpropError(f"diagnose: loss: {allowed}")
-        known = network[["layer", "fan_in", "fan_out", "activation"]]
+        optional = [name for name in ("positions", "trainable") if name in network]
+        known = network[["layer", "fan_in", "fan_out", "activation", *optional]]
         rows = layers.drop(columns=[c for c in known if c in layers and c != "layer"])
         rows = rows.merge(known, on="layer").sort_values(["step", "layer"], ignore_index=True)
         last = rows["layer"].max()
@@ -460,8 +478,12 @@ class _Case:
             guessing_loss = math.log(max(classes, 2))
         rows["cell"], rows["is_output"] = "network", rows["layer"] == last
         rows["entries"] = rows["fan_in"] * rows["fan_out"]
-        losses = steps.set_index("step")["train_loss"].sort_index()
+        positions = rows.get("positions", pd.Series(1, index=rows.index))
+        rows["units"] = positions.clip(lower=1) * rows["fan_out"]
+        by_step = steps.set_index("step").sort_index()
+        losses = by_step["train_loss"]
         guess = math.nan if guessing_loss is None else guessing_loss
+        shares = losses / by_step.get("guessing_loss", pd.Series(guess, index=losses.index))
         rows["train_loss"], rows["guessing_loss"] = rows["step"].map(losses), guess
         for name in (*ASKED, *(alarm.statistic for alarm in ALARMS.values())):
             if name not in rows:
@@ -474,9 +496,9 @@ class _Case:
             for name in ("input", "target")
             if f"{name}_std" in first
         }
-        shares = [name for name in BAD_DATA if name in steps]
-        bad = steps.set_index("step")[shares]
-        return cls(rows, first, losses, bad, rms, frozenset(layers.columns), loss, guess, limits)
+        bad = steps.set_index("step")[[name for name in BAD_DATA if name in steps]]
+        columns = frozenset(layers.columns)
+        return cls(rows, first, losses, bad, shares, rms, columns, loss, guess, limits)
 
     @cached_property
     def probes(self) -> dict[int, pd.DataFrame]:
@@ -502,20 +524,34 @@ class _Case:
     def ends(self) -> dict[int, pd.DataFrame]:
         """The first and the last step: what comes between may pass.
 
-        Of a network whose loss has risen the first alone, because steps made the last.
+        Of a network whose loss has risen the first alone, because steps made the last. Of one that
+        has learned well, too: signals that are lost when little is left to learn did no harm.
         """
         steps = list(self.probes)
         losses = self.loss_of
         rose = self.nonfinite or losses.iloc[-1] > self.limits.divergence * losses.iloc[0]
-        chosen = steps[:1] if rose else [steps[0], steps[-1]]
+        chosen = steps[:1] if rose or self.fits else [steps[0], steps[-1]]
         return {step: self.probes[step] for step in chosen}
 
     @property
     def has_learned(self) -> bool | None:
-        """Whether the last loss is below that of guessing; None of a single step, or unknown."""
-        if len(self.loss_of) < 2 or math.isnan(self.guessing_loss):
+        """Whether the last loss is below that of guessing; None of a single step, or unknown.
+
+        Both are of one minibatch. A constant guess can't beat the variance of its targets, however
+        few they are, so that a network that has learned nothing isn't taken for one that has. Where
+        the loss of guessing is unknown, the first loss stands for it.
+        """
+        shares = self.share_of
+        if shares.isna().all():
+            shares = self.loss_of / self.loss_of.iloc[0]
+        if len(shares) < 2 or math.isnan(shares.iloc[-1]):
             return None
-        return bool(self.loss_of.iloc[-1] < self.limits.progress * self.guessing_loss)
+        return bool(shares.iloc[-1] < self.limits.progress)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the last loss is far below that of guessing."""
+        return len(self.loss_of) > 1 and bool(self.share_of.iloc[-1] < self.limits.fit)
 
     def function(self, layer: int) -> Activation | None:
         """Return the activation function of a layer if the registry knows it."""
@@ -545,7 +581,8 @@ class _Case:
             forward = self.lost(rows, LENGTH, "activation_nonfinite_fraction")
             backward = self.lost(rows, SIGNAL, "signal_nonfinite_fraction")
             backward |= self.lost(rows, GRADIENT, "gradient_nonfinite_fraction")
-            loss = not math.isfinite(self.loss_of.get(step, 0.0))
+            unknown = self.loss_of.isna().all()  # as of a train_step that computes losses itself
+            loss = not unknown and not math.isfinite(self.loss_of.get(step, 0.0))
             places = {
                 "update": rows.index[update].min(),
                 "forward": rows.index[forward].min(),
@@ -593,8 +630,10 @@ def _scaling(case: _Case) -> Iterator[Finding]:
 
     Random weights of mean 0 give ``E[z^2] = Var(W) sum x^2``, so that ``E[x^2]`` is ``E[z^2]``
     times the units over ``|W|^2``. Outputs that know nothing of the targets give a squared error
-    of ``E[y^2] + E[z^2]``.
+    of ``E[y^2] + E[z^2]``. A network that learns well does so at whatever scale.
     """
+    if case.fits:
+        return
     step, rows = case.start
     first, last = rows.index.min(), rows.index.max()
     squares = 10 ** rows[LENGTH].astype(float)
@@ -620,8 +659,9 @@ def _scaling(case: _Case) -> Iterator[Finding]:
 def _output(case: _Case) -> Iterator[Finding]:
     """Find outputs that cannot be what the loss compares them with.
 
-    Cross-entropy takes probabilities (softmax, sigmoid) or logits (linear); a softmax of one unit
-    is 1; and a function with a bound never reaches targets beyond it.
+    Cross-entropy takes probabilities (softmax, sigmoid) or logits (linear), and which of them is
+    told by its ``from_logits``; a softmax of one unit is 1; and a function with a bound never
+    reaches targets beyond it.
     """
     step, rows = case.start
     last = int(rows.index.max())
@@ -630,6 +670,11 @@ def _output(case: _Case) -> Iterator[Finding]:
         yield Finding(
             "wrong output", step, last, units, 2, "units of a softmax, which is 1 for one,"
         )
+    elif case.loss == "cross_entropy" and _is_no_probability(case.first):
+        least, most = (float(case.first[f"output_{name}"]) for name in ("least", "largest"))
+        value, bound = (least, 0.0) if least < 0 else (most, 1.0)
+        text = "output that the loss takes for a probability (from_logits is False)"
+        yield Finding("wrong output", step, last, value, bound, text)
     elif case.loss == "cross_entropy" and name in activations.ACTIVATIONS:
         if name not in ("linear", "sigmoid"):
             text = f"output functions ({name}) that give neither probabilities nor logits"
@@ -640,12 +685,21 @@ def _output(case: _Case) -> Iterator[Finding]:
             case.first.get("target_std", math.nan)
         )
         largest = float(case.first.get("target_largest", math.nan))
-        if lowest < low:
+        if lowest < low and not float(case.first.get("target_least", -math.inf)) >= low:
             text = f"mean of the targets less their standard deviation, where {name} puts out more,"
             yield Finding("wrong output", step, last, lowest, low, text)
         elif largest > high:
             text = f"largest target, where {name} puts out less,"
             yield Finding("wrong output", step, last, largest, high, text)
+
+
+def _is_no_probability(first: pd.Series[Any]) -> bool:
+    """Tell whether a loss takes outputs for probabilities of which one is below 0 or above 1."""
+    if first.get("from_logits") is None or bool(first["from_logits"]):
+        return False
+    slack = 1e-6  # rounding of a softmax
+    outside = first["output_least"] < -slack or first["output_largest"] > 1 + slack
+    return bool(outside)
 
 
 #: Least and largest output of functions with a bound.
@@ -664,11 +718,18 @@ def _never_differ(case: _Case) -> Iterator[Finding]:
     """Find layers whose units have equal weights and get equal dC/dz, at the first and last probe.
 
     Their gradients and so their updates are equal: they stay one unit. Units of equal weights alone
-    part in the first step, as those behind a layer of zeros do.
+    part in the first step, as those behind a layer of zeros do, or by the chance of a dropout.
+    Where most layers begin with equal units, and nothing is learned, this parting did not help.
     """
     if "weight_unit_spread" not in case.columns:
         return
     step, start = case.start
+    spread = start["weight_unit_spread"].iloc[:-1].astype(float)
+    if case.has_learned is False and (spread < EQUAL).mean() > 0.5:
+        for layer, value in spread[spread < EQUAL].items():
+            text = "spread of weights over units, relative to their root mean square,"
+            yield Finding("symmetric", step, int(str(layer)), float(value), EQUAL, text)
+        return
     for layer in start.index[:-1]:
         spreads = [
             _at(rows, layer, f"{quantity}_unit_spread")
@@ -733,11 +794,14 @@ def _symmetry(case: _Case) -> Iterator[Finding]:
 
 
 def _silence(case: _Case) -> Iterator[Finding]:
-    """Find layers of which no gradient comes back, and those most of whose units are silent."""
+    """Find layers of which no gradient comes back, and those most of whose units are silent.
+
+    What becomes flat while a network learns well is sure of its answers.
+    """
     if case.symmetric:
         return
     seen: set[tuple[str, int]] = set()
-    for step, rows in case.probes.items():
+    for step, rows in list(case.probes.items())[: 1 if case.fits else None]:
         hidden = rows.iloc[:-1]
         values = hidden[SIGNAL]
         finite = values[np.isfinite(values)]
@@ -784,10 +848,12 @@ def _underflows(finite: pd.Series[float]) -> bool:
 def _trends(case: _Case) -> Iterator[Finding]:
     """Find signals that shrink or grow over the hidden layers, backward and forward.
 
-    Backward the straight line through log10 RMS dC/dz is judged, as in studies. What becomes of
-    training decides about lengths. They may grow as long as the first loss does not suffer, or the
-    network learns nevertheless. They may shrink by twice the decades, which are those of a square,
-    unless training has not made the loss smaller.
+    Backward the straight line through log10 |dC/dz| of an example is judged, which is the RMS of
+    studies where layers are equally large: ``|dC/dz_l|^2 = chi_1 |dC/dz_(l+1)|^2`` holds for any
+    sizes, and RMS does not, of wide layers before narrow ones or of many places before few.
+    What becomes of training decides about lengths. They may grow as long as the first loss does not
+    suffer, or the network learns nevertheless. They may shrink by twice the decades, which are
+    those of a square, unless training has not made the loss smaller.
     """
     limits, found = case.limits, set[tuple[str, str]]()
     suffers = not (_initial_ratio(case) <= limits.initial_loss) and not case.has_learned
@@ -796,6 +862,10 @@ def _trends(case: _Case) -> Iterator[Finding]:
         if len(hidden) < 2 or case.symmetric:
             continue
         span = hidden.index[-1] - hidden.index[0]
+        with np.errstate(divide="ignore"):
+            norms = hidden[SIGNAL] + 0.5 * np.log10(hidden["units"].astype(float))
+        rows = rows.assign(**{SIGNAL: norms.reindex(rows.index)})
+        hidden = rows.iloc[:-1]
         as_table = rows.reset_index().assign(step=step)
         backward = float(estimates.layer_slopes(as_table, SIGNAL).iloc[0]) * span
         forward = -float(estimates.layer_slopes(as_table, LENGTH).iloc[0]) * span
@@ -811,7 +881,7 @@ def _trends(case: _Case) -> Iterator[Finding]:
             if not fires or (kind, column) in found:
                 continue
             found.add((kind, column))
-            what, reference = ("RMS dC/dz", "last") if column == SIGNAL else ("mean z^2", "first")
+            what, reference = ("|dC/dz|", "last") if column == SIGNAL else ("mean z^2", "first")
             over = f"decades of {what} over the hidden layers"
             yield Finding(kind, step, None, total, bound, over)
             values = hidden[column] - hidden[column].iloc[-1 if column == SIGNAL else 0]
@@ -839,7 +909,8 @@ def _first_loss(case: _Case) -> Iterator[Finding]:
 def _updates(case: _Case) -> Iterator[Finding]:
     """Judge steps: too small at all probes, or too large at one where nothing is learned.
 
-    Layers whose update is exactly 0 do not count (they may be frozen), unless all are so.
+    Layers whose update is exactly 0 do not count (they may be frozen), unless all are so. A loss
+    that has risen in between counts, too, where nothing is learned: what follows is the aftermath.
     """
     known = case.rows[case.rows[RATIO] < np.inf]
     known = known[known["step"].isin(case.probes)]
@@ -862,17 +933,37 @@ def _updates(case: _Case) -> Iterator[Finding]:
         yield Finding("unstable", int(large.index[0]), None, float(large.iloc[0]), most, text)
     losses = case.loss_of[np.isfinite(case.loss_of)]
     if len(losses) > 1 and losses.iloc[0] > 0:
-        rise = float(losses.iloc[-1] / losses.iloc[0])
+        peak = losses.iloc[-1] if case.has_learned else losses.max()
         above = losses[losses > limits.divergence * losses.iloc[0]]
-        if rise > limits.divergence:
-            step = int(above.index[0])
-            yield Finding("unstable", step, None, rise, limits.divergence, "last loss over first")
+        if peak > limits.divergence * losses.iloc[0] and not case.fits:  # it may go on with another
+            what = "last loss" if peak == losses.iloc[-1] else "largest loss"
+            step, rise = int(above.index[0]), float(peak / losses.iloc[0])
+            text = f"{what} over the first"
+            yield Finding("unstable", step, None, rise, limits.divergence, text)
+
+
+def _frozen(case: _Case) -> Iterator[Finding]:
+    """Find networks that learn nothing, and most of whose layers are not trainable.
+
+    Frozen layers under trained ones are usual, and learn something; and a probe that makes no step
+    can't tell.
+    """
+    step, rows = case.start
+    if "trainable" not in rows or case.has_learned or len(case.loss_of) < 2:
+        return
+    frozen = ~rows["trainable"].astype(bool)
+    share, bound = float(frozen.mean()), case.limits.frozen_layers
+    if share > bound:
+        yield Finding("frozen", step, None, share, bound, "fraction of layers that are frozen")
+        for layer in rows.index[frozen]:
+            yield Finding("frozen", step, int(layer), 1.0, 0.0, "frozen weights")
 
 
 _RULES: tuple[Rule, ...] = (
     _not_finite,
     _scaling,
     _output,
+    _frozen,
     _symmetry,
     _silence,
     _trends,

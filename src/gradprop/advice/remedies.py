@@ -411,8 +411,20 @@ def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
     yield Remedy(
         found.kind,
         "Let the outputs be linear, or a softmax for the classes of a cross-entropy.",
-        "the loss can become as small as the data allow",
+        "the loss can become as small as the data allow; linear outputs for a cross-entropy are "
+        "logits, which the loss has to be told (from_logits=True)",
         case.layer(case.outputs, activation=f'"{function}"'),
+    )
+
+
+def _thaw(found: Finding, case: _Network) -> Iterator[Remedy]:
+    yield Remedy(
+        found.kind,
+        "Let the layers be trained.",
+        "weights change; Keras takes the setting over when the model is compiled again",
+        "model.trainable = True\n"
+        "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
+        "model.compile(optimizer, model.loss)  # with metrics, if you have some",
     )
 
 
@@ -491,6 +503,7 @@ _REMEDIES = {
     "input not scaled": _scale_inputs,
     "target not scaled": _scale_targets,
     "wrong output": _give_output,
+    "frozen": _thaw,
     "symmetric": _break_symmetry,
     "dead": _revive,
     "saturated": _unsaturate,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gradprop.monitor import recording, schedules
 from gradprop.monitor.instruments import Instruments, Trace, Values, unchanged, values_of
+from gradprop.monitor.jax_steps import JaxSteps
 from gradprop.monitor.probing import (
     ProbeError,
     check_labels,
@@ -29,6 +30,8 @@ from gradprop.monitor.probing import (
 from gradprop.monitor.recording import Folder, Origin, Rows
 from gradprop.monitor.schedules import Moment
 
+#: Backends of Keras whose steps can be looked at: of TensorFlow's all, of JAX's the gradients.
+BACKENDS = ("tensorflow", "jax")
 _Weights = dict[int, NDArray[Any]]  # by `id` of the Keras variable
 
 
@@ -43,6 +46,9 @@ class Monitor(keras.callbacks.Callback):
     the step in their last digits; the column ``exact`` of ``steps`` says whether both led to the
     same weights, where Keras's own ``train_step`` is compiled that of the first probe. Updates are
     those of the step itself.
+
+    Where Keras computes with JAX, gradients, weights and updates are recorded alone; the table
+    `unmeasured` says so of every layer.
 
     Tables appear in the folder while the training runs, ``layers/``, ``steps/`` and so on, a
     file per probe. A run that is killed keeps what it had recorded.
@@ -101,8 +107,10 @@ class Monitor(keras.callbacks.Callback):
         self._keeps_start = "log10_distance_from_start" in self._names
         self._folder = Folder(folder, resume)
         self.folder = self._folder.path
-        self._instruments: Instruments | None = None
+        self._instruments: Instruments | JaxSteps | None = None
+        self._is_jax = keras.backend.backend() == "jax"
         self._rehearsal: _Rehearsal | None = None
+        self._plain: Any = None  # the train function that a due one takes the place of
         self._replay = _Replay()
         self._start: dict[int, NDArray[Any]] = {}
         self._made = 0  # optimizer steps
@@ -142,9 +150,14 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Prepare the instruments."""
-        check_model(self.model)
+        check_model(self.model, BACKENDS)
+        if self._is_jax and self.model.steps_per_execution > 1:
+            raise ProbeError(
+                f"steps_per_execution: {self.model.steps_per_execution} is not allowed where Keras "
+                "computes with 'jax'; allowed: 1"
+            )
         if self._instruments is None or self._instruments.model is not self.model:
-            self._instruments = Instruments(self.model)
+            self._instruments = (JaxSteps if self._is_jax else Instruments)(self.model)
             self._rehearsal = None
         if self._keeps_start and not self._start:
             self._start = {id(v): np.array(v.numpy()) for v in self.model.trainable_variables}
@@ -187,6 +200,16 @@ class Monitor(keras.callbacks.Callback):
         plain = model.train_function
         if "of_monitor" in plain.__dict__:
             raise ProbeError("callbacks: two monitors; allowed: one for a training")
+        self._plain = plain
+        if isinstance(instruments, JaxSteps):
+
+            def done(values: Values) -> None:
+                model.train_function, self._values = plain, values
+
+            looking = instruments.train_function(plain, done)
+            looking.__dict__["of_monitor"] = True
+            model.train_function = looking
+            return
         if self._rehearsal is None or self._rehearsal.plain is not plain:
             self._rehearsal = _Rehearsal(instruments, plain)
         rehearsal = self._rehearsal
@@ -231,6 +254,8 @@ class Monitor(keras.callbacks.Callback):
 
     def _record(self, step: int, values: Values, logs: dict[str, Any]) -> None:
         assert self._instruments is not None
+        if self._is_jax:
+            self.model.jax_state_sync()  # as the learning rate, which is in the state
         trace = self._instruments.trace
         mean = mean_loss(self.model)
         rows = recording.layer_rows(trace, values, self._names, self._start, mean)
@@ -289,8 +314,8 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write how the training ended."""
-        if self._rehearsal and "of_monitor" in self.model.train_function.__dict__:
-            self.model.train_function = self._rehearsal.plain
+        if self._plain is not None and "of_monitor" in self.model.train_function.__dict__:
+            self.model.train_function = self._plain
         self._replay = _Replay()  # an iterator over a generator does not outlive the interpreter
         self._write_cells("ok", logs or {})
 

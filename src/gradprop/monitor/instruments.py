@@ -89,6 +89,8 @@ class Values:
         Moments of what the first layer with weights gets, and of the targets (`moments`).
     bad_inputs, bad_targets
         Fractions of the inputs and the targets of the step that are NaN or infinite.
+    outputs
+        The smallest and the largest output that the loss gets; NaN of several outputs.
     is_exact
         Whether the rehearsed step led to the same weights as the step itself, bit for bit.
     """
@@ -107,6 +109,7 @@ class Values:
     targets: NDArray[Any]
     bad_inputs: float
     bad_targets: float
+    outputs: NDArray[Any]
     is_exact: bool = True
 
     @property
@@ -131,6 +134,7 @@ class Trace:
     targets: Tensor = None
     bad_inputs: Tensor = 0.0
     bad_targets: Tensor = 0.0
+    outputs: Tensor = None
     graph: Any = None
     # Of tensors, by `id`: whose they are, and the tensor, so that no other gets the same id.
     owners: dict[int, tuple[Call, Tensor]] = field(default_factory=dict)
@@ -151,7 +155,7 @@ class Trace:
             "activations": {i: c.activation for i, c in enumerate(self.calls)},
             "signals": {i: self.taps.get(c.where) for i, c in enumerate(self.calls)},
             "gradients": self.gradients,
-            "data": {0: self.inputs, 1: self.targets},
+            "data": {0: self.inputs, 1: self.targets, 2: self.outputs},
         }
         kept: dict[str, Any] = {
             name: {str(key): _plain(t) for key, t in group.items() if t is not None}
@@ -193,23 +197,32 @@ def values_of(tensors: dict[str, Any], before: dict[int, NDArray[Any]]) -> Value
         examples=int(tensors["examples"]),
         inputs=moments(data.get(0)),
         targets=moments(data.get(1)),
+        outputs=extremes(data.get(2)),
         bad_inputs=float(tensors["bad_inputs"]),
         bad_targets=float(tensors["bad_targets"]),
     )
 
 
 def moments(values: NDArray[Any] | None) -> NDArray[Any]:
-    """Return mean, standard deviation, largest magnitude and mean variance of a column.
+    """Return mean, standard deviation, largest magnitude, variance of a column, smallest entry.
 
     In float64, over all entries x of a minibatch: E[x], sqrt(E[(x - E[x])^2]), max |x|; and for
     every column (all axes but the first) the variance over the examples, averaged over columns,
-    which is the squared error of the best constant guess. NaN without values.
+    which is the squared error of the best constant guess; min x. NaN without values.
     """
     if values is None or not values.size:
-        return np.full(4, np.nan)
+        return np.full(5, np.nan)
     x = values.astype(np.float64)
     with np.errstate(all="ignore"):  # NaN and infinity are data here
-        return np.array([x.mean(), x.std(), np.abs(x).max(), x.var(axis=0).mean()])
+        found = [x.mean(), x.std(), np.abs(x).max(), x.var(axis=0).mean(), x.min()]
+    return np.array(found)
+
+
+def extremes(values: NDArray[Any] | None) -> NDArray[Any]:
+    """Return the smallest and the largest entry; NaN without values."""
+    if values is None or not values.size:
+        return np.full(2, np.nan)
+    return np.array([values.min(), values.max()], dtype=np.float64)
 
 
 def nonfinite_fraction(values: Any) -> Tensor:
@@ -247,13 +260,13 @@ class Instruments:
         """Attach the instruments for as long as the block lasts."""
         with ExitStack() as stack:
             for watched in self.watched:
-                stack.enter_context(_hidden(watched.layer, "call", self._call(watched)))
+                stack.enter_context(hidden(watched.layer, "call", self._call(watched)))
                 if watched.weights and not watched.is_recurrent:
                     self._attach_to_activation(stack, watched)
             optimizer = self.model.optimizer
             if optimizer is not None:
-                stack.enter_context(_hidden(optimizer, "apply", self._apply(optimizer)))
-            stack.enter_context(_hidden(self.model, "compute_loss", self._loss()))
+                stack.enter_context(hidden(optimizer, "apply", self._apply(optimizer)))
+            stack.enter_context(hidden(self.model, "compute_loss", self._loss()))
             yield
 
     def observed(self, step: Callable[[Any], Any], applies: bool = True) -> Callable[[Any], Any]:
@@ -340,7 +353,7 @@ class Instruments:
             call.is_open = call.function == activations.get("linear")
             return call.activation
 
-        stack.enter_context(_hidden(layer, "activation", activation))
+        stack.enter_context(hidden(layer, "activation", activation))
 
     def _leave(self, call: Call, outputs: Any) -> Any:
         """Keep what a layer with weights hands on; tap it where no activation function was met."""
@@ -453,6 +466,9 @@ class Instruments:
                 and targets[0].dtype.is_floating
             ):
                 self.trace.targets = targets[0]
+            outputs = tf.nest.flatten(kwargs.get("y_pred", args[2] if len(args) > 2 else None))
+            if len(outputs) == 1 and tf.is_tensor(outputs[0]) and outputs[0].dtype.is_floating:
+                self.trace.outputs = outputs[0]
             self.trace.loss = loss = original(*args, **kwargs)
             return loss
 
@@ -544,7 +560,7 @@ def _assign(variable: Any, value: Tensor) -> None:
 
 
 @contextmanager
-def _hidden(thing: Any, name: str, attribute: Any) -> Iterator[None]:
+def hidden(thing: Any, name: str, attribute: Any) -> Iterator[None]:
     """Hide an attribute of an object behind another one.
 
     It is written past ``__setattr__``, which Keras uses to find out what belongs to a layer.

@@ -209,23 +209,24 @@ def _tensors(data: Any) -> Any:
     return tensors
 
 
-def check_model(model: Any) -> None:
-    """Find out whether a model can be looked at.
+def check_model(model: Any, backends: Sequence[str] = ("tensorflow",)) -> None:
+    """Find out whether a model can be looked at, where Keras computes with one of some backends.
 
     Raises
     ------
     ProbeError
-        If it is no Keras model of the TensorFlow backend, or not built, or not compiled.
+        If it is no Keras model of such a backend, or not built, or not compiled.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ProbeError(
-            f"Keras computes with {keras.backend.backend()!r}; allowed: KERAS_BACKEND=tensorflow"
-        )
+    if keras.backend.backend() not in backends:
+        allowed = " or ".join(f"KERAS_BACKEND={name}" for name in backends)
+        raise ProbeError(f"Keras computes with {keras.backend.backend()!r}; allowed: {allowed}")
     if not isinstance(model, keras.Model):
         raise ProbeError(f"model: {type(model).__name__} is not allowed; allowed: a keras.Model")
     if not model.compiled or (model._compile_loss is None and not _own_loss(model)):
         raise ProbeError(f"model {model.name!r} has no loss; call its compile(loss=...) before")
-    if not model.built:
+    # Keras calls a subclass built after build(shape), although its layers have no weights yet.
+    lacking = [part for part in model._flatten_layers(include_self=False) if not part.built]
+    if not model.built or (lacking and not model.weights):
         raise ProbeError(
             f"model {model.name!r} is not built: its weights have no shapes yet; give it an Input, "
             "or call it once on a minibatch"

@@ -183,9 +183,10 @@ def network_rows(trace: Trace) -> list[Rows]:
     its matrix (`fans`; 0 without one), whose product is the number of its entries; ``positions``,
     at how many places of an example every unit is computed (0 if unknown); ``extra``, what
     acts on the layer besides its activation function (``normalization``, ``skip``, ``recurrence``
-    or nothing); and ``judged``, whether it is the matrix of a layer on the way from the inputs to
-    the outputs, which rules about layers speak of. Left out are factors of normalizations,
-    embeddings, projections inside an attention and matrices besides a layer's main one.
+    or nothing); ``trainable``, whether its matrix is not frozen; and ``judged``, whether it is the
+    matrix of a layer on the way from the inputs to the outputs, which rules about layers speak of.
+    Left out are factors of normalizations, embeddings, projections inside an attention and matrices
+    besides a layer's main one.
     """
     found: list[Rows] = []
     for call in trace.calls:
@@ -201,6 +202,7 @@ def network_rows(trace: Trace) -> list[Rows]:
                 "fan_out": fan_out,
                 "positions": _positions(call) if own else 0,
                 "extra": call.extra,
+                "trainable": weights.matrix is None or bool(weights.matrix.trainable),
                 "judged": own and _is_judged(call.watched.layer, weights.matrix),
             }
             found.append(row)
@@ -208,6 +210,8 @@ def network_rows(trace: Trace) -> list[Rows]:
 
 
 def _positions(call: Call) -> int:
+    if call.z is None:
+        return 0
     shape = list(call.z.shape[1:])
     if getattr(call.watched.layer, "data_format", None) == "channels_first":
         shape = [*shape[1:], shape[0]]
@@ -297,12 +301,15 @@ def _bias_mean(values: Values, weights: Weights) -> float:
 def scales(model: Any, trace: Trace, values: Values) -> Rows:
     """Return what the loss of a step is to be compared with, and the scale of its data.
 
-    Columns: ``loss`` (``cross_entropy``, ``mean_squared_error`` or ``other``), ``guessing_loss``
+    Columns: ``loss`` (``cross_entropy``, ``mean_squared_error`` or ``other``), ``from_logits``
+    (whether a cross-entropy takes the outputs for logits; nothing where it is another loss, or
+    unknown), ``guessing_loss``
     (ln K of K classes, ln 2 of a binary one, of squared errors the variance of the targets; NaN
     where it is unknown), and mean, standard deviation and largest magnitude of what the first layer
     with weights gets (``input_mean``, ``input_std``, ``input_largest``) and of the targets
-    (``target_mean`` ...). NaN of whole numbers, such as tokens and class indices, and where several
-    outputs have targets of their own. ``input_nonfinite_fraction`` and
+    (``target_mean`` ...); the smallest target (``target_least``) and the range of the outputs
+    (``output_least``, ``output_largest``). NaN of whole numbers, such as tokens and class indices,
+    and where several outputs have targets of their own. ``input_nonfinite_fraction`` and
     ``target_nonfinite_fraction`` are of the minibatch itself, before any layer; ``clips`` tells
     whether the optimizer clips gradients.
     """
@@ -317,7 +324,7 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
     elif kind == "mean_squared_error":
         guess = float(values.targets[3])
     named = "cross_entropy" if kind.endswith("crossentropy") else kind
-    found: Rows = {"loss": named, "guessing_loss": guess}
+    found: Rows = {"loss": named, "from_logits": _from_logits(model), "guessing_loss": guess}
     for name, moments in (("input", values.inputs), ("target", values.targets)):
         for column, value in zip(("mean", "std", "largest"), moments[:3], strict=True):
             found[f"{name}_{column}"] = float(value)
@@ -327,6 +334,8 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
         getattr(model.optimizer, bound, None)
         for bound in ("clipnorm", "clipvalue", "global_clipnorm")
     )
+    found["target_least"] = float(values.targets[4])
+    found["output_least"], found["output_largest"] = map(float, values.outputs)
     return found
 
 
@@ -345,6 +354,17 @@ def _loss_of(model: Any) -> str:
     name = getattr(getattr(parts[0].loss, "fn", None), "__name__", "")
     kinds = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy")
     return name if name in (*kinds, "mean_squared_error") else "other"
+
+
+def _from_logits(model: Any) -> bool | None:
+    """Tell whether the one cross-entropy of a model takes outputs for logits; None if unknown.
+
+    A loss that is compiled by its name, or is a function, takes them for probabilities.
+    """
+    if not _loss_of(model).endswith("crossentropy"):
+        return None
+    given = getattr(model._compile_loss._flat_losses[0].loss, "_fn_kwargs", {})
+    return bool(given.get("from_logits", False))
 
 
 def _name(call: Call) -> str:
