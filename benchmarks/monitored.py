@@ -106,6 +106,10 @@ class Clock(keras.callbacks.Callback):
         """Note the time."""
         self.times.append(time.process_time())
 
+    def on_train_end(self, logs: Any = None) -> None:
+        """Note the time after the last step."""
+        self.times.append(time.process_time())
+
 
 def measure(network: str, steps: int, rounds: int, repetition: int) -> dict[str, Any]:
     """Train a network in all ways.
@@ -124,7 +128,9 @@ def measure(network: str, steps: int, rounds: int, repetition: int) -> dict[str,
     Returns
     -------
     dict
-        ``seconds``, CPU seconds of a whole ``fit``, tracing included, by the way of training;
+        ``seconds``, CPU seconds of all steps of a ``fit``, tracing included, by the way of
+        training; ``added``, how many more the probed steps alone take than the same steps of the
+        plain training, which other load disturbs less;
         ``idle``, medians of the CPU seconds of a step without and with a monitor that is not due,
         of every round; ``hooks``, CPU seconds of the monitor's own code in such a step;
         ``probes``, how many the default schedule has.
@@ -133,17 +139,28 @@ def measure(network: str, steps: int, rounds: int, repetition: int) -> dict[str,
     tf.config.threading.set_inter_op_parallelism_threads(1)
     ways = ["plain", "default", "eager"]
     turn = repetition % len(ways)
-    seconds, probes = {}, 0
+    clocks, due = {}, [0]
     _fit(NETWORKS[network](), [], 1)  # what TensorFlow does once in a process
     with tempfile.TemporaryDirectory() as folder:
         for way in ways[turn:] + ways[:turn]:
             made = NETWORKS[network]()
             monitor = Monitor(Path(folder) / way)
             callbacks = {"plain": [], "default": [monitor], "eager": [_eager(made, steps)]}[way]
-            seconds[way] = _fit(made, callbacks, steps // BATCHES)
-            probes = max(probes, len(monitor.steps))
+            clocks[way] = Clock()
+            _fit(made, [clocks[way], *callbacks], steps // BATCHES)
+            if way == "default":
+                due = list(monitor.steps["step"])
         idle, hooks = _idle(NETWORKS[network](), Path(folder) / "idle", rounds)
-    return {"seconds": seconds, "idle": idle, "hooks": hooks, "probes": probes}
+    each = {way: np.diff(clock.times) for way, clock in clocks.items()}
+    return {
+        "seconds": {way: float(np.sum(times)) for way, times in each.items()},
+        "added": {
+            way: float(np.sum(times[due] - each["plain"][due])) for way, times in each.items()
+        },
+        "idle": idle,
+        "hooks": hooks,
+        "probes": len(due),
+    }
 
 
 def _eager(made: Network, steps: int) -> EagerGradients:
@@ -156,11 +173,9 @@ def _eager(made: Network, steps: int) -> EagerGradients:
     return EagerGradients(x[:MINIBATCH], y[:MINIBATCH], is_due)
 
 
-def _fit(made: Network, callbacks: list[Any], epochs: int) -> float:
+def _fit(made: Network, callbacks: list[Any], epochs: int) -> None:
     model, x, y = made
-    start = time.process_time()
     model.fit(x, y, batch_size=MINIBATCH, epochs=epochs, verbose=0, callbacks=callbacks)
-    return time.process_time() - start
 
 
 def _idle(made: Network, folder: Path, rounds: int) -> tuple[list[tuple[float, float]], float]:

@@ -442,7 +442,7 @@ def _monitor_rows(case: str, results: Sequence[Mapping[str, Any]]) -> list[Row]:
     }
     rows = [row("monitor", "model.fit", case, "time", "CPU-s", [_plain(r) for r in results])]
     for key, (subject, aim, note) in subjects.items():
-        added = [100 * (r["seconds"][key] / _plain(r) - 1) for r in results]
+        added = [100 * r["added"][key] / _plain(r) for r in results]
         rows.append(row("monitor", subject, case, quantity, unit, added, aim, note))
     pairs = [100 * (b / a - 1) for result in results for a, b in result["idle"]]
     name, note = "monitor, step without a probe", "medians of epochs by turns"

@@ -497,8 +497,8 @@ class _Case:
             if f"{name}_std" in first
         }
         bad = steps.set_index("step")[[name for name in BAD_DATA if name in steps]]
-        columns = frozenset(layers.columns)
-        return cls(rows, first, losses, bad, shares, rms, columns, loss, guess, limits)
+        recorded = frozenset(layers.columns)
+        return cls(rows, first, losses, bad, shares, rms, recorded, loss, guess, limits)
 
     @cached_property
     def probes(self) -> dict[int, pd.DataFrame]:

@@ -18,7 +18,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from gradprop.monitor import recording, schedules
-from gradprop.monitor.instruments import Instruments, Trace, Values, unchanged, values_of
+from gradprop.monitor.instruments import (
+    Instruments,
+    State,
+    Trace,
+    Values,
+    set_back,
+    unchanged,
+    values_of,
+)
 from gradprop.monitor.jax_steps import JaxSteps
 from gradprop.monitor.probing import (
     ProbeError,
@@ -44,8 +52,8 @@ class Monitor(keras.callbacks.Callback):
     the same, bit for bit, as without the monitor. Where the compilers of TensorFlow fuse operations
     of the one program and not of the other, the rehearsed numbers may differ from those of
     the step in their last digits; the column ``exact`` of ``steps`` says whether both led to the
-    same weights, where Keras's own ``train_step`` is compiled that of the first probe. Updates are
-    those of the step itself.
+    same weights. A rehearsal of Keras's own compiled ``train_step`` leaves the optimizer out, and
+    that of the first probe answers for all. Updates are those of the step itself.
 
     Where Keras computes with JAX, gradients, weights and updates are recorded alone; the table
     `unmeasured` says so of every layer.
@@ -346,8 +354,8 @@ class _Rehearsal:
     and the optional results that Keras's own train function has: to trace and to call those for
     hundreds of tensors takes longer than the step. The optimizer takes up to two thirds of the time
     of tracing, and nothing of the step depends on what it does, unless the model has a training
-    step of its own or several are made: so the program leaves it out, and its gradients are applied
-    eagerly after the first step, to be compared with the step itself.
+    step of its own or several are made: so the program leaves it out. After the very first step
+    its gradients are applied all the same, to compare the weights with those of the step itself.
 
     Parameters
     ----------
@@ -366,6 +374,7 @@ class _Rehearsal:
         single = model.steps_per_execution == 1 and model._distribute_strategy is None
         self._applies = is_own or not (compiled and single)
         self._was_exact: bool | None = None
+        self._first: tuple[State, list[Any]] = [], []
         step = instruments.observed(model.train_step, self._applies)
 
         def strategic(data: Any) -> Any:
@@ -384,28 +393,44 @@ class _Rehearsal:
         Returns
         -------
         tuple
-            What the last of them computed, and the weights that it led to where that was found out.
+            What the last of them computed, and the weights that they led to, if they were applied.
         """
-        instruments = self._instruments
-        is_applied = self._applies or self._was_exact is None
-        with unchanged(self._model, optimizer=is_applied):
+        weights = self._instruments.weights
+        is_first = self._was_exact is None
+        with unchanged(self._model, optimizer=self._applies or is_first) as state:
             for number, batch in enumerate(batches):
                 if number == len(batches) - 1:
-                    before = instruments.weights()
+                    before = weights()
                 tensors = self._made(batch, iterator)
-            values = values_of(tensors, before)
-            if not is_applied:
-                return values, None
-            if not self._applies:
-                self._model.optimizer.apply(tensors["given"], self._model.trainable_variables)
-            return values, instruments.weights()
+            if is_first and not self._applies:
+                self._first = state, tensors["given"]
+            return values_of(tensors, before), weights() if self._applies else None
 
     def is_exact(self, rehearsed: _Weights | None, made: _Weights) -> bool:
-        """Tell whether the step itself led to the same weights; that of the first if unknown."""
+        """Tell whether the step itself led to the same weights; the very first, if only that can.
+
+        Compilers compute the updates of some optimizers otherwise than operations one by one.
+        """
         if rehearsed is not None:
-            pairs = ((made[key], value) for key, value in rehearsed.items())
-            self._was_exact = all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
-        return bool(self._was_exact)
+            return _same(rehearsed, made)
+        if self._was_exact is None:
+            compiled = (False, True)
+            self._was_exact = any(_same(self._applied(way), made) for way in compiled)
+            self._first = [], []
+        return self._was_exact
+
+    def _applied(self, compiled: bool) -> _Weights:
+        """Return what the optimizer makes of the weights and gradients of the first step."""
+        state, gradients = self._first
+        variables = self._model.trainable_variables
+
+        def apply(given: Any) -> None:
+            self._model.optimizer.apply(given, variables)
+
+        with unchanged(self._model):
+            set_back(state)
+            (tf.function(apply, autograph=False) if compiled else apply)(gradients)
+            return self._instruments.weights()
 
     def _made(self, batch: Any, iterator: Any) -> Any:
         data = _without_optionals(batch)
@@ -418,6 +443,10 @@ class _Rehearsal:
             specification = _without_optionals(iterator.element_spec)
             self._program = self._step.get_concrete_function(specification)
         return self._program(data)
+
+
+def _same(one: _Weights, other: _Weights) -> bool:
+    return all(np.array_equal(value, other[key], equal_nan=True) for key, value in one.items())
 
 
 def _without_optionals(data: Any) -> Any:

@@ -28,6 +28,7 @@ from gradprop.monitor import layers
 from gradprop.monitor.layers import Unmeasured, Watched
 
 Tensor = Any
+State = list[tuple[Any, Tensor]]  # variables of Keras and their values
 
 
 @dataclass(eq=False)
@@ -126,7 +127,7 @@ class Trace:
     unmeasured: list[Unmeasured] = field(default_factory=list)
     gradients: dict[int, Tensor] = field(default_factory=dict)
     applies: bool = True  # whether gradients are handed on to the optimizer
-    given: list[Tensor | None] = field(default_factory=list)  # what it gets
+    given: list[Tensor | None] = field(default_factory=list)  # what it would get
     no_update: str = "no step of the model's optimizer was made"  # empty if one was
     loss: Tensor = None
     scale: Tensor = 1.0
@@ -517,25 +518,31 @@ def _scale(optimizer: Any) -> Tensor:
 
 
 @contextmanager
-def unchanged(model: Any, optimizer: bool = True) -> Iterator[None]:
+def unchanged(model: Any, optimizer: bool = True) -> Iterator[State]:
     """Set every variable of a model back after the block: whatever a step changes.
 
     These are weights, running means, the states of random generators, of metrics and of the
-    optimizer, unless it is left alone in the block (``optimizer=False``).
+    optimizer, unless it is left alone in the block (``optimizer=False``). The block gets all of
+    them with their values.
     """
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     of_optimizer = model.optimizer.variables if model.optimizer and optimizer else []
     variables = [*model.variables, *metrics, *of_optimizer]
-    before = list(map(_read, variables))
+    before = [(variable, _read(variable)) for variable in variables]
     try:
-        yield
+        yield before
     finally:
-        for variable, value in zip(variables, before, strict=True):
-            _assign(variable, value)
+        set_back(before)
         known = {id(variable) for variable in metrics}
         for metric in model.metrics:  # Keras makes those that are compiled in the very first step
             if any(id(variable) not in known for variable in metric.variables):
                 metric.reset_state()
+
+
+def set_back(state: State) -> None:
+    """Give variables the values that they had."""
+    for variable, value in state:
+        _assign(variable, value)
 
 
 def _read(variable: Any) -> Tensor:
