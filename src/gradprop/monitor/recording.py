@@ -382,7 +382,7 @@ def gradient_log10_norm(trace: Trace, values: Values) -> float:
     Every matrix counts once, in however many calls it is used; biases are left out, as in the
     workflow. ``-inf`` if all entries are 0, NaN without gradients.
     """
-    matrices = {id(w.matrix) for call in trace.calls for w in call.watched.weights}
+    matrices = dict.fromkeys(id(w.matrix) for call in trace.calls for w in call.watched.weights)
     samples = [_sample(values.gradients[m]) for m in matrices if m in values.gradients]
     with np.errstate(all="ignore"):  # NaN and infinity are data here
         sizes = [s.mean_square[0] * s.size for s in samples if s is not None]
