@@ -176,7 +176,7 @@ def test_other_data_is_other_work(train: Train, data: Path) -> None:
 
 def test_other_code_is_other_work(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     train(CELLS[:2])
-    monkeypatch.setattr(provenance, "code_digest", lambda: "another")
+    monkeypatch.setattr(provenance, "code_digest", lambda modules: "another")
     assert train(CELLS[:1]) == 1
     assert train(CELLS[:2]) == 1
 
@@ -289,6 +289,10 @@ def test_numeric_modules_import_no_other_even_late() -> None:
     assert closure(("training",)) == {*provenance.NUMERIC_MODULES, "errors"}
 
 
+def test_own_networks_depend_on_all_that_their_training_imports() -> None:
+    assert closure(("networks",)) == {*provenance.NETWORK_MODULES, "errors"}
+
+
 # What changes no cell, figure or text: words of errors, where results come from, threads.
 NEUTRAL = {"errors", "provenance", "threads"}
 
@@ -307,7 +311,7 @@ def test_modules_of_figures_claims_and_report(modules: tuple[str, ...]) -> None:
 
 def test_an_edit_of_prose_judges_nothing_again() -> None:
     chapters = set(folders.roots()[1].glob(f"*/{folders.CHAPTER}"))
-    assert len(chapters) == 17
+    assert len(chapters) == 18
     for chapter in chapters:
         assert chapter not in folders.own_files(chapter.parent, folders.CLAIMS)
         assert chapter in folders.own_files(chapter.parent, *folders.OF_CHAPTER)

@@ -17,7 +17,7 @@ from tests.workspace import ROOT
 
 PAGES = [
     *("tutorial", "how-to/figures", "how-to/tables", "how-to/failures", "how-to/data"),
-    *("how-to/components", "how-to/advise", "how-to/keras"),
+    *("how-to/components", "how-to/network", "how-to/advise", "how-to/keras"),
 ]
 # What a shell does for a reader who stands in the project's folder, with its environment active.
 SHELL = f"""
@@ -102,4 +102,5 @@ def test_every_block_of_the_pages_can_be_typed(tmp_path: Path) -> None:
     assert (tmp_path / "reports/figures/mine/signal-6.75in.pdf").exists()
     assert (tmp_path / "reports/figures/trees/gradients.svg").exists()
     assert (tmp_path / "reports/figures/own/signal.svg").exists()
+    assert (tmp_path / "reports/figures/images/signal.svg").exists()
     assert (tmp_path / "probe.html").exists()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gradprop import files, provenance
 from gradprop.components import datasets
 from gradprop.components.datasets import Dataset
+from gradprop.components.network import is_own
 from gradprop.results import manifests, products, tables
 from gradprop.results.tables import FinishedStacks
 from gradprop.spec import Component, Shard, Stack
@@ -70,7 +71,8 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
 def _train_missing(shard: Shard, folder: Path, data: Path, threads: int, stack_size: int) -> int:
     read = manifests.checksums([data])
     dataset = datasets.read(data)
-    origin = {"code": provenance.code_digest(), "data": dataset.checksum}
+    modules = _modules(shard)
+    origin = {"code": provenance.code_digest(modules), "data": dataset.checksum}
     cells = {cell.id for cell in shard.cells}
     finished = tables.FinishedStacks(folder, shard, origin)
     missing = cells - finished.cells
@@ -79,7 +81,7 @@ def _train_missing(shard: Shard, folder: Path, data: Path, threads: int, stack_s
     if missing:
         clock, run = Clock(), describe_run(shard.name, threads, origin["code"])
         stacks = [c for stack in shard.stacks for c in stack.only(missing).chunks(stack_size)]
-        for result in _train(stacks, dataset, clock.stopwatch, shard.name, threads):
+        for result in _train(shard, stacks, dataset, clock.stopwatch, threads):
             run |= clock.lap()
             with clock.stopwatch.phase("write"):  # which the next stack's lap has
                 finished.add(result.tables, run)
@@ -88,12 +90,18 @@ def _train_missing(shard: Shard, folder: Path, data: Path, threads: int, stack_s
         products.tables(folder, shard),
         made=written,
         inputs=read,
-        modules=provenance.NUMERIC_MODULES,
+        modules=modules,
         code=origin["code"],
         machines={run["instructions"] for run in finished.runs(cells)},
     )
     finished.forget_others()
     return len(missing)
+
+
+def _modules(shard: Shard) -> tuple[str, ...]:
+    """Return the modules that the numbers of a shard depend on."""
+    own = is_own(shard.stacks[0].first)
+    return provenance.NETWORK_MODULES if own else provenance.NUMERIC_MODULES
 
 
 def _say(shard: Shard, cells: set[str], missing: set[str], finished: FinishedStacks) -> None:
@@ -117,14 +125,22 @@ def _say(shard: Shard, cells: set[str], missing: set[str], finished: FinishedSta
 
 
 def _train(
-    stacks: list[Stack], dataset: Dataset, stopwatch: Stopwatch, label: str, threads: int
+    shard: Shard, stacks: list[Stack], dataset: Dataset, stopwatch: Stopwatch, threads: int
 ) -> Iterator[StackResult]:
+    own = is_own(stacks[0].first)
     with stopwatch.phase("import"):
         from gradprop.training import backend, loop
 
+        if own:
+            from gradprop import networks
+    if own:
+        threads = 1  # TensorFlow divides the sums of a convolution among its threads
     backend.set_threads(threads)
     limit(threads)  # the libraries that came with the import
-    yield from loop.train(stacks, dataset, stopwatch, label)
+    if own:
+        yield from networks.train(shard, stacks, dataset, stopwatch)
+    else:
+        yield from loop.train(stacks, dataset, stopwatch, shard.name)
 
 
 class Clock:

@@ -18,6 +18,8 @@ PACKAGE = Path(__file__).parent
 # What numbers depend on: all that training imports, at once or late, but for the words of errors.
 # Manifests name them; a test compares them with what is really imported.
 NUMERIC_MODULES = ("components", "files", "probes", "spec", "training")
+# And what own networks depend on besides (`gradprop.components.network`).
+NETWORK_MODULES = (*NUMERIC_MODULES, "monitor", "networks")
 
 # What is behind figures, claims and report: an edit makes anew what it can change. Those above are
 # left out, because their edits reach these steps through the tables.
@@ -43,7 +45,7 @@ INSTRUCTIONS = (
 )
 
 # Every module or package that a manifest may name.
-MODULES = {*NUMERIC_MODULES, *FIGURE_MODULES, *REPORT_MODULES, *DATASET_MODULES}
+MODULES = {*NETWORK_MODULES, *FIGURE_MODULES, *REPORT_MODULES, *DATASET_MODULES}
 
 # The package as it was when this process began: an edit while a job runs is not what the job ran.
 _CONTENT = {

@@ -185,8 +185,11 @@ class Cell:
         Factor of the loss during back-propagation: a component of
         `gradprop.components.loss_scaling.LOSS_SCALES`.
     code
-        Digests of the own components that the cell names (`gradprop.components.own`); no column
-        of tables, which have the id.
+        Digests of the own components that the cell names (`gradprop.components.own`) and of what
+        builds its network; no column of tables, which have the id.
+    network
+        ``none``, or what the study's ``network.py`` builds (`gradprop.components.network`), with
+        every parameter of its own, each of which is a column of tables, too.
     """
 
     dataset: Component
@@ -218,6 +221,7 @@ class Cell:
     dropout: float = 0.0
     precision: str = "float32"
     loss_scale: Component = Component("none")
+    network: Component = Component("none")
 
     def __post_init__(self) -> None:
         """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""
@@ -231,12 +235,18 @@ class Cell:
 
     def columns(self) -> dict[str, Scalar]:
         """Return every parameter as one column of the ``cells`` table."""
-        return {name: self.column(name) for name in self.__dataclass_fields__ if name != "code"}
+        names = [name for name in self.__dataclass_fields__ if name != "code"]
+        return {name: self.column(name) for name in names} | dict(self.network.parameters)
 
     def column(self, key: str) -> Scalar:
         """Return one parameter as it stands in the ``cells`` table."""
-        value = getattr(self, key)
+        value = self.value(key)
         return value.label if isinstance(value, Component) else value
+
+    def value(self, key: str) -> Any:
+        """Return one parameter; one that only the study's own network has, by its name."""
+        own = dict(self.network.parameters)
+        return own[key] if key in own else getattr(self, key)
 
     @cached_property
     def id(self) -> str:

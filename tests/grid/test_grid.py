@@ -330,6 +330,7 @@ CHANGES: dict[str, Any] = {
     "tied": True,
     "precision": "float16",
     "loss_scale": Component("dynamic"),
+    "network": Component("network"),
 }
 
 

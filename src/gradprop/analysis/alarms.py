@@ -183,7 +183,8 @@ def _joined(found: StudyTables) -> pd.DataFrame:
     start = at_start(found.steps)
     parameters["train_loss"] = start.set_index("cell")["train_loss"]
     wanted = {alarm.statistic for alarm in ALARMS.values()} & set(found.layers)
-    rows = found.layers[["cell", "step", "layer", *sorted(wanted)]].copy()
+    shape = {"fan_in", "units"} & set(found.layers)  # of networks that the study builds itself
+    rows = found.layers[["cell", "step", "layer", *sorted(wanted | shape)]].copy()
     places = parameters.index.get_indexer(pd.Index(rows["cell"]))
     for name in parameters:
         rows[name] = parameters[name].to_numpy()[places]

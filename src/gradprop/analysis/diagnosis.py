@@ -41,6 +41,7 @@ from gradprop.analysis.layers import kernel_shapes
 from gradprop.analysis.thresholds import Thresholds
 from gradprop.components import activations
 from gradprop.components.architecture import RESIDUALS
+from gradprop.components.network import is_own
 from gradprop.results.study_tables import StudyTables
 
 DIAGNOSES = ("vanishing", "stable", "exploding", "dead", "rounding", "diverged")
@@ -243,11 +244,12 @@ def _underflows(probes: _Probes, statistic: str) -> Bool:
 def _rounding(found: StudyTables, probes: _Probes) -> Bool:
     """Tell where the signal of the last hidden layer is no more than rounding can make.
 
-    Not told where the norm of weights is not recorded, and of branches with a trained factor
-    (rezero), which may be as small as it likes.
+    Not told where the norm of weights is not recorded, of branches with a trained factor
+    (rezero), which may be as small as it likes, and of networks that a study builds itself, which
+    may do anything between the two layers.
     """
     table, cells = probes.table, {cell.id: cell for cell in found.study.cells}
-    if WEIGHT not in found.layers:
+    if WEIGHT not in found.layers or any(map(is_own, cells.values())):
         return np.zeros(len(table), dtype=bool)
     shapes = kernel_shapes(table.assign(layer=probes.depth + 1), found.study.cells)
     outputs = [probes.at(probes.depth + 1, name) for name in (WEIGHT, SIGNAL)]

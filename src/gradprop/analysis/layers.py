@@ -22,10 +22,13 @@ def kernel_shapes(rows: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
     Parameters
     ----------
     rows
-        With the columns ``cell`` and ``layer``.
+        With the columns ``cell`` and ``layer``; of networks that a study builds itself, with the
+        two columns that are asked for.
     cells
         All cells that have rows.
     """
+    if "fan_in" in rows:
+        return rows[["fan_in", "units"]]
     starts: dict[object, int] = {}
     of_cells: dict[str, int] = {}
     shapes: list[tuple[int, int]] = []

@@ -178,7 +178,8 @@ def kernel_places(cell: Cell) -> list[int]:
 
 def is_plain(cell: Cell) -> bool:
     """Tell whether z_l = W_l h_(l-1) + b_l and h_l = phi(z_l) in all hidden layers."""
-    return cell.normalization.name == "none" and cell.residual == "none"
+    found = (cell.normalization.name, cell.residual, cell.network.name)
+    return found == ("none", "none", "none")
 
 
 def output_units(cell: Cell, outputs: int) -> int:

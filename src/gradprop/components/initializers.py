@@ -31,6 +31,7 @@ class Layer(NamedTuple):
     fan_in: int
     fan_out: int
     activation: str  # of the hidden layers
+    places: int = 1  # of a convolution's kernel in space: each has fan_in / places of the rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,11 @@ class Source:
                 return node
         return None
 
+    def last(self, name: str) -> ast.FunctionDef | None:
+        """Return the top-level function that a name stands for in the end; None for others."""
+        found = self._statements.get(name, [None])[-1]
+        return found if isinstance(found, ast.FunctionDef) else None
+
     def digest(
         self, root: ast.FunctionDef, marks: Collection[str], counted: Collection[str] | None
     ) -> str:

@@ -23,6 +23,7 @@ from gradprop.figures import lost, style
 from gradprop.figures.kind import Kind, statistics
 from gradprop.grid.selection import select
 from gradprop.prediction.data import (
+    BUILT,
     DROPPED,
     SHIFTED,
     TIED,
@@ -155,6 +156,8 @@ def _unlike(cell: Cell, reason: str) -> str:
     """Return what theory does not know of a cell; empty if that is its initializer."""
     if reason == TOO_DEEP:
         return f"tied kernels at depth {cell.depth} and width {cell.width}"
+    if reason == BUILT:
+        return "networks of network.py"
     if reason == DROPPED:
         return f"dropout {cell.dropout:g}"
     return "tied kernels" if reason == TIED else ""

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from gradprop.components import datasets
+from gradprop.components import network as own_network
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.architecture import WIDTHS
 from gradprop.components.clipping import CLIPPINGS
@@ -20,6 +21,7 @@ from gradprop.components.initializers import (
     layer_initializers,
 )
 from gradprop.components.loss_scaling import LOSS_SCALES
+from gradprop.components.network import NetworkFile
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Registry
@@ -40,22 +42,34 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "loss_scale": LOSS_SCALES,
 }
 # What a figure can select and be divided by: all but the digest of own components' code, which
-# follows from these.
-PARAMETERS = [f for f in fields(Cell) if f.name != "code"]
+# follows from these, and a study's own network, whose arguments have names of their own.
+PARAMETERS = [f for f in fields(Cell) if f.name not in ("code", "network")]
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
 
-def expand(block: Mapping[str, Any]) -> Iterator[Cell]:
-    """Yield the cells of one grid block: the product of its axes, the last key fastest."""
-    axes = {key: axis_values(key, value) for key, value in block.items()}
+def expand(block: Mapping[str, Any], network: NetworkFile | None = None) -> Iterator[Cell]:
+    """Yield the cells of one grid block: the product of its axes, the last key fastest.
+
+    Parameters
+    ----------
+    block
+        The axes.
+    network
+        What builds the study's networks, if it has that; its arguments are axes, too.
+    """
+    axes = {key: axis_values(key, value, network) for key, value in block.items()}
     axes["seed"] = axes.pop("seeds")
     for values in itertools.product(*axes.values()):
-        cell = Cell(**dict(zip(axes, values, strict=True)))
-        code = " ".join(f"{kind}={code}" for kind, code in _codes(cell) if code)
+        given = dict(zip(axes, values, strict=True))
+        if network:
+            own = {name: given.pop(name) for name in network.arguments if name in given}
+            given["network"] = network.component(own)
+        cell = Cell(**given)
+        code = " ".join(f"{kind}={code}" for kind, code in _codes(cell, network) if code)
         yield replace(cell, code=code) if code else cell
 
 
-def _codes(cell: Cell) -> Iterator[tuple[str, str]]:
+def _codes(cell: Cell, network: NetworkFile | None) -> Iterator[tuple[str, str]]:
     """Yield the digests of what a cell names that may be own, by kind.
 
     New kinds come last, which moves no id.
@@ -68,9 +82,10 @@ def _codes(cell: Cell) -> Iterator[tuple[str, str]]:
         yield "statistic", statistics.STATISTICS[name].code
     for key, component in layer_initializers(cell.layer_initializers).items():
         yield f"initializer {key}", INITIALIZERS[component.name].code
+    yield own_network.NAME, network.code if network else ""
 
 
-def axis_values(key: str, value: Any) -> list[Any]:
+def axis_values(key: str, value: Any, network: NetworkFile | None = None) -> list[Any]:
     """Return the values of an axis, typed: a list is an axis, a scalar is fixed.
 
     ``{from: 1, to: 9, step: 2}`` is the list 1, 3, 5, 7, 9; ``seeds: 3`` is the list 0, 1, 2.
@@ -79,6 +94,8 @@ def axis_values(key: str, value: Any) -> list[Any]:
     if key == "measurements":
         return [measurements.canonical(value)]
     written = written_values(key, value)
+    if network and key in network.arguments:
+        return network.values(key, written)
     if key == "layer_initializers":
         return [canonical_layers(item) for item in written]
     kind = _field_type("seed" if key == "seeds" else key)

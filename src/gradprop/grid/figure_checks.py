@@ -125,16 +125,16 @@ def _check_lines(
     axes = [*_divided_by(options), *needs.shows]
     if needs.architectures and options.get("hue") == "widths":
         axes.append("width")
-    others = [f.name for f in PARAMETERS if f.name not in (*axes, "seed")]
-    line_of, rest_of = (attrgetter(*keys) for keys in ([*axes, "seed", "seed"], others))
+    fixed = [f.name for f in PARAMETERS if f.name not in (*axes, "seed")]
+    others, rest_of = [*fixed, "network"], attrgetter(*fixed)
     firsts: dict[Any, Any] = {}
     differing: dict[str, dict[Any, None]] = {name: {} for name in others}
     for cell in drawn(cells, options, needs):
         line = tuple(
             names.get(axis, {}).get(value.label, value) if isinstance(value, Component) else value
-            for axis, value in zip(axes, line_of(cell), strict=False)
+            for axis, value in ((axis, cell.value(axis)) for axis in axes)
         )
-        rest = rest_of(cell)
+        rest = (*rest_of(cell), _without(cell.network, axes))
         first = firsts.setdefault(line, rest)
         if rest != first:
             for name, *values in zip(others, first, rest, strict=True):
@@ -148,6 +148,12 @@ def _check_lines(
             f"{where}: a line would take networks together that differ in {listed}, as if they "
             "were seeds; give it to rows, columns or hue, or choose one value in select"
         )
+
+
+def _without(network: Component, axes: Sequence[str]) -> Component:
+    """Return what a study's own network is, without the parameters that divide the figure."""
+    kept = tuple(pair for pair in network.parameters if pair[0] not in axes)
+    return Component(network.name, kept)
 
 
 def _listing(values: Iterable[Any]) -> str:

@@ -3,8 +3,10 @@
 ``<studies>/<name>/`` holds ``study.yaml`` and, each if the study has it: ``claims.py`` (claims and
 the numbers of the prose), ``chapter.md.j2`` (the prose), ``opening.md.j2`` (with which a report can
 open), ``components.py`` (own initializers, activations, data sets, optimizers, statistics),
-``figures.py`` (own kinds of figures), ``references.bib``, modules that these import, and files of
-data. No list names the studies: they are found by looking.
+``network.py`` (which builds its networks), ``figures.py`` (own kinds of figures),
+``references.bib``, modules that these import, and files of data. No list names the studies: they
+are found by looking.
+are found by looking.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from gradprop import errors, provenance
-from gradprop.components import own
+from gradprop.components import network, own
 from gradprop.errors import ConfigError
 
 STUDIES = Path("config/studies")
@@ -103,7 +105,7 @@ def reference_files(folder: Path | None) -> list[Path]:
 
 def helping_modules(folder: Path) -> Iterator[Path]:
     """Return the modules of a study's folder that only its other modules import."""
-    known = (CLAIMS, COMPONENTS, FIGURES)
+    known = (CLAIMS, COMPONENTS, FIGURES, network.FILE)
     return (path for path in sorted(folder.glob("*.py")) if path.name not in known)
 
 

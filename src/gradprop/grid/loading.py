@@ -10,7 +10,9 @@ from typing import Any
 
 from gradprop import errors
 from gradprop.components import architecture, datafiles, datasets, initializers
+from gradprop.components import network as own_network
 from gradprop.components.datasets import DATASETS
+from gradprop.components.network import NetworkFile
 from gradprop.components.schedules import SCHEDULES
 from gradprop.grid import config, folders, kinds, schema
 from gradprop.grid.axes import REGISTRIES, axis_values, count_values, expand
@@ -71,7 +73,9 @@ def load_studies(
         path = folder / folders.STUDY
         content = config.read_yaml(path)
         folders.load_components(folder)
-        known = schema.study_schema(folders.own_kinds(folder), folder / folders.COMPONENTS)
+        known = schema.study_schema(
+            folders.own_kinds(folder), folder / folders.COMPONENTS, own_network.read(folder)
+        )
         config.validate(content, known, str(path))
         cells = count_cells(content, seeds)
         total += cells
@@ -130,14 +134,15 @@ def build_study(
         If a block of the grid lacks a parameter or has an axis without values.
     """
     folders.load_components(folder)
+    network = own_network.read(folder)
     cells: list[Cell] = []
     blocks = _blocks(content, seeds)
     for key, block in blocks.items():
         where = errors.place(source, key)
-        _check_block(block, where)
+        _check_block(block, where, network)
         _enter_data(block, folder, where)
-        _check_cells(block, where)
-        cells.extend(expand(block))
+        _check_cells(block, where, network)
+        cells.extend(expand(block, network))
     if len(blocks) > 1:  # one alone repeats nothing
         cells = list(dict.fromkeys(cells))
     _check_spellings(cells, source)
@@ -190,8 +195,10 @@ def _blocks(content: Mapping[str, Any], seeds: int) -> dict[str, dict[str, Any]]
     return {key: {"seeds": seeds, **shared, **block} for key, block in blocks.items()}
 
 
-def _check_block(block: Mapping[str, Any], where: str) -> None:
-    missing = [name for name in REQUIRED if name not in block]
+def _check_block(block: Mapping[str, Any], where: str, network: NetworkFile | None) -> None:
+    own = network.arguments if network else {}
+    needed = [*REQUIRED, *(name for name, one in own.items() if one.default is None)]
+    missing = [name for name in needed if name not in block]
     if missing:
         raise errors.ConfigError(
             f"{where}: missing key: {', '.join(missing)}; every block needs it, in the block or "
@@ -204,7 +211,7 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
         several = isinstance(value, Mapping) and (key in REGISTRIES or key == "layer_initializers")
         if (isinstance(value, list) or several) and key != "measurements":
             seen: set[Any] = set()
-            for item in axis_values(key, value):
+            for item in axis_values(key, value, network):
                 if item in seen:
                     shown = errors.show(item.label if isinstance(item, Component) else item)
                     raise errors.ConfigError(f"{where}.{key}: {shown} stands twice in the list")
@@ -227,11 +234,12 @@ def _enter_data(block: Mapping[str, Any], folder: Path | None, where: str) -> No
             raise errors.ConfigError(f"{where}.dataset: {error}") from None
 
 
-def _check_cells(block: Mapping[str, Any], where: str) -> None:
+def _check_cells(block: Mapping[str, Any], where: str, network: NetworkFile | None) -> None:
     """Check the cells of a block, one for all that differ in nothing that is checked."""
     alike = {key: axis_values(key, block[key])[:1] for key in _UNCHECKED if key in block}
-    for cell in expand({**block, **alike}):
+    for cell in expand({**block, **alike}, network):
         problem = _conflict_with_data(cell) or architecture.conflict(cell)
+        problem = problem or own_network.conflict(cell) or statistics.conflict(cell)
         problem = problem or initializers.conflict(cell) or measurements.conflict(cell)
         if problem:
             raise errors.ConfigError(f"{where}.{problem}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import Field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from gradprop.components.clipping import CLIPPINGS
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import BIAS_INITIALIZERS, INITIALIZERS
 from gradprop.components.loss_scaling import LOSS_SCALES
+from gradprop.components.network import Argument, NetworkFile
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.precision import FORMATS
@@ -73,7 +73,9 @@ def config_schema() -> Schema:
     return schema
 
 
-def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> Schema:
+def study_schema(
+    kinds: Iterable[str] = (), components: Path | None = None, network: NetworkFile | None = None
+) -> Schema:
     """Return the schema of a study, with a branch for every registry entry that it may name.
 
     Parameters
@@ -82,6 +84,8 @@ def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> S
         Kinds of figures that the study brings along.
     components
         The file of its own components, if it has one.
+    network
+        What builds its networks, if it has that: its arguments are axes.
     """
     file = components.resolve() if components else None
     written = copy.deepcopy(_written_study_schema())
@@ -89,14 +93,21 @@ def study_schema(kinds: Iterable[str] = (), components: Path | None = None) -> S
     defs: dict[str, Any] = written["$defs"]
     figure = defs["figure"]["properties"]
     figure["kind"]["enum"] = [*KINDS, *kinds]
-    figure["select"]["properties"] = {f.name: _selected(f) for f in PARAMETERS}
+    own = network.arguments if network else {}
+    axes = {name: _axis(argument) for name, argument in own.items()}
+    defs["block"]["properties"] |= axes
+    written["properties"]["training"]["properties"] |= axes
+    figure["select"]["properties"] = {
+        **{f.name: _selected(f.name, _FIELDS.get(str(f.type), "string")) for f in PARAMETERS},
+        **{name: _selected(name, _TYPES[argument.kind]) for name, argument in own.items()},
+    }
     defs |= {
         "residual_name": _names(RESIDUALS),
         "format_name": _names(FORMATS),
         "layer_statistic": _names(statistics),
         "statistic_or_preset": _names([*statistics, *PRESETS]),
         "preset": _names(PRESETS),
-        "cell_parameter": _names(f.name for f in PARAMETERS),
+        "cell_parameter": _names([*(f.name for f in PARAMETERS), *own]),
     }
     for key, (what, registry) in _PARAMETRIC.items():
         entries = registry.of_study(file)
@@ -126,11 +137,25 @@ def _names(names: Iterable[str]) -> Schema:
     return {"enum": list(names)}
 
 
-def _selected(parameter: Field[Any]) -> Schema:
+def _axis(argument: Argument) -> Schema:
+    """Return the schema of an axis that an argument of a study's own network is."""
+    value: Schema = {"type": _TYPES[argument.kind]}
+    if argument.kind is str:  # it stands in labels
+        description = "letters, digits, points, hyphens and underscores"
+        value = {**value, "pattern": r"^[\w.-]+$", "description": description}
+    about = {"description": "An argument of build in network.py.", "default": argument.default}
+    one = value
+    if argument.kind is int:
+        one = {"if": {"type": "object"}, "then": {"$ref": "#/$defs/range"}, "else": value}
+    several = {"minItems": 1, "items": value}
+    return {**about, "if": {"type": "array"}, "then": several, "else": one}
+
+
+def _selected(name: str, kind: str) -> Schema:
     """Return the schema of the values of a cell's parameter that a figure selects."""
-    values = {"type": _FIELDS.get(str(parameter.type), "string")}
+    values = {"type": kind}
     return {
-        "description": f"Networks with this value of `{parameter.name}`, or one of a list.",
+        "description": f"Networks with this value of `{name}`, or one of a list.",
         "default": None,
         "if": {"type": "array"},
         "then": {"minItems": 1, "items": values},

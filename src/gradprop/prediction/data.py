@@ -24,6 +24,7 @@ SHIFTED = (
     "left to chance and stay in the range of floats, and weight gradients have none"
 )
 TOO_DEEP = "powers of one matrix leave the laws of wide networks beyond depth^2 = 2 width"
+BUILT = "code makes their layers, which theory cannot read"
 TIED = "they are predicted of plain networks of mean 0 without dropout only"
 DROPPED = "it is predicted of plain networks of mean 0 only"
 
@@ -45,6 +46,8 @@ def prediction_on_data(cell: Cell) -> Prediction | None:
 
 def unpredicted(cell: Cell) -> str:
     """Return why theory has no line for a cell, or not all of it; empty if it has."""
+    if cell.network.name != "none":
+        return BUILT
     if too_deep_to_tie(cell):
         return TOO_DEEP
     if cell.tied and (has_mean(cell) or cell.dropout or not is_plain(cell)):

@@ -18,8 +18,10 @@ def sigma_w2(cell: Cell) -> float:
     """Return the weight variance of hidden layers times their fan-in.
 
     NaN if their kernels are not random, they or the biases have a mean, or they differ in their
-    variance; the first layer may have another one.
+    variance; the first layer may have another one. NaN of a study's own networks, too.
     """
+    if cell.network.name != "none":
+        return math.nan
     shape = cell.width, cell.width
     layers = range(2, cell.depth + 1) if cell.depth > 1 else [1]
     used = {initializer_of(cell, layer) for layer in layers}

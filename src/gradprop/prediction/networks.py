@@ -273,7 +273,7 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
         At infinite width, without standard deviations; NaN where nothing is known. None for other
         networks, and with dropout.
     """
-    if cell.dropout:
+    if cell.dropout or cell.network.name != "none":
         return None
     unknown = np.full(cell.depth + 1, np.nan)
     length, signal = unknown.copy(), unknown.copy()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # scikit-learn requires it
+from threadpoolctl import ThreadpoolController  # scikit-learn requires it
 
 from gradprop import errors
 from gradprop.components.own import REGISTRIES, Place, first_line, with_parentheses
@@ -121,7 +122,7 @@ def statistic(*, needs: str = "", definition: str = "", source: str = "") -> Cal
 
         def compute(record: LayerRecord) -> Float64:
             # With one thread: how a BLAS divides a product among threads would show in the bits.
-            with threadpool_limits(1, user_api="blas"):
+            with _libraries().limit(limits=1, user_api="blas"):
                 return np.array([place.number(call(one)) for one in NetworkLayer.each(record)])
 
         entry = Statistic(
@@ -136,6 +137,12 @@ def statistic(*, needs: str = "", definition: str = "", source: str = "") -> Cal
         return function
 
     return enter
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Return what limits threads; to look for the libraries takes as long as a small statistic."""
+    return ThreadpoolController()
 
 
 def _unless_lost(function: Callable[[NetworkLayer], Any], layer: NetworkLayer) -> Any:

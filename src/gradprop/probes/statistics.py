@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from gradprop.components import activations
 from gradprop.components.registry import Entry, Registry
+from gradprop.spec import Cell
 
 Float64 = NDArray[np.float64]
 
@@ -764,6 +765,20 @@ def canonical(chosen: str | Sequence[str]) -> str:
 def recorded(statistics: str) -> list[str]:
     """Return the names that a `canonical` choice of statistics stands for."""
     return list(chain(*(PRESETS.get(name, [name]) for name in statistics.split(","))))
+
+
+def conflict(cell: Cell) -> str | None:
+    """Return what is wrong with the statistics of this cell, as ``key: reason``."""
+    if cell.network.name == "none":
+        return None
+    names = recorded(cell.statistics)
+    lacking = [name for name in names if STATISTICS[name].needs == "minibatches"]
+    if not lacking:
+        return None
+    return (
+        f"statistics: {', '.join(lacking)}: needs gradients of other minibatches at the same "
+        "weights, which networks of network.py have not; allowed: others"
+    )
 
 
 def own(statistics: str) -> list[str]:

@@ -232,15 +232,25 @@ class Recorder:
         for layer, record in enumerate(records, start=1):
             layers.append(measure(record, self.names))
             self.measurer.observe(number, layer, record)
-        self.layer_rows.append(
-            {name: np.stack([layer[name] for layer in layers]) for name in self.names}
-        )
         with np.errstate(all="ignore"):
             norms = [layer["gradient_log10_norm"] for layer in layers]
             if self.stack.first.tied:
                 norms = _kernel_norms(self.stack.first, norms, as_numpy(tensors.gradients))
             squares = sum(10 ** (2 * norm) for norm in norms)
             norm = 0.5 * np.log10(squares)
+        self.note(number, layers, norm)
+
+    def note(
+        self,
+        number: int,
+        layers: Sequence[Mapping[str, NDArray[np.float64]]],
+        norm: NDArray[np.float64],
+    ) -> None:
+        """Note the rows of step `number`: statistics of every layer, log10 of the whole norm."""
+        names = dict.fromkeys([*self.names, *layers[0]])
+        self.layer_rows.append(
+            {name: np.stack([layer[name] for layer in layers]) for name in names}
+        )
         test_loss, test_accuracy = self.test
         self.probed.append(number)
         self.step_rows.append(
