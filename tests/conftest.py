@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from gradprop.training import environment
@@ -9,7 +11,7 @@ from gradprop.training import environment
 environment.fix()  # before a test imports TensorFlow by itself
 
 from gradprop import threads  # noqa: E402
-from gradprop.components import datasets  # noqa: E402
+from gradprop.components import datasets, own  # noqa: E402
 from gradprop.components.datasets import Dataset  # noqa: E402
 from tests.workspace import Workspace  # noqa: E402
 
@@ -39,6 +41,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def is_workflow(item: pytest.Item) -> bool:
     """Return whether a test starts the real Snakemake."""
     return item.get_closest_marker("workflow") is not None
+
+
+@pytest.fixture(autouse=True)
+def no_components_left() -> Iterator[None]:
+    """Let the registries forget what a test read from a study's folder: others look at all."""
+    before = own.loaded()
+    yield
+    for path in own.loaded() - before:
+        own.forget(path)
 
 
 @pytest.fixture(scope="session")

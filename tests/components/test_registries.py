@@ -117,11 +117,12 @@ def test_parameters_by_which_figures_are_divided() -> None:
 def test_a_cell_has_the_defaults_of_the_schema() -> None:
     axes = {key: resolved(value) for key, value in DEFS["block"]["properties"].items()}
     axes |= {key: SCHEMA["properties"][key] for key in ("probes", "statistics")}
-    assert {*axes} - {"seeds"} == {f.name for f in fields(Cell)} - {"seed", "code"}
+    not_in_yaml = {"code", "network"}  # which follow from a study's files
+    assert {*axes} - {"seeds"} == {f.name for f in fields(Cell)} - {"seed", *not_in_yaml}
     for f in fields(Cell):
         if f.name in axes and f.default is not MISSING:
             assert axis_values(f.name, axes[f.name]["default"]) == [f.default]
-        elif f.name not in ("seed", "code"):
+        elif f.name not in ("seed", *not_in_yaml):
             assert "default" not in axes[f.name]
             assert "Required" in axes[f.name]["description"]
 

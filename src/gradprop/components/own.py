@@ -606,6 +606,11 @@ def _in_code(error: BaseException, file: Path) -> ConfigError:
     return told
 
 
+def loaded() -> set[Path]:
+    """Return the files that were run."""
+    return set(_texts)
+
+
 def forget(path: Path) -> None:
     """Take back what a file entered, but for what another file defines too."""
     key = path.resolve()

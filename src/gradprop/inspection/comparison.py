@@ -153,6 +153,7 @@ def compare(a: Any, b: Any) -> Comparison:
     >>> import keras, numpy
     >>> import gradprop
     >>> x = numpy.random.default_rng(0).normal(size=(32, 4))
+    >>> _ = keras.utils.set_random_seed(0)
     >>> def seen(initializer):
     ...     hidden = keras.layers.Dense(8, "tanh", kernel_initializer=initializer)
     ...     outputs = keras.layers.Dense(1, kernel_initializer=initializer)
