@@ -168,7 +168,7 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     unbuilt = keras.Sequential([keras.layers.Dense(3)])
     unbuilt.compile(loss="mse")
 
-    class Named(keras.Model):  # type: ignore[misc]
+    class Named(keras.Model):
         def __init__(self) -> None:
             super().__init__()
             self.last = keras.layers.Dense(3)

@@ -107,7 +107,7 @@ def test_a_perceptron_of_keras_is_that_of_a_stack(
         ours = ours.sort_values(keys, ignore_index=True)
         numbers = [c for c in theirs if theirs[c].dtype == np.float64]
         assert len(numbers) > 4
-        for name in numbers:
+        for name in map(str, numbers):
             quantiles = 1e-2 if "_q" in name else 1e-4 if "fraction" in name else 2e-5
             np.testing.assert_allclose(
                 ours[name], theirs[name], atol=quantiles, rtol=2e-5, err_msg=name

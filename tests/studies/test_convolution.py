@@ -49,7 +49,7 @@ def cells(**changes: Any) -> list[Cell]:
 def convolve(images: Float64, kernel: Float64, pad: dict[str, Any]) -> Float64:
     """Return the convolution of images (batch, 8, 8, channels) with a kernel of 3 x 3."""
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), **pad)
-    return sum(padded[:, i : i + 8, j : j + 8] @ kernel[i, j] for i in range(3) for j in range(3))  # type: ignore[return-value]
+    return sum(padded[:, i : i + 8, j : j + 8] @ kernel[i, j] for i in range(3) for j in range(3))
 
 
 def signals(cell: Cell, padding: str, draw: Any) -> Float64:
@@ -76,7 +76,7 @@ def delta(rng: np.random.Generator) -> Float64:
     return made.reshape(3, 3, WIDTH, WIDTH).astype(np.float64)
 
 
-def tables(chosen: list[Cell], values: dict[str, dict[str, Float64]]) -> Any:
+def tables(chosen: list[Cell], values: dict[str, dict[str, NDArray[Any]]]) -> Any:
     """Return tables of cells with a column of the layers each."""
     layers = pd.concat(
         [

@@ -43,9 +43,8 @@ def signals(tables: StudyTables) -> pd.DataFrame:
     found = []
     for cell in tables.study.cells:
         if cell.id in rows.index and cell.depth > 1:
-            first, last = rows.loc[cell.id, 1], rows.loc[cell.id, cell.depth]
-            with np.errstate(invalid="ignore"):  # of signals that are zero there is no rate
-                rate = (first - last) / (cell.depth - 1)
+            sizes = rows.loc[cell.id].astype(float).to_dict()
+            rate = (sizes[1] - sizes[cell.depth]) / (cell.depth - 1)  # NaN of signals of zero
             found.append({**_parameters(cell), "cell": cell.id, "rate": rate})
     return pd.DataFrame(need(found, "networks with several hidden layers"))
 
@@ -121,7 +120,7 @@ def _border(tables: StudyTables) -> Iterator[Evidence]:
         if {"zero", "circular"} <= set(pairs):
             lost = (pairs["zero"] - pairs["circular"]).dropna()
             case = Case(initializer=initializer, depth=depth)
-            yield from_seeds(case, lost, border_rate(int(depth) - 1))
+            yield from_seeds(case, lost, border_rate(int(alike["depth"].iloc[0]) - 1))
 
 
 def _kept(tables: StudyTables) -> Iterator[Evidence]:
