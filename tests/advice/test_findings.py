@@ -443,6 +443,9 @@ def test_remedies_have_numbers_of_theory() -> None:
     slow, steps, network = tables(log10_update_ratio=-5.0)
     (faster,) = advice(diagnose(slow, steps, network).findings, slow, network)
     assert faster.change == "Multiply the learning rate by 1e+02."
+    slow, steps, network = tables(log10_update_ratio=-9.0)  # and nothing else is wrong
+    (faster,) = advice(diagnose(slow, steps, network).findings, slow, network)
+    assert faster.change == "Multiply the learning rate by 1e+06."
 
 
 def test_bounds_have_sources() -> None:

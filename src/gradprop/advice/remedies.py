@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -136,6 +136,7 @@ def advice(
     """
     first = {finding.kind: finding for finding in reversed(list(findings))}
     case = _Network.of(layers, network, pd.DataFrame([{}]) if steps is None else steps)
+    case = replace(case, has_signal=set(first) == {"not learning"})
     given: dict[str, Remedy] = {}
     for kind in dict.fromkeys(finding.kind for finding in findings):
         for remedy in _REMEDIES[kind](first[kind], case):
@@ -164,6 +165,9 @@ class _Network:
         log10 of the norm of the output layer's weights; NaN if it was not measured.
     first
         The first row of ``steps``.
+    has_signal
+        Whether nothing was found but that it does not learn: then its rate is what is wrong,
+        however small it is.
     """
 
     activation: str
@@ -175,6 +179,7 @@ class _Network:
     output: str
     output_norm: float
     first: pd.Series[Any]
+    has_signal: bool = False
 
     @classmethod
     def of(cls, layers: pd.DataFrame, network: pd.DataFrame, steps: pd.DataFrame) -> _Network:
@@ -370,7 +375,8 @@ def _slower(found: Finding, case: _Network) -> Iterator[Remedy]:
 
 def _faster(found: Finding, case: _Network) -> Iterator[Remedy]:
     ratio = case.ratio if math.isfinite(case.ratio) else found.value
-    if math.isfinite(ratio) and ratio > USUAL_RATIO - 4:  # beyond, a rate is not what is wrong
+    # Beyond four decades a rate is not what is wrong where the signal is.
+    if math.isfinite(ratio) and (case.has_signal or ratio > USUAL_RATIO - 4):
         yield _rate(found, USUAL_RATIO - ratio)
 
 
@@ -410,7 +416,11 @@ def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
         function = "softmax" if case.outputs > 1 else "sigmoid"
     yield Remedy(
         found.kind,
-        "Let the outputs be linear, or a softmax for the classes of a cross-entropy.",
+        {
+            "linear": "Let the outputs be linear.",
+            "softmax": "Let the outputs be the probabilities of a softmax.",
+            "sigmoid": "Let the output be the probability of a sigmoid.",
+        }[function],
         "the loss can become as small as the data allow; linear outputs for a cross-entropy are "
         "logits, which the loss has to be told (from_logits=True)",
         case.layer(case.outputs, activation=f'"{function}"'),
