@@ -945,13 +945,15 @@ def _updates(case: _Case) -> Iterator[Finding]:
 def _frozen(case: _Case) -> Iterator[Finding]:
     """Find networks that learn nothing, and most of whose layers are not trainable.
 
-    Frozen layers under trained ones are usual, and learn something; and a probe that makes no step
-    can't tell.
+    Frozen layers under trained ones are usual, and learn something; a probe that makes no step
+    can't tell, unless all are frozen.
     """
     step, rows = case.start
-    if "trainable" not in rows or case.has_learned or len(case.loss_of) < 2:
+    if "trainable" not in rows or case.has_learned:
         return
     frozen = ~rows["trainable"].astype(bool)
+    if len(case.loss_of) < 2 and not frozen.all():
+        return
     share, bound = float(frozen.mean()), case.limits.frozen_layers
     if share > bound:
         yield Finding("frozen", step, None, share, bound, "fraction of layers that are frozen")
