@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -113,7 +114,7 @@ class JaxSteps:
             loss=np.nan if loss is None else float(loss),
             has_loss=loss is not None,
             scale=float(optimizer.loss_scale_factor or 1.0) if scale is None else float(scale),
-            examples=len(next(_leaves(batch))),
+            examples=len(_leaves(batch)[0]),
             inputs=moments(None),
             targets=moments(_numbers(targets)),
             outputs=extremes(_numbers(outputs)),
@@ -122,13 +123,8 @@ class JaxSteps:
         )
 
 
-def _leaves(data: Any) -> Any:
-    parts = data.values() if isinstance(data, dict) else data
-    for part in parts if isinstance(data, list | tuple | dict) else [data]:
-        if isinstance(part, list | tuple | dict):
-            yield from _leaves(part)
-        elif part is not None:
-            yield part
+def _leaves(data: Any) -> list[Any]:
+    return [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
 
 
 def _numbers(values: Any) -> NDArray[Any] | None:
