@@ -67,26 +67,8 @@ def tables() -> dict[str, str]:
     """Return the tables of the manual by the name of their place, made from the registries."""
     return {
         "initializers": _components("weights", INITIALIZERS),
-        "datasets": _table(
-            ["name", "task", "what it is", "parameters and defaults", "source"],
-            (
-                [f"`{name}`", entry.task, entry.definition, _defaults(entry), entry.source]
-                for name, entry in DATASETS.items()
-            ),
-        ),
-        "activations": _table(
-            ["name", "value at z", "parameters and defaults", "saturated where", "source"],
-            (
-                [
-                    f"`{name}`",
-                    entry.definition,
-                    _defaults(entry),
-                    _interval(*entry.saturation),
-                    entry.source,
-                ]
-                for name, entry in ACTIVATIONS.items()
-            ),
-        ),
+        "datasets": _datasets(),
+        "activations": _activations(),
         "optimizers": _components("update", OPTIMIZERS),
         "widths": _components("what it does", WIDTHS),
         "normalizations": _components("what it does", NORMALIZATIONS),
@@ -96,35 +78,77 @@ def tables() -> dict[str, str]:
         "loss_scales": _components("what it does", LOSS_SCALES),
         "bias_initializers": _components("biases", BIAS_INITIALIZERS),
         "schedules": _components("learning rate", SCHEDULES),
-        "statistics": _table(
-            ["name", "definition", "presets", "source"],
-            (
-                [f"`{name}`", entry.definition, _presets(name), entry.source]
-                for name, entry in STATISTICS.items()
-            ),
-        ),
-        "measurements": _table(
-            ["name", "rows", "keys", "parameters and defaults", "source"],
-            (
-                [f"`{name}`", entry.definition, _keys(entry), _defaults(entry), entry.source]
-                for name, entry in MEASUREMENTS.items()
-            ),
-        ),
-        "alarms": _table(
-            ["name", "fires where", "statistic"],
-            (
-                [f"`{name}`", alarm.text(getattr(DEFAULTS, name)), f"`{alarm.statistic}`"]
-                for name, alarm in ALARMS.items()
-            ),
-        ),
-        "thresholds": _table(
-            ["key", *(f"`{name}`" for name in thresholds.PRESETS), "what it is", "source"],
-            (
-                [f"`{key.name}`", *_preset_values(key.name), *key.metadata.values()]
-                for key in fields(DEFAULTS)
-            ),
-        ),
+        "statistics": _statistics(),
+        "measurements": _measurements(),
+        "alarms": _alarms(),
+        "thresholds": _thresholds(),
     }
+
+
+def _datasets() -> str:
+    return _table(
+        ["name", "task", "what it is", "parameters and defaults", "source"],
+        (
+            [f"`{name}`", entry.task, entry.definition, _defaults(entry), entry.source]
+            for name, entry in DATASETS.items()
+        ),
+    )
+
+
+def _activations() -> str:
+    return _table(
+        ["name", "value at z", "parameters and defaults", "saturated where", "source"],
+        (
+            [
+                f"`{name}`",
+                entry.definition,
+                _defaults(entry),
+                _interval(*entry.saturation),
+                entry.source,
+            ]
+            for name, entry in ACTIVATIONS.items()
+        ),
+    )
+
+
+def _statistics() -> str:
+    return _table(
+        ["name", "definition", "presets", "source"],
+        (
+            [f"`{name}`", entry.definition, _presets(name), entry.source]
+            for name, entry in STATISTICS.items()
+        ),
+    )
+
+
+def _measurements() -> str:
+    return _table(
+        ["name", "rows", "keys", "parameters and defaults", "source"],
+        (
+            [f"`{name}`", entry.definition, _keys(entry), _defaults(entry), entry.source]
+            for name, entry in MEASUREMENTS.items()
+        ),
+    )
+
+
+def _alarms() -> str:
+    return _table(
+        ["name", "fires where", "statistic"],
+        (
+            [f"`{name}`", alarm.text(getattr(DEFAULTS, name)), f"`{alarm.statistic}`"]
+            for name, alarm in ALARMS.items()
+        ),
+    )
+
+
+def _thresholds() -> str:
+    return _table(
+        ["key", *(f"`{name}`" for name in thresholds.PRESETS), "what it is", "source"],
+        (
+            [f"`{key.name}`", *_preset_values(key.name), *key.metadata.values()]
+            for key in fields(DEFAULTS)
+        ),
+    )
 
 
 def _preset_values(key: str) -> list[str]:

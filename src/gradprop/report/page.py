@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -96,8 +97,7 @@ def write_report(
     for chapter in chapters:
         chapter.render(environment, bibliography)
     verdicts = [verdict for study in studies for verdict in _verdicts(study, reports)]
-    tested = any(verdict.passage for verdict in verdicts)
-    passages = passages_table(verdicts, bibliography) if tested else None
+    stated = _counts_and_passages(verdicts, bibliography)
     summaries = [final_results(chapter.cells) for chapter in chapters]
     final = [
         results_table(chapter.study, chapter.cells, summary)
@@ -121,9 +121,7 @@ def write_report(
         ],
         totals=totals_of(chapters),
         overview=overview_table(chapters),
-        verdicts=claims.counts(verdicts),
-        checks=claims.counts(verdicts, check=True),
-        passages_table=passages,
+        **stated,
         claimed=claimed,
         references=bibliography.entries(),  # all that cite have done so
         environment_table=environment_table(chapters),
@@ -132,12 +130,7 @@ def write_report(
         target=_example_target(chapters, reports),
     )
     files.write_text(reports / name, html)
-    folder = reports / "tables" / Path(name).stem
-    pages = {}
-    for study, table in zip(studies, final, strict=True):
-        of_study = alone.claims_table(study, claimed.get(study.name, []))
-        pages[folder / f"{study.name}-results.html"] = table
-        pages[folder / f"{study.name}-claims.html"] = of_study
+    pages = _tables_alone(studies, final, claimed, reports / "tables" / Path(name).stem)
     alone.write(environment, look["style"], pages)
     manifests.write(
         products.report(reports, studies, name, title, command),
@@ -145,6 +138,34 @@ def write_report(
         inputs=read,
         modules=provenance.REPORT_MODULES,
     )
+
+
+def _counts_and_passages(
+    verdicts: Sequence[claims.Result], bibliography: Bibliography
+) -> dict[str, Any]:
+    """Return what the template takes of all verdicts: counts, and passages that were tested."""
+    tested = any(verdict.passage for verdict in verdicts)
+    return {
+        "verdicts": claims.counts(verdicts),
+        "checks": claims.counts(verdicts, check=True),
+        "passages_table": passages_table(verdicts, bibliography) if tested else None,
+    }
+
+
+def _tables_alone(
+    studies: Sequence[Study],
+    final: Sequence[Table],
+    claimed: Mapping[str, Sequence[claim_rows.Entry]],
+    folder: Path,
+) -> dict[Path, Table]:
+    """Return the tables of Snakemake's own report, a page each: final results and claims."""
+    pages = {}
+    for study, table in zip(studies, final, strict=True):
+        pages[folder / f"{study.name}-results.html"] = table
+        pages[folder / f"{study.name}-claims.html"] = alone.claims_table(
+            study, claimed.get(study.name, [])
+        )
+    return pages
 
 
 def _verdicts(study: Study, reports: Path) -> list[claims.Result]:
