@@ -350,6 +350,23 @@ def test_own_prose_places_refers_and_formats(tmp_path: Path) -> None:
         "section-example.what-to-see-2",
         "final-study-example",
     ]
+    contents = html[html.index("<nav") : html.index("</nav>")]
+    assert '<a href="#section-example.what-to-see">What to <em>see</em></a>' in contents
+    assert '<a href="#section-example.what-to-see-2">What to see</a>' in contents
+    assert "figure-example" not in contents
+
+
+def test_contents_list_figures_where_a_chapter_has_no_sections(tmp_path: Path) -> None:
+    html = write(tmp_path, with_prose(tmp_path, "Only a paragraph."))
+    contents = html[html.index("<nav") : html.index("</nav>")]
+    assert contents.count('href="#figure-example.') == 2
+    assert "Title of wide" in contents
+
+
+def test_a_link_in_a_heading_is_none_in_the_contents(tmp_path: Path) -> None:
+    html = write(tmp_path, with_prose(tmp_path, "## After [someone](https://example.org)"))
+    contents = html[html.index("<nav") : html.index("</nav>")]
+    assert ">After someone</a>" in contents
 
 
 @pytest.mark.parametrize(

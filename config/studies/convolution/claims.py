@@ -129,7 +129,8 @@ def _kept(tables: StudyTables) -> Iterator[Evidence]:
     for padding, alike in need(rows, "linear delta-orthogonal networks").groupby(
         "padding", sort=False
     ):
-        yield from_seeds(Case(padding=padding), distinct(alike, "seed")["rate"], 0.0)
+        case = Case(f"{padding} padding", padding=padding)
+        yield from_seeds(case, distinct(alike, "seed")["rate"], 0.0)
 
 
 def singular_values(tables: StudyTables, column: str, initializer: str) -> pd.DataFrame:

@@ -76,7 +76,12 @@ def _where(event: str, activation: str) -> Callable[[StudyTables], Iterator[Evid
         for (initializer, scale), rows in chosen.groupby(["initializer", "loss_scale"], sort=False):
             predicted = rows["predicted"].iloc[0]
             if predicted is not None and getattr(predicted, event):
-                case = Case(activation=activation, initializer=initializer, loss_scale=scale)
+                case = Case(
+                    f"{activation}, {initializer}, loss scale {rows['scale'].iloc[0]:,.0f}",
+                    activation=activation,
+                    initializer=initializer,
+                    loss_scale=scale,
+                )
                 yield from_seeds(case, rows[event], getattr(predicted, event))
 
     return measure

@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import Formatter, LogLocator, MaxNLocator, NullFormatter
 
 from gradprop import errors, files
 from gradprop.errors import ConfigError
@@ -56,6 +56,8 @@ LABELS = {
     "saturated_fraction": "saturated fraction",
     "dead_fraction": "dead fraction",
     "log10_update_ratio": "log$_{10}$ update-to-weight ratio",
+    "weight_log10_largest_singular": "log$_{10}$ largest singular value of W",
+    "weight_log10_smallest_singular": "log$_{10}$ smallest singular value of W",
     "train_loss": "training loss",
     "minibatch_loss": "loss of the minibatch",
     "test_loss": "test loss",
@@ -243,18 +245,50 @@ def quantity(text: str) -> str:
 
 
 def powers_of_ten(axis: Axis) -> None:
-    """Label an axis along which logarithms to the base 10 are drawn with powers of ten."""
-    axis.set_major_locator(_WholeDecades("auto", steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(lambda value, _: f"$10^{{{value:g}}}$")
+    """Label an axis along which logarithms to the base 10 are drawn with what they are logs of."""
+    axis.set_major_locator(_Decades("auto", steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(_Powers())
 
 
-class _WholeDecades(MaxNLocator):
-    """Ticks at whole decades where an axis has at least two of them."""
+class _Decades(MaxNLocator):
+    """Ticks at whole decades, or at round numbers between them where there are not two."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        """Return where ticks stand."""
-        self.set_params(integer=vmax - vmin >= 2)
-        return super().tick_values(vmin, vmax)
+        """Return where ticks stand, as logarithms to the base 10."""
+        if vmax - vmin >= 2:
+            self.set_params(integer=True)
+            return super().tick_values(vmin, vmax)
+        base = np.floor(vmin)  # no power of ten leaves the range of float64
+        if vmax - vmin >= 0.7:
+            numbers = np.outer(10.0 ** np.arange(4), [1, 2, 5]).ravel()
+        else:
+            between = 10.0 ** (vmin - base), 10.0 ** (vmax - base)
+            numbers = np.asarray(MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(*between))
+        ticks = base + np.log10(numbers[numbers > 0])
+        return ticks[(ticks >= vmin) & (ticks <= vmax)]
+
+
+class _Powers(Formatter):
+    """Writes ticks at logarithms to the base 10: as powers if all are whole, else as numbers."""
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        """Return the text of one tick."""
+        return self.format_ticks([value])[0]
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """Return the texts of all ticks of an axis."""
+        if all(value == round(value) for value in values):
+            return [f"$10^{{{value:g}}}$" for value in values]
+        return [self._number(float(value)) for value in values]
+
+    @staticmethod
+    def _number(exponent: float) -> str:
+        decade = int(np.floor(exponent))
+        factor = float(f"{10.0 ** (exponent - decade):.6g}")
+        if -3 <= decade <= 3:
+            return f"{factor * 10.0**decade:.6g}"
+        power = f"10^{{{decade}}}"
+        return f"${power}$" if factor == 1 else rf"${factor:g} \times {power}$"
 
 
 def own_scales(panels: Any, direction: str = "y") -> list[Line2D]:
@@ -440,7 +474,7 @@ def _title(rows: pd.DataFrame, name: str | None, template: str) -> str:
 def title_of_numbers(values: pd.Series[Any], name: str) -> str | None:
     """Return the title of a legend of a parameter's values: its name if they are numbers."""
     if not pd.api.types.is_numeric_dtype(values):
-        values = pd.to_numeric(values, errors="coerce")
+        values = pd.to_numeric(values.astype(str).str.replace(",", ""), errors="coerce")
     return label(name) if values.notna().all() else None
 
 

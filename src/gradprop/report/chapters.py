@@ -38,6 +38,7 @@ GRADIENT, SIGNAL = "gradient_log10_rms", "signal_log10_rms"
 LENGTH = "preactivation_log10_mean_square"
 # Stands for a figure's number until the figure's place in the chapter is known.
 _NUMBER = re.compile("\0(.+?)\0")
+_LINK = re.compile("</?a(?: [^>]*)?>")  # none can stand in another
 
 
 @dataclass
@@ -60,6 +61,8 @@ class Chapter:
         The names of the figures in the order of the text.
     body, opening
         Its text and figures; the words with which a report can open, empty if it has none.
+    sections
+        The headings of its sections by their ids.
     """
 
     study: Study
@@ -72,6 +75,7 @@ class Chapter:
     placed: list[str] = field(default_factory=list)
     body: Markup = field(default_factory=Markup)
     opening: Markup = field(default_factory=Markup)
+    sections: dict[str, Markup] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -146,7 +150,15 @@ class Chapter:
             text = _left_out(error) + text
         text += "".join(place(name) for name in self.available if name not in self.placed)
         text = _NUMBER.sub(lambda match: self.figure_number(match[1]), text)
-        self.body = _with_anchors(text, self.study)
+        self.body, self.sections = _with_anchors(text, self.study)
+
+    @property
+    def contents(self) -> dict[str, Markup]:
+        """What the table of contents lists by id: sections, or figures where there are none."""
+        return self.sections or {
+            figure.id: Markup('<span class="ordinal">{}</span>{}').format(number, figure.title)
+            for number, figure in self.figures.items()
+        }
 
     @property
     def main_figure(self) -> tuple[str, Figure] | None:
@@ -209,25 +221,30 @@ def _left_out(reason: StudyChangedError) -> str:
     return str(Markup('<p class="note">{} ({})</p>').format(PROSE_LEFT_OUT, reason))
 
 
-def _with_anchors(text: str, study: Study) -> Markup:
-    """Give every ``<h3>`` and ``<h4>`` an id and a link to itself."""
+def _with_anchors(text: str, study: Study) -> tuple[Markup, dict[str, Markup]]:
+    """Give every ``<h3>`` and ``<h4>`` an id and a link to itself; return the former by id, too."""
     taken: dict[str, int] = {}
+    sections = {}
 
     def anchored(match: re.Match[str]) -> str:
         level, heading = match[1], Markup(match[2])
         slug = slugify(heading.striptags())
         taken[slug] = taken.get(slug, 0) + 1
         suffix = f"-{taken[slug]}" if taken[slug] > 1 else ""
+        anchor = f"section-{slugify(study.name)}.{slug}{suffix}"
+        if level == "3":
+            sections[anchor] = Markup(_LINK.sub("", heading))
         return Markup(
             '<h{0} id="{1}">{2} <a class="anchor" href="#{1}" aria-label="Link to {3}">#</a></h{0}>'
         ).format(
             level,
-            f"section-{slugify(study.name)}.{slug}{suffix}",
+            anchor,
             heading,
             heading.striptags(),
         )
 
-    return Markup(re.sub(r"<h([34])>(.*?)</h\1>", anchored, text, flags=re.DOTALL))
+    body = Markup(re.sub(r"<h([34])>(.*?)</h\1>", anchored, text, flags=re.DOTALL))
+    return body, sections
 
 
 def read_chapter(study: Study, number: int, results: Path, reports: Path) -> Chapter:
