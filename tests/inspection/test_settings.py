@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -95,7 +97,10 @@ def test_advice_about_the_network_has_every_class_once(seen: tuple[keras.Model, 
     given = advice([finding("symmetric")], run.layers, run.judged, run.steps, run.settings)
     first, second = [[type(part).__name__ for part in made(remedy.code)] for remedy in given]
     assert first == ["LSTM", "GRU", "SimpleRNN"]
-    assert second == [name for name in LAYERS if name not in first]
+    functions = run.network.set_index("name")["activation"]
+    linear = [name for name, (layer, _) in LAYERS.items() if functions[layer.name] == "linear"]
+    assert second == [name for name in linear if name not in first]
+    assert "which linear needs" in given[1].change and 2 < len(second) < len(LAYERS) - 3
     found = [finding("initial loss"), finding("wrong output", text="no logits,")]
     for remedy in advice(found, run.layers, run.judged, run.steps, run.settings)[-2:]:
         (output,) = made(remedy.code)
@@ -131,6 +136,22 @@ RATES = {
     "cosine": schedules.CosineDecay(0.1, 10, alpha=0.1, warmup_target=0.5, warmup_steps=4),
     "restarts": schedules.CosineDecayRestarts(0.5, 4),
 }
+
+
+def test_a_run_on_disk_has_its_definition(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    hidden = [L.Conv1D(4, 3, padding="same", activation="sigmoid") for _ in range(9)]
+    model = keras.Sequential([keras.Input((6, 2)), *hidden, L.Flatten(), L.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    monitor = gradprop.Monitor(tmp_path / "run")
+    model.fit(*data((6, 2), 32), verbose=0, callbacks=[monitor])
+    run = Run.read(tmp_path / "run")
+    assert run.diagnosis.kind == "vanishing"
+    drawn = [remedy.code for remedy in run.remedies if "Draw" in remedy.change]
+    assert [type(part).__name__ for code in drawn for part in made(code)] == ["Conv1D"]
+    shutil.rmtree(tmp_path / "run" / "settings")  # of an earlier version
+    older = [remedy.code for remedy in Run.read(tmp_path / "run").remedies]
+    assert older and all(made(code) for code in older if code.startswith("keras.layers."))
 
 
 class Falling(schedules.CosineDecay):  # type: ignore[name-defined]

@@ -191,7 +191,7 @@ class Optimizer:
 
 
 #: A step that was compiled goes on as it was.
-RECOMPILE = "model.compile(model.optimizer, model.loss)  # with metrics, if you have some"
+RECOMPILE = "model.compile(model.optimizer, model.loss)  # and other arguments, such as metrics"
 
 
 def _times(text: str, factor: float) -> str:

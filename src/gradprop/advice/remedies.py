@@ -158,7 +158,8 @@ class _Network:
     Attributes
     ----------
     activation
-        The most frequent function of its hidden layers; empty if the registry does not know it.
+        The most frequent function of its hidden layers, of those that are not recurrent if there
+        are any; empty if the registry does not know it.
     depth, width
         Hidden layers, and the median of their units.
     ratio
@@ -166,8 +167,8 @@ class _Network:
         not measured.
     hidden
         The rows of its hidden layers, of both tables; in ``defined`` the `Layer` of each.
-    layers
-        The hidden layers that advice is about, one of each class.
+    layers, of_function
+        The hidden layers that advice is about, one of each class: all, and those with `activation`.
     end
         The output layer.
     outputs, output
@@ -189,6 +190,7 @@ class _Network:
     ratio: float
     hidden: pd.DataFrame
     layers: tuple[Layer, ...]
+    of_function: tuple[Layer, ...]
     end: Layer
     outputs: int
     output: str
@@ -211,16 +213,20 @@ class _Network:
         rows = rows.merge(measured, on="layer", how="left")
         rows["defined"] = pd.Series(_defined(rows, settings), index=rows.index, dtype=object)
         hidden, output = rows.iloc[:-1], rows.iloc[-1]
-        name = _registered(str(hidden["activation"].mode().iloc[0])) if len(hidden) else ""
+        fed = hidden[[not layer.is_recurrent for layer in hidden["defined"]]]
+        functions = (fed if len(fed) else hidden)["activation"]
+        function = str(functions.mode().iloc[0]) if len(hidden) else ""
+        with_it = hidden.loc[functions.index[functions == function], "defined"]
         ratios = first[RATIO] if RATIO in first else pd.Series(dtype=float)
         ratios = ratios[np.isfinite(ratios)]
         return cls(
-            activation=name,
+            activation=_registered(function),
             depth=len(hidden),
             width=int(hidden["fan_out"].median()) if len(hidden) else 1,
             ratio=float(ratios.median()) if len(ratios) else math.nan,
             hidden=hidden,
             layers=_one_of_each(hidden["defined"]) if len(hidden) else (output["defined"],),
+            of_function=_one_of_each(with_it),
             end=output["defined"],
             outputs=int(output["fan_out"]),
             output=str(output["activation"]),
@@ -235,7 +241,8 @@ class _Network:
         if found.empty:
             return self
         name = _registered(str(found["activation"].iloc[0]))
-        return replace(self, layers=tuple(found["defined"]), activation=name or self.activation)
+        own = tuple(found["defined"])
+        return replace(self, layers=own, of_function=own, activation=name or self.activation)
 
     def recommended(self, activation: str) -> Initialization | None:
         """Return the initialization for an activation function in a network of this shape."""
@@ -300,7 +307,7 @@ class _Network:
         function = {} if activation is None else {"activation": spelled(activation)}
         return _lines(
             layer.code(**function, **layer.drawn(best.sigma_w2))
-            for layer in self.layers
+            for layer in (self.of_function if activation is None else self.layers)
             if not layer.is_recurrent
         )
 
@@ -577,7 +584,7 @@ def _thaw(found: Finding, case: _Network) -> Iterator[Remedy]:
         "weights change; Keras takes the setting over when the model is compiled again",
         "model.trainable = True\n"
         "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
-        "model.compile(optimizer, model.loss)  # with metrics, if you have some",
+        "model.compile(optimizer, model.loss)  # and other arguments, such as metrics",
     )
 
 

@@ -75,7 +75,8 @@ def _definition(thing: Any, module: Any, rates: bool = False) -> tuple[str, dict
         return "", {}
     found = _arguments(known[0], config, rates)
     parameters = inspect.signature(known[0]).parameters.values()
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
     return ("", {}) if None in map(found.get, needed) else (known[0].__name__, found)
 
 
