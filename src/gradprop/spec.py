@@ -22,6 +22,19 @@ LARGEST_INTEGER = 2**63 - 1  # what the columns of tables hold
 LARGEST_NUMBER = 3.4028234663852886e38  # of float32, and its smallest with all digits
 SMALLEST_NUMBER = 1.1754943508222875e-38
 
+# Columns of the tables beside parameters and statistics, in their order: those that name a row,
+# what became of a cell, what a probe sees of the whole network, and the sizes of a layer's kernel.
+KEYS = ("cell", "step", "layer")
+OUTCOMES = (
+    *("status", "first_bad_step", "first_bad_layer", "final_train_loss", "final_test_loss"),
+    *("final_train_accuracy", "final_test_accuracy", "steps_to_target", "chance_accuracy"),
+)
+OF_STEP = (
+    *("train_loss", "minibatch_loss", "test_loss", "train_accuracy", "test_accuracy"),
+    *("gradient_log10_norm", "learning_rate"),
+)
+SIZES = ("fan_in", "units")
+
 Scalar: TypeAlias = bool | int | float | str
 Names: TypeAlias = Mapping[str, Mapping[str, str]]
 

@@ -29,7 +29,8 @@ def other():
 
 def build(cell, blocks: int = 2, *, scale: float = 1, kind="plain", wide=False):
     """Return a network."""
-    return block(block(None, cell), cell)
+    assert kind and scale and not wide
+    return block(block(None, cell), cell) if blocks else None
 '''
 ARGUMENTS = {"blocks": 2, "scale": 1.0, "kind": "plain", "wide": False}
 
@@ -114,6 +115,15 @@ def test_the_digest_is_in_the_ids_of_its_study_alone(tmp_path: Path) -> None:
         ("def build(cell, *rest): ...", ":1: build: allowed: arguments with names"),
         ("\ndef build(cell, depth=3): ...", ":2: build: argument 'depth': choose another name"),
         ("def build(cell, status=3): ...", "argument 'status': choose another name"),
+        ("def build(cell, units=3): ...", "'units': choose another name, because the table layers"),
+        ("def build(cell, layer=3): ...", "choose another name, because every table has a column"),
+        ("def build(cell, test_loss=3): ...", "choose another name, because the table steps has"),
+        ("def build(cell, width=3): ...", "'width': choose another name, because every cell has a"),
+        ("def build(cell, outputs=3): ...", "choose another name, because cell has an attribute"),
+        ("def build(cell, seeds=3): ...", "choose another name, because a study has a key of this"),
+        ("def build(cell, size=3): ...", ":1: build: argument 'size': the function never reads it"),
+        ("def build(cell, a=3, b=2):\n    b = a", "argument 'b': the function never reads it, so"),
+        ("def build(cell, a=3):\n    del a", "argument 'a': the function never reads it, so"),
         ("def build(cell, size): ...", "argument 'size': it needs a default, or one of the annot"),
         ("def build(cell, size: list): ...", "argument 'size': it needs a default"),
         ("def build(cell, size=[3]): ...", "'size': its default is no plain number, text, True"),
@@ -152,7 +162,7 @@ def test_mistakes_in_its_grid(axes: dict[str, Any], problem: str, tmp_path: Path
 
 
 def test_an_argument_without_a_default_has_to_be_in_the_grid(tmp_path: Path) -> None:
-    write(tmp_path / "s", "def build(cell, size: int): ...")
+    write(tmp_path / "s", "def build(cell, size: int): return size")
     with pytest.raises(ConfigError, match=r"grid: missing key: size; every block needs it"):
         cells(tmp_path / "s")
     assert cells(tmp_path / "s", size=7)[0].value("size") == 7
@@ -176,3 +186,26 @@ def test_figures_select_and_divide_by_its_axes(tmp_path: Path) -> None:
         check(select={})
     with pytest.raises(ConfigError, match=r"select.scale: '3.0' is not allowed; allowed: 1.0, 2"):
         check(select={"scale": 3.0})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return size",
+        "size += 1",
+        "return lambda: size",
+        "return [size for _ in range(3)]",
+        "def block():\n        return size",
+        "return f'{size}'",
+        "return dict(**locals())",
+    ],
+)
+def test_an_argument_may_be_read_anywhere_in_the_function(body: str, tmp_path: Path) -> None:
+    found = write(tmp_path / "s", f"def build(cell, size=3):\n    {body}\n")
+    assert list(found.arguments) == ["size"]
+
+
+def test_an_argument_cannot_have_the_name_of_a_statistic(tmp_path: Path) -> None:
+    write(tmp_path / "s", "def build(cell, signal_log10_rms=3): return signal_log10_rms")
+    with pytest.raises(ConfigError, match=r"'signal_log10_rms': choose another name, because a"):
+        cells(tmp_path / "s")

@@ -117,6 +117,17 @@ def test_a_perceptron_of_keras_is_that_of_a_stack(
     assert found[0].layers["fan_in"].tolist()[:4] == [7, 9, 9, 9]
 
 
+def test_no_argument_has_the_name_of_a_column(
+    dense: list[Cell], trained: list[StackResult], tmp_path: Path
+) -> None:
+    own = {*dict(dense[0].network.parameters), "cell"}  # which is its first argument
+    for part in ("cells", "steps", "layers"):
+        for name in set(getattr(trained[0], part)) - own - set(statistics.STATISTICS):
+            text = f"def build(cell, {name}=3): return {name}"
+            with pytest.raises(ConfigError, match=f"argument '{name}': choose another name, bec"):
+                cells(text, tmp_path)
+
+
 def test_a_cell_has_its_bits_in_any_order_and_process(
     dense: list[Cell], trained: list[StackResult], blobs: Dataset, tmp_path: Path
 ) -> None:
@@ -177,6 +188,21 @@ WRONG = {
         ": build: the model is compiled; leave that out",
     ),
     "outputs": ("cell.outputs", "5", ": build: the model makes (2, 5) of two examples with 7 feat"),
+    "softmax": (
+        "None if last else cell.phi",
+        "'softmax' if last else cell.phi",
+        ": build: layer 'dense_3' ends in a softmax, but the loss cross_entropy takes logits",
+    ),
+    "softmax as a layer": (
+        "return keras.Model(inputs, h)",
+        "return keras.Model(inputs, keras.layers.Softmax()(h))",
+        ": build: layer 'dense_3' ends in a softmax, but the loss cross_entropy takes logits",
+    ),
+    "sigmoid": (
+        "return keras.Model(inputs, h)",
+        "return keras.Model(inputs, keras.ops.sigmoid(h))",
+        ": build: layer 'dense_3' ends in a sigmoid, but the loss cross_entropy takes logits",
+    ),
     "layers": (
         "return keras.Model(inputs, h)",
         "return keras.Model(inputs, keras.layers.Dense(cell.outputs)(h))",

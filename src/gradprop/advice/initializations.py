@@ -30,7 +30,7 @@ from gradprop.grid import config, schema
 from gradprop.prediction.networks import predict, weight_variance
 from gradprop.spec import Cell, Component
 
-__all__ = ["Initialization", "InitializationAdvice", "advise", "unit_sigma_w2"]
+__all__ = ["Initialization", "InitializationAdvice", "advise", "gaussian", "unit_sigma_w2"]
 
 #: Most hidden layers that are asked about.
 DEEPEST = 1000
@@ -434,7 +434,7 @@ class _Look:
 
     def at(self, title: str, sigma_w2: float) -> Initialization:
         """Return the row of Gaussian weights of this variance."""
-        return self.of(_scaled(sigma_w2), title, _gaussian(sigma_w2))
+        return self.of(_scaled(sigma_w2), title, gaussian(sigma_w2))
 
     def balanced(self) -> float:
         """Return the ``sigma_w2`` for which signal and length change least over the depth.
@@ -505,7 +505,7 @@ class _Look:
             length_decades=length,
             activation_std=_activation_std(self.phi, self.depth, sigma_w2),
             code=f"keras.layers.Dense({self.width}, activation={self.spelled}, "
-            f"kernel_initializer={code or _gaussian(sigma_w2)})",
+            f"kernel_initializer={code or gaussian(sigma_w2)})",
         )
 
 
@@ -523,9 +523,10 @@ def _scaled(sigma_w2: float) -> Component:
     return INITIALIZERS.create({"name": "variance_scaling", "scale": sigma_w2})
 
 
-def _gaussian(sigma_w2: float) -> str:
+def gaussian(sigma_w2: float, mode: str = "fan_in") -> str:
+    """Return a Keras initializer of Gaussian weights with this variance times a fan."""
     return (
-        f'keras.initializers.VarianceScaling({sigma_w2:.10g}, mode="fan_in", '
+        f'keras.initializers.VarianceScaling({sigma_w2:.10g}, mode="{mode}", '
         'distribution="untruncated_normal")'
     )
 

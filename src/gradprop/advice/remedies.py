@@ -5,14 +5,15 @@ residual connections. Where its numbers do not apply, a remedy says what it does
 What a network already has, by its tables, is not advised.
 
 Code runs as it stands where Keras is imported and ``model`` is the network, with ``x`` and ``y``
-the arrays that it is trained on.
+the arrays that it is trained on. Layers in it are those of the model, with their own arguments,
+where its settings were recorded; else they are dense.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ import pandas as pd
 from gradprop import theory
 from gradprop.advice.findings import RATIO, Finding
 from gradprop.advice.initializations import DEEPEST, Initialization, advise, spelled
+from gradprop.advice.keras_code import RECOMPILE, Layer, Optimizer, layers_of
 from gradprop.analysis.diagnosis import LENGTH, SIGNAL, WEIGHT
 from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.components import activations
@@ -106,6 +108,7 @@ def advice(
     layers: pd.DataFrame,
     network: pd.DataFrame,
     steps: pd.DataFrame | None = None,
+    settings: pd.DataFrame | None = None,
 ) -> tuple[Remedy, ...]:
     """Say what to change, what mends the cause first.
 
@@ -117,7 +120,9 @@ def advice(
         As there.
     steps : DataFrame, optional
         As there; where it is given, clipping that the optimizer does already is not advised, and
-        inputs and targets are standardized by their mean and standard deviation.
+        mean and standard deviation of a minibatch's inputs and targets are told.
+    settings : DataFrame, optional
+        How layers and optimizer were defined (`gradprop.inspection.settings`).
 
     Returns
     -------
@@ -135,11 +140,13 @@ def advice(
     ['Multiply the learning rate by 1e+02.']
     """
     first = {finding.kind: finding for finding in reversed(list(findings))}
-    case = _Network.of(layers, network, pd.DataFrame([{}]) if steps is None else steps)
+    first_row = pd.Series(dtype=object) if steps is None else steps.iloc[0]
+    known = pd.DataFrame() if settings is None else settings
+    case = _Network.of(layers, network, first_row, known)
     case = replace(case, has_signal=set(first) == {"not learning"})
     given: dict[str, Remedy] = {}
     for kind in dict.fromkeys(finding.kind for finding in findings):
-        for remedy in _REMEDIES[kind](first[kind], case):
+        for remedy in _REMEDIES[kind](first[kind], case.around(first[kind].layer)):
             given.setdefault(remedy.change, remedy)
     return tuple(given.values())
 
@@ -151,20 +158,27 @@ class _Network:
     Attributes
     ----------
     activation
-        The most frequent function of its hidden layers; empty if the registry does not know it.
+        The most frequent function of its hidden layers, of those that are not recurrent if there
+        are any; empty if the registry does not know it.
     depth, width
         Hidden layers, and the median of their units.
     ratio
         Median over layers of log10 of the update-to-weight ratio at the first step; NaN if it was
         not measured.
     hidden
-        The rows of its hidden layers, of both tables.
+        The rows of its hidden layers, of both tables; in ``defined`` the `Layer` of each.
+    layers, of_function
+        The hidden layers that advice is about, one of each class: all, and those with `activation`.
+    end
+        The output layer.
     outputs, output
         Units and function of the output layer.
     output_norm
         log10 of the norm of the output layer's weights; NaN if it was not measured.
     first
         The first row of ``steps``.
+    optimizer
+        The optimizer.
     has_signal
         Whether nothing was found but that it does not learn: then its rate is what is wrong,
         however small it is.
@@ -175,30 +189,60 @@ class _Network:
     width: int
     ratio: float
     hidden: pd.DataFrame
+    layers: tuple[Layer, ...]
+    of_function: tuple[Layer, ...]
+    end: Layer
     outputs: int
     output: str
     output_norm: float
     first: pd.Series[Any]
+    optimizer: Optimizer
     has_signal: bool = False
 
     @classmethod
-    def of(cls, layers: pd.DataFrame, network: pd.DataFrame, steps: pd.DataFrame) -> _Network:
+    def of(
+        cls,
+        layers: pd.DataFrame,
+        network: pd.DataFrame,
+        first_row: pd.Series[Any],
+        settings: pd.DataFrame,
+    ) -> _Network:
         first = layers[layers["step"] == layers["step"].min()]
         rows = network[[name for name in _OF_NETWORK if name in network]].sort_values("layer")
         measured = first.drop(columns=[name for name in rows if name in first and name != "layer"])
         rows = rows.merge(measured, on="layer", how="left")
+        rows["defined"] = pd.Series(_defined(rows, settings), index=rows.index, dtype=object)
         hidden, output = rows.iloc[:-1], rows.iloc[-1]
-        name = str(hidden["activation"].mode().iloc[0]) if len(hidden) else ""
-        try:
-            activations.get(name)
-        except ValueError:
-            name = ""
+        fed = hidden[[not layer.is_recurrent for layer in hidden["defined"]]]
+        functions = (fed if len(fed) else hidden)["activation"]
+        function = str(functions.mode().iloc[0]) if len(hidden) else ""
+        with_it = hidden.loc[functions.index[functions == function], "defined"]
         ratios = first[RATIO] if RATIO in first else pd.Series(dtype=float)
         ratios = ratios[np.isfinite(ratios)]
-        width = int(hidden["fan_out"].median()) if len(hidden) else 1
-        ratio = float(ratios.median()) if len(ratios) else math.nan
-        end = int(output["fan_out"]), str(output["activation"]), float(output.get(WEIGHT, np.nan))
-        return cls(name, len(hidden), width, ratio, hidden, *end, steps.iloc[0])
+        return cls(
+            activation=_registered(function),
+            depth=len(hidden),
+            width=int(hidden["fan_out"].median()) if len(hidden) else 1,
+            ratio=float(ratios.median()) if len(ratios) else math.nan,
+            hidden=hidden,
+            layers=_one_of_each(hidden["defined"]) if len(hidden) else (output["defined"],),
+            of_function=_one_of_each(with_it),
+            end=output["defined"],
+            outputs=int(output["fan_out"]),
+            output=str(output["activation"]),
+            output_norm=float(output.get(WEIGHT, np.nan)),
+            first=first_row,
+            optimizer=Optimizer.of(settings),
+        )
+
+    def around(self, layer: int | None) -> _Network:
+        """Return the network as one hidden layer of it asks for; itself for any other layer."""
+        found = self.hidden[self.hidden["layer"] == layer]
+        if found.empty:
+            return self
+        name = _registered(str(found["activation"].iloc[0]))
+        own = tuple(found["defined"])
+        return replace(self, layers=own, of_function=own, activation=name or self.activation)
 
     def recommended(self, activation: str) -> Initialization | None:
         """Return the initialization for an activation function in a network of this shape."""
@@ -213,10 +257,13 @@ class _Network:
         Gaussian, and less if they are uniform. Four such errors are allowed, of every layer and of
         all together, and 5 % besides, which change no gradient in a network that can be trained.
         """
-        if WEIGHT not in self.hidden or self.hidden.empty:
+        are_drawn = [not layer.is_recurrent for layer in self.hidden["defined"]]
+        rows = self.hidden[are_drawn]
+        if WEIGHT not in rows or rows.empty:
             return False
-        units, entries = self.hidden["fan_out"], self.hidden["fan_in"] * self.hidden["fan_out"]
-        squares = 10.0 ** (2 * self.hidden[WEIGHT].astype(float))
+        units, entries = rows["fan_out"], rows["fan_in"] * rows["fan_out"]
+        shares = [layer.share(sigma_w2) for layer in rows["defined"]]
+        squares = 10.0 ** (2 * rows[WEIGHT].astype(float)) / shares
         ratios = pd.Series([*squares / units, squares.sum() / units.sum()]) / sigma_w2
         numbers = pd.Series([*entries, entries.sum()])
         return bool((abs(ratios - 1) <= 0.05 + 4 * np.sqrt(2 / numbers)).all())
@@ -236,7 +283,8 @@ class _Network:
     @property
     def clips(self) -> bool:
         """Whether the optimizer clips gradients, as far as that is known."""
-        return bool(self.first.get("clips", False))
+        known = self.optimizer.clips
+        return bool(self.first.get("clips", False)) if known is None else known
 
     def shifts(self, kind: str) -> float:
         """Return the mean bias that silences, or flattens, units by itself; 0 if none does.
@@ -249,14 +297,62 @@ class _Network:
         at_fault = bias[(abs(bias) > spread) & ((bias < 0) | (kind != "dead"))]
         return float(at_fault.iloc[0]) if len(at_fault) else 0.0
 
-    def layer(self, units: int | None = None, **arguments: str) -> str:
-        """Return a dense layer in Keras code, by default a hidden one."""
-        if units is None:
-            units = self.width
-            if self.activation:
-                arguments = {"activation": spelled(self.activation)} | arguments
-        given = ", ".join([str(units), *(f"{name}={value}" for name, value in arguments.items())])
-        return f"keras.layers.Dense({given})"
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether advice is about recurrent layers alone, of which theory does not speak."""
+        return all(layer.is_recurrent for layer in self.layers)
+
+    def drawn(self, best: Initialization, activation: str | None = None) -> str:
+        """Return layers with the weights of an initialization, and another function if given."""
+        function = {} if activation is None else {"activation": spelled(activation)}
+        return _lines(
+            layer.code(**function, **layer.drawn(best.sigma_w2))
+            for layer in (self.of_function if activation is None else self.layers)
+            if not layer.is_recurrent
+        )
+
+
+def _lines(codes: Iterable[str]) -> str:
+    return "\n".join(dict.fromkeys(filter(None, codes)))
+
+
+def _registered(name: str) -> str:
+    """Return a name that the registry of activation functions knows; empty for others."""
+    try:
+        activations.get(name)
+    except ValueError:
+        return ""
+    return name
+
+
+def _defined(rows: pd.DataFrame, settings: pd.DataFrame) -> list[Layer]:
+    """Return the layer of every row, with its own function in code; dense where none is known."""
+    known, found = layers_of(settings), []
+    units = rows["fan_out"].iloc[:-1].median() if len(rows) > 1 else 1
+    for number, row in enumerate(rows.to_dict("records"), start=1):
+        is_last, function = number == len(rows), _registered(row["activation"])
+        layer = known.get(str(row.get("name", "")).partition("#")[0])
+        if layer is None:
+            given = str(row["fan_out"] if is_last else int(units))
+            layer = Layer("Dense", {"units": given, "activation": None})
+            function = "" if function == "linear" else function
+            if row["activation"] == "softmax":
+                layer = Layer("Dense", {"units": given, "activation": '"softmax"'})
+        if layer.arguments.get("activation", "") is None and function:
+            layer = replace(layer, arguments={**layer.arguments, "activation": spelled(function)})
+        found.append(layer)
+    return found
+
+
+def _one_of_each(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Return of every class the layer that is there most often, in the order of the network."""
+    found: dict[str, list[str]] = {}
+    of: dict[str, Layer] = {}
+    for layer in layers:
+        code = layer.code()
+        found.setdefault(layer.class_name, []).append(code)
+        of.setdefault(code, layer)
+    return tuple(of[max(codes, key=codes.count)] for codes in found.values())
 
 
 @lru_cache  # of one network it is asked several times, and takes a tenth of a second
@@ -264,7 +360,7 @@ def _recommended(activation: str, depth: int, width: int) -> Initialization:
     return advise(activation, depth, width).recommended
 
 
-_OF_NETWORK = ("layer", "fan_in", "fan_out", "activation", "extra")
+_OF_NETWORK = ("layer", "name", "fan_in", "fan_out", "activation", "extra")
 
 
 def _expected(best: Initialization, found: Finding) -> str:
@@ -278,17 +374,38 @@ def _expected(best: Initialization, found: Finding) -> str:
 
 
 def _initialize(found: Finding, case: _Network) -> Iterator[Remedy]:
-    if found.kind != "symmetric" and case.has_variance(_needed(case)):
+    yield from _initialize_recurrent(found, case)
+    if case.is_recurrent or (found.kind != "symmetric" and case.has_variance(_needed(case))):
         return
     best = case.recommended(case.activation)
     if best:
         change = f"Draw the weights with gain {best.gain:.4g}, which {case.activation} needs."
-        yield Remedy(found.kind, change, _expected(best, found), best.code)
+        yield Remedy(found.kind, change, _expected(best, found), case.drawn(best))
     else:
         change = "Draw the weights with a variance of 2 / fan_in for rectifiers, else 1 / fan_in."
-        name = "he_normal" if case.activation in _RECTIFIERS else "lecun_normal"
-        code = case.layer(kernel_initializer=f'"{name}"')
+        code = _lines(
+            layer.code(**layer.drawn(_needed(case)))
+            for layer in case.layers
+            if not layer.is_recurrent
+        )
         yield Remedy(found.kind, change, "lengths of rectifiers keep their mean", code)
+
+
+def _initialize_recurrent(found: Finding, case: _Network) -> Iterator[Remedy]:
+    """Yield the initialization that Keras has for recurrent layers, unless they have it."""
+    names = {"kernel_initializer": None, "recurrent_initializer": '"orthogonal"'}
+    others = [
+        layer
+        for layer in case.layers
+        if layer.is_recurrent and (found.kind == "symmetric" or set(names) & set(layer.arguments))
+    ]
+    if others:
+        yield Remedy(
+            found.kind,
+            "Draw the weights of recurrent layers as Keras does by default.",
+            "an orthogonal recurrent kernel keeps the length of the state from step to step",
+            _lines(layer.code(**names) for layer in others),
+        )
 
 
 _RECTIFIERS = ("relu", "relu6", "leaky_relu")
@@ -309,10 +426,11 @@ def _signal(found: Finding, case: _Network) -> Iterator[Remedy]:
     far = max(abs(own.signal_decades), abs(own.length_decades)) if own else 0.0
     options += [(far, remedy) for remedy in _initialize(found, case)]
     other = case.recommended("relu") if far > MOST_DECADES / 2 else None
-    if other and case.activation != "relu":
+    if other and case.activation != "relu" and not case.is_recurrent:
         change = f"Take ReLU in place of {case.activation}, with gain {other.gain:.4g}."
         far = max(abs(other.signal_decades), abs(other.length_decades))
-        options.append((far, Remedy(found.kind, change, _expected(other, found), other.code)))
+        code = case.drawn(other, "relu")
+        options.append((far, Remedy(found.kind, change, _expected(other, found), code)))
     options += [*_normalize(found, case), *_add_skips(found, case)]
     for _, remedy in sorted(options, key=lambda option: option[0]):
         yield remedy
@@ -321,6 +439,11 @@ def _signal(found: Finding, case: _Network) -> Iterator[Remedy]:
 def _normalize(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]:
     """Yield the decades that are expected, and the remedy."""
     if case.depth < 2 or case.is_normalized:
+        return
+    if case.is_recurrent:
+        change, effect = "Normalize the outputs of every recurrent layer.", "their lengths are 1"
+        code = _lines(f"{layer.code()}\nkeras.layers.LayerNormalization()" for layer in case.layers)
+        yield MOST_DECADES, Remedy(found.kind, change, effect, code)
         return
     effect, far = "lengths are 1 in every layer", MOST_DECADES
     if case.activation and case.activation != "linear":
@@ -331,13 +454,21 @@ def _normalize(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]
             f"{far:.2g} in all"
         )
     change = "Normalize every hidden layer before its activation."
-    function = spelled(case.activation) if case.activation else '"linear"'
-    code = (
-        f"keras.layers.Dense({case.width})\n"
-        "keras.layers.BatchNormalization()\n"
-        f"keras.layers.Activation({function})"
-    )
+    code = _lines(_normalized(layer, case) for layer in case.layers if not layer.is_recurrent)
     yield far, Remedy(found.kind, change, effect, code)
+
+
+def _normalized(layer: Layer, case: _Network) -> str:
+    """Return a layer, a normalization and the function of the layer in code."""
+    usual = spelled(case.activation) if case.activation else '"linear"'
+    first = layer.arguments.get("data_format") == '"channels_first"'
+    return _lines(
+        (
+            layer.code(activation=None),
+            f"keras.layers.BatchNormalization({'axis=1' if first else ''})",
+            f"keras.layers.Activation({layer.arguments.get('activation') or usual})",
+        )
+    )
 
 
 def _add_skips(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]:
@@ -359,17 +490,22 @@ def _add_skips(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]
 def _clip(found: Finding, case: _Network) -> Iterator[Remedy]:
     if case.clips:
         return
-    effect = "no step is larger than the learning rate times 1, whatever the gradient"
-    code = (
-        "model.optimizer.clipnorm = 1.0\n"
-        "model.compile(model.optimizer, model.loss)  # with metrics, if you have some"
+    effect = (
+        "the gradient of every variable has a norm of at most 1, so that a step of plain SGD is at "
+        "most as long as the learning rate"
     )
+    if case.optimizer.is_wrapped:
+        effect += (
+            ". The bound is one of unscaled gradients: the inner optimizer gets them, and clipping "
+            "that is set on the outer one has no effect"
+        )
+    code = f"{case.optimizer.path}.clipnorm = 1.0\n{RECOMPILE}"
     yield Remedy(found.kind, "Clip the norm of gradients.", effect, code)
 
 
 def _slower(found: Finding, case: _Network) -> Iterator[Remedy]:
     wanted = USUAL_RATIO - case.ratio if math.isfinite(case.ratio) else -1.0
-    yield _rate(found, min(wanted, -1.0))
+    yield _rate(found, case, min(wanted, -1.0))
     yield from _clip(found, case)
 
 
@@ -377,37 +513,51 @@ def _faster(found: Finding, case: _Network) -> Iterator[Remedy]:
     ratio = case.ratio if math.isfinite(case.ratio) else found.value
     # Beyond four decades a rate is not what is wrong where the signal is.
     if math.isfinite(ratio) and (case.has_signal or ratio > USUAL_RATIO - 4):
-        yield _rate(found, USUAL_RATIO - ratio)
+        yield _rate(found, case, USUAL_RATIO - ratio)
 
 
-def _rate(found: Finding, decades: float) -> Remedy:
+def _rate(found: Finding, case: _Network, decades: float) -> Remedy:
     factor = f"{10**decades:.2g}"
+    what = "learning rate" if case.optimizer.schedule is None else "rates of the schedule"
     return Remedy(
         found.kind,
-        f"Multiply the learning rate by {factor}.",
+        f"Multiply the {what} by {factor}.",
         "the median update-to-weight ratio becomes about 1e-3 (of plain SGD it is in proportion)",
-        f"model.optimizer.learning_rate = {factor} * model.optimizer.learning_rate",
+        case.optimizer.multiplied(factor),
     )
 
 
 def _scale_inputs(found: Finding, case: _Network) -> Iterator[Remedy]:
-    mean, std = (float(case.first.get(f"input_{name}", math.nan)) for name in ("mean", "std"))
-    code = f"keras.layers.Rescaling(1 / {found.value:.4g})"
-    if std > 0:
-        code = f"keras.layers.Rescaling(1 / {std:.4g}, offset={-mean / std:.4g})"
-    effect = f"their root mean square becomes 1, where {found.value:.3g} was found"
+    effect = (
+        f"their root mean square becomes about 1, where {found.value:.3g} was found"
+        f"{_of_minibatch(case, 'input')}"
+    )
     if found.value > 1:
-        effect += f", and lengths of the first layer are {found.value**2:.2g} times smaller"
+        effect += f", and lengths of the first layer become {found.value**2:.2g} times smaller"
+    code = (
+        "normalization = keras.layers.Normalization()  # in front of the first layer\n"
+        "normalization.adapt(x)  # mean and variance of all training data"
+    )
     yield Remedy(found.kind, "Standardize the inputs, in front of the first layer.", effect, code)
 
 
 def _scale_targets(found: Finding, case: _Network) -> Iterator[Remedy]:
-    mean, std = (float(case.first.get(f"target_{name}", math.nan)) for name in ("mean", "std"))
-    code = "y = (y - y.mean(axis=0)) / y.std(axis=0)"
-    if std > 0:
-        code = f"y = (y - {mean:.4g}) / {std:.4g}"
-    effect = f"the loss begins near 1, where {found.value**2:.3g} was found"
+    effect = (
+        f"the loss begins near 1, where outputs of 0 have a loss of {found.value**2:.3g}"
+        f"{_of_minibatch(case, 'target')}"
+    )
+    code = (
+        "mean, std = y.mean(axis=0), y.std(axis=0)  # of all training data\n"
+        "y = (y - mean) / std  # what the model predicts is then: outputs * std + mean"
+    )
     yield Remedy(found.kind, "Standardize the targets.", effect, code)
+
+
+def _of_minibatch(case: _Network, name: str) -> str:
+    """Return what a number was measured on, with mean and standard deviation if known."""
+    mean, std = (float(case.first.get(f"{name}_{part}", math.nan)) for part in ("mean", "std"))
+    known = f" (mean {mean:.3g}, standard deviation {std:.3g})" if std > 0 else ""
+    return f" in one minibatch{known}"
 
 
 def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
@@ -423,7 +573,7 @@ def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
         }[function],
         "the loss can become as small as the data allow; linear outputs for a cross-entropy are "
         "logits, which the loss has to be told (from_logits=True)",
-        case.layer(case.outputs, activation=f'"{function}"'),
+        case.end.code(activation=f'"{function}"'),
     )
 
 
@@ -434,7 +584,7 @@ def _thaw(found: Finding, case: _Network) -> Iterator[Remedy]:
         "weights change; Keras takes the setting over when the model is compiled again",
         "model.trainable = True\n"
         "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
-        "model.compile(optimizer, model.loss)  # with metrics, if you have some",
+        "model.compile(optimizer, model.loss)  # and other arguments, such as metrics",
     )
 
 
@@ -449,11 +599,7 @@ def _unshift(found: Finding, case: _Network) -> Iterator[Remedy]:
     bias = case.shifts(found.kind)
     if bias:
         effect = f"pre-activations are then around 0, where biases of {bias:.3g} move them away"
-        best = case.recommended(case.activation)
-        if best and case.has_variance(best.sigma_w2):
-            code = best.code.removesuffix(")") + ', bias_initializer="zeros")'
-        else:
-            code = case.layer(bias_initializer='"zeros"')
+        code = _lines(layer.code(bias_initializer='"zeros"') for layer in case.layers)
         yield Remedy(found.kind, "Begin with biases of 0.", effect, code)
 
 
@@ -461,9 +607,10 @@ def _revive(found: Finding, case: _Network) -> Iterator[Remedy]:
     yield from _unshift(found, case)
     yield from _initialize(found, case)
     leaky = case.recommended("leaky_relu")
-    if leaky and case.activation in ("relu", "relu6"):
+    if leaky and case.activation in ("relu", "relu6") and not case.is_recurrent:
         change = "Take leaky ReLU, whose units always let a gradient through."
-        yield Remedy(found.kind, change, _expected(leaky, found), leaky.code)
+        code = case.drawn(leaky, "leaky_relu")
+        yield Remedy(found.kind, change, _expected(leaky, found), code)
     yield from (remedy for _, remedy in _normalize(found, case))
 
 
@@ -499,13 +646,8 @@ def _first_loss(found: Finding, case: _Network) -> Iterator[Remedy]:
         found.kind,
         "Begin with an output layer of weights 0.",
         "the first loss is that of guessing; hidden layers move from the second step on",
-        case.layer(case.outputs, **_output_function(case), kernel_initializer='"zeros"'),
+        case.end.code(**case.end.zeros()),
     )
-
-
-def _output_function(case: _Network) -> dict[str, str]:
-    known = case.output in (*activations.ACTIVATIONS, "softmax") and case.output != "linear"
-    return {"activation": f'"{case.output}"'} if known else {}
 
 
 _REMEDIES = {

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradprop.components import datasets, initializers
-from gradprop.spec import Cell
+from gradprop.spec import SIZES, Cell
 
 
 def hidden(rows: pd.DataFrame) -> pd.DataFrame:
@@ -27,8 +27,8 @@ def kernel_shapes(rows: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
     cells
         All cells that have rows.
     """
-    if "fan_in" in rows:
-        return rows[["fan_in", "units"]]
+    if SIZES[0] in rows:
+        return rows[[*SIZES]]
     starts: dict[object, int] = {}
     of_cells: dict[str, int] = {}
     shapes: list[tuple[int, int]] = []
@@ -42,6 +42,6 @@ def kernel_shapes(rows: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
     places = rows["cell"].map(of_cells) + rows["layer"] - 1
     return pd.DataFrame(
         np.array(shapes, dtype=np.float64)[places.to_numpy(int)],
-        columns=["fan_in", "units"],
+        columns=[*SIZES],
         index=rows.index,
     )

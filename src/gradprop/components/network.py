@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import ast
 import functools
-import keyword
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +31,7 @@ from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Parameter
 from gradprop.components.source import Source
 from gradprop.errors import ConfigError, GradpropError
-from gradprop.spec import Cell, Component, Scalar, digest
+from gradprop.spec import KEYS, OF_STEP, OUTCOMES, SIZES, Cell, Component, Scalar, digest
 
 FILE, BUILD = "network.py", "build"
 # What `Cell.network` is called where a study has one.
@@ -47,12 +46,18 @@ TRAINED_WITH = (
 # Those that have to be as they are by default: the model decides in which format it computes, and a
 # loss scaling belongs to that.
 _FIXED = ("precision", "loss_scale")
-# Columns of tables that a parameter would hide, and keys of a study's grid and figures.
-_TAKEN = (
-    *("cell", "step", "layer", "seeds", "status", "features", "outputs", "fan_in", "units"),
-    *("first_bad_step", "first_bad_layer", "steps_to_target", "chance_accuracy", "training"),
-    *("final_train_loss", "final_test_loss", "final_train_accuracy", "final_test_accuracy"),
-)
+# What an argument would hide, by its name.
+_TAKEN = {
+    **dict.fromkeys(KEYS, "every table has a column of this name"),
+    **dict.fromkeys(OUTCOMES, "the table cells has a column of this name"),
+    **dict.fromkeys(OF_STEP, "the table steps has a column of this name"),
+    **dict.fromkeys(SIZES, "the table layers has a column of this name"),
+    **dict.fromkeys(("features", "outputs"), "cell has an attribute of this name"),
+    **dict.fromkeys(("seeds", "training"), "a study has a key of this name"),
+    **{f.name: "every cell has a parameter of this name" for f in fields(Cell)},
+}
+# Functions that may read any argument.
+_READERS = ("locals", "vars", "eval", "exec", "dir")
 
 
 @dataclass(frozen=True)
@@ -205,13 +210,27 @@ def _read(text: str, path: Path) -> NetworkFile:
     arguments = {}
     for argument, default in pairs:
         name = argument.arg
-        if name in {f.name for f in fields(Cell)} or name in _TAKEN or keyword.iskeyword(name):
-            raise error(f"argument {name!r}: choose another name; every study has one of this name")
+        if name in _TAKEN:
+            raise error(f"argument {name!r}: choose another name, because {_TAKEN[name]}")
         try:
             arguments[name] = _argument(argument.annotation, default)
         except ValueError as problem:
             raise error(f"argument {name!r}: {problem}") from None
+    for name in _unread(function, arguments):
+        raise error(
+            f"argument {name!r}: the function never reads it, so that networks would differ in "
+            "name only; allowed: arguments that it uses"
+        )
     return NetworkFile(path, text, arguments, source.digest(function, (), None))
+
+
+def _unread(function: ast.FunctionDef, names: Iterable[str]) -> list[str]:
+    """Return the names that the body of a function does not read, nor what is defined in it."""
+    nodes = [node for statement in function.body for node in ast.walk(statement)]
+    read = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    changed = (n.target for n in nodes if isinstance(n, ast.AugAssign))
+    read |= {target.id for target in changed if isinstance(target, ast.Name)}
+    return [] if read & set(_READERS) else [name for name in names if name not in read]
 
 
 def _argument(annotation: ast.expr | None, default: ast.expr | None) -> Argument:

@@ -94,6 +94,10 @@ def study_schema(
     figure = defs["figure"]["properties"]
     figure["kind"]["enum"] = [*KINDS, *kinds]
     own = network.arguments if network else {}
+    for name in own:
+        if network and name in statistics:
+            problem = "choose another name, because a statistic has it"
+            raise network.error(f"argument {name!r}: {problem}")
     axes = {name: _axis(argument) for name, argument in own.items()}
     defs["block"]["properties"] |= axes
     written["properties"]["training"]["properties"] |= axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.errors import GradpropError
 
 # What a monitor writes (`gradprop.monitor`), and what cannot be missing of it.
-TABLES = ("layers", "steps", "network", "unmeasured", "cells")
+TABLES = ("layers", "steps", "network", "unmeasured", "cells", "settings")
 NEEDED = ("layers", "steps", "network")
 
 
@@ -35,6 +35,9 @@ class Run:
         Of the folder or the model.
     layers, steps, network, unmeasured, cells
         Tables as `gradprop.monitor.Monitor` has them. ``cells`` is empty of a probe.
+    settings
+        How layers and optimizer were defined (`gradprop.inspection.settings`); empty if that was
+        not recorded.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Run:
     network: pd.DataFrame
     unmeasured: pd.DataFrame
     cells: pd.DataFrame
+    settings: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:
@@ -104,7 +108,7 @@ class Run:
     def remedies(self) -> tuple[Remedy, ...]:
         """What to change, what mends the cause first (`gradprop.advice.advice`)."""
         layers, steps, network, *_ = self._case
-        return advice(self.diagnosis.findings, layers, network, steps)
+        return advice(self.diagnosis.findings, layers, network, steps, self.settings)
 
     @cached_property
     def causes(self) -> pd.DataFrame:

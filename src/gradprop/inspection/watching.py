@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from gradprop import monitor
 from gradprop.advice import Diagnosis
 from gradprop.inspection.page import Report, report
 from gradprop.inspection.runs import Run
+from gradprop.inspection.settings import settings
 
 
 class Monitor(monitor.Monitor):
@@ -67,6 +68,11 @@ class Monitor(monitor.Monitor):
         """The tables as far as they are recorded."""
         return Run.read(self.folder)
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Prepare the instruments; note how the model was defined."""
+        super().on_train_begin(logs)
+        self._folder.write("settings", "run", settings(self.model))
+
     def diagnose(self) -> Diagnosis:
         """Judge the network by what was recorded so far.
 
@@ -98,18 +104,22 @@ class Monitor(monitor.Monitor):
         return report(self.run, path)
 
 
+@dataclass(frozen=True, repr=False)
 class Probe(monitor.Probe):
     """What one minibatch shows of a model, and what is wrong with it.
 
-    Attributes are those of `gradprop.monitor.Probe`.
+    Attributes are those of `gradprop.monitor.Probe`, and ``settings``, how the model was defined
+    (`gradprop.inspection.settings`).
     """
+
+    settings: pd.DataFrame
 
     @property
     def run(self) -> Run:
         """The tables, as those of a run of one step."""
         name = str(self.steps["cell"].iloc[0])
         tables = self.layers, self.steps, self.network, self.unmeasured
-        return Run(name, *tables, pd.DataFrame())
+        return Run(name, *tables, pd.DataFrame(), self.settings)
 
     def diagnose(self) -> Diagnosis:
         """Judge the network by this minibatch.
@@ -186,4 +196,5 @@ def probe(
     'symmetric'
     """
     found = monitor.probe(model, x, y, sample_weight, statistics=statistics)
-    return Probe(*(getattr(found, field.name) for field in fields(found)))
+    measured = {field.name: getattr(found, field.name) for field in fields(found)}
+    return Probe(**measured, settings=settings(model))

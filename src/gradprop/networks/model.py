@@ -21,11 +21,13 @@ from gradprop.monitor import recording
 from gradprop.monitor.instruments import Instruments, Trace, Values, unchanged, values_of
 from gradprop.probes.measurements import total_steps
 from gradprop.probes.statistics import recorded
-from gradprop.spec import Cell
+from gradprop.spec import SIZES, Cell
 from gradprop.training.backend import keras, tf
 from gradprop.training.losses import LOSSES, Tensor, resolve_loss
 from gradprop.training.stacking import Step
 
+# Losses that apply a softmax or a sigmoid themselves.
+_OF_LOGITS = ("cross_entropy", "binary_cross_entropy")
 # Keras's names of what clips.
 _CLIPPINGS = {"norm": "global_clipnorm", "norm_by_variable": "clipnorm", "value": "clipvalue"}
 
@@ -168,11 +170,14 @@ class Model:
             values = replace(values, after=self._instruments.weights())
         all_rows = recording.layer_rows(found.trace, values, names, self._start, mean_loss=True)
         layers = recording.network_rows(found.trace)
+        self._check_output(layers)
         rows = [
             {
                 **{name: np.array([row[name]], dtype=np.float64) for name in names},
-                "fan_in": np.array([float(layer["fan_in"])]),
-                "units": np.array([float(layer["fan_out"])]),
+                **{
+                    name: np.array([float(layer[column])])
+                    for name, column in zip(SIZES, ("fan_in", "fan_out"), strict=True)
+                },
             }
             for row, layer in zip(all_rows, layers, strict=True)
             if layer["judged"]
@@ -184,6 +189,16 @@ class Model:
                 "layers and the output layer"
             )
         return rows, recording.gradient_log10_norm(found.trace, values)
+
+    def _check_output(self, layers: list[dict[str, Any]]) -> None:
+        """Raise an error if the outputs are probabilities and the loss makes some of them."""
+        last = [layer for layer in layers if layer["judged"]][-1:]
+        for layer in last:
+            if self._loss.name in _OF_LOGITS and layer["activation"] in ("softmax", "sigmoid"):
+                raise self.file.error(
+                    f"layer {layer['name']!r} ends in a {layer['activation']}, but the loss "
+                    f"{self._loss.name} takes logits; allowed: an output layer without it"
+                )
 
     def first_bad_layer(self, found: Rehearsal) -> int:
         """Return the first layer with something not finite in a step, the output if it is none."""

@@ -21,9 +21,9 @@ from gradprop.probes.statistics import (
     Sample,
     Statistic,
 )
+from gradprop.spec import KEYS
 
 REGISTRIES["statistic"] = STATISTICS
-KEYS = ("cell", "step", "layer")  # the other columns of the table
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -23,7 +23,7 @@ from gradprop.probes.statistics import (
     measure,
     recorded,
 )
-from gradprop.spec import Cell, Stack
+from gradprop.spec import OF_STEP, OUTCOMES, Cell, Stack
 from gradprop.training.measuring import Measurer
 from gradprop.training.stacking import LayerTensors, StackedNetwork, Step, as_numpy
 
@@ -253,18 +253,16 @@ class Recorder:
         )
         test_loss, test_accuracy = self.test
         self.probed.append(number)
-        self.step_rows.append(
-            {
-                "train_loss": _mean_over_steps(self.recent_losses),
-                "minibatch_loss": self.recent_losses[-1],
-                "test_loss": test_loss,
-                "train_accuracy": _mean_over_steps(self.recent_accuracies),
-                "test_accuracy": test_accuracy,
-                "gradient_log10_norm": norm,
-                "learning_rate": self.network.rate_factor
-                * np.array([c.learning_rate for c in self.stack.cells]),
-            }
+        values = (
+            _mean_over_steps(self.recent_losses),
+            self.recent_losses[-1],
+            test_loss,
+            _mean_over_steps(self.recent_accuracies),
+            test_accuracy,
+            norm,
+            self.network.rate_factor * np.array([c.learning_rate for c in self.stack.cells]),
         )
+        self.step_rows.append(dict(zip(OF_STEP, values, strict=True)))
 
     def evaluate(self, part: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean loss and accuracy (NaN for regression) on all of 'train' or 'test'."""
@@ -301,17 +299,18 @@ class Recorder:
             shift = np.log10(self.stack.first.batch_size / np.stack(self.loss_scales)[:, None])
         lost = underflowed(backward, limit + shift) | underflowed(lengths / 2, limit)
         table = pd.DataFrame([{"cell": cell.id, **cell.columns()} for cell in cells])
-        return table.assign(
-            status=np.select([diverged, lost], ["diverged", "underflowed"], "ok"),
-            first_bad_step=_nullable(self.bad_step),
-            first_bad_layer=_nullable(self.bad_layer),
-            final_train_loss=self.final_train[0],
-            final_test_loss=self.final_test[0],
-            final_train_accuracy=self.final_train[1],
-            final_test_accuracy=self.final_test[1],
-            steps_to_target=_nullable(self.reached),
-            chance_accuracy=self._chance(),
+        outcomes: tuple[Any, ...] = (
+            np.select([diverged, lost], ["diverged", "underflowed"], "ok"),
+            _nullable(self.bad_step),
+            _nullable(self.bad_layer),
+            self.final_train[0],
+            self.final_test[0],
+            self.final_train[1],
+            self.final_test[1],
+            _nullable(self.reached),
+            self._chance(),
         )
+        return table.assign(**dict(zip(OUTCOMES, outcomes, strict=True)))
 
     def _chance(self) -> float:
         """Return the accuracy of always naming the most frequent training class."""

@@ -1,0 +1,201 @@
+"""Layers and optimizer of a model in Keras code, with what is to be changed.
+
+What the model has is read from its table of settings (`gradprop.inspection.settings`).
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from gradprop.advice.initializations import gaussian
+
+__all__ = ["Layer", "Optimizer", "layers_of"]
+
+_RECURRENT = ("SimpleRNN", "GRU", "LSTM", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+# Arguments that a layer cannot do without stand first, without their names.
+_POSITIONAL = ("units", "filters", "kernel_size", "output_dim")
+# The arguments of schedules that are rates; others are steps, powers and fractions of these.
+_RATES = ("initial_learning_rate", "end_learning_rate", "warmup_target", "values")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a model.
+
+    Attributes
+    ----------
+    class_name
+        Its class in `keras.layers`; empty if it is of another.
+    arguments
+        What it was made with, in code, but for defaults; None where there is no code.
+    """
+
+    class_name: str
+    arguments: Mapping[str, str | None]
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether it has a state from step to step."""
+        return self.class_name in _RECURRENT
+
+    def code(self, **changes: str | None) -> str:
+        """Return the layer with other values of some arguments, None for those to leave out.
+
+        Of a layer that is none of Keras only the changes are known, one per line.
+        """
+        if not self.class_name:
+            return "\n".join(f"{name} = {text}" for name, text in changes.items() if text)
+        given = {**self.arguments, **changes}
+        # A long initializer stands at the end, and the function before it.
+        last = [name for name in ("activation", *changes) if name in given]
+        order = [*(name for name in given if name not in last), *dict.fromkeys(last)]
+        shown = [
+            str(given[name]) if name in _POSITIONAL else f"{name}={given[name]}"
+            for name in order
+            if given[name] is not None
+        ]
+        return f"keras.layers.{self.class_name}({', '.join(shown)})"
+
+    def drawn(self, sigma_w2: float) -> dict[str, str]:
+        """Return the arguments that draw its weights: their variance times fan-in is `sigma_w2`.
+
+        Keras counts the fans of two kinds of layers otherwise: a transposed convolution sums over
+        as many channels as its kernel has on the last axis, at one place of the kernel in
+        ``strides``; a depthwise one over places alone. For both the number is in what Keras calls
+        ``fan_out`` (``kernel_size * channels`` and ``kernel_size * depth_multiplier``).
+        """
+        if self.class_name.startswith(("Depthwise", "Separable")):
+            share = float(self._number("depth_multiplier"))
+            if self.class_name.startswith("Depthwise"):
+                return {"depthwise_initializer": gaussian(sigma_w2 * share, "fan_out")}
+            # No function stands between the two kernels: the first one keeps the length.
+            return {
+                "depthwise_initializer": gaussian(share, "fan_out"),
+                "pointwise_initializer": gaussian(sigma_w2),
+            }
+        if self.class_name.endswith("Transpose"):
+            return {"kernel_initializer": gaussian(sigma_w2 * self.spread, "fan_out")}
+        return {"kernel_initializer": gaussian(sigma_w2)}
+
+    def share(self, sigma_w2: float) -> float:
+        """Return the mean square times fan-in, over `sigma_w2`, of the weights so drawn.
+
+        Of the kernel that is measured: of a separable convolution that of the first one. The fan-in
+        is that of a table ``network``, which counts the whole kernel of a transposed convolution.
+        """
+        return 1 / sigma_w2 if self.class_name.startswith("Separable") else float(self.spread)
+
+    @property
+    def spread(self) -> int:
+        """Places of the output for one of the input: the strides of a transposed convolution."""
+        if not self.class_name.endswith("Transpose"):
+            return 1
+        strides, axes = self._number("strides"), int(self.class_name[len("Conv")])
+        return int(math.prod(strides)) if isinstance(strides, list) else int(strides**axes)
+
+    def zeros(self) -> dict[str, str]:
+        """Return the arguments that begin with weights 0."""
+        return dict.fromkeys(self.drawn(1.0), '"zeros"')
+
+    def _number(self, name: str) -> Any:
+        return ast.literal_eval(self.arguments.get(name) or "1")
+
+
+def layers_of(settings: pd.DataFrame) -> dict[str, Layer]:
+    """Return the layers of a table of settings by their names."""
+    return {
+        row["layer"]: Layer(row["class_name"], json.loads(row["arguments"]))
+        for row in settings.to_dict("records")
+        if row["layer"]
+    }
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """The optimizer of a model.
+
+    Attributes
+    ----------
+    path
+        Where the one is that makes the steps, in code.
+    clips
+        Whether it clips gradients; None if that is unknown.
+    schedule
+        Class of what its learning rate follows, as in the table of settings; None for a number.
+    arguments
+        Of the schedule, in code.
+    """
+
+    path: str = "model.optimizer"
+    clips: bool | None = None
+    schedule: str | None = None
+    arguments: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, settings: pd.DataFrame) -> Optimizer:
+        """Return that of a table of settings; a plain one, of which nothing is known, of none."""
+        rows = settings[settings["layer"] == ""].to_dict("records") if len(settings) else []
+        if not rows:
+            return cls()
+        wraps = rows[0]["class_name"] == "LossScaleOptimizer"
+        own, *rates = rows[1:] if wraps else rows
+        path = "model.optimizer.inner_optimizer" if wraps else "model.optimizer"
+        clips = bool(json.loads(own["arguments"]))
+        if not rates:
+            return cls(path, clips)
+        return cls(path, clips, rates[0]["class_name"], json.loads(rates[0]["arguments"]))
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether another one, which scales the loss, hands it the gradients."""
+        return self.path != "model.optimizer"
+
+    def multiplied(self, factor: str) -> str:
+        """Return the statements that multiply its learning rate."""
+        if self.schedule is None:
+            return f"model.optimizer.learning_rate = {factor} * model.optimizer.learning_rate"
+        return f"{self._multiplied(float(factor))}\n{RECOMPILE}"
+
+    def _multiplied(self, factor: float) -> str:
+        known = self.arguments or {}
+        if self.schedule and set(_RATES) & set(known) and None not in known.values():
+            given = {
+                name: _times(text, factor) if name in _RATES else text
+                for name, text in known.items()
+            }
+            shown = ", ".join(f"{name}={text}" for name, text in given.items())
+            schedule = f"keras.optimizers.schedules.{self.schedule}({shown})"
+            return f"model.optimizer.learning_rate = {schedule}"
+        if self.schedule == "function":
+            return (
+                f"rate = {self.path}._learning_rate  # your function\n"
+                f"model.optimizer.learning_rate = lambda: {factor:g} * rate()"
+            )
+        return (
+            "class Scaled(keras.optimizers.schedules.LearningRateSchedule):\n"
+            "    def __init__(self, schedule):\n"
+            "        self.schedule = schedule\n\n"
+            "    def __call__(self, step):\n"
+            f"        return {factor:g} * self.schedule(step)\n\n"
+            "    def get_config(self):\n"
+            '        return {"schedule": self.schedule}\n\n'
+            f"model.optimizer.learning_rate = Scaled({self.path}._learning_rate)  # your schedule"
+        )
+
+
+#: A step that was compiled goes on as it was.
+RECOMPILE = "model.compile(model.optimizer, model.loss)  # and other arguments, such as metrics"
+
+
+def _times(text: str, factor: float) -> str:
+    value = ast.literal_eval(text)
+    if isinstance(value, list):
+        return f"[{', '.join(f'{factor * each:.4g}' for each in value)}]"
+    return f"{factor * value:.4g}"
