@@ -844,7 +844,7 @@ def test_the_caption_says_which_losses_have_theory_of_minibatches(
     law = prediction_on_data(study.cells[0])
     assert law is not None
     assert alone == np.isnan(law.gradient).all()
-    assert not alone or found.startswith("Squared errors and regressions have no theory of mini")
+    assert not alone or found.startswith("Of squared errors and regressions theory knows no means")
     for other in ({"theory": False}, {"statistic": "preactivation_log10_mean_square"}):
         assert layers.of_single_examples(study, options | other) == ""
     gradients = layers.of_single_examples(study, options | {"statistic": "gradient_log10_rms"})

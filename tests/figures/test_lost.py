@@ -283,6 +283,17 @@ def test_a_spread_shows_networks_that_diverged(statistic: str, values: float) ->
     assert "he_normal no median" in most
 
 
+@pytest.mark.parametrize("least", [0.5, 1e-14])
+def test_losses_of_many_decades_have_powers_of_ten(least: float) -> None:
+    study, kind = study_of(2), KINDS["final_spread"]
+    options = {"statistic": "final_train_loss", "hue": "initializer"}
+    rows = kind.prepare(tables_of(study, ["ok"] * 2), options).assign(value=[least, 200.0])
+    figure = kind.draw(rows, options)
+    figure.draw_without_rendering()
+    texts = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert any("10^{" in text for text in texts) == (least < 0.5)
+
+
 def test_untrained_networks_are_not_called_diverged() -> None:
     tables = tables_of(study_of(2), ["untrained"] * 2)
     options = {"statistic": "final_train_loss", "hue": "initializer"}

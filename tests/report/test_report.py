@@ -728,6 +728,20 @@ def test_one_case_alone_is_not_folded(cases: int, shown: int) -> None:
     assert (len(entry.shown), len(entry.folded)) == (shown, cases - shown)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "texts"),
+    [
+        (claims.NOT_SUPPORTED, ("0.38301", "0.38297")),
+        (claims.SUPPORTED, ("0.383", "0.383")),
+    ],
+)
+def test_digits_tell_why_a_case_is_not_supported(verdict: str, texts: tuple[str, str]) -> None:
+    judged = replace(result(verdict), measured=0.383012, predicted=0.382974, low=None, high=None)
+    ((entry,),) = entries(judged).values()
+    (case,) = entry.shown
+    assert (case.measured, case.predicted) == texts
+
+
 def test_a_plot_has_interval_band_and_prediction_on_one_scale() -> None:
     """From 0 to 10 and 12 % more on both sides: 160 px are 12.4 units."""
     found = result(

@@ -15,7 +15,7 @@ from gradprop import claims, theory
 from tests.reference import make_cell
 
 DEPTH, BIAS_STD, NETWORKS = 20, 0.3, 16
-CASES = ["σ_w = 1.3", "σ_w = 2.5", "σ_w = 4"]
+CASES = ["weight deviation 1.3", "weight deviation 2.5", "weight deviation 4"]
 # Distance of neighbouring angles, with which derivatives stay clear of rounding and truncation.
 STEPS = {1.69: 1e-4, 6.25: 1e-6, 16.0: 1e-7}
 DATA: dict[str, Any] = {

@@ -122,7 +122,7 @@ def _singular_values(
     """Take the mean over the square hidden layers of every network, width by width."""
     for start, name in starts.items():
         for width, rows in _layer_means(tables, matrix, start).groupby("width"):
-            case = Case(f"{name} start, width {width}", initializer=start, width=width)
+            case = Case(f"{name} initialization, width {width}", initializer=start, width=width)
             yield from_seeds(case, rows["mean"], float(rows["predicted"].median()))
 
 

@@ -24,7 +24,7 @@ ZEROS, LARGE, HE = STARTS = ("zeros", "normal", "variance_scaling")
 SOLVED = 0.9  # test accuracy of a network that has found the circle
 NAMES = {ZEROS: "zeros", LARGE: "large random", HE: "He"}
 ASSIGNMENT = "ng2017: course 2, week 1, assignment on initialization"
-PARTS = ("train", "test")
+PARTS = {"train": "training set", "test": "test set"}
 
 
 def finals(tables: StudyTables, result: str) -> pd.DataFrame:
@@ -70,23 +70,23 @@ def _furthest(case: Case, values: npt.ArrayLike, expected: float) -> Evidence:
 
 
 def _zeros_accuracy(tables: StudyTables) -> Iterator[Evidence]:
-    for part in PARTS:
+    for part, text in PARTS.items():
         chance = float(at(finals(tables, "chance_accuracy"), ZEROS).iloc[0])
         yield _furthest(
-            Case(part=part), at(finals(tables, f"final_{part}_accuracy"), ZEROS), chance
+            Case(text, part=part), at(finals(tables, f"final_{part}_accuracy"), ZEROS), chance
         )
 
 
 def _zeros_cost(tables: StudyTables) -> Iterator[Evidence]:
-    for part in PARTS:
+    for part, text in PARTS.items():
         losses = at(finals(tables, f"final_{part}_loss"), ZEROS)
-        yield _furthest(Case(part=part), losses, math.log(2))
+        yield _furthest(Case(text, part=part), losses, math.log(2))
 
 
 def _accuracy_gain(tables: StudyTables) -> Iterator[Evidence]:
-    for part in PARTS:
+    for part, text in PARTS.items():
         accuracy = finals(tables, f"final_{part}_accuracy")
-        yield median_difference(Case(part=part), at(accuracy, HE), at(accuracy, LARGE))
+        yield median_difference(Case(text, part=part), at(accuracy, HE), at(accuracy, LARGE))
 
 
 def _cost_gain(tables: StudyTables) -> Iterator[Evidence]:
@@ -112,8 +112,16 @@ def _assignment_costs(_: StudyTables) -> Iterator[Evidence]:
 def _assignment_accuracies(_: StudyTables) -> Iterator[Evidence]:
     for start, printed in assignment.PRINTED.items():
         found = assignment.train(start)
-        yield exact(Case(start=start, part="train"), found.train_accuracy, printed.train_accuracy)
-        yield exact(Case(start=start, part="test"), found.test_accuracy, printed.test_accuracy)
+        yield exact(
+            Case(f"{start}, {PARTS['train']}", start=start, part="train"),
+            found.train_accuracy,
+            printed.train_accuracy,
+        )
+        yield exact(
+            Case(f"{start}, {PARTS['test']}", start=start, part="test"),
+            found.test_accuracy,
+            printed.test_accuracy,
+        )
 
 
 CLAIMS = (

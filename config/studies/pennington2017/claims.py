@@ -27,8 +27,11 @@ TIMES = {
 ISOMETRIC = ("tanh", "orthogonal")
 
 
-def _named(kind: tuple[str, str]) -> dict[str, str]:
-    return dict(zip(("activation", "ensemble"), kind, strict=True))
+def _case(kind: tuple[str, str], more: str = "", **parameters: object) -> Case:
+    """Return the case of an activation function with an ensemble of weights."""
+    activation, ensemble = kind
+    text = f"{activation}, {'Gaussian' if ensemble == 'gaussian' else ensemble}{more}"
+    return Case(text, activation=activation, ensemble=ensemble, **parameters)
 
 
 class Ensemble(NamedTuple):
@@ -43,9 +46,9 @@ class Ensemble(NamedTuple):
     def case(self) -> Case:
         """The ensemble among the evidence."""
         law = self.law
-        return Case(
-            f"{law.activation}, {law.ensemble}, L = {law.layers}",
-            **_named((law.activation, law.ensemble)),
+        return _case(
+            (law.activation, law.ensemble),
+            f", L = {law.layers}",
             sigma_w2=law.sigma_w2,
             q=law.q,
             layers=law.layers,
@@ -179,13 +182,13 @@ def _mean(tables: StudyTables) -> Iterator[Evidence]:
 
 
 def _isometric_time(tables: StudyTables) -> Iterator[Evidence]:
-    yield from_seeds(Case(**_named(ISOMETRIC)), at(_exponents(tables), ISOMETRIC))
+    yield from_seeds(_case(ISOMETRIC), at(_exponents(tables), ISOMETRIC))
 
 
 def _other_times(tables: StudyTables) -> Iterator[Evidence]:
     for key, slopes in _exponents(tables).items():
         if key != ISOMETRIC:
-            yield from_seeds(Case(**_named(key)), slopes)
+            yield from_seeds(_case(key), slopes)
 
 
 SOURCE = "pennington2017"
@@ -198,7 +201,7 @@ CLAIMS = (
             "depth, at a rate that activation and weight ensemble fix."
         ),
         source=f"{SOURCE}: the variance of the spectrum",
-        formula="var(s²) / mean(s²)² over L (μ₂/μ₁² - 1 - s₁), mean over networks",
+        formula="var(s²) / mean(s²)² over L (μ₂/μ₁² − 1 − s₁), mean over networks",
         unit="",
         criterion=Between(0.9, 1.1),
         measure=_spread,

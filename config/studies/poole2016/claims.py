@@ -58,7 +58,7 @@ def _case(weights: float, biases: float, text: str = "", **parameters: object) -
     """Return the case of tanh networks with these variances and what else tells it from others."""
     deviations = {"sigma_w": math.sqrt(weights), "sigma_b": math.sqrt(biases)}
     phase = state("tanh", weights, biases).phase
-    text = f"σ_w = {deviations['sigma_w']:g}, {phase}{text}"
+    text = f"weight deviation {deviations['sigma_w']:g}, {phase}{text}"
     return Case(text, **deviations, **parameters)
 
 

@@ -126,7 +126,7 @@ def _residual_length(tables: StudyTables) -> Iterator[Evidence]:
 def _zero_branches(tables: StudyTables) -> Iterator[Evidence]:
     lengths = _profiles(tables, "activation_log10_mean_square", residual="rezero")
     spread = np.ptp(lengths[:, :DEEP], axis=1)
-    yield exact(Case(residual="rezero"), float(spread.max()), 0.0, len(spread))
+    yield exact(Case("ReZero", residual="rezero"), float(spread.max()), 0.0, len(spread))
 
 
 # ---------------------------------------------------------------------------- SELU, initializations
@@ -379,7 +379,7 @@ CLAIMS = (
         id="residual-signal",
         statement=(
             "Plain residual branches double the mean square of the back-propagated signal at every "
-            "layer, 2^L in total; divided by √L they multiply it by 1 + 1/L."
+            "layer; divided by √L they multiply it by 1 + 1/L."
         ),
         source=RESIDUAL,
         formula="growth of ln mean (dC/dz)² a layer backward = ln 2, ln(1 + 1/L)",

@@ -53,7 +53,7 @@ def _rates(tables: StudyTables) -> pd.DataFrame:
 
 def _signal_rate(tables: StudyTables) -> Iterator[Evidence]:
     for weights, rows in _rates(tables).groupby("sigma_w2"):
-        case = Case(f"σ_w² = {weights:g}", sigma_w2=weights)
+        case = Case(f"variance {weights:g}/n", sigma_w2=weights)
         yield from_seeds(case, -rows["growth"], -rows["expected"].iloc[0])
 
 
@@ -122,7 +122,7 @@ def _critical(tables: StudyTables, statistic: Callable[..., float], predicted: f
     count = min(GROUPS, signals.shape[1])
     groups = np.array_split(signals.to_numpy(), count, axis=1)
     values = [statistic(layers, np.log(group.mean(axis=1))) for group in groups]
-    case = Case(f"σ_w² = 1, no biases, {count} groups of networks", sigma_w2=1.0, sigma_b2=0.0)
+    case = Case(f"variance 1/n, no biases, {count} groups of networks", sigma_w2=1.0, sigma_b2=0.0)
     return from_seeds(case, values, predicted)
 
 
@@ -289,7 +289,7 @@ CLAIMS = [
         id="trainable-depth-exponent",
         statement=(
             "In the ordered phase the depth that can be trained is proportional to the depth scale "
-            "ξ_c."
+            "of the correlation."
         ),
         source=f"{PAPER}: on trainability",
         formula="slope of ln depth over ln ξ_c = 1",
@@ -299,7 +299,7 @@ CLAIMS = [
     ),
     Claim(
         id="trainable-depth",
-        statement="Networks can be trained up to a depth of 4 to 10 ξ_c, in either phase.",
+        statement="Networks can be trained up to 4 to 10 depth scales, in either phase.",
         source=f"{PAPER}: on trainability",
         formula="geometric mean of depth over ξ_c; about 6 in the paper",
         unit="depth over ξ_c",

@@ -171,9 +171,8 @@ def of_single_examples(study: Study, options: Options) -> str:
     cells = select(study.cells, options.get("select", {}))
     alone = any(is_plain(c) and not has_minibatch_theory(c) for c in cells)
     sentences = {
-        "signal": "Squared errors and regressions have no theory of minibatches: its signals are "
-        "those of single examples, and the mean over a minibatch, which is measured, may lie "
-        "above them.",
+        "signal": "Of squared errors and regressions theory knows no means over minibatches: its "
+        "lines are those of single examples, and what is measured may lie above them.",
         "gradient": "Weight gradients of squared errors and of regressions have no theory.",
     }
     return " ".join(text for part, text in sentences.items() if alone and part in shown)

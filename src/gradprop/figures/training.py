@@ -484,7 +484,8 @@ def draw_spread(rows: pd.DataFrame, options: Options) -> Figure:
         axes.set(xlabel="", ylabel="")
         if name.endswith("loss") and 0 < 3 * low < high:
             axes.set_xscale("log")
-            style.plain_ticks(axes.xaxis, (1, 2, 5) if high < 100 * low else (1,))
+            if high < 1e5 * low:
+                style.plain_ticks(axes.xaxis, (1, 2, 5) if high < 100 * low else (1,))
         axes.margins(x=0.12)
     return style.finish(
         facets.figure,

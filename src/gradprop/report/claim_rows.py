@@ -17,6 +17,7 @@ from gradprop.report.formatting import DASH, Text, plural, sig, slugify
 from gradprop.report.formulas import typeset
 
 MOST_OPEN_CASES = 2
+MOST_DIGITS = 8  # of numbers that differ, as float32 has them
 # Of a plot, in CSS pixels; margins as a share of its range.
 WIDTH, HEIGHT, MARGIN = 160.0, 18.0, 0.12
 
@@ -110,7 +111,8 @@ def _entry(
 
 
 def _case(result: Result, names: Mapping[str, str]) -> Case:
-    measured: Text = DASH if result.measured is None else sig(result.measured)
+    digits = _digits(result)
+    measured: Text = DASH if result.measured is None else sig(result.measured, digits)
     if result.low is not None and result.high is not None and result.low != result.high:
         measured = Markup("{} [{}, {}]").format(measured, sig(result.low), sig(result.high))
     networks = plural(result.networks, "network", "networks")
@@ -123,9 +125,19 @@ def _case(result: Result, names: Mapping[str, str]) -> Case:
             )
         ),
         measured=measured,
-        predicted=DASH if result.predicted is None else sig(result.predicted),
+        predicted=DASH if result.predicted is None else sig(result.predicted, digits),
         plot=plot(result),
     )
+
+
+def _digits(result: Result) -> int:
+    """Return how many digits show why a case is not supported: three, or as many as differ."""
+    known = (result.measured, result.predicted)
+    if result.verdict != claims.SUPPORTED and None not in known and known[0] != known[1]:
+        for digits in range(3, MOST_DIGITS):
+            if len({sig(number, digits) for number in known if number is not None}) > 1:
+                return digits
+    return 3
 
 
 def plot(result: Result) -> Markup:
