@@ -35,6 +35,8 @@ State = list[tuple[Any, Tensor]]  # variables of Keras and their values
 class Call:
     """One call of a layer with weights in a step.
 
+    The calls that a wrapper makes of it, one for every time step, are one (`Instruments._wrapped`).
+
     Attributes
     ----------
     watched
@@ -59,7 +61,7 @@ class Call:
     signal: Tensor = None
     function: Activation | str = "linear"
     is_open: bool = True  # no activation function was applied yet
-    where: int = 0  # what of it dC/dz is read at
+    where: tuple[int, ...] = ()  # what of it dC/dz is read at, one tap for every time step
     extra: str = ""  # what else acts on it: a normalization, a skip, recurrence
 
     @property
@@ -154,7 +156,7 @@ class Trace:
         groups: dict[str, dict[int, Tensor]] = {
             "preactivations": {i: c.z for i, c in enumerate(self.calls)},
             "activations": {i: c.activation for i, c in enumerate(self.calls)},
-            "signals": {i: self.taps.get(c.where) for i, c in enumerate(self.calls)},
+            "signals": {i: self.signal_of(c) for i, c in enumerate(self.calls)},
             "gradients": self.gradients,
             "data": {0: self.inputs, 1: self.targets, 2: self.outputs},
         }
@@ -173,9 +175,37 @@ class Trace:
             "given": self.given,
         }
 
+    def signal_of(self, call: Call) -> Tensor | None:
+        """Return dC/dz of a call; None if no gradient comes to it, or to one of its time steps."""
+        found = [self.taps.get(place) for place in call.where]
+        if not found or any(signal is None for signal in found):
+            return None
+        return found[0] if len(found) == 1 else _over_time(call, found)
+
+    def merge(self, calls: Sequence[Call]) -> None:
+        """Let calls of one layer, one for every time step, be one: the first of them."""
+        first, *others = calls
+        for name in ("z", "activation"):
+            parts = [getattr(call, name) for call in calls]
+            known = all(part is not None for part in parts)
+            setattr(first, name, _over_time(first, parts) if known else None)
+        first.where = tuple(place for call in calls for place in call.where)
+        gone = {call.name for call in others}
+        self.calls = [call for call in self.calls if call not in others]
+        self.unmeasured = [note for note in self.unmeasured if note.layer not in gone]
+        for key, (owner, tensor) in list(self.owners.items()):
+            if owner in others:
+                self.owners[key] = first, tensor
+
     def is_inside(self, tensor: Tensor) -> bool:
         """Tell whether a tensor belongs to the step itself and not to a loop or branch in it."""
         return getattr(tensor, "graph", None) is self.graph
+
+
+def _over_time(call: Call, parts: Sequence[Tensor]) -> Tensor:
+    """Return values of time steps as one tensor: time follows examples, or channels after them."""
+    is_channels_first = getattr(call.watched.layer, "data_format", None) == "channels_first"
+    return tf.stack(parts, axis=2 if is_channels_first else 1)
 
 
 def values_of(tensors: dict[str, Any], before: dict[int, NDArray[Any]]) -> Values:
@@ -253,6 +283,7 @@ class Instruments:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.watched = layers.watched(model)
+        self.wrappers = layers.wrappers(model)
         self.functions = {id(w.layer): layers.function_of(w.layer) for w in self.watched}
         self.trace = Trace()
 
@@ -264,6 +295,8 @@ class Instruments:
                 stack.enter_context(hidden(watched.layer, "call", self._call(watched)))
                 if watched.weights and not watched.is_recurrent:
                     self._attach_to_activation(stack, watched)
+            for wrapper in self.wrappers:
+                stack.enter_context(hidden(wrapper, "call", self._wrapped(wrapper)))
             optimizer = self.model.optimizer
             if optimizer is not None:
                 stack.enter_context(hidden(optimizer, "apply", self._apply(optimizer)))
@@ -329,6 +362,44 @@ class Instruments:
             return outputs
 
         return call
+
+    def _wrapped(self, wrapper: Any) -> Callable[..., Any]:
+        """Return a wrapper's ``call``, whose calls of a layer for every time step are one call.
+
+        A layer that is called several times within one time step is as many.
+        """
+        original, layer = wrapper.call, wrapper.layer
+        watched = next((w for w in self.watched if w.layer is layer), None)
+
+        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            trace = self.trace
+            trace.taken.add(id(inputs))
+            before = len(trace.calls)
+            outputs = original(inputs, *args, **kwargs)
+            of_layer: dict[int, list[Call]] = {}
+            for made in trace.calls[before:]:
+                of_layer.setdefault(id(made.watched), []).append(made)
+            for calls in of_layer.values():
+                within = len(calls) // inputs.shape[1]
+                for number in range(within):
+                    trace.merge(calls[number::within])
+            if watched is not None:
+                self._stands_for(watched, before, inputs, outputs)
+            return outputs
+
+        return call
+
+    def _stands_for(self, watched: Watched, before: int, inputs: Tensor, outputs: Tensor) -> None:
+        """Let what a wrapper gets and hands on count as its layer's, which saw time steps."""
+        made = self.trace.calls[before:]
+        if made:
+            self._own(made[0], outputs)
+            if before == 0:
+                self.trace.inputs = self._scaled(watched, [inputs])
+        if made and isinstance(watched.layer, layers.NORMALIZATIONS):
+            self._normalized([inputs], outputs, made[0])
+        elif layers.is_activation(watched.layer):
+            self._follow(watched, [inputs], outputs)
 
     def _scaled(self, watched: Watched, inputs: Sequence[Any]) -> Tensor:
         """Return what the first layer with weights gets, if its scale matters to that layer."""
@@ -401,7 +472,7 @@ class Instruments:
         mask = getattr(tensor, "_keras_mask", None)
         if mask is not None:
             tapped._keras_mask = mask
-        call.where = place
+        call.where = (place,)
         return tapped
 
     def _own(self, call: Call, tensor: Tensor) -> None:
@@ -490,7 +561,7 @@ class Instruments:
             self._conclude_call(trace, call)
 
     def _conclude_call(self, trace: Trace, call: Call) -> None:
-        if trace.taps.get(call.where) is None:
+        if trace.signal_of(call) is None:
             why = "no gradient of the loss comes to it"
             trace.lacks(call.name, "signal", why)
         if isinstance(call.function, str) and not call.is_open:

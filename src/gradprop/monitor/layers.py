@@ -108,6 +108,12 @@ def watched(model: Any) -> list[Watched]:
     return list(found.values())
 
 
+def wrappers(model: Any) -> list[Any]:
+    """Return the layers of a model that call another layer once for every time step."""
+    parts = model._flatten_layers(include_self=False)
+    return [part for part in parts if isinstance(part, keras.layers.TimeDistributed)]
+
+
 def _tree(parent: Any, path: str) -> Iterator[tuple[Any, str]]:
     for layer in parent._layers:
         name = f"{path}{layer.name}"
