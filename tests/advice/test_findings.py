@@ -223,6 +223,29 @@ def test_targets_are_told_from_a_squared_error() -> None:
 
 
 @pytest.mark.parametrize(
+    ("losses", "penalties", "bound"),
+    [
+        ((2.3,), (90.0,), 20.0),  # one look, and no step
+        ((2.3,), (30.0,), None),
+        ((2.3, 2.3), (90.0, 20.0), 20.0),
+        ((2.3, 2.3), (5.0, 0.1), 1.0),  # the weights followed the penalty alone
+        ((2.3, 2.3), (5.0, 2.0), None),
+        ((2.3, 2.3), (1.0, 0.01), None),  # smaller than the loss of the data
+        ((2.3, 2.3), (90.0, 80.0), None),  # it changes as little as the weights do
+        ((2.3, 1.0), (90.0, 1.0), None),  # learns in spite of it
+    ],
+)
+def test_a_penalty_is_judged_by_what_it_left_to_learn(
+    losses: tuple[float, ...], penalties: tuple[float, ...], bound: float | None
+) -> None:
+    layers, steps, network = tables(losses=losses)
+    found = diagnose(layers, steps.assign(penalty=penalties), network)
+    assert found.kind == ("penalty too strong" if bound else "healthy")
+    assert [f.threshold for f in found.findings] == ([bound] if bound else [])
+    assert [f.value for f in found.findings] == ([penalties[0] / losses[0]] if bound else [])
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda t: (t[0].drop(columns="layer"), t[1], t[2]), "layers lacks the column layer"),

@@ -320,6 +320,35 @@ def test_every_code_of_an_advice_runs_on_the_model() -> None:
     assert "learning rate" in slower.change
 
 
+def penalized(factor: float) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    given = {"kernel_initializer": "he_normal", "kernel_regularizer": keras.regularizers.L2(factor)}
+    hidden = [L.Dense(16, "relu", **given) for _ in range(3)]
+    model = keras.Sequential([keras.Input((7,)), *hidden, L.Dense(3, "softmax")])
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    return model
+
+
+def test_penalties_are_no_part_of_the_initial_loss_and_may_be_too_strong(tmp_path: Path) -> None:
+    x, _ = data(examples=120)
+    y = np.argmax(x[:, :3], axis=1)
+    usual = gradprop.probe(penalized(0.05), x, y)
+    assert usual.steps["minibatch_loss"].item() > 3 * math.log(3)
+    assert usual.diagnose().kind == "healthy"
+    kinds = []
+    model = penalized(1.0)
+    for name in ("strong", "mended"):
+        monitor = gradprop.Monitor(tmp_path / name)
+        model.fit(x, y, epochs=10, verbose=0, callbacks=[monitor])
+        kinds.append(monitor.diagnose().kind)
+        remedies = monitor.run.remedies
+        model = penalized(1.0)
+        if name == "strong":
+            assert "factor of the penalty" in remedies[0].change
+            exec(remedies[0].code, {"model": model})
+    assert kinds == ["penalty too strong", "healthy"]
+
+
 def test_the_first_advice_mends_what_was_found() -> None:
     x, y = data(examples=64)
     shift, he = keras.initializers.Constant(-10.0), keras.initializers.HeNormal

@@ -107,6 +107,54 @@ def test_the_loss_is_compared_with_that_of_guessing(
     assert row["guessing_loss"] == pytest.approx(guess, nan_ok=True)
 
 
+class Adding(keras.layers.Layer):  # type: ignore[misc]
+    """Hands its inputs on, and adds their mean square to the loss."""
+
+    def call(self, inputs: Any) -> Any:
+        self.add_loss(0.3 * keras.ops.mean(inputs**2))
+        return inputs
+
+
+class Owning(keras.Model):  # type: ignore[misc]
+    """Has a method of its own for Keras's loss, penalties included."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(*args, **kwargs)
+
+
+class Sparing(keras.Model):  # type: ignore[misc]
+    """Leaves penalties out of its loss."""
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, **_: Any) -> Any:
+        return keras.ops.mean((y - y_pred) ** 2)
+
+
+@pytest.mark.parametrize("kind", [keras.Model, Owning, Sparing])
+def test_the_penalty_is_what_the_model_adds_to_the_loss_of_the_data(kind: Any) -> None:
+    x, _ = data(examples=16)
+    y = x[:, :2]
+    inputs = keras.Input((7,))
+    h = L.Dense(4, kernel_regularizer=keras.regularizers.L2(0.5))(Adding()(inputs))
+    model = kind(inputs, L.Dense(2, bias_regularizer="l1", bias_initializer="ones")(h))
+    model.compile(loss="mse")
+    (row,) = probe(model, x, y).steps.to_dict("records")
+    of_data = float(np.mean((np.asarray(model(x)) - y) ** 2))
+    kernel = np.asarray(model.layers[-2].kernel, np.float64)
+    added = 0.5 * (kernel**2).sum() + 0.01 * 2 + 0.3 * (x.astype(float) ** 2).mean()
+    assert row["penalty"] == pytest.approx(0.0 if kind is Sparing else added, rel=1e-5)
+    assert row["minibatch_loss"] == pytest.approx(of_data + row["penalty"], rel=1e-5)
+
+
+def test_a_loss_that_layers_add_alone_is_no_penalty() -> None:
+    x, y = data(examples=16)
+    inputs = keras.Input((7,))
+    model = Owning(inputs, Adding()(L.Dense(2)(Adding()(inputs))))
+    model.compile()
+    (row,) = probe(model, x, y).steps.to_dict("records")
+    assert row["penalty"] == 0
+    assert row["minibatch_loss"] > 0
+
+
 def test_tokens_and_normalized_inputs_have_no_scale() -> None:
     x, y = data(examples=8)
     for first, inputs in (

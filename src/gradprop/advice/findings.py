@@ -9,7 +9,8 @@ NaN says nothing; NaN is a number that ceased to be finite only where the table 
 
 A monitor measures more than a study: ``weight_unit_spread`` and ``signal_unit_spread`` (how far the
 units of a layer differ); in ``steps`` mean and standard deviation of inputs and targets, the range
-of outputs and the loss of guessing of every minibatch; in ``network`` at how many ``positions`` the
+of outputs, the loss of guessing and the penalty of every minibatch (`train_loss` is then without
+it); in ``network`` at how many ``positions`` the
 units of a layer are computed, and whether it is ``trainable``. Where they are, rules take them in
 place of what they would infer.
 """
@@ -54,6 +55,7 @@ KINDS = {
     "non-finite": "something is NaN or infinite",
     "saturated": "units lie where their function is flat",
     "dead": "units answer no example, or no gradient at all arrives",
+    "penalty too strong": "the penalty of the weights outweighs the loss of the data",
     "vanishing": "signals shrink from layer to layer",
     "unstable": "weights change too much in a step",
     "not learning": "weights hardly change",
@@ -89,6 +91,8 @@ class Limits(Thresholds):
         Root mean square of targets above which they are not scaled.
     unstable
         Update-to-weight ratio, median over layers, above which a step is too large.
+    penalty
+        Penalty over the loss of the data above which a network is not expected to learn.
     divergence
         Factor by which the last loss may exceed the first.
     progress
@@ -114,6 +118,11 @@ class Limits(Thresholds):
     unstable: float = threshold(
         0.1, "median update-to-weight ratio", "ten times the usual bound (Karpathy, CS231n)"
     )
+    penalty: float = threshold(
+        20.0,
+        "first penalty over the first loss of the data",
+        "three layers of 48 with L2 on digits learn at 12 and do not at 37",
+    )
     divergence: float = threshold(3.0, "last loss over the first", "as of the initial loss")
     progress: float = threshold(
         0.95, "last loss over that of guessing", "one twentieth is more than minibatches scatter"
@@ -136,6 +145,7 @@ _FIELDS = {
     "not learning": "small_updates",
     "initial loss": "initial_loss",
     "frozen": "frozen_layers",
+    "penalty too strong": "penalty",
 }
 
 
@@ -423,6 +433,8 @@ class _Case:
         The first row of the ``steps`` table.
     loss_of
         ``train_loss`` by step.
+    penalty_of
+        What of the whole loss ``train_loss`` leaves out, by step; empty if it is not known.
     bad_data
         By step, the share of ``input`` and ``target`` that is not finite, if the table has it.
     share_of
@@ -435,6 +447,7 @@ class _Case:
     rows: pd.DataFrame
     first: pd.Series[Any]
     loss_of: pd.Series[float]
+    penalty_of: pd.Series[float]
     bad_data: pd.DataFrame
     share_of: pd.Series[float]
     rms_of: dict[str, float]
@@ -497,8 +510,9 @@ class _Case:
             if f"{name}_std" in first
         }
         bad = steps.set_index("step")[[name for name in BAD_DATA if name in steps]]
+        penalties = by_step.get("penalty", pd.Series(dtype=float)).astype(float)
         recorded = frozenset(layers.columns)
-        return cls(rows, first, losses, bad, shares, rms, recorded, loss, guess, limits)
+        return cls(rows, first, losses, penalties, bad, shares, rms, recorded, loss, guess, limits)
 
     @cached_property
     def probes(self) -> dict[int, pd.DataFrame]:
@@ -942,6 +956,30 @@ def _updates(case: _Case) -> Iterator[Finding]:
             yield Finding("unstable", step, None, rise, limits.divergence, text)
 
 
+def _penalized(case: _Case) -> Iterator[Finding]:
+    """Find penalties that outweigh the loss of the data, and leave nothing to learn.
+
+    Of two networks with one penalty one may learn, and the other may not: it depends on how steep
+    the loss of the data is. So a network that has made steps without learning is judged by what
+    became of its penalty. If this lost nine tenths, the weights followed it alone. Where it is
+    hardly another one, it is not what keeps the network from learning.
+    """
+    penalties = case.penalty_of
+    first = float(penalties.iloc[0]) if len(penalties) else math.nan
+    ratio = first / float(case.loss_of.iloc[0]) if case.loss_of.iloc[0] > 0 else math.nan
+    bound = case.limits.penalty
+    if case.has_learned or not ratio > 1:
+        return
+    if len(penalties) > 1:
+        rest = float(penalties.iloc[-1]) / first
+        if 0.5 < rest < 2:
+            return
+        bound = 1.0 if rest < 0.1 else bound
+    if ratio > bound:
+        text = "first penalty over the first loss of the data"
+        yield Finding("penalty too strong", case.start[0], None, ratio, bound, text)
+
+
 def _frozen(case: _Case) -> Iterator[Finding]:
     """Find networks that learn nothing, and most of whose layers are not trainable.
 
@@ -968,6 +1006,7 @@ _RULES: tuple[Rule, ...] = (
     _frozen,
     _symmetry,
     _silence,
+    _penalized,
     _trends,
     _updates,
     _first_loss,

@@ -438,6 +438,23 @@ def _thaw(found: Finding, case: _Network) -> Iterator[Remedy]:
     )
 
 
+def _lighten(found: Finding, case: _Network) -> Iterator[Remedy]:
+    """Yield a penalty that begins at a tenth of the loss of the data."""
+    factor = f"{10 * max(found.value, 1.0):.2g}"
+    yield Remedy(
+        found.kind,
+        f"Divide the factor of the penalty by {float(factor):g}.",
+        "it begins at a tenth of the loss of the data, so that what is learned decides about the "
+        "weights; a penalty that a layer adds itself (add_loss) is divided in that layer",
+        "for variable in model.trainable_variables:\n"
+        "    if variable.regularizer is not None:\n"
+        "        strong = variable.regularizer\n"
+        f"        variable.regularizer = lambda w, strong=strong: strong(w) / {float(factor):g}\n"
+        "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
+        "model.compile(optimizer, model.loss)  # with metrics, if you have some",
+    )
+
+
 def _break_symmetry(found: Finding, case: _Network) -> Iterator[Remedy]:
     for remedy in _initialize(found, case):
         change = remedy.change.removesuffix(".") + ", at random: units then differ."
@@ -517,6 +534,7 @@ _REMEDIES = {
     "symmetric": _break_symmetry,
     "dead": _revive,
     "saturated": _unsaturate,
+    "penalty too strong": _lighten,
     "exploding": _signal,
     "vanishing": _signal,
     "unstable": _slower,

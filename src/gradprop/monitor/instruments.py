@@ -84,6 +84,9 @@ class Values:
         The loss that was minimized, NaN if the model computes none through ``compute_loss``.
     has_loss
         Whether it does.
+    penalty
+        What of the loss is no matter of the data: the sum of weight penalties and of what layers
+        add by ``add_loss``. 0 of a model whose only loss this is.
     scale
         What a loss scaling multiplied the loss, and so signals and gradients, with.
     examples
@@ -113,6 +116,7 @@ class Values:
     bad_inputs: float
     bad_targets: float
     outputs: NDArray[Any]
+    penalty: float = 0.0
     is_exact: bool = True
 
     @property
@@ -132,6 +136,7 @@ class Trace:
     given: list[Tensor | None] = field(default_factory=list)  # what it would get
     no_update: str = "no step of the model's optimizer was made"  # empty if one was
     loss: Tensor = None
+    penalty: Tensor = 0.0
     scale: Tensor = 1.0
     inputs: Tensor = None
     targets: Tensor = None
@@ -168,6 +173,7 @@ class Trace:
         return kept | {
             "loss": tf.cast(loss, tf.float32),
             "has_loss": tf.constant(self.loss is not None),
+            "penalty": tf.cast(self.penalty, tf.float32),
             "scale": tf.cast(self.scale, tf.float32),
             "examples": examples,
             "bad_inputs": tf.cast(self.bad_inputs, tf.float64),
@@ -224,6 +230,7 @@ def values_of(tensors: dict[str, Any], before: dict[int, NDArray[Any]]) -> Value
         after={},
         loss=float(tensors["loss"]),
         has_loss=bool(tensors["has_loss"]),
+        penalty=float(tensors["penalty"]),
         scale=float(tensors["scale"]),
         examples=int(tensors["examples"]),
         inputs=moments(data.get(0)),
@@ -301,6 +308,9 @@ class Instruments:
             if optimizer is not None:
                 stack.enter_context(hidden(optimizer, "apply", self._apply(optimizer)))
             stack.enter_context(hidden(self.model, "compute_loss", self._loss()))
+            stack.enter_context(
+                hidden(self.model, "_aggregate_additional_loss", self._additional_loss())
+            )
             yield
 
     def observed(self, step: Callable[[Any], Any], applies: bool = True) -> Callable[[Any], Any]:
@@ -541,15 +551,27 @@ class Instruments:
             outputs = tf.nest.flatten(kwargs.get("y_pred", args[2] if len(args) > 2 else None))
             if len(outputs) == 1 and tf.is_tensor(outputs[0]) and outputs[0].dtype.is_floating:
                 self.trace.outputs = outputs[0]
+            self.trace.penalty = 0.0
             self.trace.loss = loss = original(*args, **kwargs)
             return loss
 
         return compute_loss
 
+    def _additional_loss(self) -> Callable[..., Any]:
+        original = self.model._aggregate_additional_loss
+
+        def aggregate(loss: Tensor) -> Tensor:
+            added = original(loss)
+            if self.model._compile_loss is not None:
+                self.trace.penalty += added
+            return added
+
+        return aggregate
+
     def _conclude(self, trace: Trace) -> None:
         """Say what is missing of the step."""
         if trace.loss is None or not trace.is_inside(trace.loss):
-            trace.loss = None
+            trace.loss, trace.penalty = None, 0.0
             trace.lacks("", "loss", "the model's own train_step does not use compute_loss")
         if trace.no_update:
             trace.lacks("", "update", trace.no_update)

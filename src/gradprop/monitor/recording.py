@@ -305,11 +305,12 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
     (whether a cross-entropy takes the outputs for logits; nothing where it is another loss, or
     unknown), ``guessing_loss``
     (ln K of K classes, ln 2 of a binary one, of squared errors the variance of the targets; NaN
-    where it is unknown), and mean, standard deviation and largest magnitude of what the first layer
-    with weights gets (``input_mean``, ``input_std``, ``input_largest``) and of the targets
-    (``target_mean`` ...); the smallest target (``target_least``) and the range of the outputs
-    (``output_least``, ``output_largest``). NaN of whole numbers, such as tokens and class indices,
-    and where several outputs have targets of their own. ``input_nonfinite_fraction`` and
+    where it is unknown), ``penalty`` (what of the loss is no matter of the data: weight penalties
+    and what layers add by ``add_loss``), and mean, standard deviation and largest magnitude of what
+    the first layer with weights gets (``input_mean``, ``input_std``, ``input_largest``) and of the
+    targets (``target_mean`` ...); the smallest target (``target_least``) and the range of the
+    outputs (``output_least``, ``output_largest``). NaN of whole numbers, such as tokens and class
+    indices, and where several outputs have targets of their own. ``input_nonfinite_fraction`` and
     ``target_nonfinite_fraction`` are of the minibatch itself, before any layer; ``clips`` tells
     whether the optimizer clips gradients.
     """
@@ -325,6 +326,7 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
         guess = float(values.targets[3])
     named = "cross_entropy" if kind.endswith("crossentropy") else kind
     found: Rows = {"loss": named, "from_logits": _from_logits(model), "guessing_loss": guess}
+    found["penalty"] = values.penalty
     for name, moments in (("input", values.inputs), ("target", values.targets)):
         for column, value in zip(("mean", "std", "largest"), moments[:3], strict=True):
             found[f"{name}_{column}"] = float(value)
