@@ -495,8 +495,9 @@ def test_what_is_said_of_several_layers_is_one_line() -> None:
     )
     assert repr(found).splitlines() == [
         "vanishing",
-        "* vanishing (network, step 0): decades is -9, bound -2",
-        "* vanishing (layers 1 to 2, 5, from step 0 on): decades is -8 in layer 1, bound -2",
+        "* vanishing (network, step 0): decades is -9, and the bound is -2",
+        "* vanishing (layers 1 to 2, 5, from step 0 on): worst in layer 1, where decades is -8, "
+        "and the bound is -2",
     ]
     assert found._repr_html_().count("<li>") == 2
 

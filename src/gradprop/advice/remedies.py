@@ -234,6 +234,18 @@ class _Network:
         return "extra" in self.hidden and bool((self.hidden["extra"] == "skip").any())
 
     @property
+    def is_recurrent(self) -> bool:
+        """Whether more than half of the hidden layers are recurrent."""
+        return "extra" in self.hidden and bool((self.hidden["extra"] == "recurrence").mean() > 0.5)
+
+    @property
+    def recurrent(self) -> pd.DataFrame:
+        """The rows of the hidden layers that are recurrent."""
+        if not {"extra", "kind"} <= set(self.hidden):
+            return self.hidden[:0]
+        return self.hidden[self.hidden["extra"] == "recurrence"]
+
+    @property
     def clips(self) -> bool:
         """Whether the optimizer clips gradients, as far as that is known."""
         return bool(self.first.get("clips", False))
@@ -264,7 +276,7 @@ def _recommended(activation: str, depth: int, width: int) -> Initialization:
     return advise(activation, depth, width).recommended
 
 
-_OF_NETWORK = ("layer", "fan_in", "fan_out", "activation", "extra")
+_OF_NETWORK = ("layer", "fan_in", "fan_out", "activation", "extra", "kind")
 
 
 def _expected(best: Initialization, found: Finding) -> str:
@@ -278,6 +290,9 @@ def _expected(best: Initialization, found: Finding) -> str:
 
 
 def _initialize(found: Finding, case: _Network) -> Iterator[Remedy]:
+    if case.is_recurrent:
+        yield from _orthogonal(found, case)
+        return
     if found.kind != "symmetric" and case.has_variance(_needed(case)):
         return
     best = case.recommended(case.activation)
@@ -304,6 +319,9 @@ def _needed(case: _Network) -> float:
 
 def _signal(found: Finding, case: _Network) -> Iterator[Remedy]:
     """Yield weights, another function, normalization and skips, the best expectation first."""
+    if case.is_recurrent or found.layer in set(case.recurrent["layer"]):
+        yield from _steady(found, case)
+        return
     options: list[tuple[float, Remedy]] = []
     own = case.recommended(case.activation)
     far = max(abs(own.signal_decades), abs(own.length_decades)) if own else 0.0
@@ -316,6 +334,54 @@ def _signal(found: Finding, case: _Network) -> Iterator[Remedy]:
     options += [*_normalize(found, case), *_add_skips(found, case)]
     for _, remedy in sorted(options, key=lambda option: option[0]):
         yield remedy
+
+
+def _steady(found: Finding, case: _Network) -> Iterator[Remedy]:
+    """Yield what keeps signals from growing, or shrinking, over time steps."""
+    yield from _orthogonal(found, case)
+    if found.kind == "exploding":
+        yield from _clip(found, case)
+    kind, units = _cell(found, case)
+    if kind == "SimpleRNN":
+        change = "Take an LSTM or a GRU in place of the simple recurrent layer."
+        effect = "their state is added to, so that signals pass time steps without every kernel"
+        yield Remedy(found.kind, change, effect, f"keras.layers.LSTM({units})")
+    change = "Normalize what goes from one recurrent layer to the next."
+    effect = "every time step has mean 0 and variance 1 over its units"
+    yield Remedy(found.kind, change, effect, "keras.layers.LayerNormalization()")
+
+
+#: Largest singular values of a gate whose recurrent kernel counts as orthogonal. The gates of an
+#: orthogonal kernel of several have somewhat less than 1.
+_KEPT = (0.5, 1.1)
+_GATES = {"LSTM": 4, "GRU": 3}
+
+
+def _orthogonal(found: Finding, case: _Network) -> Iterator[Remedy]:
+    """Yield an orthogonal recurrent kernel, unless those of the network are."""
+    rows = case.recurrent
+    if "recurrent_singular_value" not in rows:
+        return
+    largest = rows["recurrent_singular_value"].astype(float)
+    if largest.isna().all() or largest.between(*_KEPT).all():
+        return
+    value = float(largest[(largest - 1).abs().idxmax()])
+    kind, units = _cell(found, case)
+    yield Remedy(
+        found.kind,
+        "Draw the recurrent kernels orthogonal, which is Keras's default.",
+        f"their singular values are at most 1, where {value:.3g} was measured: the product of the "
+        "kernels of many time steps neither grows nor vanishes",
+        f'keras.layers.{kind}({units}, recurrent_initializer="orthogonal")',
+    )
+
+
+def _cell(found: Finding, case: _Network) -> tuple[str, int]:
+    """Return the class and the units of the recurrent layer that was found, or of the first."""
+    rows = case.recurrent
+    own = rows[rows["layer"] == found.layer]
+    row = (own if len(own) else rows).iloc[0]
+    return str(row["kind"]), int(row["fan_out"]) // _GATES.get(str(row["kind"]), 1)
 
 
 def _normalize(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]:
@@ -412,7 +478,7 @@ def _scale_targets(found: Finding, case: _Network) -> Iterator[Remedy]:
 
 def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
     function = "linear"
-    if "logits" in found.text or "softmax" in found.text:
+    if "by from_logits" not in found.text and ("logits" in found.text or "softmax" in found.text):
         function = "softmax" if case.outputs > 1 else "sigmoid"
     yield Remedy(
         found.kind,
@@ -530,6 +596,7 @@ _REMEDIES = {
     "input not scaled": _scale_inputs,
     "target not scaled": _scale_targets,
     "wrong output": _give_output,
+    "logits misnamed": _give_output,
     "frozen": _thaw,
     "symmetric": _break_symmetry,
     "dead": _revive,

@@ -63,6 +63,7 @@ class Call:
     is_open: bool = True  # no activation function was applied yet
     where: tuple[int, ...] = ()  # what of it dC/dz is read at, one tap for every time step
     extra: str = ""  # what else acts on it: a normalization, a skip, recurrence
+    sequence: Tensor = None  # of a recurrent layer: time steps, mean square of the inputs
 
     @property
     def name(self) -> str:
@@ -78,6 +79,9 @@ class Values:
     ----------
     preactivations, activations, signals
         By the position in `Trace.calls`; those that could not be had are not there.
+    sequences
+        By the same position, of recurrent layers: how many time steps their inputs have, and the
+        mean square of an entry of these.
     gradients, before, after
         dC/dW, and the weights before and after the step, by `id` of the Keras variable.
     loss
@@ -97,6 +101,9 @@ class Values:
         Fractions of the inputs and the targets of the step that are NaN or infinite.
     outputs
         The smallest and the largest output that the loss gets; NaN of several outputs.
+    recovers_logits
+        Whether Keras's losses go back to what the softmax or sigmoid of the outputs was taken of,
+        whatever they are told of logits: with TensorFlow, in the precision of the loss.
     is_exact
         Whether the rehearsed step led to the same weights as the step itself, bit for bit.
     """
@@ -104,6 +111,7 @@ class Values:
     preactivations: dict[int, NDArray[Any]]
     activations: dict[int, NDArray[Any]]
     signals: dict[int, NDArray[Any]]
+    sequences: dict[int, NDArray[Any]]
     gradients: dict[int, NDArray[Any]]
     before: dict[int, NDArray[Any]]
     after: dict[int, NDArray[Any]]
@@ -117,6 +125,7 @@ class Values:
     bad_targets: float
     outputs: NDArray[Any]
     penalty: float = 0.0
+    recovers_logits: bool = False
     is_exact: bool = True
 
     @property
@@ -143,6 +152,7 @@ class Trace:
     bad_inputs: Tensor = 0.0
     bad_targets: Tensor = 0.0
     outputs: Tensor = None
+    recovers_logits: bool = False
     graph: Any = None
     # Of tensors, by `id`: whose they are, and the tensor, so that no other gets the same id.
     owners: dict[int, tuple[Call, Tensor]] = field(default_factory=dict)
@@ -162,6 +172,7 @@ class Trace:
             "preactivations": {i: c.z for i, c in enumerate(self.calls)},
             "activations": {i: c.activation for i, c in enumerate(self.calls)},
             "signals": {i: self.signal_of(c) for i, c in enumerate(self.calls)},
+            "sequences": {i: c.sequence for i, c in enumerate(self.calls)},
             "gradients": self.gradients,
             "data": {0: self.inputs, 1: self.targets, 2: self.outputs},
         }
@@ -173,6 +184,7 @@ class Trace:
         return kept | {
             "loss": tf.cast(loss, tf.float32),
             "has_loss": tf.constant(self.loss is not None),
+            "recovers_logits": tf.constant(self.recovers_logits),
             "penalty": tf.cast(self.penalty, tf.float32),
             "scale": tf.cast(self.scale, tf.float32),
             "examples": examples,
@@ -225,12 +237,14 @@ def values_of(tensors: dict[str, Any], before: dict[int, NDArray[Any]]) -> Value
         preactivations=group("preactivations"),
         activations=group("activations"),
         signals=group("signals"),
+        sequences=group("sequences"),
         gradients=group("gradients"),
         before=before,
         after={},
         loss=float(tensors["loss"]),
         has_loss=bool(tensors["has_loss"]),
         penalty=float(tensors["penalty"]),
+        recovers_logits=bool(tensors["recovers_logits"]),
         scale=float(tensors["scale"]),
         examples=int(tensors["examples"]),
         inputs=moments(data.get(0)),
@@ -357,7 +371,9 @@ class Instruments:
             if not trace.calls:
                 trace.inputs = self._scaled(watched, inputs)
             before = sum(c.watched is watched for c in trace.calls)
-            call = Call(watched, before + 1, extra="recurrence" if watched.is_recurrent else "")
+            call = Call(watched, before + 1)
+            if watched.is_recurrent:
+                call.extra, call.sequence = "recurrence", self._sequence(inputs)
             trace.calls.append(call)
             trace.running.append(call)
             try:
@@ -417,6 +433,14 @@ class Instruments:
         if isinstance(watched.layer, (*layers.NORMALIZATIONS, keras.layers.Embedding)):
             return None
         return numbers[0] if numbers and self.trace.is_inside(numbers[0]) else None
+
+    def _sequence(self, inputs: Sequence[Any]) -> Tensor:
+        """Return the number of time steps and the mean square of what a recurrent layer gets."""
+        found = [x for x in inputs if isinstance(x, tf.Tensor) and x.dtype.is_floating]
+        if not found or len(found[0].shape) < 3 or not self.trace.is_inside(found[0]):
+            return None
+        numbers = tf.cast(found[0], tf.float32)
+        return tf.stack([tf.cast(tf.shape(numbers)[1], tf.float32), tf.reduce_mean(numbers**2)])
 
     def _attach_to_activation(self, stack: ExitStack, watched: Watched) -> None:
         layer = watched.layer
@@ -502,6 +526,8 @@ class Instruments:
             owner.z, owner.activation = owner.activation, outputs
             owner.function = self.functions[id(watched.layer)]
             owner.is_open = False
+        elif self.functions[id(watched.layer)] == owner.function == "softmax":
+            owner.activation, owner.function = outputs, layers.TWICE
         elif isinstance(watched.layer, keras.layers.Add):
             owner.activation, owner.extra = outputs, "skip"
         elif not isinstance(watched.layer, keras.layers.Rescaling):
@@ -551,6 +577,9 @@ class Instruments:
             outputs = tf.nest.flatten(kwargs.get("y_pred", args[2] if len(args) > 2 else None))
             if len(outputs) == 1 and tf.is_tensor(outputs[0]) and outputs[0].dtype.is_floating:
                 self.trace.outputs = outputs[0]
+                of_loss = tf.as_dtype(keras.config.floatx())  # a cast is another tensor
+                knows = hasattr(outputs[0], "_keras_logits")
+                self.trace.recovers_logits = knows and outputs[0].dtype == of_loss
             self.trace.penalty = 0.0
             self.trace.loss = loss = original(*args, **kwargs)
             return loss

@@ -108,6 +108,7 @@ class JaxSteps:
             preactivations={},
             activations={},
             signals={},
+            sequences={},
             gradients={key: gradient for key, gradient in pairs if gradient is not None},
             before=dict(zip(keys, before, strict=True)),
             after=dict(zip(keys, after, strict=True)),

@@ -32,6 +32,8 @@ _OPERATIONS = (
     *("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Elu", "Selu", "Gelu", "Silu", "Softmax"),
     *("Mish", "LeakyRelu", "Relu6", "HardSigmoid", "HardSilu", "LogSoftmax"),
 )
+#: What a softmax of a softmax is called.
+TWICE = "softmax of softmax"
 _OTHER_NAMES = {"silu": "swish", "hard_silu": "hard_swish"}
 
 
