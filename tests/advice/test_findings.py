@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import math
+import re
 from types import ModuleType
 from typing import Any
 
@@ -160,6 +161,27 @@ CASES: dict[str, tuple[dict[str, Any], str, int | None, float]] = {
          "preactivation_log10_mean_square": [0, *[np.nan] * 6]}, "non-finite", 2, math.nan,
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flat", "kind"), [([0.9] * 6 + [0], "saturated"), ([0] * 4 + [0.9, 0.9, 0], "exploding")]
+)
+def test_flat_units_stand_before_what_the_others_let_grow(flat: list[float], kind: str) -> None:
+    growing = [4, 3, 2, 1, 0, -1, 0]
+    found = diagnose(*tables(signal_log10_rms=growing, saturated_fraction=flat))
+    assert found.kind == kind
+    assert {f.kind for f in found.findings} == {"saturated", "exploding"}
+    relu = tables("relu", signal_log10_rms=growing, saturated_fraction=flat)
+    assert diagnose(*relu).kind == "exploding"  # whose units are flat on one side
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_finding_is_a_clause(case: str) -> None:
+    for group in diagnose(*tables(**CASES[case][0])).groups:
+        found = group.worst
+        assert found.says != Finding.says
+        assert not re.search(r"[{}]|, *$|\bis (1|0), |decades of", found.clause), found.clause
+        assert found.clause in str(group)
 
 
 @pytest.mark.parametrize("case", CASES)

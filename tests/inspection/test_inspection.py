@@ -349,6 +349,38 @@ def test_penalties_are_no_part_of_the_initial_loss_and_may_be_too_strong(tmp_pat
     assert kinds == ["penalty too strong", "healthy"]
 
 
+def over_time(layer: Any) -> keras.Model:
+    model = keras.Sequential([keras.Input((20, 7)), layer, L.Dense(3, "softmax")])
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "spread", "given"),
+    [(L.SimpleRNN, 1.0, {}), (L.SimpleRNN, 0.6, {"activation": "relu"}), (L.GRU, 3.0, {})],
+)
+def test_recurrent_kernels_that_explode_get_advice_of_their_own(
+    kind: Any, spread: float, given: dict[str, str]
+) -> None:
+    x, y = data((20, 7), 64)
+    keras.utils.set_random_seed(1)
+    drawn = keras.initializers.RandomNormal(stddev=spread)
+    seen = gradprop.probe(over_time(kind(16, recurrent_initializer=drawn, **given)), x, y)
+    found = seen.diagnose()
+    assert found.kind == "exploding"
+    assert "from time step to time step" in found.sentence
+    assert "recurrent kernel" in str(found.groups[0]) or "one time step" in str(found.groups[0])
+    codes = [remedy.code for remedy in seen.run.remedies if remedy.kind == "exploding"]
+    assert "orthogonal" in codes[0] and any("clipnorm" in code for code in codes)
+    assert any("LSTM(16)" in code for code in codes) == (kind is L.SimpleRNN)
+    assert not any("Dense" in code for code in codes)
+    for code in codes:
+        if code.startswith("keras.layers.LSTM") or "orthogonal" in code:
+            mended = gradprop.probe(over_time(eval(code, {"keras": keras})), x, y)
+            assert mended.diagnose().kind == "healthy"
+            assert not any("orthogonal" in remedy.code for remedy in mended.run.remedies)
+
+
 def test_the_first_advice_mends_what_was_found() -> None:
     x, y = data(examples=64)
     shift, he = keras.initializers.Constant(-10.0), keras.initializers.HeNormal

@@ -158,6 +158,10 @@ _FIELDS = {
     "penalty too strong": "penalty",
 }
 
+#: What the numbers of recurrent layers are.
+KERNEL = "log10 of |dC/dU| of the recurrent kernel over the most without growth"
+ONE_STEP = "log10 of the mean square of outputs over that of one time step"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -177,8 +181,9 @@ class Finding:
     after : int or None
         The last step at which it was looked for and not there, if it began between two probes.
     says : str
-        The finding as a clause, with places for ``value`` and ``bound``, their magnitudes ``size``
-        and ``limit``, and the powers of ten ``power`` and ``power_bound`` of both.
+        The finding as a clause, with places for ``value`` and ``bound``, for both in ``percent``
+        and ``percent_bound``, their magnitudes ``size`` and ``limit``, and the powers of ten
+        ``power`` and ``power_bound``.
     """
 
     kind: str
@@ -198,6 +203,8 @@ class Finding:
             text=self.text,
             value=value,
             bound=bound,
+            percent=100 * value,
+            percent_bound=100 * bound,
             size=abs(value),
             limit=abs(bound),
             power=10.0 ** min(value, 300.0),
@@ -207,12 +214,17 @@ class Finding:
     @property
     def has_number(self) -> bool:
         """Whether the clause rests on a number, and not on what is or is not so."""
-        return any(f"{{{name}" in self.says for name in ("value", "size", "power"))
+        return any(f"{{{name}" in self.says for name in ("value", "percent", "size", "power"))
 
     @property
     def is_in_data(self) -> bool:
         """Whether inputs or targets themselves are not finite."""
         return self.kind == "non-finite" and self.layer is None
+
+    @property
+    def is_over_time(self) -> bool:
+        """Whether it is about what becomes of signals from time step to time step."""
+        return self.text in (ONE_STEP, KERNEL)
 
     @property
     def when(self) -> str:
@@ -226,7 +238,7 @@ class Finding:
         """Where the bound comes from."""
         name = _FIELDS.get(self.kind, "")
         signs = (("mean z^2", "length"), ("loss over the first", "divergence"))
-        for sign, other in (*signs, ("one time step", "length"), ("dC/dU", "over_time")):
+        for sign, other in (*signs, (ONE_STEP, "length"), (KERNEL, "over_time")):
             name = other if sign in self.text else name
         for known in fields(Limits):
             if known.name == name:
@@ -278,7 +290,7 @@ class Group:
         if len(self.findings) == 1:
             return str(worst)
         where = f"{worst.kind} (layers {self.layers}, from step {self.step} on)"
-        if not worst.has_number:
+        if len({found.clause for found in self.findings}) == 1:
             return f"{where}: {worst.clause}"
         return f"{where}: worst in layer {worst.layer}, where {worst.clause}"
 
@@ -327,6 +339,8 @@ class Diagnosis:
         what = KINDS[self.kind]
         if first.is_in_data:
             what = f"the {first.text.split()[3]} themselves hold NaN or infinite values"
+        if first.is_over_time:
+            what = what.replace("layer to layer", "time step to time step")
         begin = "The network is " if self.kind in _ADJECTIVES else ""
         text = f"{begin}{self.kind}: {what}, {when}{place}."
         return text[0].upper() + text[1:]
@@ -659,15 +673,22 @@ class _Case:
                     if share > 0:
                         text = BAD_DATA[str(column)]
                         what = "inputs" if "inputs" in text else "targets"
-                        says = f"{{value:.3%}} of the {what} are NaN or infinite"
+                        says = f"{{percent:.3g}} % of the {what} are NaN or infinite"
                         return Finding("non-finite", step, None, share, 0, text, says=says)
                 count = int(update.sum() + forward.sum() + backward.sum() + loss)
                 text = f"count of quantities that are not finite, {BEGINS[name]} first"
-                says = f"NaN or infinity is {BEGINS[name]} first; quantities of layers that hold it"
+                says = f"NaN or infinity begins {BEGINS[name]}, and is found in "
                 after = before if name == "update" else None
                 place = int(places[name])
                 return Finding(
-                    "non-finite", step, place, count, 0, text, after, says + ": {value:.0f}"
+                    "non-finite",
+                    step,
+                    place,
+                    count,
+                    0,
+                    text,
+                    after,
+                    says + "{value:.0f} of the layers' quantities",
                 )
             before = step
         return None
@@ -756,9 +777,7 @@ def _output(case: _Case) -> Iterator[Finding]:
         says = "a softmax of one unit puts out 1, whatever its input is"
         yield wrong(units, 2, "units of the softmax", says)
     elif name == SOFTMAX_TWICE:
-        says = (
-            "a softmax is taken of the outputs of a softmax, which keeps them close to each other"
-        )
+        says = "a softmax is taken of the outputs of a softmax, which keeps them close together"
         yield wrong(2, 1, "number of softmax functions, by layers", says)
     elif misnamed and not case.first.get("recovers_logits", True):
         says = (
@@ -890,7 +909,7 @@ def _equal_units(case: _Case, step: int, rows: pd.DataFrame) -> Iterator[Finding
         if equal > 0 and abs(abs(_at(rows, layer, Z_MEAN)) / equal - 1) < EQUAL:
             share = abs(_at(rows, layer, Z_MEAN)) / equal
             text = "mean z over that of equal weights"
-            says = "the mean of z is {value:.4f} times that of equal weights, which is theirs alone"
+            says = "the mean of z is that of equal weights, which no other weights have"
             yield Finding("symmetric", step, int(layer), share, 1.0, text, says=says)
     if len(rows) < 2 or case.loss != "cross_entropy":
         return
@@ -955,11 +974,13 @@ def _silence(case: _Case) -> Iterator[Finding]:
             if value > bound and (kind, layer) not in seen:
                 seen.add((kind, int(layer)))
                 text = "fraction of its units' values in the flat tails of the activation"
-                says = "{value:.0%} of its units' values lie in the flat tails of the activation"
+                says = (
+                    "{percent:.0f} % of the units' values lie in the flat tails of the activation"
+                )
                 if not two_sided:
                     text = "fraction of its units that no example of the minibatch reaches"
-                    says = "no example of the minibatch reaches {value:.0%} of its units"
-                says += "; the bound is {bound:.0%}"
+                    says = "no example of the minibatch reaches {percent:.0f} % of the units"
+                says += "; the bound is {percent_bound:.0f} %"
                 yield Finding(kind, step, int(layer), value, bound, text, says=says)
 
 
@@ -1025,7 +1046,8 @@ def _trends(case: _Case) -> Iterator[Finding]:
             says = f"{what} is {{size:.3g}} decades {side} the {reference} hidden layer; "
             says += "the bound is {limit:.3g}"
             for layer, value in beyond.items():
-                yield Finding(kind, step, int(str(layer)), float(value), bound, own, says=says)
+                words = f"{what} is below what float32 holds" if value == -np.inf else says
+                yield Finding(kind, step, int(str(layer)), float(value), bound, own, says=words)
 
 
 def _over_time(case: _Case) -> Iterator[Finding]:
@@ -1045,14 +1067,14 @@ def _over_time(case: _Case) -> Iterator[Finding]:
     for column, text, bound, fires, clause in (
         (
             "recurrent_backward_growth",
-            "log10 of |dC/dU| of the recurrent kernel over the most without growth",
+            KERNEL,
             math.log10(limits.over_time),
             not case.fits,
             f"|dC/dU| of the recurrent kernel is {backward} at most; ",
         ),
         (
             "recurrent_forward_growth",
-            "log10 of the mean square of outputs over that of one time step",
+            ONE_STEP,
             math.log10(limits.length),
             suffers,
             f"{forward}the bound is {{power_bound:.2g}}, and ",
@@ -1110,7 +1132,7 @@ def _updates(case: _Case) -> Iterator[Finding]:
         at_first = finite[finite["step"] == step]
         for _, row in at_first[at_first[RATIO] < least].iterrows():
             layer, text = int(row["layer"]), "log10 of its update-to-weight ratio"
-            own = "its update-to-weight ratio is {power:.2g}; the bound is {power_bound:.2g}"
+            own = "the update-to-weight ratio is {power:.2g}; the bound is {power_bound:.2g}"
             yield Finding("not learning", step, layer, row[RATIO], least, text, says=own)
     large = by_step[by_step > most]
     if len(large) and not case.has_learned:
@@ -1169,8 +1191,11 @@ def _frozen(case: _Case) -> Iterator[Finding]:
         return
     share, bound = float(frozen.mean()), case.limits.frozen_layers
     if share > bound:
-        text, says = "fraction of layers that are frozen", "{value:.0%} of the layers are frozen"
-        says += "; the bound is {bound:.0%}"
+        text, says = (
+            "fraction of layers that are frozen",
+            "{percent:.0f} % of the layers are frozen",
+        )
+        says += "; the bound is {percent_bound:.0f} %"
         yield Finding("frozen", step, None, share, bound, text, says=says)
         for layer in rows.index[frozen]:
             says = "the weights are not trainable"

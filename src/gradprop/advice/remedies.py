@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -236,7 +237,7 @@ class _Network:
     @property
     def is_recurrent(self) -> bool:
         """Whether more than half of the hidden layers are recurrent."""
-        return "extra" in self.hidden and bool((self.hidden["extra"] == "recurrence").mean() > 0.5)
+        return len(self.recurrent) > len(self.hidden) / 2
 
     @property
     def recurrent(self) -> pd.DataFrame:
@@ -365,7 +366,7 @@ def _orthogonal(found: Finding, case: _Network) -> Iterator[Remedy]:
     largest = rows["recurrent_singular_value"].astype(float)
     if largest.isna().all() or largest.between(*_KEPT).all():
         return
-    value = float(largest[(largest - 1).abs().idxmax()])
+    value = max(largest.dropna(), key=lambda one: abs(one - 1))
     kind, units = _cell(found, case)
     yield Remedy(
         found.kind,
@@ -477,16 +478,19 @@ def _scale_targets(found: Finding, case: _Network) -> Iterator[Remedy]:
 
 
 def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
-    function = "linear"
-    if "by from_logits" not in found.text and ("logits" in found.text or "softmax" in found.text):
-        function = "softmax" if case.outputs > 1 else "sigmoid"
+    function, change = "linear", "Let the outputs be linear."
+    if "by layers" in found.text:
+        function, change = (
+            "softmax",
+            "Leave out one softmax of two; this output layer has the other.",
+        )
+    elif "by from_logits" not in found.text and re.search("logits|softmax", found.text):
+        function, change = "sigmoid", "Let the output be the probability of a sigmoid."
+        if case.outputs > 1:
+            function, change = "softmax", "Let the outputs be the probabilities of a softmax."
     yield Remedy(
         found.kind,
-        {
-            "linear": "Let the outputs be linear.",
-            "softmax": "Let the outputs be the probabilities of a softmax.",
-            "sigmoid": "Let the output be the probability of a sigmoid.",
-        }[function],
+        change,
         "the loss can become as small as the data allow; linear outputs for a cross-entropy are "
         "logits, which the loss has to be told (from_logits=True)",
         case.layer(case.outputs, activation=f'"{function}"'),
