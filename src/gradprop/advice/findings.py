@@ -246,7 +246,7 @@ class Finding:
         if self.kind == "logits misnamed":
             return "none is allowed"
         if self.kind == "wrong output":
-            return "the range of the function"
+            return "the range of the function" if "number of" not in self.text else "one is needed"
         return "none is allowed" if self.kind == "non-finite" else "rounding in float32"
 
     def __str__(self) -> str:
@@ -762,13 +762,16 @@ def _output(case: _Case) -> Iterator[Finding]:
 
     Cross-entropy takes probabilities (softmax, sigmoid) or logits (linear), and which of them is
     told by its ``from_logits``; a softmax of one unit is 1; and a function with a bound never
-    reaches targets beyond it.
+    reaches targets beyond it. Where the loss is told that probabilities are logits, Keras may know
+    better; then nothing is computed wrong.
     """
     step, rows = case.start
     last = int(rows.index.max())
     name, units = str(rows.at[last, "activation"]), _at(rows, last, "fan_out")
 
-    def wrong(value: float, bound: float, text: str, says: str, kind: str = "wrong output") -> Any:
+    def wrong(
+        value: float, bound: float, text: str, says: str, kind: str = "wrong output"
+    ) -> Finding:
         return Finding(kind, step, last, value, bound, text, says=says)
 
     misnamed = case.loss == "cross_entropy" and name in ("softmax", "sigmoid")

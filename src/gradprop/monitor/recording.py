@@ -282,10 +282,11 @@ def _over_time(trace: Trace, values: Values, index: int, mean_loss: bool) -> Row
 
     ``recurrent_backward_growth``: log10 of ``|dC/dU| / (T |h| sum_t |dC/dh_t|)``, with Euclidean
     norms of single examples, root mean squares over examples, and the sum over the outputs that the
-    loss depends on. As ``dC/dU = sum_t h_(t-1) (dC/dz_t)^T``, a layer whose signals do not grow
-    from step to step is at 0 or below by the triangle inequality, and far below in practice. The
-    sum is taken at its most, ``sqrt(outputs)`` times the norm of all. ``|h|`` is that of the
-    outputs, but no less than what one step of the inputs gives a bounded function.
+    loss depends on. As ``dC/dU = sum_t h_(t-1) (dC/dz_t)^T``, a simple recurrent layer with
+    ``|phi'| <= 1`` whose signals do not grow from step to step is at 0 or below by the triangle
+    inequality, and far below in practice; so are gates, which take parts of dC/dh. The sum is taken
+    at its most, ``sqrt(outputs)`` times the norm of all. ``|h|`` is that of the outputs, but no
+    less than what one step of the inputs gives a bounded function.
 
     ``recurrent_forward_growth``: log10 of the mean square of the outputs over that of ``W x`` of
     one time step, ``E[x^2] |W|^2 / units``, which holds of random weights.
