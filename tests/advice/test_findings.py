@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import math
+import re
 from types import ModuleType
 from typing import Any
 
@@ -162,6 +163,27 @@ CASES: dict[str, tuple[dict[str, Any], str, int | None, float]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("flat", "kind"), [([0.9] * 6 + [0], "saturated"), ([0] * 4 + [0.9, 0.9, 0], "exploding")]
+)
+def test_flat_units_stand_before_what_the_others_let_grow(flat: list[float], kind: str) -> None:
+    growing = [4, 3, 2, 1, 0, -1, 0]
+    found = diagnose(*tables(signal_log10_rms=growing, saturated_fraction=flat))
+    assert found.kind == kind
+    assert {f.kind for f in found.findings} == {"saturated", "exploding"}
+    relu = tables("relu", signal_log10_rms=growing, saturated_fraction=flat)
+    assert diagnose(*relu).kind == "exploding"  # whose units are flat on one side
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_finding_is_a_clause(case: str) -> None:
+    for group in diagnose(*tables(**CASES[case][0])).groups:
+        found = group.worst
+        assert found.says != Finding.says
+        assert not re.search(r"[{}]|, *$|\bis (1|0), |decades of", found.clause), found.clause
+        assert found.clause in str(group)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_findings_by_hand(case: str) -> None:
     changes, kind, layer, value = CASES[case]
@@ -220,6 +242,29 @@ def test_targets_are_told_from_a_squared_error() -> None:
     assert found.findings[0].value == pytest.approx(200)
     scaled = steps.assign(train_loss=[2.0, 1.0])
     assert diagnose(layers, scaled, network, loss="mean_squared_error").kind == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("losses", "penalties", "bound"),
+    [
+        ((2.3,), (90.0,), 20.0),  # one look, and no step
+        ((2.3,), (30.0,), None),
+        ((2.3, 2.3), (90.0, 20.0), 20.0),
+        ((2.3, 2.3), (5.0, 0.1), 1.0),  # the weights followed the penalty alone
+        ((2.3, 2.3), (5.0, 2.0), None),
+        ((2.3, 2.3), (1.0, 0.01), None),  # smaller than the loss of the data
+        ((2.3, 2.3), (90.0, 80.0), None),  # it changes as little as the weights do
+        ((2.3, 1.0), (90.0, 1.0), None),  # learns in spite of it
+    ],
+)
+def test_a_penalty_is_judged_by_what_it_left_to_learn(
+    losses: tuple[float, ...], penalties: tuple[float, ...], bound: float | None
+) -> None:
+    layers, steps, network = tables(losses=losses)
+    found = diagnose(layers, steps.assign(penalty=penalties), network)
+    assert found.kind == ("penalty too strong" if bound else "healthy")
+    assert [f.threshold for f in found.findings] == ([bound] if bound else [])
+    assert [f.value for f in found.findings] == ([penalties[0] / losses[0]] if bound else [])
 
 
 @pytest.mark.parametrize(
@@ -472,8 +517,9 @@ def test_what_is_said_of_several_layers_is_one_line() -> None:
     )
     assert repr(found).splitlines() == [
         "vanishing",
-        "* vanishing (network, step 0): decades is -9, bound -2",
-        "* vanishing (layers 1 to 2, 5, from step 0 on): decades is -8 in layer 1, bound -2",
+        "* vanishing (network, step 0): decades is -9, and the bound is -2",
+        "* vanishing (layers 1 to 2, 5, from step 0 on): worst in layer 1, where decades is -8, "
+        "and the bound is -2",
     ]
     assert found._repr_html_().count("<li>") == 2
 

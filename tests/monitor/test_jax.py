@@ -20,7 +20,7 @@ y = np.arange(80) % 3
 
 def trained(*callbacks):
     keras.utils.set_random_seed(0)
-    hidden = [keras.layers.Dense(16, "relu"), keras.layers.Dropout(0.3)]
+    hidden = [keras.layers.Dense(16, "relu", kernel_regularizer="l2"), keras.layers.Dropout(0.3)]
     model = keras.Sequential([keras.Input((8,)), *hidden, keras.layers.Dense(3, "softmax")])
     model.compile(keras.optimizers.SGD(RATE), "sparse_categorical_crossentropy")
     model.fit(x, y, epochs=3, batch_size=32, verbose=0, callbacks=callbacks)
@@ -32,8 +32,11 @@ pairs = zip(trained(), trained(monitor), strict=True)
 assert all(np.array_equal(a, b) for a, b in pairs)
 assert list(monitor.steps["step"]) == [0, 1, 2, 3, 4, 5, 6, 8]
 assert set(monitor.steps["learning_rate"].round(6)) == {RATE}
-assert abs(monitor.steps["minibatch_loss"][0] - math.log(3)) < 1
 rows = monitor.layers
+kept = monitor.steps.iloc[0]
+assert abs(kept["minibatch_loss"] - kept["penalty"] - math.log(3)) < 1
+squares = 10 ** (2 * rows["weight_log10_norm"][0])
+assert math.isclose(kept["penalty"], 0.01 * squares, rel_tol=1e-5), kept["penalty"]
 change = rows["log10_update_ratio"] + rows["weight_log10_norm"]  # |update| = rate |dC/dW|
 assert np.allclose(change, rows["gradient_log10_norm"] + math.log10(RATE), atol=1e-4), rows
 assert rows["signal_log10_rms"].isna().all()

@@ -283,6 +283,44 @@ def test_a_shared_layer_has_a_row_per_call() -> None:
     assert rows.loc["shared", "signal_log10_rms"] != rows.loc["shared#2", "signal_log10_rms"]
 
 
+def over_time(wrapped: bool) -> keras.Model:
+    """Return layers that act on every time step, in wrappers or by the last axis alone."""
+    keras.utils.set_random_seed(3)
+
+    def wrap(layer: Any) -> Any:
+        return L.TimeDistributed(layer) if wrapped else layer
+
+    again = L.Dense(5, "tanh", name="again")
+    parts = [
+        wrap(L.Dense(4, name="plain")),
+        wrap(L.LayerNormalization(name="norm")),
+        wrap(L.Activation("relu")),
+        wrap(keras.Sequential([L.Dense(5, "elu", name="inner"), again, again])),
+        wrap(L.Dense(4, name="open")),
+        L.Activation("softplus"),
+    ]
+    model = sequential((6, 3), *parts, L.Flatten(), L.Dense(3, name="out"))
+    model.compile("adam", "mse")
+    return model
+
+
+def test_a_layer_that_a_wrapper_calls_for_every_time_step_is_one() -> None:
+    """Layers of the last axis are the same without a wrapper, and are called once there."""
+    x = np.random.default_rng(0).normal(size=(24, 6, 3)).astype(np.float32)
+    y = x[:, 0]
+    seen, plain = (probe(over_time(wrapped), x, y) for wrapped in (True, False))
+    names = seen.network["name"].str.split("/").str[-1]
+    assert list(names) == list(plain.network["name"].str.split("/").str[-1])
+    same_columns = ["activation", "fan_in", "fan_out", "positions", "extra", "judged"]
+    assert seen.network[same_columns].equals(plain.network[same_columns])
+    assert set(seen.network["positions"]) == {6, 1}
+    numbers = seen.layers.select_dtypes("number").columns
+    np.testing.assert_allclose(seen.layers[numbers], plain.layers[numbers], rtol=1e-4, atol=1e-5)
+    for column in ("input_mean", "input_std"):
+        assert seen.steps[column].item() == pytest.approx(plain.steps[column].item(), rel=1e-6)
+    assert seen.unmeasured["why"].equals(plain.unmeasured["why"])
+
+
 @pytest.mark.parametrize(
     ("name", "layer", "what", "why"),
     [

@@ -107,6 +107,164 @@ def test_the_loss_is_compared_with_that_of_guessing(
     assert row["guessing_loss"] == pytest.approx(guess, nan_ok=True)
 
 
+class Adding(keras.layers.Layer):
+    """Hands its inputs on, and adds their mean square to the loss."""
+
+    def call(self, inputs: Any) -> Any:
+        self.add_loss(0.3 * keras.ops.mean(inputs**2))
+        return inputs
+
+
+class Owning(keras.Model):
+    """Has a method of its own for Keras's loss, penalties included."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(*args, **kwargs)
+
+
+class Sparing(keras.Model):
+    """Leaves penalties out of its loss."""
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, **_: Any) -> Any:
+        return keras.ops.mean((y - y_pred) ** 2)
+
+
+@pytest.mark.parametrize("kind", [keras.Model, Owning, Sparing])
+def test_the_penalty_is_what_the_model_adds_to_the_loss_of_the_data(kind: Any) -> None:
+    x, _ = data(examples=16)
+    y = x[:, :2]
+    inputs = keras.Input((7,))
+    h = L.Dense(4, kernel_regularizer=keras.regularizers.L2(0.5))(Adding()(inputs))
+    model = kind(inputs, L.Dense(2, bias_regularizer="l1", bias_initializer="ones")(h))
+    model.compile(loss="mse")
+    (row,) = probe(model, x, y).steps.to_dict("records")
+    of_data = float(np.mean((np.asarray(model(x)) - y) ** 2))
+    kernel = np.asarray(model.layers[-2].kernel, np.float64)
+    added = 0.5 * (kernel**2).sum() + 0.01 * 2 + 0.3 * (x.astype(float) ** 2).mean()
+    assert row["penalty"] == pytest.approx(0.0 if kind is Sparing else added, rel=1e-5)
+    assert row["minibatch_loss"] == pytest.approx(of_data + row["penalty"], rel=1e-5)
+
+
+def test_a_loss_that_layers_add_alone_is_no_penalty() -> None:
+    x, y = data(examples=16)
+    inputs = keras.Input((7,))
+    model = Owning(inputs, Adding()(L.Dense(2)(Adding()(inputs))))
+    model.compile()
+    (row,) = probe(model, x, y).steps.to_dict("records")
+    assert row["penalty"] == 0
+    assert row["minibatch_loss"] > 0
+
+
+def recurrent(kind: Any, spread: float | None, sequences: bool = False, **given: Any) -> Any:
+    """Return a recurrent layer and a dense one; its kernel is orthogonal without a spread."""
+    keras.utils.set_random_seed(1)
+    drawn = keras.initializers.RandomNormal(stddev=spread) if spread else "orthogonal"
+    layer = kind(8, recurrent_initializer=drawn, return_sequences=sequences, **given)
+    model = keras.Sequential([keras.Input((20, 5)), layer, L.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("spread", [None, 1.5])
+def test_growth_over_time_is_that_of_backpropagation_through_time(
+    spread: float | None, sequences: bool
+) -> None:
+    x, y = data((20, 5), 16)
+    model = recurrent(L.SimpleRNN, spread, sequences)
+    labels = np.repeat(y[:, None], 20, axis=1) if sequences else y
+    row = probe(model, x, labels).layers.iloc[0]
+    w, u, b, v, c = (np.asarray(value, np.float64) for value in model.get_weights())
+    h = [np.zeros((16, 8))]
+    for t in range(20):
+        h.append(np.tanh(x[:, t] @ w + h[-1] @ u + b))
+    chosen, at = np.eye(3)[y], range(20) if sequences else [19]
+    outputs = {t: np.exp(h[t + 1] @ v + c) for t in at}
+    errors = {t: p / p.sum(axis=1, keepdims=True) - chosen for t, p in outputs.items()}
+    given = {t: error @ v.T / len(at) for t, error in errors.items()}
+    delta, gradient = np.zeros((16, 8)), np.zeros((8, 8))
+    for t in reversed(range(20)):
+        delta = (given.get(t, 0.0) + delta @ u.T) * (1 - h[t + 1] ** 2)
+        gradient += h[t].T @ delta / 16
+    mean_square = np.mean([h[t + 1] ** 2 for t in at])
+    one = (x.astype(float) ** 2).mean() * (w**2).sum() / 8
+    signal = math.sqrt(sum((g**2).sum() for g in given.values()) / 16)
+    length = math.sqrt(8 * max(mean_square, min(one, 1.0)))
+    most = 20 * length * math.sqrt(len(at)) * signal
+    growth = math.log10(np.linalg.norm(gradient) / most)
+    assert row["recurrent_backward_growth"] == pytest.approx(growth, abs=1e-3)
+    assert row["recurrent_forward_growth"] == pytest.approx(math.log10(mean_square / one), abs=1e-5)
+    largest = np.linalg.svd(u, compute_uv=False)[0]
+    assert row["recurrent_singular_value"] == pytest.approx(largest, rel=1e-6)
+    assert spread or growth < -1
+
+
+def test_gates_are_measured_one_by_one_and_other_layers_not() -> None:
+    x, y = data((20, 5), 16)
+    seen = probe(recurrent(L.LSTM, 1.0), x, y)
+    kernel = seen.layers.iloc[0]
+    model = recurrent(L.LSTM, 1.0)
+    gates = np.split(np.asarray(model.layers[0].cell.recurrent_kernel), 4, axis=1)
+    largest = max(np.linalg.svd(gate, compute_uv=False)[0] for gate in gates)
+    assert kernel["recurrent_singular_value"] == pytest.approx(largest, rel=1e-6)
+    columns = [name for name in map(str, seen.layers) if name.startswith("recurrent_")]
+    assert seen.layers[columns].iloc[1:].isna().all(axis=None)
+    shared, inputs = L.GRU(4), keras.Input((20, 5))
+    twice = keras.Model(inputs, L.Dense(3)(shared(inputs) + shared(inputs[:, ::-1])))
+    twice.compile(loss="mse")
+    rows = probe(twice, x, np.eye(3, dtype="float32")[y]).layers.set_index("name")
+    assert rows["recurrent_backward_growth"].isna().all()
+
+
+@pytest.mark.filterwarnings("ignore:.*received `from_logits=True`")
+@pytest.mark.parametrize(
+    ("outputs", "from_logits", "policy", "kind"),
+    [
+        ("softmax", False, "float32", "healthy"),
+        ("softmax", True, "float32", "logits misnamed"),
+        ("softmax", True, "mixed_bfloat16", "wrong output"),  # a cast hides the softmax
+        ("linear", True, "float32", "healthy"),
+        ("softmax layer", True, "float32", "logits misnamed"),
+        ("two layers", False, "float32", "wrong output"),
+        ("two layers", True, "float32", "wrong output"),
+        ("sigmoid", False, "float32", "healthy"),
+        ("sigmoid", True, "float32", "logits misnamed"),
+    ],
+)
+def test_softmax_twice_is_told_by_what_the_loss_computes(
+    outputs: str, from_logits: bool, policy: str, kind: str
+) -> None:
+    x, y = data(examples=32)
+    binary = outputs == "sigmoid"
+    targets = (y > 0).astype("float32")[:, None] if binary else y
+    keras.utils.set_random_seed(0)
+    first = outputs if outputs in ("softmax", "linear", "sigmoid") else "linear"
+    first = "softmax" if outputs == "two layers" else first
+    further = [L.Softmax()] if outputs in ("softmax layer", "two layers") else []
+    dense = [L.Dense(8, "tanh", dtype=policy), L.Dense(1 if binary else 3, first, dtype=policy)]
+    model = keras.Sequential([keras.Input((7,)), *dense, *further])
+    known = (
+        keras.losses.BinaryCrossentropy if binary else keras.losses.SparseCategoricalCrossentropy
+    )
+    model.compile("sgd", known(from_logits=from_logits))
+    seen = probe(model, x, targets)
+    steps = seen.steps.assign(train_loss=seen.steps["minibatch_loss"])
+    found = diagnose(seen.layers, steps, seen.network, "cross_entropy")
+    assert found.kind == kind
+    once = np.asarray(model(x), np.float64)
+    if binary:
+        right, of_outputs = targets[:, 0], once[:, 0]
+        applied = 1 / (1 + np.exp(-of_outputs)) if kind == "wrong output" else of_outputs
+        chosen = np.where(right == 1, applied, 1 - applied)
+    else:
+        again = np.exp(once) / np.exp(once).sum(axis=1, keepdims=True)
+        linear = outputs == "linear"
+        twice = kind == "wrong output" and outputs != "two layers"
+        chosen = (again if twice or linear else once)[range(32), y]
+    loss = seen.steps["minibatch_loss"].item()
+    assert loss == pytest.approx(-np.log(chosen).mean(), rel=1e-2 if "16" in policy else 1e-5)
+
+
 def test_tokens_and_normalized_inputs_have_no_scale() -> None:
     x, y = data(examples=8)
     for first, inputs in (

@@ -16,9 +16,11 @@ import pandas as pd
 
 from gradprop.advice.initializations import gaussian
 
-__all__ = ["Layer", "Optimizer", "layers_of"]
+__all__ = ["GATES", "RECOMPILE", "Layer", "Optimizer", "layers_of"]
 
-_RECURRENT = ("SimpleRNN", "GRU", "LSTM", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+#: How many kernels the recurrent layers of vectors have side by side.
+GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
+_RECURRENT = (*GATES, "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 # Arguments that a layer cannot do without stand first, without their names.
 _POSITIONAL = ("units", "filters", "kernel_size", "output_dim")
 # The arguments of schedules that are rates; others are steps, powers and fractions of these.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,7 +25,7 @@ import pandas as pd
 from gradprop import theory
 from gradprop.advice.findings import RATIO, Finding
 from gradprop.advice.initializations import DEEPEST, Initialization, advise, spelled
-from gradprop.advice.keras_code import RECOMPILE, Layer, Optimizer, layers_of
+from gradprop.advice.keras_code import GATES, RECOMPILE, Layer, Optimizer, layers_of
 from gradprop.analysis.diagnosis import LENGTH, SIGNAL, WEIGHT
 from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.components import activations
@@ -281,6 +282,15 @@ class _Network:
         return "extra" in self.hidden and bool((self.hidden["extra"] == "skip").any())
 
     @property
+    def stretch(self) -> float:
+        """The singular value of a recurrent kernel farthest from 1; NaN if all keep signals."""
+        if "recurrent_singular_value" not in self.hidden:
+            return math.nan
+        largest = self.hidden["recurrent_singular_value"].astype(float).dropna()
+        far = [value for value in largest if not KEPT[0] <= value <= KEPT[1]]
+        return max(far, key=lambda value: abs(value - 1), default=math.nan)
+
+    @property
     def clips(self) -> bool:
         """Whether the optimizer clips gradients, as far as that is known."""
         known = self.optimizer.clips
@@ -338,6 +348,9 @@ def _defined(rows: pd.DataFrame, settings: pd.DataFrame) -> list[Layer]:
             function = "" if function == "linear" else function
             if row["activation"] == "softmax":
                 layer = Layer("Dense", {"units": given, "activation": '"softmax"'})
+            if row.get("kind") in GATES:
+                own = row["fan_out"] // GATES[row["kind"]]
+                layer = Layer(row["kind"], {"units": str(own)})
         if layer.arguments.get("activation", "") is None and function:
             layer = replace(layer, arguments={**layer.arguments, "activation": spelled(function)})
         found.append(layer)
@@ -355,12 +368,17 @@ def _one_of_each(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     return tuple(of[max(codes, key=codes.count)] for codes in found.values())
 
 
+#: Largest singular values of a gate whose recurrent kernel counts as orthogonal. The gates of an
+#: orthogonal kernel of several have somewhat less than 1.
+KEPT = (0.5, 1.1)
+
+
 @lru_cache  # of one network it is asked several times, and takes a tenth of a second
 def _recommended(activation: str, depth: int, width: int) -> Initialization:
     return advise(activation, depth, width).recommended
 
 
-_OF_NETWORK = ("layer", "name", "fan_in", "fan_out", "activation", "extra")
+_OF_NETWORK = ("layer", "name", "kind", "fan_in", "fan_out", "activation", "extra")
 
 
 def _expected(best: Initialization, found: Finding) -> str:
@@ -394,16 +412,20 @@ def _initialize(found: Finding, case: _Network) -> Iterator[Remedy]:
 def _initialize_recurrent(found: Finding, case: _Network) -> Iterator[Remedy]:
     """Yield the initialization that Keras has for recurrent layers, unless they have it."""
     names = {"kernel_initializer": None, "recurrent_initializer": '"orthogonal"'}
+    is_asked = found.kind == "symmetric" or not math.isnan(case.stretch)
     others = [
         layer
         for layer in case.layers
-        if layer.is_recurrent and (found.kind == "symmetric" or set(names) & set(layer.arguments))
+        if layer.is_recurrent and (is_asked or set(names) & set(layer.arguments))
     ]
     if others:
+        effect = "an orthogonal recurrent kernel keeps the length of the state from step to step"
+        if not math.isnan(case.stretch):
+            effect += f", where a singular value of {case.stretch:.3g} was measured"
         yield Remedy(
             found.kind,
             "Draw the weights of recurrent layers as Keras does by default.",
-            "an orthogonal recurrent kernel keeps the length of the state from step to step",
+            effect,
             _lines(layer.code(**names) for layer in others),
         )
 
@@ -421,6 +443,9 @@ def _needed(case: _Network) -> float:
 
 def _signal(found: Finding, case: _Network) -> Iterator[Remedy]:
     """Yield weights, another function, normalization and skips, the best expectation first."""
+    if case.is_recurrent:
+        yield from _steady(found, case)
+        return
     options: list[tuple[float, Remedy]] = []
     own = case.recommended(case.activation)
     far = max(abs(own.signal_decades), abs(own.length_decades)) if own else 0.0
@@ -434,6 +459,22 @@ def _signal(found: Finding, case: _Network) -> Iterator[Remedy]:
     options += [*_normalize(found, case), *_add_skips(found, case)]
     for _, remedy in sorted(options, key=lambda option: option[0]):
         yield remedy
+
+
+def _steady(found: Finding, case: _Network) -> Iterator[Remedy]:
+    """Yield what keeps signals from growing, or shrinking, over time steps."""
+    yield from _initialize_recurrent(found, case)
+    if found.kind == "exploding":
+        yield from _clip(found, case)
+    simple = [layer for layer in case.layers if layer.class_name == "SimpleRNN"]
+    if simple:
+        change = "Take an LSTM or a GRU in place of the simple recurrent layer."
+        effect = "their state is added to, so that signals pass time steps without every kernel"
+        # Its function and its weights are those of an LSTM by default.
+        own = dict.fromkeys(("activation", "kernel_initializer", "recurrent_initializer"))
+        code = _lines(replace(layer, class_name="LSTM").code(**own) for layer in simple)
+        yield Remedy(found.kind, change, effect, code)
+    yield from (remedy for _, remedy in _normalize(found, case))
 
 
 def _normalize(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]:
@@ -561,16 +602,19 @@ def _of_minibatch(case: _Network, name: str) -> str:
 
 
 def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
-    function = "linear"
-    if "logits" in found.text or "softmax" in found.text:
-        function = "softmax" if case.outputs > 1 else "sigmoid"
+    function, change = "linear", "Let the outputs be linear."
+    if "by layers" in found.text:
+        function, change = (
+            "softmax",
+            "Leave out one softmax of two; this output layer has the other.",
+        )
+    elif "by from_logits" not in found.text and re.search("logits|softmax", found.text):
+        function, change = "sigmoid", "Let the output be the probability of a sigmoid."
+        if case.outputs > 1:
+            function, change = "softmax", "Let the outputs be the probabilities of a softmax."
     yield Remedy(
         found.kind,
-        {
-            "linear": "Let the outputs be linear.",
-            "softmax": "Let the outputs be the probabilities of a softmax.",
-            "sigmoid": "Let the output be the probability of a sigmoid.",
-        }[function],
+        change,
         "the loss can become as small as the data allow; linear outputs for a cross-entropy are "
         "logits, which the loss has to be told (from_logits=True)",
         case.end.code(activation=f'"{function}"'),
@@ -585,6 +629,23 @@ def _thaw(found: Finding, case: _Network) -> Iterator[Remedy]:
         "model.trainable = True\n"
         "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
         "model.compile(optimizer, model.loss)  # and other arguments, such as metrics",
+    )
+
+
+def _lighten(found: Finding, case: _Network) -> Iterator[Remedy]:
+    """Yield a penalty that begins at a tenth of the loss of the data."""
+    factor = f"{10 * max(found.value, 1.0):.2g}"
+    yield Remedy(
+        found.kind,
+        f"Divide the factor of the penalty by {float(factor):g}.",
+        "it begins at a tenth of the loss of the data, so that what is learned decides about the "
+        "weights; a penalty that a layer adds itself (add_loss) is divided in that layer",
+        "for variable in model.trainable_variables:\n"
+        "    if variable.regularizer is not None:\n"
+        "        strong = variable.regularizer\n"
+        f"        variable.regularizer = lambda w, strong=strong: strong(w) / {float(factor):g}\n"
+        "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
+        "model.compile(optimizer, model.loss)  # with metrics, if you have some",
     )
 
 
@@ -655,10 +716,12 @@ _REMEDIES = {
     "input not scaled": _scale_inputs,
     "target not scaled": _scale_targets,
     "wrong output": _give_output,
+    "logits misnamed": _give_output,
     "frozen": _thaw,
     "symmetric": _break_symmetry,
     "dead": _revive,
     "saturated": _unsaturate,
+    "penalty too strong": _lighten,
     "exploding": _signal,
     "vanishing": _signal,
     "unstable": _slower,

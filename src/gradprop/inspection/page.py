@@ -149,9 +149,9 @@ def findings_table(found: Diagnosis, id_: str = "findings-table") -> Table:
             group.worst.kind,
             group.layers if len(group.findings) > 1 else _place(group.worst, names),
             _first_step(group),
-            group.worst.text.strip(","),
+            group.worst.text if group.worst.has_number else group.worst.clause,
             _worst(group),
-            sig(group.worst.threshold),
+            sig(group.worst.threshold) if group.worst.has_number else "",
             group.worst.source,
         ]
         for group in found.groups
@@ -173,6 +173,8 @@ def _first_step(group: Group) -> Text:
 
 
 def _worst(group: Group) -> Text:
+    if not group.worst.has_number:
+        return ""
     value = sig(group.worst.value)
     return value if len(group.findings) == 1 else f"{value} (layer {group.worst.layer})"
 

@@ -87,6 +87,8 @@ class Run:
             )
         steps = self.steps.sort_values("step", ignore_index=True)
         losses = steps["minibatch_loss"].astype(float)
+        if "penalty" in steps:
+            losses = losses - steps["penalty"].astype(float)
         if "train_loss" in steps:
             losses = losses.where(losses.notna(), steps["train_loss"].astype(float))
         layers = self.layers[self.layers["layer"].isin(judged["layer"])]
@@ -96,7 +98,10 @@ class Run:
 
     @cached_property
     def diagnosis(self) -> Diagnosis:
-        """What `gradprop.advice.diagnose` finds; losses are those of the minibatches."""
+        """What `gradprop.advice.diagnose` finds; losses are those of the minibatches.
+
+        Penalties are left out of them, which guessing does not know.
+        """
         return diagnose(*self._case)
 
     @cached_property

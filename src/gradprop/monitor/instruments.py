@@ -35,6 +35,8 @@ State = list[tuple[Any, Tensor]]  # variables of Keras and their values
 class Call:
     """One call of a layer with weights in a step.
 
+    The calls that a wrapper makes of it, one for every time step, are one (`Instruments._wrapped`).
+
     Attributes
     ----------
     watched
@@ -59,8 +61,9 @@ class Call:
     signal: Tensor = None
     function: Activation | str = "linear"
     is_open: bool = True  # no activation function was applied yet
-    where: int = 0  # what of it dC/dz is read at
+    where: tuple[int, ...] = ()  # what of it dC/dz is read at, one tap for every time step
     extra: str = ""  # what else acts on it: a normalization, a skip, recurrence
+    sequence: Tensor = None  # of a recurrent layer: time steps, mean square of the inputs
 
     @property
     def name(self) -> str:
@@ -76,12 +79,18 @@ class Values:
     ----------
     preactivations, activations, signals
         By the position in `Trace.calls`; those that could not be had are not there.
+    sequences
+        By the same position, of recurrent layers: how many time steps their inputs have, and the
+        mean square of an entry of these.
     gradients, before, after
         dC/dW, and the weights before and after the step, by `id` of the Keras variable.
     loss
         The loss that was minimized, NaN if the model computes none through ``compute_loss``.
     has_loss
         Whether it does.
+    penalty
+        What of the loss is no matter of the data: the sum of weight penalties and of what layers
+        add by ``add_loss``. 0 of a model whose only loss this is.
     scale
         What a loss scaling multiplied the loss, and so signals and gradients, with.
     examples
@@ -92,6 +101,9 @@ class Values:
         Fractions of the inputs and the targets of the step that are NaN or infinite.
     outputs
         The smallest and the largest output that the loss gets; NaN of several outputs.
+    recovers_logits
+        Whether Keras's losses go back to what the softmax or sigmoid of the outputs was taken of,
+        whatever they are told of logits: with TensorFlow, in the precision of the loss.
     is_exact
         Whether the rehearsed step led to the same weights as the step itself, bit for bit.
     """
@@ -99,6 +111,7 @@ class Values:
     preactivations: dict[int, NDArray[Any]]
     activations: dict[int, NDArray[Any]]
     signals: dict[int, NDArray[Any]]
+    sequences: dict[int, NDArray[Any]]
     gradients: dict[int, NDArray[Any]]
     before: dict[int, NDArray[Any]]
     after: dict[int, NDArray[Any]]
@@ -111,6 +124,8 @@ class Values:
     bad_inputs: float
     bad_targets: float
     outputs: NDArray[Any]
+    penalty: float = 0.0
+    recovers_logits: bool = False
     is_exact: bool = True
 
     @property
@@ -130,12 +145,14 @@ class Trace:
     given: list[Tensor | None] = field(default_factory=list)  # what it would get
     no_update: str = "no step of the model's optimizer was made"  # empty if one was
     loss: Tensor = None
+    penalty: Tensor = 0.0
     scale: Tensor = 1.0
     inputs: Tensor = None
     targets: Tensor = None
     bad_inputs: Tensor = 0.0
     bad_targets: Tensor = 0.0
     outputs: Tensor = None
+    recovers_logits: bool = False
     graph: Any = None
     # Of tensors, by `id`: whose they are, and the tensor, so that no other gets the same id.
     owners: dict[int, tuple[Call, Tensor]] = field(default_factory=dict)
@@ -154,7 +171,8 @@ class Trace:
         groups: dict[str, dict[int, Tensor]] = {
             "preactivations": {i: c.z for i, c in enumerate(self.calls)},
             "activations": {i: c.activation for i, c in enumerate(self.calls)},
-            "signals": {i: self.taps.get(c.where) for i, c in enumerate(self.calls)},
+            "signals": {i: self.signal_of(c) for i, c in enumerate(self.calls)},
+            "sequences": {i: c.sequence for i, c in enumerate(self.calls)},
             "gradients": self.gradients,
             "data": {0: self.inputs, 1: self.targets, 2: self.outputs},
         }
@@ -166,6 +184,8 @@ class Trace:
         return kept | {
             "loss": tf.cast(loss, tf.float32),
             "has_loss": tf.constant(self.loss is not None),
+            "recovers_logits": tf.constant(self.recovers_logits),
+            "penalty": tf.cast(self.penalty, tf.float32),
             "scale": tf.cast(self.scale, tf.float32),
             "examples": examples,
             "bad_inputs": tf.cast(self.bad_inputs, tf.float64),
@@ -173,9 +193,37 @@ class Trace:
             "given": self.given,
         }
 
+    def signal_of(self, call: Call) -> Tensor | None:
+        """Return dC/dz of a call; None if no gradient comes to it, or to one of its time steps."""
+        found = [self.taps.get(place) for place in call.where]
+        if not found or any(signal is None for signal in found):
+            return None
+        return found[0] if len(found) == 1 else _over_time(call, found)
+
+    def merge(self, calls: Sequence[Call]) -> None:
+        """Let calls of one layer, one for every time step, be one: the first of them."""
+        first, *others = calls
+        for name in ("z", "activation"):
+            parts = [getattr(call, name) for call in calls]
+            known = all(part is not None for part in parts)
+            setattr(first, name, _over_time(first, parts) if known else None)
+        first.where = tuple(place for call in calls for place in call.where)
+        gone = {call.name for call in others}
+        self.calls = [call for call in self.calls if call not in others]
+        self.unmeasured = [note for note in self.unmeasured if note.layer not in gone]
+        for key, (owner, tensor) in list(self.owners.items()):
+            if owner in others:
+                self.owners[key] = first, tensor
+
     def is_inside(self, tensor: Tensor) -> bool:
         """Tell whether a tensor belongs to the step itself and not to a loop or branch in it."""
         return getattr(tensor, "graph", None) is self.graph
+
+
+def _over_time(call: Call, parts: Sequence[Tensor]) -> Tensor:
+    """Return values of time steps as one tensor: time follows examples, or channels after them."""
+    is_channels_first = getattr(call.watched.layer, "data_format", None) == "channels_first"
+    return tf.stack(parts, axis=2 if is_channels_first else 1)
 
 
 def values_of(tensors: dict[str, Any], before: dict[int, NDArray[Any]]) -> Values:
@@ -189,11 +237,14 @@ def values_of(tensors: dict[str, Any], before: dict[int, NDArray[Any]]) -> Value
         preactivations=group("preactivations"),
         activations=group("activations"),
         signals=group("signals"),
+        sequences=group("sequences"),
         gradients=group("gradients"),
         before=before,
         after={},
         loss=float(tensors["loss"]),
         has_loss=bool(tensors["has_loss"]),
+        penalty=float(tensors["penalty"]),
+        recovers_logits=bool(tensors["recovers_logits"]),
         scale=float(tensors["scale"]),
         examples=int(tensors["examples"]),
         inputs=moments(data.get(0)),
@@ -253,6 +304,7 @@ class Instruments:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.watched = layers.watched(model)
+        self.wrappers = layers.wrappers(model)
         self.functions = {id(w.layer): layers.function_of(w.layer) for w in self.watched}
         self.trace = Trace()
 
@@ -264,10 +316,15 @@ class Instruments:
                 stack.enter_context(hidden(watched.layer, "call", self._call(watched)))
                 if watched.weights and not watched.is_recurrent:
                     self._attach_to_activation(stack, watched)
+            for wrapper in self.wrappers:
+                stack.enter_context(hidden(wrapper, "call", self._wrapped(wrapper)))
             optimizer = self.model.optimizer
             if optimizer is not None:
                 stack.enter_context(hidden(optimizer, "apply", self._apply(optimizer)))
             stack.enter_context(hidden(self.model, "compute_loss", self._loss()))
+            stack.enter_context(
+                hidden(self.model, "_aggregate_additional_loss", self._additional_loss())
+            )
             yield
 
     def observed(self, step: Callable[[Any], Any], applies: bool = True) -> Callable[[Any], Any]:
@@ -314,7 +371,9 @@ class Instruments:
             if not trace.calls:
                 trace.inputs = self._scaled(watched, inputs)
             before = sum(c.watched is watched for c in trace.calls)
-            call = Call(watched, before + 1, extra="recurrence" if watched.is_recurrent else "")
+            call = Call(watched, before + 1)
+            if watched.is_recurrent:
+                call.extra, call.sequence = "recurrence", self._sequence(inputs)
             trace.calls.append(call)
             trace.running.append(call)
             try:
@@ -330,12 +389,58 @@ class Instruments:
 
         return call
 
+    def _wrapped(self, wrapper: Any) -> Callable[..., Any]:
+        """Return a wrapper's ``call``, whose calls of a layer for every time step are one call.
+
+        A layer that is called several times within one time step is as many.
+        """
+        original, layer = wrapper.call, wrapper.layer
+        watched = next((w for w in self.watched if w.layer is layer), None)
+
+        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            trace = self.trace
+            trace.taken.add(id(inputs))
+            before = len(trace.calls)
+            outputs = original(inputs, *args, **kwargs)
+            of_layer: dict[int, list[Call]] = {}
+            for made in trace.calls[before:]:
+                of_layer.setdefault(id(made.watched), []).append(made)
+            for calls in of_layer.values():
+                within = len(calls) // inputs.shape[1]
+                for number in range(within):
+                    trace.merge(calls[number::within])
+            if watched is not None:
+                self._stands_for(watched, before, inputs, outputs)
+            return outputs
+
+        return call
+
+    def _stands_for(self, watched: Watched, before: int, inputs: Tensor, outputs: Tensor) -> None:
+        """Let what a wrapper gets and hands on count as its layer's, which saw time steps."""
+        made = self.trace.calls[before:]
+        if made:
+            self._own(made[0], outputs)
+            if before == 0:
+                self.trace.inputs = self._scaled(watched, [inputs])
+        if made and isinstance(watched.layer, layers.NORMALIZATIONS):
+            self._normalized([inputs], outputs, made[0])
+        elif layers.is_activation(watched.layer):
+            self._follow(watched, [inputs], outputs)
+
     def _scaled(self, watched: Watched, inputs: Sequence[Any]) -> Tensor:
         """Return what the first layer with weights gets, if its scale matters to that layer."""
         numbers = [x for x in inputs if isinstance(x, tf.Tensor) and x.dtype.is_floating]
         if isinstance(watched.layer, (*layers.NORMALIZATIONS, keras.layers.Embedding)):
             return None
         return numbers[0] if numbers and self.trace.is_inside(numbers[0]) else None
+
+    def _sequence(self, inputs: Sequence[Any]) -> Tensor:
+        """Return the number of time steps and the mean square of what a recurrent layer gets."""
+        found = [x for x in inputs if isinstance(x, tf.Tensor) and x.dtype.is_floating]
+        if not found or len(found[0].shape) < 3 or not self.trace.is_inside(found[0]):
+            return None
+        numbers = tf.cast(found[0], tf.float32)
+        return tf.stack([tf.cast(tf.shape(numbers)[1], tf.float32), tf.reduce_mean(numbers**2)])
 
     def _attach_to_activation(self, stack: ExitStack, watched: Watched) -> None:
         layer = watched.layer
@@ -401,7 +506,7 @@ class Instruments:
         mask = getattr(tensor, "_keras_mask", None)
         if mask is not None:
             tapped._keras_mask = mask
-        call.where = place
+        call.where = (place,)
         return tapped
 
     def _own(self, call: Call, tensor: Tensor) -> None:
@@ -421,6 +526,8 @@ class Instruments:
             owner.z, owner.activation = owner.activation, outputs
             owner.function = self.functions[id(watched.layer)]
             owner.is_open = False
+        elif self.functions[id(watched.layer)] == owner.function == "softmax":
+            owner.activation, owner.function = outputs, layers.TWICE
         elif isinstance(watched.layer, keras.layers.Add):
             owner.activation, owner.extra = outputs, "skip"
         elif not isinstance(watched.layer, keras.layers.Rescaling):
@@ -470,15 +577,30 @@ class Instruments:
             outputs = tf.nest.flatten(kwargs.get("y_pred", args[2] if len(args) > 2 else None))
             if len(outputs) == 1 and tf.is_tensor(outputs[0]) and outputs[0].dtype.is_floating:
                 self.trace.outputs = outputs[0]
+                of_loss = tf.as_dtype(keras.config.floatx())  # a cast is another tensor
+                knows = hasattr(outputs[0], "_keras_logits")
+                self.trace.recovers_logits = knows and outputs[0].dtype == of_loss
+            self.trace.penalty = 0.0
             self.trace.loss = loss = original(*args, **kwargs)
             return loss
 
         return compute_loss
 
+    def _additional_loss(self) -> Callable[..., Any]:
+        original = self.model._aggregate_additional_loss
+
+        def aggregate(loss: Tensor) -> Tensor:
+            added = original(loss)
+            if self.model._compile_loss is not None:
+                self.trace.penalty += added
+            return added
+
+        return aggregate
+
     def _conclude(self, trace: Trace) -> None:
         """Say what is missing of the step."""
         if trace.loss is None or not trace.is_inside(trace.loss):
-            trace.loss = None
+            trace.loss, trace.penalty = None, 0.0
             trace.lacks("", "loss", "the model's own train_step does not use compute_loss")
         if trace.no_update:
             trace.lacks("", "update", trace.no_update)
@@ -490,7 +612,7 @@ class Instruments:
             self._conclude_call(trace, call)
 
     def _conclude_call(self, trace: Trace, call: Call) -> None:
-        if trace.taps.get(call.where) is None:
+        if trace.signal_of(call) is None:
             why = "no gradient of the loss comes to it"
             trace.lacks(call.name, "signal", why)
         if isinstance(call.function, str) and not call.is_open:

@@ -108,11 +108,13 @@ class JaxSteps:
             preactivations={},
             activations={},
             signals={},
+            sequences={},
             gradients={key: gradient for key, gradient in pairs if gradient is not None},
             before=dict(zip(keys, before, strict=True)),
             after=dict(zip(keys, after, strict=True)),
             loss=np.nan if loss is None else float(loss),
             has_loss=loss is not None,
+            penalty=0.0 if loss is None else self._penalty(before),
             scale=float(optimizer.loss_scale_factor or 1.0) if scale is None else float(scale),
             examples=len(_leaves(batch)[0]),
             inputs=moments(None),
@@ -121,6 +123,11 @@ class JaxSteps:
             bad_inputs=_bad_share(batch[:1] if isinstance(batch, tuple | list) else batch),
             bad_targets=_bad_share(batch[1:2] if isinstance(batch, tuple | list) else ()),
         )
+
+    def _penalty(self, weights: list[NDArray[Any]]) -> float:
+        """Return the sum of the weight penalties; what layers add themselves stays in the step."""
+        pairs = zip(self.model.trainable_variables, weights, strict=True)
+        return sum(float(v.regularizer(value)) for v, value in pairs if v.regularizer is not None)
 
 
 def _leaves(data: Any) -> list[Any]:

@@ -32,6 +32,8 @@ _OPERATIONS = (
     *("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Elu", "Selu", "Gelu", "Silu", "Softmax"),
     *("Mish", "LeakyRelu", "Relu6", "HardSigmoid", "HardSilu", "LogSoftmax"),
 )
+#: What a softmax of a softmax is called.
+TWICE = "softmax of softmax"
 _OTHER_NAMES = {"silu": "swish", "hard_silu": "hard_swish"}
 
 
@@ -106,6 +108,12 @@ def watched(model: Any) -> list[Watched]:
     for operation in _operations(model):
         found.setdefault(id(operation), Watched(operation, operation.name))
     return list(found.values())
+
+
+def wrappers(model: Any) -> list[Any]:
+    """Return the layers of a model that call another layer once for every time step."""
+    parts = model._flatten_layers(include_self=False)
+    return [part for part in parts if isinstance(part, keras.layers.TimeDistributed)]
 
 
 def _tree(parent: Any, path: str) -> Iterator[tuple[Any, str]]:

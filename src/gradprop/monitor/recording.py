@@ -168,7 +168,10 @@ def layer_rows(
                 "weight_unit_spread": spreads[0],
                 "signal_unit_spread": spreads[1],
                 "bias_mean": _bias_mean(values, weights),
+                **dict.fromkeys(OVER_TIME, math.nan),
             }
+            if own and call.watched.is_recurrent:
+                further |= _over_time(trace, values, index, mean_loss)
             seen.append((record, has))
             rows.append(keys | dict.fromkeys(names) | further)
     for row, measured in zip(rows, _measured(seen, names, values.examples), strict=True):
@@ -266,6 +269,64 @@ def _spreads(
     return unit_spread(kernel), unit_spread(signal)
 
 
+#: Columns of recurrent layers (`_over_time`).
+OVER_TIME = ("recurrent_singular_value", "recurrent_backward_growth", "recurrent_forward_growth")
+
+
+def _over_time(trace: Trace, values: Values, index: int, mean_loss: bool) -> Rows:
+    """Return what the recurrent kernel U (n x n of each gate) does over the T time steps.
+
+    ``recurrent_singular_value``: the largest singular value of U, of the gates the largest. Below 1
+    the signals of a simple recurrent layer can only shrink, above 1 they may grow (Pascanu et al.
+    2013, arXiv:1211.5063, section 2.1).
+
+    ``recurrent_backward_growth``: log10 of ``|dC/dU| / (T |h| sum_t |dC/dh_t|)``, with Euclidean
+    norms of single examples, root mean squares over examples, and the sum over the outputs that the
+    loss depends on. As ``dC/dU = sum_t h_(t-1) (dC/dz_t)^T``, a simple recurrent layer with
+    ``|phi'| <= 1`` whose signals do not grow from step to step is at 0 or below by the triangle
+    inequality, and far below in practice; so are gates, which take parts of dC/dh. The sum is taken
+    at its most, ``sqrt(outputs)`` times the norm of all. ``|h|`` is that of the outputs, but no
+    less than what one step of the inputs gives a bounded function.
+
+    ``recurrent_forward_growth``: log10 of the mean square of the outputs over that of ``W x`` of
+    one time step, ``E[x^2] |W|^2 / units``, which holds of random weights.
+
+    NaN of what was not measured, of convolutional kernels, of a stack of cells and of a shared
+    layer.
+    """
+    call = trace.calls[index]
+    kernels = [w.matrix for w in call.watched.weights if w.matrix.name == "recurrent_kernel"]
+    found: Rows = dict.fromkeys(OVER_TIME, math.nan)
+    if len(kernels) != 1 or len(kernels[0].shape) != 2 or id(kernels[0]) not in values.before:
+        return found
+    u = values.before[id(kernels[0])].astype(np.float64)
+    gates = np.split(u, u.shape[1] // len(u), axis=1)
+    if not np.isfinite(u).all():
+        return found
+    found["recurrent_singular_value"] = max(float(np.linalg.norm(gate, 2)) for gate in gates)
+    h, signal = values.activations.get(index), values.signals.get(index)
+    gradient = values.gradients.get(id(kernels[0]))
+    w = values.before.get(id(call.watched.weights[0].matrix))
+    calls = sum(other.watched is call.watched for other in trace.calls)
+    if h is None or w is None or index not in values.sequences or calls > 1:
+        return found
+    steps, square = values.sequences[index].astype(np.float64)
+    with np.errstate(all="ignore"):  # zeros, NaN and infinity are data here
+        alone = square * np.sum(w.astype(np.float64) ** 2) / w.shape[-1]
+        output = np.mean(h.astype(np.float64) ** 2)
+        found["recurrent_forward_growth"] = float(np.log10(output / alone))
+        if signal is None or gradient is None:
+            return found
+        share = (values.examples if mean_loss else 1) / values.scale
+        outputs = signal.size / values.examples / len(u)
+        of_one = share * np.sqrt(np.sum(signal.astype(np.float64) ** 2) / values.examples)
+        length = np.sqrt(len(u) * max(output, min(alone, 1.0)))
+        most = steps * length * np.sqrt(outputs) * of_one
+        norm = share / values.examples * np.linalg.norm(gradient.astype(np.float64))
+        found["recurrent_backward_growth"] = float(np.log10(norm / most))
+    return found
+
+
 def unit_spread(values: NDArray[Any]) -> float:
     """Return how far units, on the last axis, differ: sqrt(E[(v - mean over units)^2] / E[v^2]).
 
@@ -303,13 +364,15 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
 
     Columns: ``loss`` (``cross_entropy``, ``mean_squared_error`` or ``other``), ``from_logits``
     (whether a cross-entropy takes the outputs for logits; nothing where it is another loss, or
-    unknown), ``guessing_loss``
+    unknown), ``recovers_logits`` (whether Keras goes back to the logits of a softmax or sigmoid, by
+    which it corrects a ``from_logits`` that is not so), ``guessing_loss``
     (ln K of K classes, ln 2 of a binary one, of squared errors the variance of the targets; NaN
-    where it is unknown), and mean, standard deviation and largest magnitude of what the first layer
-    with weights gets (``input_mean``, ``input_std``, ``input_largest``) and of the targets
-    (``target_mean`` ...); the smallest target (``target_least``) and the range of the outputs
-    (``output_least``, ``output_largest``). NaN of whole numbers, such as tokens and class indices,
-    and where several outputs have targets of their own. ``input_nonfinite_fraction`` and
+    where it is unknown), ``penalty`` (what of the loss is no matter of the data: weight penalties
+    and what layers add by ``add_loss``), and mean, standard deviation and largest magnitude of what
+    the first layer with weights gets (``input_mean``, ``input_std``, ``input_largest``) and of the
+    targets (``target_mean`` ...); the smallest target (``target_least``) and the range of the
+    outputs (``output_least``, ``output_largest``). NaN of whole numbers, such as tokens and class
+    indices, and where several outputs have targets of their own. ``input_nonfinite_fraction`` and
     ``target_nonfinite_fraction`` are of the minibatch itself, before any layer; ``clips`` tells
     whether the optimizer clips gradients.
     """
@@ -325,6 +388,7 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
         guess = float(values.targets[3])
     named = "cross_entropy" if kind.endswith("crossentropy") else kind
     found: Rows = {"loss": named, "from_logits": _from_logits(model), "guessing_loss": guess}
+    found |= {"recovers_logits": values.recovers_logits, "penalty": values.penalty}
     for name, moments in (("input", values.inputs), ("target", values.targets)):
         for column, value in zip(("mean", "std", "largest"), moments[:3], strict=True):
             found[f"{name}_{column}"] = float(value)
