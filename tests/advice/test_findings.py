@@ -14,7 +14,17 @@ import pandas as pd
 import pytest
 
 from gradprop import theory
-from gradprop.advice import Finding, Limits, advice, advise, causes, diagnose, findings, remedies
+from gradprop.advice import (
+    Finding,
+    Limits,
+    advice,
+    advise,
+    causes,
+    diagnose,
+    diagnosing,
+    findings,
+    remedies,
+)
 from gradprop.components import datasets
 from gradprop.components.initializers import layer_shapes
 from gradprop.errors import GradpropError
@@ -499,7 +509,15 @@ def test_bounds_have_sources() -> None:
         assert bound.metadata["source"]
 
 
-@pytest.mark.parametrize("module", [findings, remedies])
+def test_a_bound_that_is_not_that_of_the_kind_names_its_own_source() -> None:
+    usual = findings.Finding("exploding", 0, None, 3.0, 2.0, "decades of |dC/dz|")
+    of_length = findings.Finding("exploding", 0, None, 5.0, 4.0, "decades", bound_by="length")
+    sources = {f.name: f.metadata["source"] for f in dataclasses.fields(Limits)}
+    assert (usual.source, of_length.source) == (sources["exploding"], sources["length"])
+    assert usual.source != of_length.source
+
+
+@pytest.mark.parametrize("module", [diagnosing, remedies])
 def test_examples_in_docstrings(module: ModuleType) -> None:
     failed, tried = doctest.testmod(module)
     assert tried

@@ -6,7 +6,8 @@
 * `remedies`: `causes` and `advice`, what to change in it.
 """
 
-from gradprop.advice.findings import Diagnosis, Finding, Group, Limits, alarms, diagnose
+from gradprop.advice.diagnosing import alarms, diagnose
+from gradprop.advice.findings import Diagnosis, Finding, Group, Limits
 from gradprop.advice.initializations import Initialization, InitializationAdvice, advise
 from gradprop.advice.remedies import Remedy, advice, causes
 

@@ -63,7 +63,7 @@ def causes(layers: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     layers, network : DataFrame
-        As in `gradprop.advice.findings`.
+        As in `gradprop.advice.rules`.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def advice(
     Parameters
     ----------
     findings : sequence of Finding
-        Of `gradprop.advice.findings.diagnose`.
+        Of `gradprop.advice.diagnosing.diagnose`.
     layers, network : DataFrame
         As there.
     steps : DataFrame, optional
