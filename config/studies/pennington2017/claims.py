@@ -219,7 +219,7 @@ CLAIMS = (
     ),
     Claim(
         id="mean-square",
-        statement="The mean squared singular value of L layers is chi to the power of L.",
+        statement="The mean squared singular value of L layers is χ₁ to the power of L.",
         source=SOURCE,
         formula="mean(s²) over χ^L, mean over networks; here χ = 1",
         unit="",

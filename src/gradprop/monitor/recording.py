@@ -394,9 +394,10 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
             found[f"{name}_{column}"] = float(value)
     found["input_nonfinite_fraction"] = values.bad_inputs
     found["target_nonfinite_fraction"] = values.bad_targets
+    # Bounds of one that scales the loss have no effect: it hands the gradients on.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     found["clips"] = any(
-        getattr(model.optimizer, bound, None)
-        for bound in ("clipnorm", "clipvalue", "global_clipnorm")
+        getattr(optimizer, bound, None) for bound in ("clipnorm", "clipvalue", "global_clipnorm")
     )
     found["target_least"] = float(values.targets[4])
     found["output_least"], found["output_largest"] = map(float, values.outputs)
