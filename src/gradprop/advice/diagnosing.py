@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from gradprop.advice.findings import HARMLESS, HEALTHY, KINDS, Diagnosis, Limits
+from gradprop.advice.findings import HARMLESS, HEALTHY, KINDS, NOT_JUDGED, Diagnosis, Limits
 from gradprop.advice.rules import RULES, Case
 from gradprop.analysis.alarms import ALARMS
+from gradprop.analysis.diagnosis import GRADIENT, SIGNAL
 from gradprop.components import activations
 
 __all__ = ["alarms", "diagnose"]
@@ -74,6 +75,9 @@ def diagnose(
     first = {f.layer: f.kind for f in reversed(found)}
     kinds = [first.get(layer, HEALTHY) for layer in named["layer"]]
     kind = found[0].kind if found else HEALTHY
+    judged = case.rows[[SIGNAL, GRADIENT, "train_loss"]]
+    if not found and judged.isna().all(axis=None):
+        kind, kinds = NOT_JUDGED, [NOT_JUDGED] * len(named)
     return Diagnosis(kind, tuple(found), named.assign(diagnosis=kinds))
 
 

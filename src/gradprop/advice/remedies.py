@@ -602,6 +602,11 @@ def _of_minibatch(case: _Network, name: str) -> str:
 
 
 def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
+    if "target that" in found.text:
+        effect = "the loss is 0 at best; with other targets outputs grow without end to lower it"
+        code = "y = (y - y.min()) / (y.max() - y.min())"
+        yield Remedy(found.kind, "Give targets between 0 and 1.", effect, code)
+        return
     function, change = "linear", "Let the outputs be linear."
     if "by layers" in found.text:
         function, change = (

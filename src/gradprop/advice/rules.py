@@ -9,8 +9,8 @@ NaN says nothing; NaN is a number that ceased to be finite only where the table 
 
 A monitor measures more than a study: ``weight_unit_spread`` and ``signal_unit_spread`` (how far the
 units of a layer differ); in ``steps`` mean and standard deviation of inputs and targets, the range
-of outputs, the loss of guessing and the penalty of every minibatch (`train_loss` is then without
-it); in ``network`` at how many ``positions`` the
+of outputs, the losses of guessing and of the best constant output, and the penalty of every
+minibatch (`train_loss` is then without it); in ``network`` at how many ``positions`` the
 units of a layer are computed, and whether it is ``trainable``. Where they are, rules take them in
 place of what they would infer.
 """
@@ -130,7 +130,7 @@ class Case:
         by_step = steps.set_index("step").sort_index()
         losses = by_step["train_loss"]
         guess = math.nan if guessing_loss is None else guessing_loss
-        shares = losses / by_step.get("guessing_loss", pd.Series(guess, index=losses.index))
+        shares = losses / _knowing_nothing(by_step, guess)
         rows["train_loss"], rows["guessing_loss"] = rows["step"].map(losses), guess
         for name in (*ASKED, *(alarm.statistic for alarm in ALARMS.values())):
             if name not in rows:
@@ -186,8 +186,9 @@ class Case:
         """Whether the last loss is below that of guessing; None of a single step, or unknown.
 
         Both are of one minibatch. A constant guess can't beat the variance of its targets, however
-        few they are, so that a network that has learned nothing isn't taken for one that has. Where
-        the loss of guessing is unknown, the first loss stands for it.
+        few they are, so that a network that has learned nothing isn't taken for one that has. It
+        has not learned either if it only knows which classes are frequent. Where the loss of
+        guessing is unknown, the first loss stands for it.
         """
         shares = self.share_of
         if shares.isna().all():
@@ -324,15 +325,19 @@ def _scaling(case: Case) -> Iterator[Finding]:
     rms = case.rms_of.get("input", math.nan)
     if "input" not in case.rms_of and norm > 0 and not case.symmetric:
         rms = math.sqrt(squares[first] * _at(rows, first, "fan_out")) / norm
-    if bound < rms < math.inf or 0 < rms < 1 / bound:
+    # Of inputs that are mostly 0, as one of many categories is, those that are not are of order 1.
+    is_small = 0 < rms < 1 / bound and not float(case.first.get("input_largest", math.nan)) >= 1
+    if bound < rms < math.inf or is_small:
         text = "root mean square of the inputs, as the first layer sees them"
         says = "the inputs, as the first layer sees them, have a root mean square of {value:.3g}"
         says += "; the bound is {bound:.3g}"
         side = bound if rms > bound else 1 / bound
         yield Finding("input not scaled", step, int(first), rms, side, text, says=says)
-    if case.loss == "mean_squared_error" and case.limits.target_scale > 0:
+    is_squared = case.loss == "mean_squared_error"
+    is_error = is_squared or bool(case.first.get("is_error", False))
+    if is_error and case.limits.target_scale > 0:
         rest = case.rms_of.get("target", math.nan) ** 2
-        if math.isnan(rest):
+        if math.isnan(rest) and is_squared:
             rest = float(case.loss_of.get(step, math.nan)) - squares[last]
         if rest > case.limits.target_scale**2 and rest > squares[last]:
             text = "root mean square of the targets"
@@ -379,11 +384,18 @@ def _output(case: Case) -> Iterator[Finding]:
         )
         text = f"number of {name} functions, by from_logits"
         yield wrong(2, 1, text, says, "logits misnamed")
+    elif case.loss == "cross_entropy" and _outside(case.first, "target"):
+        value, bound = _outside(case.first, "target") or (0.0, 0.0)
+        text = "target that the loss takes for a probability"
+        far = "below {bound:g}" if value < bound else "above {bound:g}"
+        says = (
+            "there are targets of {value:.3g}, " + far + "; the loss takes them for probabilities"
+        )
+        yield wrong(value, bound, text, says)
     elif case.loss == "cross_entropy" and _is_no_probability(case.first):
-        least, most = (float(case.first[f"output_{name}"]) for name in ("least", "largest"))
-        value, bound = (least, 0.0) if least < 0 else (most, 1.0)
+        value, bound = _outside(case.first, "output") or (0.0, 0.0)
         text = "output that the loss takes for a probability (from_logits is False)"
-        far = "below {bound:g}" if least < 0 else "above {bound:g}"
+        far = "below {bound:g}" if value < bound else "above {bound:g}"
         says = "the loss takes {value:.3g}, " + far + ", for a probability (from_logits is False)"
         yield wrong(value, bound, text, says)
     elif case.loss == "cross_entropy" and name in activations.ACTIVATIONS:
@@ -417,9 +429,16 @@ def _is_no_probability(first: pd.Series[Any]) -> bool:
     """Tell whether a loss takes outputs for probabilities of which one is below 0 or above 1."""
     if first.get("from_logits") is None or bool(first["from_logits"]):
         return False
+    return _outside(first, "output") is not None
+
+
+def _outside(first: pd.Series[Any], name: str) -> tuple[float, float] | None:
+    """Return the output or target farthest below 0 or above 1, and this bound; None if none is."""
+    least, most = (float(first.get(f"{name}_{end}", math.nan)) for end in ("least", "largest"))
     slack = 1e-6  # rounding of a softmax
-    outside = first["output_least"] < -slack or first["output_largest"] > 1 + slack
-    return bool(outside)
+    if least < -slack:
+        return least, 0.0
+    return (most, 1.0) if most > 1 + slack else None
 
 
 #: A softmax of a softmax, as a monitor calls it.
@@ -538,8 +557,7 @@ def _silence(case: Case) -> Iterator[Finding]:
         hidden = rows.iloc[:-1]
         values = hidden[SIGNAL]
         finite = values[np.isfinite(values)]
-        silent_output = rows[WEIGHT].iloc[-1] == -np.inf  # such a layer is the first to move
-        if (values == -np.inf).any() and not silent_output and not _underflows(finite):
+        if (values == -np.inf).any() and not _underflows(finite) and not _will_move(case, step):
             layer = int(values.index[values == -np.inf].max())
             if ("dead", 0) not in seen:
                 seen |= {("dead", 0), ("dead", layer)}
@@ -569,6 +587,38 @@ def _silence(case: Case) -> Iterator[Finding]:
                     says = "no example of the minibatch reaches {percent:.0f} % of the units"
                 says += "; the bound is {percent_bound:.0f} %"
                 yield Finding(kind, step, int(layer), value, bound, text, says=says)
+
+
+def _will_move(case: Case, step: int) -> bool:
+    """Tell whether no gradient arrives for now only, at the last layer of which none comes back.
+
+    It arrived at a later probe; or the layer in front of it has weights of 0 and a gradient, and
+    moves first; or layers behind it have a gradient, which comes on another way, as around a
+    residual branch that begins as 0.
+    """
+    rows = case.probes[step]
+    signals = rows[SIGNAL].astype(float)
+    layer = signals.iloc[:-1].index[signals.iloc[:-1] == -np.inf].max()
+    later = [other[SIGNAL].get(layer, np.nan) for at, other in case.probes.items() if at > step]
+    if np.isfinite(later).any() or np.isfinite(signals[signals.index < layer]).any():
+        return True
+    front = rows.index[rows.index > layer].min()
+    is_last = front == rows.index.max()
+    return rows.at[front, WEIGHT] == -np.inf and (is_last or bool(np.isfinite(signals[front])))
+
+
+def _knowing_nothing(by_step: pd.DataFrame, guess: float) -> pd.Series[float]:
+    """Return by step the loss of a network that knows nothing of its inputs.
+
+    That of guessing, or of the best constant output where it is lower on average over minibatches:
+    a minibatch may by chance have one class alone.
+    """
+    plain = pd.Series(guess, index=by_step.index)
+    guessing = by_step.get("guessing_loss", plain).astype(float)
+    if "constant_loss" not in by_step or by_step["constant_loss"].isna().all():
+        return guessing
+    constant = float(by_step["constant_loss"].astype(float).mean())
+    return guessing.clip(upper=constant) if constant > 0 else guessing * np.nan
 
 
 def _at(rows: pd.DataFrame, layer: int, column: str) -> float:

@@ -101,6 +101,8 @@ class Values:
         Fractions of the inputs and the targets of the step that are NaN or infinite.
     outputs
         The smallest and the largest output that the loss gets; NaN of several outputs.
+    labels, weights
+        The targets and the sample weights that the loss gets, None where it gets several or none.
     recovers_logits
         Whether Keras's losses go back to what the softmax or sigmoid of the outputs was taken of,
         whatever they are told of logits: with TensorFlow, in the precision of the loss.
@@ -127,6 +129,8 @@ class Values:
     penalty: float = 0.0
     recovers_logits: bool = False
     is_exact: bool = True
+    labels: NDArray[Any] | None = None
+    weights: NDArray[Any] | None = None
 
     @property
     def has_bad_loss(self) -> bool:
@@ -148,7 +152,9 @@ class Trace:
     penalty: Tensor = 0.0
     scale: Tensor = 1.0
     inputs: Tensor = None
-    targets: Tensor = None
+    targets: Tensor = None  # of fractions
+    labels: Tensor = None  # of whole numbers
+    weights: Tensor = None
     bad_inputs: Tensor = 0.0
     bad_targets: Tensor = 0.0
     outputs: Tensor = None
@@ -174,7 +180,9 @@ class Trace:
             "signals": {i: self.signal_of(c) for i, c in enumerate(self.calls)},
             "sequences": {i: c.sequence for i, c in enumerate(self.calls)},
             "gradients": self.gradients,
-            "data": {0: self.inputs, 1: self.targets, 2: self.outputs},
+            "data": dict(
+                enumerate((self.inputs, self.targets, self.outputs, self.labels, self.weights))
+            ),
         }
         kept: dict[str, Any] = {
             name: {str(key): _plain(t) for key, t in group.items() if t is not None}
@@ -252,6 +260,8 @@ def values_of(tensors: dict[str, Any], before: dict[int, NDArray[Any]]) -> Value
         outputs=extremes(data.get(2)),
         bad_inputs=float(tensors["bad_inputs"]),
         bad_targets=float(tensors["bad_targets"]),
+        labels=data.get(1, data.get(3)),
+        weights=data.get(4),
     )
 
 
@@ -568,12 +578,12 @@ class Instruments:
         def compute_loss(*args: Any, **kwargs: Any) -> Tensor:
             self.trace.taken.update(map(id, tf.nest.flatten((args, kwargs))))
             targets = tf.nest.flatten(kwargs.get("y", args[1] if len(args) > 1 else None))
-            if (
-                len(targets) == 1
-                and isinstance(targets[0], tf.Tensor)
-                and targets[0].dtype.is_floating
-            ):
-                self.trace.targets = targets[0]
+            if len(targets) == 1 and isinstance(targets[0], tf.Tensor):
+                is_floating = targets[0].dtype.is_floating
+                setattr(self.trace, "targets" if is_floating else "labels", targets[0])
+            weights = tf.nest.flatten(kwargs.get("sample_weight", args[3] if len(args) > 3 else ()))
+            if len(weights) == 1 and tf.is_tensor(weights[0]):
+                self.trace.weights = weights[0]
             outputs = tf.nest.flatten(kwargs.get("y_pred", args[2] if len(args) > 2 else None))
             if len(outputs) == 1 and tf.is_tensor(outputs[0]) and outputs[0].dtype.is_floating:
                 self.trace.outputs = outputs[0]

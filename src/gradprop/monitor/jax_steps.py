@@ -122,6 +122,8 @@ class JaxSteps:
             outputs=extremes(_numbers(outputs)),
             bad_inputs=_bad_share(batch[:1] if isinstance(batch, tuple | list) else batch),
             bad_targets=_bad_share(batch[1:2] if isinstance(batch, tuple | list) else ()),
+            labels=None if targets is None else np.asarray(targets),
+            weights=_weights(batch),
         )
 
     def _penalty(self, weights: list[NDArray[Any]]) -> float:
@@ -138,6 +140,12 @@ def _numbers(values: Any) -> NDArray[Any] | None:
     """Return an array of numbers that are not whole, or None."""
     found = None if values is None else np.asarray(values)
     return None if found is None or found.dtype.kind != "f" else found
+
+
+def _weights(batch: Any) -> NDArray[Any] | None:
+    """Return the sample weights of a minibatch, if it has any."""
+    given = batch[2] if isinstance(batch, tuple | list) and len(batch) > 2 else None
+    return None if given is None or not hasattr(given, "dtype") else np.asarray(given)
 
 
 def _bad_share(data: Any) -> float:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gradprop import files
 from gradprop.components.activations import Activation
 from gradprop.errors import GradpropError, not_allowed, show
+from gradprop.monitor.guessing import CROSS_ENTROPIES, ERRORS, guesses, loss_of
 from gradprop.monitor.instruments import Call, Trace, Values
 from gradprop.monitor.layers import NORMALIZATIONS, Unmeasured, Weights
 from gradprop.probes.statistics import (
@@ -365,29 +366,26 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
     Columns: ``loss`` (``cross_entropy``, ``mean_squared_error`` or ``other``), ``from_logits``
     (whether a cross-entropy takes the outputs for logits; nothing where it is another loss, or
     unknown), ``recovers_logits`` (whether Keras goes back to the logits of a softmax or sigmoid, by
-    which it corrects a ``from_logits`` that is not so), ``guessing_loss``
-    (ln K of K classes, ln 2 of a binary one, of squared errors the variance of the targets; NaN
-    where it is unknown), ``penalty`` (what of the loss is no matter of the data: weight penalties
-    and what layers add by ``add_loss``), and mean, standard deviation and largest magnitude of what
-    the first layer with weights gets (``input_mean``, ``input_std``, ``input_largest``) and of the
-    targets (``target_mean`` ...); the smallest target (``target_least``) and the range of the
+    which it corrects a ``from_logits`` that is not so), ``guessing_loss`` and
+    ``constant_loss`` (`gradprop.monitor.guessing`), ``is_error`` (whether the loss is in the units
+    of the targets, or of their squares), ``penalty`` (what of the loss is no matter of the data:
+    weight penalties and what layers add by ``add_loss``), and mean, standard deviation and largest
+    magnitude of what the first layer with weights gets (``input_mean``, ``input_std``,
+    ``input_largest``) and of the targets (``target_mean`` ...); the smallest target
+    (``target_least``) and the range of the
     outputs (``output_least``, ``output_largest``). NaN of whole numbers, such as tokens and class
     indices, and where several outputs have targets of their own. ``input_nonfinite_fraction`` and
     ``target_nonfinite_fraction`` are of the minibatch itself, before any layer; ``clips`` tells
     whether the optimizer clips gradients.
     """
-    kind = _loss_of(model)
-    guess = math.nan
-    if kind == "binary_crossentropy":
-        guess = math.log(2)
-    elif kind.endswith("crossentropy"):
-        shape = getattr(model, "output_shape", None) or (None,)
-        last = shape[-1] if isinstance(shape[-1], int) else _last_units(trace)
-        guess = math.log(last) if last > 1 else math.nan
-    elif kind == "mean_squared_error":
-        guess = float(values.targets[3])
-    named = "cross_entropy" if kind.endswith("crossentropy") else kind
-    found: Rows = {"loss": named, "from_logits": _from_logits(model), "guessing_loss": guess}
+    kind = loss_of(model)
+    shape = getattr(model, "output_shape", None) or (None,)
+    classes = shape[-1] if isinstance(shape[-1], int) else _last_units(trace)
+    guessing, constant = guesses(model, values.labels, values.weights, classes)
+    named = kind if kind == "mean_squared_error" else "other"
+    named = "cross_entropy" if kind in CROSS_ENTROPIES else named
+    found: Rows = {"loss": named, "from_logits": _from_logits(model)}
+    found |= {"guessing_loss": guessing, "constant_loss": constant, "is_error": kind in ERRORS}
     found |= {"recovers_logits": values.recovers_logits, "penalty": values.penalty}
     for name, moments in (("input", values.inputs), ("target", values.targets)):
         for column, value in zip(("mean", "std", "largest"), moments[:3], strict=True):
@@ -400,6 +398,9 @@ def scales(model: Any, trace: Trace, values: Values) -> Rows:
         getattr(optimizer, bound, None) for bound in ("clipnorm", "clipvalue", "global_clipnorm")
     )
     found["target_least"] = float(values.targets[4])
+    if kind == "binary_crossentropy" and values.labels is not None and values.labels.size:
+        found["target_least"] = float(values.labels.min())
+        found["target_largest"] = float(values.labels.max())
     found["output_least"], found["output_largest"] = map(float, values.outputs)
     return found
 
@@ -409,24 +410,12 @@ def _last_units(trace: Trace) -> int:
     return fans(layers[-1].layer, layers[-1].weights[0].matrix)[1] if layers else 0
 
 
-def _loss_of(model: Any) -> str:
-    """Return Keras's name of the one loss of a model that is a mean of examples; else other."""
-    compiled = getattr(model, "_compile_loss", None)
-    parts = getattr(compiled, "_flat_losses", None) or []
-    if len(parts) != 1 or getattr(compiled, "_user_loss_weights", None):
-        return "other"
-    # Whatever it is called by, Keras's losses wrap the function of their definition.
-    name = getattr(getattr(parts[0].loss, "fn", None), "__name__", "")
-    kinds = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy")
-    return name if name in (*kinds, "mean_squared_error") else "other"
-
-
 def _from_logits(model: Any) -> bool | None:
     """Tell whether the one cross-entropy of a model takes outputs for logits; None if unknown.
 
     A loss that is compiled by its name, or is a function, takes them for probabilities.
     """
-    if not _loss_of(model).endswith("crossentropy"):
+    if loss_of(model) not in CROSS_ENTROPIES:
         return None
     given = getattr(model._compile_loss._flat_losses[0].loss, "_fn_kwargs", {})
     return bool(given.get("from_logits", False))
