@@ -137,7 +137,7 @@ def test_the_assignments_networks_trained_again(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(assignment, "PRINTED", {"He": wrong})
     found = [row for claim in OWN for row in claims.judge(claim, made_up())]
     cases = [row.case for row in found if row.verdict == claims.NOT_SUPPORTED]
-    assert cases == ["He, train", "He"]
+    assert cases == ["He, training set", "He"]
 
 
 def test_steps_of_the_assignment_against_finite_differences() -> None:
