@@ -75,8 +75,9 @@ def diagnose(
     first = {f.layer: f.kind for f in reversed(found)}
     kinds = [first.get(layer, HEALTHY) for layer in named["layer"]]
     kind = found[0].kind if found else HEALTHY
-    judged = case.rows[[SIGNAL, GRADIENT, "train_loss"]]
-    if not found and judged.isna().all(axis=None):
+    is_bare = case.rows[[SIGNAL, GRADIENT, "train_loss"]].isna().all(axis=None)
+    learns_unseen = GRADIENT in case.columns and case.rows[GRADIENT].isna().all()
+    if not found and (is_bare or learns_unseen):
         kind, kinds = NOT_JUDGED, [NOT_JUDGED] * len(named)
     return Diagnosis(kind, tuple(found), named.assign(diagnosis=kinds))
 

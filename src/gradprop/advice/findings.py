@@ -16,7 +16,7 @@ __all__ = ["HARMLESS", "HEALTHY", "KINDS", "Diagnosis", "Finding", "Group", "Lim
 
 RATIO = "log10_update_ratio"
 HEALTHY = "healthy"
-#: Of a network of which neither a loss nor a gradient was measured.
+#: Of a network of which no gradient of weights was measured.
 NOT_JUDGED = "not judged"
 #: What can be found. What was seen first is the diagnosis of the network, and of what was seen in
 #: one step the first of these: causes stand before what they lead to.
@@ -277,8 +277,8 @@ class Diagnosis:
     Attributes
     ----------
     kind : str
-        The kind that was seen first, ``healthy``, or ``not judged`` where neither a loss nor a
-        gradient was measured.
+        The kind that was seen first, ``healthy``, or ``not judged`` where no gradient of weights
+        was measured.
     findings : tuple of Finding
         Kinds in the order in which they were seen, then that of `KINDS`; of a kind by steps and
         layers.
@@ -306,7 +306,7 @@ class Diagnosis:
     def sentence(self) -> str:
         """The diagnosis in one sentence."""
         if self.kind == NOT_JUDGED:
-            return "The network is not judged: neither its loss nor a gradient could be measured."
+            return "The network is not judged: no gradient of its weights could be measured."
         if not self.findings:
             return "The network is healthy: no rule found anything."
         of_kind = [finding for finding in self.findings if finding.kind == self.kind]

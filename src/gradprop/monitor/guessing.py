@@ -25,7 +25,7 @@ ERRORS = ("mean_squared_error", "mean_absolute_error", "huber", "log_cosh")
 
 
 class Guesses(NamedTuple):
-    """Losses of networks that know nothing; NaN where they are unknown.
+    """Losses of networks that know nothing; NaN where they are unknown, or 0 for equal targets.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ def guesses(
     elif kind in CROSS_ENTROPIES:
         guess = math.log(classes) if classes > 1 else math.nan
     factor = _factor(_only_loss(model), kind, labels, weights)
-    return Guesses(factor * guess, factor * constant)
+    return Guesses(*(factor * loss if loss > 0 else math.nan for loss in (guess, constant)))
 
 
 def _of_constant(
