@@ -29,6 +29,7 @@ from gradprop.advice.keras_code import GATES, RECOMPILE, Layer, Optimizer, layer
 from gradprop.analysis.diagnosis import LENGTH, SIGNAL, WEIGHT
 from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.components import activations
+from gradprop.errors import GradpropError
 
 __all__ = ["Remedy", "advice", "causes"]
 
@@ -94,6 +95,8 @@ def causes(layers: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:
             try:
                 needed = 1.0 / theory.chi_1(here["activation"], q, 1.0)
             except (ValueError, ZeroDivisionError):  # not of the registry; no slope
+                continue
+            if not 0 < needed < math.inf:  # the function overflows at this length
                 continue
             sigma_w2 = 10.0 ** (2 * after[WEIGHT]) / after["fan_out"]
             units = here["fan_out"] / after["fan_out"]
@@ -246,7 +249,11 @@ class _Network:
         return replace(self, layers=own, of_function=own, activation=name or self.activation)
 
     def recommended(self, activation: str) -> Initialization | None:
-        """Return the initialization for an activation function in a network of this shape."""
+        """Return the initialization for an activation function in a network of this shape.
+
+        None where theory has none: of functions that are not known or that grow faster than
+        linearly, and of depths that it is not asked about.
+        """
         if not activation or not 2 <= self.depth <= DEEPEST:
             return None
         return _recommended(activation, self.depth, self.width)
@@ -374,8 +381,12 @@ KEPT = (0.5, 1.1)
 
 
 @lru_cache  # of one network it is asked several times, and takes a tenth of a second
-def _recommended(activation: str, depth: int, width: int) -> Initialization:
-    return advise(activation, depth, width).recommended
+def _recommended(activation: str, depth: int, width: int) -> Initialization | None:
+    """Return what theory recommends; None of a function that has no law of lengths."""
+    try:
+        return advise(activation, depth, width).recommended
+    except GradpropError:  # as of an exponential, which grows faster than linearly
+        return None
 
 
 _OF_NETWORK = ("layer", "name", "kind", "fan_in", "fan_out", "activation", "extra")
