@@ -110,6 +110,11 @@ def watched(model: Any) -> list[Watched]:
     return list(found.values())
 
 
+def has_own(model: Any, method: str) -> bool:
+    """Tell whether the class of a model has a method of its own in place of Keras's."""
+    return getattr(type(model), method) is not getattr(keras.Model, method)
+
+
 def wrappers(model: Any) -> list[Any]:
     """Return the layers of a model that call another layer once for every time step."""
     parts = model._flatten_layers(include_self=False)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from gradprop.errors import GradpropError, cut, one_line
 from gradprop.monitor import recording
 from gradprop.monitor.instruments import Instruments, unchanged, values_of
+from gradprop.monitor.layers import has_own
 
 # Columns of the table that a `Probe` shows, by their heads.
 _SHOWN = {
@@ -133,6 +134,7 @@ def probe(
     """
     names, lacking = recording.chosen(statistics)
     check_model(model)
+    _check_loss(model)
     instruments = Instruments(model)
 
     def look(data: Any) -> None:
@@ -215,14 +217,15 @@ def check_model(model: Any, backends: Sequence[str] = ("tensorflow",)) -> None:
     Raises
     ------
     ProbeError
-        If it is no Keras model of such a backend, or not built, or not compiled.
+        If it is no Keras model of such a backend, or not built, or not compiled. Whether it has a
+        loss is not asked: a training may have one that is not compiled.
     """
     if keras.backend.backend() not in backends:
         allowed = " or ".join(f"KERAS_BACKEND={name}" for name in backends)
         raise ProbeError(f"Keras computes with {keras.backend.backend()!r}; allowed: {allowed}")
     if not isinstance(model, keras.Model):
         raise ProbeError(f"model: {type(model).__name__} is not allowed; allowed: a keras.Model")
-    if not model.compiled or (model._compile_loss is None and not _own_loss(model)):
+    if not model.compiled:
         raise ProbeError(f"model {model.name!r} has no loss; call its compile(loss=...) before")
     # Keras calls a subclass built after build(shape), although its layers have no weights yet.
     lacking = [part for part in model._flatten_layers(include_self=False) if not part.built]
@@ -291,9 +294,28 @@ def _wrong_labels(least: int, largest: int, outputs: int) -> ProbeError:
     )
 
 
-def _own_loss(model: Any) -> bool:
-    parts = ("compute_loss", "train_step")
-    return any(getattr(type(model), part) is not getattr(keras.Model, part) for part in parts)
+def _check_loss(model: Any) -> None:
+    """Find out whether a model has a loss that does not take a training step to compute.
+
+    Raises
+    ------
+    ProbeError
+        If its loss is neither compiled nor that of a ``compute_loss`` of its own: it is what layers
+        add, or what its ``train_step`` computes.
+    """
+    if model._compile_loss is not None or has_own(model, "compute_loss"):
+        return
+    begin = f"probe: model {model.name!r} has no loss"
+    watch = "let a gradprop.Monitor watch its fit"
+    if has_own(model, "train_step"):
+        raise ProbeError(
+            f"{begin} but what its own train_step computes, which a probe does not make; {watch}, "
+            "or compute the loss in compute_loss"
+        )
+    raise ProbeError(
+        f"{begin} that is compiled, and a probe looks at no other, such as that of add_loss; call "
+        f"its compile(loss=...) before, or {watch}"
+    )
 
 
 def mean_loss(model: Any) -> bool:
