@@ -300,3 +300,76 @@ def test_a_definition_is_kept_where_it_has_code() -> None:
     assert "keras.initializers.Constant(value=0.5)" in one
     layer = layers_of(settings(model))[model.layers[0].name]
     assert layer.code(kernel_initializer='"zeros"') == 'kernel_initializer = "zeros"'
+
+
+def relu(z: Any) -> Any:
+    """Compute something else than its name says."""
+    return keras.ops.sin(z)
+
+
+class Gated(L.Dense):
+    """A dense layer that applies a function inside."""
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.tanh(super().call(inputs))
+
+
+OWN: dict[str, tuple[Any, str, str]] = {
+    "lambda": (lambda: L.Dense(16, eval("lambda z: keras.ops.sin(z)", {"keras": keras})),
+               "activation=your_activation", "the lambda of this layer"),
+    "named": (lambda: L.Dense(16, relu), "activation=your_activation", "another relu"),
+    "of ops": (lambda: L.Dense(16, keras.ops.sin), "activation=keras.ops.sin", ""),
+    "a layer": (lambda: L.Dense(16, kernel_regularizer=keras.regularizers.L2(0.0)), "", ""),
+    "a class": (lambda: Gated(16), "Gated(16", "Gated is your Dense"),
+    "another argument": (lambda: L.Dense(16, "tanh", bias_initializer=lambda s, dtype: 0 * relu(
+        keras.ops.ones(s, dtype))), "bias_initializer=your_bias_initializer", "that of this layer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_has_no_code_is_not_left_out(name: str) -> None:
+    """Code that is pasted, with what its comments name, computes what the layers compute."""
+    make, argument, comment = OWN[name]
+    keras.utils.set_random_seed(0)
+    layers = [make() for _ in range(3)]
+    between = [L.Activation(relu)] if name == "a layer" else []
+    parts = [part for layer in layers for part in (layer, *between)]
+    model = keras.Sequential([keras.Input((16,)), *parts, L.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(32, 16)).astype(np.float32)
+    run = gradprop.probe(model, x, x[:, :1]).run
+    given = advice([finding("symmetric")], run.layers, run.judged, run.steps, run.settings)
+    drawn, normal = (
+        next(remedy for remedy in found if word in remedy.change)
+        for word, found in (
+            ("Draw", given),
+            ("Normalize", advice([finding("exploding")], run.layers, run.judged, run.steps,
+                                 run.settings)),
+        )
+    )  # fmt: skip
+    assert argument in drawn.code and comment in drawn.code
+    assert "linear" not in drawn.change + normal.code
+    assert ("gain" in drawn.change) == (name == "another argument")
+    names = {"keras": keras, "Gated": Gated, "your_bias_initializer": "zeros"}
+    names["your_activation"] = keras.ops.tanh if name == "a class" else keras.ops.sin
+    (line,) = drawn.code.splitlines()
+    (pasted,) = [eval(line, names)]
+    pasted.build((None, 16))
+    pasted.set_weights(layers[0].get_weights())
+    np.testing.assert_allclose(pasted(x), layers[0](x), atol=1e-6)
+    _, normalization, function = (eval(line, names) for line in normal.code.splitlines())
+    assert isinstance(normalization, L.BatchNormalization)
+    expected = np.tanh(x) if name in ("a class", "another argument") else np.sin(x)
+    np.testing.assert_allclose(function(x), expected, atol=1e-5)
+
+
+def test_a_layer_of_no_class_of_keras_has_a_function_that_is_not_known() -> None:
+    network = NETWORK.assign(kind=["Mine", "Dense"], activation="linear")
+    rows = [("a", "", "{}"), ("b", "Dense", '{"units": "4"}')]
+    known = pd.DataFrame(rows, columns=["layer", "class_name", "arguments"])
+    drawn, *_ = advice([finding("symmetric")], LAYER, network, None, known)
+    assert "gain" not in drawn.change and drawn.code.endswith("# of your Mine")
+    deep = pd.concat([network.iloc[:1], network], ignore_index=True).assign(layer=[1, 2, 3])
+    given = advice([finding("dead")], LAYER, deep, None, known)
+    (normal,) = (remedy.code for remedy in given if "Normalize" in remedy.change)
+    assert "Activation(your_activation)  # your_activation is what Mine applies" in normal

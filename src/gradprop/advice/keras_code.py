@@ -34,13 +34,23 @@ class Layer:
     Attributes
     ----------
     class_name
-        Its class in `keras.layers`; empty if it is of another.
+        Its class in `keras.layers`, or the one there that its class is derived from; empty if there
+        is none.
     arguments
         What it was made with, in code, but for defaults; None where there is no code.
+    own
+        The name of its class if that is somebody's own.
+    function
+        The activation function that acts on its outputs, in code; None where there is no code.
+    called
+        What this function is, in words, where there is no code.
     """
 
     class_name: str
     arguments: Mapping[str, str | None]
+    own: str = ""
+    function: str | None = '"linear"'
+    called: str = "that of this layer"
 
     @property
     def is_recurrent(self) -> bool:
@@ -50,20 +60,37 @@ class Layer:
     def code(self, **changes: str | None) -> str:
         """Return the layer with other values of some arguments, None for those to leave out.
 
-        Of a layer that is none of Keras only the changes are known, one per line.
+        An argument without code is ``your_<argument>``, and a comment says what that is. Of a layer
+        that is none of Keras only the changes are known, one per line.
         """
         if not self.class_name:
-            return "\n".join(f"{name} = {text}" for name, text in changes.items() if text)
+            of = f"  # of your {self.own}" if self.own else ""
+            return "\n".join(f"{name} = {text}{of}" for name, text in changes.items() if text)
         given = {**self.arguments, **changes}
         # A long initializer stands at the end, and the function before it.
         last = [name for name in ("activation", *changes) if name in given]
         order = [*(name for name in given if name not in last), *dict.fromkeys(last)]
+        unknown = [name for name in order if given[name] is None and name not in changes]
+        given |= {name: f"your_{name}" for name in unknown}
         shown = [
             str(given[name]) if name in _POSITIONAL else f"{name}={given[name]}"
             for name in order
             if given[name] is not None
         ]
-        return f"keras.layers.{self.class_name}({', '.join(shown)})"
+        notes = [f"{self.own} is your {self.class_name}"] if self.own else []
+        notes += [self._whose(name) for name in unknown]
+        comment = f"  # {', '.join(notes)}" if notes else ""
+        return f"{self.own or f'keras.layers.{self.class_name}'}({', '.join(shown)}){comment}"
+
+    @property
+    def activation(self) -> str:
+        """The layer that applies its activation function, in code."""
+        if self.function is not None:
+            return f"keras.layers.Activation({self.function})"
+        return f"keras.layers.Activation(your_activation)  # {self._whose('activation')}"
+
+    def _whose(self, name: str) -> str:
+        return f"your_{name} is {self.called if name == 'activation' else 'that of this layer'}"
 
     def drawn(self, sigma_w2: float) -> dict[str, str]:
         """Return the arguments that draw its weights: their variance times fan-in is `sigma_w2`.

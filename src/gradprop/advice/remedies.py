@@ -163,7 +163,7 @@ class _Network:
     ----------
     activation
         The most frequent function of its hidden layers, of those that are not recurrent if there
-        are any; empty if the registry does not know it.
+        are any; empty if it is not known, or not to the registry.
     depth, width
         Hidden layers, and the median of their units.
     ratio
@@ -216,15 +216,17 @@ class _Network:
         measured = first.drop(columns=[name for name in rows if name in first and name != "layer"])
         rows = rows.merge(measured, on="layer", how="left")
         rows["defined"] = pd.Series(_defined(rows, settings), index=rows.index, dtype=object)
+        named = zip(rows["activation"].astype(str), rows["defined"], strict=True)
+        rows["function"] = [_function(name, layer) for name, layer in named]
         hidden, output = rows.iloc[:-1], rows.iloc[-1]
         fed = hidden[[not layer.is_recurrent for layer in hidden["defined"]]]
-        functions = (fed if len(fed) else hidden)["activation"]
-        function = str(functions.mode().iloc[0]) if len(hidden) else ""
+        functions = (fed if len(fed) else hidden)["function"]
+        function = str(functions.mode().iloc[-1]) if len(hidden) else ""
         with_it = hidden.loc[functions.index[functions == function], "defined"]
         ratios = first[RATIO] if RATIO in first else pd.Series(dtype=float)
         ratios = ratios[np.isfinite(ratios)]
         return cls(
-            activation=_registered(function),
+            activation=function,
             depth=len(hidden),
             width=int(hidden["fan_out"].median()) if len(hidden) else 1,
             ratio=float(ratios.median()) if len(ratios) else math.nan,
@@ -244,9 +246,9 @@ class _Network:
         found = self.hidden[self.hidden["layer"] == layer]
         if found.empty:
             return self
-        name = _registered(str(found["activation"].iloc[0]))
         own = tuple(found["defined"])
-        return replace(self, layers=own, of_function=own, activation=name or self.activation)
+        name = str(found["function"].iloc[0])
+        return replace(self, layers=own, of_function=own, activation=name)
 
     def recommended(self, activation: str) -> Initialization | None:
         """Return the initialization for an activation function in a network of this shape.
@@ -347,21 +349,55 @@ def _defined(rows: pd.DataFrame, settings: pd.DataFrame) -> list[Layer]:
     known, found = layers_of(settings), []
     units = rows["fan_out"].iloc[:-1].median() if len(rows) > 1 else 1
     for number, row in enumerate(rows.to_dict("records"), start=1):
-        is_last, function = number == len(rows), _registered(row["activation"])
         layer = known.get(str(row.get("name", "")).partition("#")[0])
         if layer is None:
-            given = str(row["fan_out"] if is_last else int(units))
-            layer = Layer("Dense", {"units": given, "activation": None})
-            function = "" if function == "linear" else function
-            if row["activation"] == "softmax":
-                layer = Layer("Dense", {"units": given, "activation": '"softmax"'})
-            if row.get("kind") in GATES:
-                own = row["fan_out"] // GATES[row["kind"]]
-                layer = Layer(row["kind"], {"units": str(own)})
-        if layer.arguments.get("activation", "") is None and function:
-            layer = replace(layer, arguments={**layer.arguments, "activation": spelled(function)})
-        found.append(layer)
+            given = row["fan_out"] if number == len(rows) else int(units)
+            found.append(_usual(row, str(given)))
+            continue
+        arguments, kind = dict(layer.arguments), str(row.get("kind", layer.class_name))
+        layer = replace(layer, own="" if kind == layer.class_name else kind)
+        function = _in_code(layer, row)
+        if "activation" in arguments:
+            function = arguments["activation"] = arguments["activation"] or function
+        called = _called(layer, row)
+        found.append(replace(layer, arguments=arguments, function=function, called=called))
     return found
+
+
+def _usual(row: dict[Any, Any], units: str) -> Layer:
+    """Return the layer of a row of which no definition is known."""
+    if row.get("kind") in GATES:
+        return Layer(row["kind"], {"units": str(row["fan_out"] // GATES[row["kind"]])})
+    layer = Layer("Dense", {"units": units})
+    function = _in_code(layer, row)
+    if row["activation"] == "linear":
+        return layer
+    given = {"units": units, "activation": function}
+    return replace(layer, arguments=given, function=function, called=_called(layer, row))
+
+
+def _in_code(layer: Layer, row: dict[Any, Any]) -> str | None:
+    """Return the activation function of a row in code; None where there is none."""
+    name = str(row["activation"])
+    if name == "softmax":
+        return '"softmax"'
+    return spelled(name) if _function(name, layer) else None
+
+
+def _called(layer: Layer, row: dict[Any, Any]) -> str:
+    """Return in words what the function of a row is that has no code."""
+    name = str(row["activation"])
+    if layer.own and name == "linear":
+        return f"what {layer.own} applies"
+    return "the lambda of this layer" if name == "<lambda>" else f"the function {name}"
+
+
+def _function(name: str, layer: Layer) -> str:
+    """Return the registry's name of a layer's function; empty if the function is not known.
+
+    A layer of somebody's own class may apply one inside, where only its outputs are seen.
+    """
+    return "" if layer.own and name == "linear" else _registered(name)
 
 
 def _one_of_each(layers: Iterable[Layer]) -> tuple[Layer, ...]:
@@ -370,7 +406,7 @@ def _one_of_each(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     of: dict[str, Layer] = {}
     for layer in layers:
         code = layer.code()
-        found.setdefault(layer.class_name, []).append(code)
+        found.setdefault(layer.own or layer.class_name, []).append(code)
         of.setdefault(code, layer)
     return tuple(of[max(codes, key=codes.count)] for codes in found.values())
 
@@ -483,7 +519,7 @@ def _steady(found: Finding, case: _Network) -> Iterator[Remedy]:
         effect = "their state is added to, so that signals pass time steps without every kernel"
         # Its function and its weights are those of an LSTM by default.
         own = dict.fromkeys(("activation", "kernel_initializer", "recurrent_initializer"))
-        code = _lines(replace(layer, class_name="LSTM").code(**own) for layer in simple)
+        code = _lines(replace(layer, class_name="LSTM", own="").code(**own) for layer in simple)
         yield Remedy(found.kind, change, effect, code)
     yield from (remedy for _, remedy in _normalize(found, case))
 
@@ -506,21 +542,15 @@ def _normalize(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]
             f"{far:.2g} in all"
         )
     change = "Normalize every hidden layer before its activation."
-    code = _lines(_normalized(layer, case) for layer in case.layers if not layer.is_recurrent)
+    code = _lines(_normalized(layer) for layer in case.layers if not layer.is_recurrent)
     yield far, Remedy(found.kind, change, effect, code)
 
 
-def _normalized(layer: Layer, case: _Network) -> str:
+def _normalized(layer: Layer) -> str:
     """Return a layer, a normalization and the function of the layer in code."""
-    usual = spelled(case.activation) if case.activation else '"linear"'
-    first = layer.arguments.get("data_format") == '"channels_first"'
-    return _lines(
-        (
-            layer.code(activation=None),
-            f"keras.layers.BatchNormalization({'axis=1' if first else ''})",
-            f"keras.layers.Activation({layer.arguments.get('activation') or usual})",
-        )
-    )
+    axis = "axis=1" if layer.arguments.get("data_format") == '"channels_first"' else ""
+    normalization = f"keras.layers.BatchNormalization({axis})"
+    return _lines((layer.code(activation=None), normalization, layer.activation))
 
 
 def _add_skips(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]:

@@ -12,12 +12,14 @@ import math
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 
+from gradprop.monitor.instruments import hidden
 from gradprop.monitor.layers import watched
 
 # Arguments that say nothing of what a layer or an optimizer computes.
@@ -67,17 +69,37 @@ def _definition(thing: Any, module: Any, rates: bool = False) -> tuple[str, dict
     known = [kind for kind in kinds if getattr(module, kind.__name__, None) is kind]
     if not known or known[0] is keras.layers.Layer:
         return "", {}
+    functions = _functions_of(thing)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ExitStack() as stack:
             warnings.simplefilter("ignore")  # of functions that cannot be loaded again
+            for argument in functions:  # of some lambdas there is no source, which is asked for
+                stack.enter_context(hidden(thing, argument, keras.activations.linear))
             config = thing.get_config()
     except Exception:  # a class of somebody's own may lack it
         return "", {}
-    found = _arguments(known[0], config, rates)
+    found = _arguments(known[0], config, rates) | functions
     parameters = inspect.signature(known[0]).parameters.values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
     return ("", {}) if None in map(found.get, needed) else (known[0].__name__, found)
+
+
+def _functions_of(layer: Any) -> dict[str, str | None]:
+    """Return the activation functions of a layer that are not those of `keras.activations`.
+
+    In a configuration somebody's own function is one of Keras if it has the name of one.
+    """
+    found: dict[str, str | None] = {}
+    for argument in ("activation", "recurrent_activation"):
+        function = getattr(layer, argument, None)
+        name = getattr(function, "__name__", "")
+        if not name or getattr(keras.activations, name, None) is function:
+            continue
+        found[argument] = (
+            f"keras.ops.{name}" if getattr(keras.ops, name, None) is function else None
+        )
+    return found
 
 
 def _arguments(kind: type, config: Mapping[str, Any], rates: bool = False) -> dict[str, str | None]:
