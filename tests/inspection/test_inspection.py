@@ -321,10 +321,13 @@ def test_every_code_of_an_advice_runs_on_the_model() -> None:
     assert "learning rate" in slower.change
 
 
-def penalized(factor: float) -> keras.Model:
+def penalized(factor: float, code: str = "") -> keras.Model:
+    """Return a network with penalties, or one of layers by a code."""
     keras.utils.set_random_seed(1)
     given = {"kernel_initializer": "he_normal", "kernel_regularizer": keras.regularizers.L2(factor)}
-    hidden = [L.Dense(16, "relu", **given) for _ in range(3)]
+    hidden = [
+        eval(code, {"keras": keras}) if code else L.Dense(16, "relu", **given) for _ in range(3)
+    ]
     model = keras.Sequential([keras.Input((7,)), *hidden, L.Dense(3, "softmax")])
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
     return model
@@ -343,10 +346,9 @@ def test_penalties_are_no_part_of_the_initial_loss_and_may_be_too_strong(tmp_pat
         model.fit(x, y, epochs=10, verbose=0, callbacks=[monitor])
         kinds.append(monitor.diagnose().kind)
         remedies = monitor.run.remedies
-        model = penalized(1.0)
         if name == "strong":
             assert "factor of the penalty" in remedies[0].change
-            exec(remedies[0].code, {"model": model})
+            model = penalized(1.0, remedies[0].code)
     assert kinds == ["penalty too strong", "healthy"]
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +25,7 @@ import pandas as pd
 from gradprop import theory
 from gradprop.advice.findings import RATIO, Finding
 from gradprop.advice.initializations import DEEPEST, Initialization, advise, spelled
-from gradprop.advice.keras_code import GATES, RECOMPILE, Layer, Optimizer, layers_of
+from gradprop.advice.keras_code import GATES, RECOMPILE, Inputs, Layer, Optimizer, layers_of
 from gradprop.analysis.diagnosis import LENGTH, SIGNAL, WEIGHT
 from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.components import activations
@@ -183,6 +183,12 @@ class _Network:
         The first row of ``steps``.
     optimizer
         The optimizer.
+    penalized
+        The layers with penalties, or of which it is not known whether they have some.
+    inputs
+        The inputs, if there are several or their number is not known.
+    names
+        The names of the layers by their numbers.
     has_signal
         Whether nothing was found but that it does not learn: then its rate is what is wrong,
         however small it is.
@@ -201,6 +207,9 @@ class _Network:
     output_norm: float
     first: pd.Series[Any]
     optimizer: Optimizer
+    penalized: tuple[Layer, ...] = ()
+    inputs: Inputs | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
     has_signal: bool = False
 
     @classmethod
@@ -216,13 +225,16 @@ class _Network:
         measured = first.drop(columns=[name for name in rows if name in first and name != "layer"])
         rows = rows.merge(measured, on="layer", how="left")
         rows["defined"] = pd.Series(_defined(rows, settings), index=rows.index, dtype=object)
-        named = zip(rows["activation"].astype(str), rows["defined"], strict=True)
-        rows["function"] = [_function(name, layer) for name, layer in named]
+        functions = zip(rows["activation"].astype(str), rows["defined"], strict=True)
+        rows["function"] = [_function(name, layer) for name, layer in functions]
         hidden, output = rows.iloc[:-1], rows.iloc[-1]
         fed = hidden[[not layer.is_recurrent for layer in hidden["defined"]]]
         functions = (fed if len(fed) else hidden)["function"]
         function = str(functions.mode().iloc[-1]) if len(hidden) else ""
         with_it = hidden.loc[functions.index[functions == function], "defined"]
+        named = rows["name"].astype(str) if "name" in rows else rows["layer"].astype(str)
+        made = layers_of(settings)
+        made |= {n: rows["defined"][i] for i, n in named.items() if n in made}
         ratios = first[RATIO] if RATIO in first else pd.Series(dtype=float)
         ratios = ratios[np.isfinite(ratios)]
         return cls(
@@ -239,6 +251,11 @@ class _Network:
             output_norm=float(output.get(WEIGHT, np.nan)),
             first=first_row,
             optimizer=Optimizer.of(settings),
+            penalized=tuple(
+                layer for layer in made.values() if layer.penalties or layer.is_unknown
+            ),
+            inputs=Inputs.of(settings),
+            names=dict(zip(rows["layer"], named, strict=True)),
         )
 
     def around(self, layer: int | None) -> _Network:
@@ -620,6 +637,8 @@ def _scale_inputs(found: Finding, case: _Network) -> Iterator[Remedy]:
         "normalization = keras.layers.Normalization()  # in front of the first layer\n"
         "normalization.adapt(x)  # mean and variance of all training data"
     )
+    if case.inputs is not None:
+        code = case.inputs.standardized(case.names.get(found.layer or 0, ""))
     yield Remedy(found.kind, "Standardize the inputs, in front of the first layer.", effect, code)
 
 
@@ -630,6 +649,7 @@ def _scale_targets(found: Finding, case: _Network) -> Iterator[Remedy]:
     )
     code = (
         "mean, std = y.mean(axis=0), y.std(axis=0)  # of all training data\n"
+        "std = std + (std == 0)  # a target that is constant is not divided by 0\n"
         "y = (y - mean) / std  # what the model predicts is then: outputs * std + mean"
     )
     yield Remedy(found.kind, "Standardize the targets.", effect, code)
@@ -675,19 +695,28 @@ def _thaw(found: Finding, case: _Network) -> Iterator[Remedy]:
 
 def _lighten(found: Finding, case: _Network) -> Iterator[Remedy]:
     """Yield a penalty that begins at a tenth of the loss of the data."""
-    factor = f"{10 * max(found.value, 1.0):.2g}"
-    yield Remedy(
-        found.kind,
-        f"Divide the factor of the penalty by {float(factor):g}.",
+    divisor = float(f"{10 * max(found.value, 1.0):.2g}")
+    effect = (
         "it begins at a tenth of the loss of the data, so that what is learned decides about the "
-        "weights; a penalty that a layer adds itself (add_loss) is divided in that layer",
-        "for variable in model.trainable_variables:\n"
-        "    if variable.regularizer is not None:\n"
-        "        strong = variable.regularizer\n"
-        f"        variable.regularizer = lambda w, strong=strong: strong(w) / {float(factor):g}\n"
-        "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
-        "model.compile(optimizer, model.loss)  # with metrics, if you have some",
+        "weights; a penalty that a layer adds itself (add_loss) is divided in that layer"
     )
+    made = [layer.lightened(divisor) for layer in case.penalized]
+    code = _lines(code or "" for code in made)
+    if not made or None in made:
+        effect += (
+            ". The layers keep the factor that they were made with: make them with the smaller one "
+            "in a model that is saved, because a loaded model has the old factor again"
+        )
+        code = (
+            "for variable in model.trainable_variables:\n"
+            "    if variable.regularizer is not None:\n"
+            "        strong = variable.regularizer\n"
+            f"        variable.regularizer = lambda w, strong=strong: strong(w) / {divisor:g}\n"
+            "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
+            "model.compile(optimizer, model.loss)  # with metrics, if you have some"
+        )
+    change = f"Divide the factor of the penalty by {divisor:g}."
+    yield Remedy(found.kind, change, effect, code)
 
 
 def _break_symmetry(found: Finding, case: _Network) -> Iterator[Remedy]:

@@ -38,15 +38,19 @@ def settings(model: Any) -> pd.DataFrame:
         One row per layer with weights: ``layer``, its name in the table ``network``;
         ``class_name``, the class of `keras.layers` that it is an instance of, empty if it is none;
         and ``arguments``, JSON: of every argument of this class that is not as by default the value
-        in Keras code, or null where it has none. With an empty ``layer`` follow the optimizer and
-        its bounds of clipping, where it scales the loss the one that it wraps, and the learning
-        rate unless it is a number: the class of `keras.optimizers.schedules` with all of its
-        rates, ``function``, or an empty name for a schedule of another class.
+        in Keras code, or null where it has none. Of a model with several inputs a row per input
+        follows, of the class ``InputLayer``: its ``place``, the key in a dict or the number in a
+        list of inputs, and the layers with weights that it alone ``feeds``; of a model whose inputs
+        are not known, one row of this class without arguments. With an empty ``layer`` follow the
+        optimizer and its bounds of clipping, where it scales the loss the one that it wraps, and
+        the learning rate unless it is a number: the class of `keras.optimizers.schedules` with all
+        of its rates, ``function``, or an empty name for a schedule of another class.
     """
-    rows: list[tuple[str, str, dict[str, str | None]]] = []
+    rows: list[tuple[str, str, dict[str, Any]]] = []
     for part in watched(model):
         if part.weights:
             rows.append((part.name, *_definition(part.layer, keras.layers)))
+    rows += _inputs(model)
     optimizer = getattr(model, "optimizer", None)
     while optimizer is not None:
         bounds = {name: getattr(optimizer, name, None) for name in _CLIPPINGS}
@@ -60,6 +64,39 @@ def settings(model: Any) -> pd.DataFrame:
             rows.append(("", "function", {}))
     table = [(layer, name, json.dumps(given)) for layer, name, given in rows]
     return pd.DataFrame(table, columns=["layer", "class_name", "arguments"])
+
+
+def _inputs(model: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return the rows of the inputs of a model; none of a single input."""
+    if not isinstance(model, keras.Sequential) and not hasattr(model, "_inputs_struct"):
+        return [(model.name, "InputLayer", {})]
+    given = getattr(model, "_inputs_struct", None)
+    places = (
+        dict(given) if isinstance(given, Mapping) else dict(enumerate(keras.tree.flatten(given)))
+    )
+    if len(places) < 2 or len(places) != len(model.inputs):
+        return []
+    origins = {part.name: _origins(part.layer) for part in watched(model) if part.weights}
+    rows = []
+    for place, tensor in places.items():
+        name = tensor._keras_history.operation.name
+        feeds = [layer for layer, found in origins.items() if found == {name}]
+        rows.append((name, "InputLayer", {"place": json.dumps(place), "feeds": feeds}))
+    return rows
+
+
+def _origins(layer: Any) -> set[str]:
+    """Return the names of the inputs that what a layer gets is made of."""
+    found, seen, ahead = set(), set(), list(layer._inbound_nodes)
+    while ahead:
+        node = ahead.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        ahead += node.parent_nodes
+        if node.is_input:
+            found.add(str(node.operation.name))
+    return found
 
 
 def _definition(thing: Any, module: Any, rates: bool = False) -> tuple[str, dict[str, str | None]]:
