@@ -486,6 +486,7 @@ def test_the_shell_reports_and_compares(
     for arguments, problem in (
         (["report", "empty"], "empty: no run of a monitor: layers/ has no rows"),
         (["report", "torn"], "no table of a monitor"),
+        (["report", "none"], "none: no such file or folder; allowed: the folder of a gradprop.M"),
         (["report", *both], "report: 2 paths, of which one is a folder"),
         (["report", "x.json", "-o", "y.html"], "--output is that of a monitor's run"),
         (["compare", "none", both[0]], "none: no such folder"),
@@ -493,6 +494,13 @@ def test_the_shell_reports_and_compares(
     ):
         status, out, err = run(arguments, capsys)
         assert status == 1 and problem in err and err.count("\n") == 1
+
+
+class Unregistered(L.Dense):
+    """A layer that Keras cannot find when it loads a model."""
+
+    def __init__(self, units: int = 3, **given: Any) -> None:
+        super().__init__(units, **given)
 
 
 def test_the_shell_probes_a_saved_model(
@@ -511,6 +519,10 @@ def test_the_shell_probes_a_saved_model(
     assert expected.kind == "vanishing"
     assert "vanishing" in Path("seen.html").read_text()
     keras.Sequential([keras.Input((7,)), L.Dense(3)]).save("plain.keras")
+    own = keras.Sequential([keras.Input((7,)), Unregistered()])
+    own.compile(loss="mse")
+    for ending in ("keras", "h5"):
+        own.save(f"own.{ending}")
     for arguments, problem in (
         (["model.keras", "none.npz"], "none.npz: no such file"),
         (["none.keras", "data.npz"], "none.keras: no such file"),
@@ -524,6 +536,8 @@ def test_the_shell_probes_a_saved_model(
         (["model.keras", "data.npz", "--x", "wide"], "does not take these data"),
         (["model.keras", "data.npz", "--y", "x"], "does not take these data"),
         (["plain.keras", "data.npz"], "has no loss"),
+        (["own.keras", "data.npz"], "'Unregistered' of the model is none of Keras"),
+        (["own.h5", "data.npz"], "'Unregistered' of the model is none of Keras"),
     ):
         status, _, err = run(["probe", *arguments], capsys)
         assert status == 1 and problem in err and err.count("\n") == 1 and "\x1b" not in err

@@ -151,7 +151,10 @@ def probe(
         found = tape.gradient(loss, variables)
         trace.gradients = {id(v): g for v, g in zip(variables, found, strict=True) if g is not None}
 
-    data = _tensors(_first_of(x) if y is None else (x, y, sample_weight))
+    minibatch = _first_of(x) if y is None else (x, y, sample_weight)
+    if y is None:
+        _check_batched(model, minibatch[0])
+    data = _tensors(minibatch)
     if data[1] is None:
         raise ProbeError("probe: y: there are no targets, which the loss needs")
     check_labels(model, data[1])
@@ -194,13 +197,33 @@ def _first_of(x: Any) -> Any:
     return (*parts, None, None)[:3]
 
 
+def _check_batched(model: Any, inputs: Any) -> None:
+    """Find out whether a data set yields minibatches, as far as a model has one shape of inputs."""
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or not hasattr(inputs, "shape"):
+        return
+    if len(inputs.shape) == len(shape) - 1:
+        raise ProbeError(
+            f"probe: x: single examples of shape {tuple(inputs.shape)} where minibatches are "
+            "needed; allowed: a data set after its batch(...), or a generator of minibatches"
+        )
+
+
 def _tensors(data: Any) -> Any:
     """Return a minibatch as tensors; find out whether its parts have as many examples."""
     try:
         tensors = tf.nest.map_structure(lambda v: v if v is None else tf.convert_to_tensor(v), data)
     except (TypeError, ValueError) as error:
         raise ProbeError(f"probe: x, y: no arrays of numbers: {cut(str(error), 200)}") from None
-    sizes = [t.shape[0] if t.shape.rank else 0 for t in tf.nest.flatten(tensors) if t is not None]
+    given = [t for t in tf.nest.flatten(tensors) if t is not None]
+    if any(t.shape.rank == 0 for t in given):
+        found = "lists of numbers" if isinstance(data[0], list | tuple) else "single numbers"
+        raise ProbeError(
+            f"probe: x, y: {found} where a minibatch of arrays is needed; allowed: arrays whose "
+            "first axis is that of the examples, such as numpy.asarray(x), and a data set after "
+            "its batch(...)"
+        )
+    sizes = [t.shape[0] for t in given]
     if not sizes or not all(sizes):
         raise ProbeError("probe: x, y: no examples; allowed: a minibatch of at least one")
     if len(set(sizes)) > 1:
