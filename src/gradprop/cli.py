@@ -375,6 +375,12 @@ def write_html(options: argparse.Namespace) -> None:
     if any(path.is_dir() for path in options.studies):
         write_run(options.studies, options.output)
         return
+    for path in options.studies:
+        if path.suffix != ".json" and not path.exists():
+            raise GradpropError(
+                f"{errors.cut_path(str(path))}: no such file or folder; allowed: the folder of a "
+                "gradprop.Monitor, or files results/<study>/study.json, which snakemake makes"
+            )
     if options.output:
         raise GradpropError("report: --output is that of a monitor's run; of studies: --name")
     from gradprop.grid import definitions

@@ -26,6 +26,7 @@ from gradprop.advice import (
     remedies,
 )
 from gradprop.components import datasets
+from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.initializers import layer_shapes
 from gradprop.errors import GradpropError
 from gradprop.results.study_tables import StudyTables
@@ -460,6 +461,20 @@ def test_every_finding_has_a_remedy_that_is_code(kind: str) -> None:
             assert remedy.change.endswith(".")
             assert remedy.effect
     assert advice([], layers, network) == ()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_advice_on_what_was_measured_never_raises(activation: str) -> None:
+    """Theory has no number for some functions, at some lengths; the network was measured."""
+    layers, _, network = tables(activation, log10_update_ratio=-4.5)
+    for kind in findings.KINDS:
+        found = [Finding(kind, 0, layer, -4.5, 1.0, "x") for layer in (None, 2)]
+        for remedy in advice(found, layers, network):
+            compile(remedy.code, "remedy", "exec")
+    for length in (-300.0, 0.0, 3.0, 6.0, 300.0, math.inf, math.nan):
+        found_causes = causes(layers.assign(preactivation_log10_mean_square=length), network)
+        assert np.isfinite(found_causes["chi_1"].astype(float)).all()
+        assert (found_causes["needed"] > 0).all()
 
 
 def test_what_a_network_has_is_not_advised() -> None:

@@ -298,6 +298,7 @@ def test_every_code_of_an_advice_runs_on_the_model() -> None:
         assert len(codes) > 7
         for code in sorted(codes):
             names = {"keras": keras, "model": model, "x": x, "y": y.astype(float)}
+            names["your_activation"] = keras.activations.linear
             exec(code, names)
             for line in code.splitlines():
                 if line.startswith("keras.layers."):
@@ -320,10 +321,13 @@ def test_every_code_of_an_advice_runs_on_the_model() -> None:
     assert "learning rate" in slower.change
 
 
-def penalized(factor: float) -> keras.Model:
+def penalized(factor: float, code: str = "") -> keras.Model:
+    """Return a network with penalties, or one of layers by a code."""
     keras.utils.set_random_seed(1)
     given = {"kernel_initializer": "he_normal", "kernel_regularizer": keras.regularizers.L2(factor)}
-    hidden = [L.Dense(16, "relu", **given) for _ in range(3)]
+    hidden = [
+        eval(code, {"keras": keras}) if code else L.Dense(16, "relu", **given) for _ in range(3)
+    ]
     model = keras.Sequential([keras.Input((7,)), *hidden, L.Dense(3, "softmax")])
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
     return model
@@ -342,10 +346,9 @@ def test_penalties_are_no_part_of_the_initial_loss_and_may_be_too_strong(tmp_pat
         model.fit(x, y, epochs=10, verbose=0, callbacks=[monitor])
         kinds.append(monitor.diagnose().kind)
         remedies = monitor.run.remedies
-        model = penalized(1.0)
         if name == "strong":
             assert "factor of the penalty" in remedies[0].change
-            exec(remedies[0].code, {"model": model})
+            model = penalized(1.0, remedies[0].code)
     assert kinds == ["penalty too strong", "healthy"]
 
 
@@ -483,6 +486,7 @@ def test_the_shell_reports_and_compares(
     for arguments, problem in (
         (["report", "empty"], "empty: no run of a monitor: layers/ has no rows"),
         (["report", "torn"], "no table of a monitor"),
+        (["report", "none"], "none: no such file or folder; allowed: the folder of a gradprop.M"),
         (["report", *both], "report: 2 paths, of which one is a folder"),
         (["report", "x.json", "-o", "y.html"], "--output is that of a monitor's run"),
         (["compare", "none", both[0]], "none: no such folder"),
@@ -490,6 +494,13 @@ def test_the_shell_reports_and_compares(
     ):
         status, out, err = run(arguments, capsys)
         assert status == 1 and problem in err and err.count("\n") == 1
+
+
+class Unregistered(L.Dense):
+    """A layer that Keras cannot find when it loads a model."""
+
+    def __init__(self, units: int = 3, **given: Any) -> None:
+        super().__init__(units, **given)
 
 
 def test_the_shell_probes_a_saved_model(
@@ -508,6 +519,10 @@ def test_the_shell_probes_a_saved_model(
     assert expected.kind == "vanishing"
     assert "vanishing" in Path("seen.html").read_text()
     keras.Sequential([keras.Input((7,)), L.Dense(3)]).save("plain.keras")
+    own = keras.Sequential([keras.Input((7,)), Unregistered()])
+    own.compile(loss="mse")
+    for ending in ("keras", "h5"):
+        own.save(f"own.{ending}")
     for arguments, problem in (
         (["model.keras", "none.npz"], "none.npz: no such file"),
         (["none.keras", "data.npz"], "none.keras: no such file"),
@@ -521,6 +536,8 @@ def test_the_shell_probes_a_saved_model(
         (["model.keras", "data.npz", "--x", "wide"], "does not take these data"),
         (["model.keras", "data.npz", "--y", "x"], "does not take these data"),
         (["plain.keras", "data.npz"], "has no loss"),
+        (["own.keras", "data.npz"], "'Unregistered' of the model is none of Keras"),
+        (["own.h5", "data.npz"], "'Unregistered' of the model is none of Keras"),
     ):
         status, _, err = run(["probe", *arguments], capsys)
         assert status == 1 and problem in err and err.count("\n") == 1 and "\x1b" not in err

@@ -79,8 +79,8 @@ def test_advice_is_in_the_layer_that_was_found(name: str, seen: tuple[keras.Mode
     number = list(run.network["name"]).index(layer.name) + 1
     after = (L.BatchNormalization, L.LayerNormalization, L.Activation)
     codes = set()
-    of_output = {"wrong output", "logits misnamed", "initial loss"}
-    for kind in set(KINDS) - of_output:
+    of_others = {"wrong output", "logits misnamed", "initial loss", "penalty too strong"}
+    for kind in set(KINDS) - of_others:
         found = finding(kind, number, step=1)
         given = advice([found], run.layers, run.judged, run.steps, run.settings)
         codes |= {remedy.code for remedy in given if "keras.layers" in remedy.code}
@@ -272,6 +272,116 @@ def test_data_are_scaled_by_all_of_them_and_not_by_a_minibatch() -> None:
     for made_of in (np.asarray(names["normalization"](x)), names["y"]):
         np.testing.assert_allclose(made_of.mean(axis=0), 0, atol=1e-3)
         np.testing.assert_allclose(made_of.std(axis=0), 1, rtol=1e-3)
+    names["y"] = np.stack([y[:, 0], np.full(500, 3.0)], axis=1)  # one of two is constant
+    exec(remedy.code, names)
+    assert (names["y"][:, 1] == 0).all() and names["y"][:, 0].std() == pytest.approx(1)
+
+
+class OfDict(keras.Model):
+    """A model whose inputs are known when it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = L.Dense(1)
+
+    def call(self, inputs: Any) -> Any:
+        return self.last(L.concatenate([inputs["small"], inputs["large"]]))
+
+
+@pytest.mark.parametrize("form", ["list", "dict", "joined", "subclass"])
+def test_every_input_that_is_not_scaled_has_a_normalization(form: str) -> None:
+    rng = np.random.default_rng(0)
+    x = {"small": rng.normal(size=(64, 3)), "large": rng.normal(500.0, 100.0, (64, 2))}
+    x = {name: values.astype(np.float32) for name, values in x.items()}
+    one, other = inputs = [keras.Input((3,), name="small"), keras.Input((2,), name="large")]
+    if form == "subclass":
+        model: keras.Model = OfDict()
+        model(x)
+    elif form == "joined":
+        model = keras.Model(inputs, L.Dense(1)(L.concatenate(inputs)))
+    else:
+        parts = [L.Dense(4, "tanh")(L.Rescaling(1.0)(other)), L.Dense(4, "tanh")(one)]
+        given = dict(zip(x, inputs, strict=True)) if form == "dict" else inputs
+        model = keras.Model(given, L.Dense(1)(L.concatenate(parts)))
+    model.compile("sgd", "mse")
+    listed = list(x.values())
+    found = gradprop.probe(model, listed if form == "list" else x, rng.normal(size=(64, 1)))
+    assert found.diagnose().kind == "input not scaled"
+    code = found.run.remedies[0].code
+    for data_of in (x,) if form == "subclass" else (x, listed):
+        names = {"keras": keras, "x": data_of}
+        exec(code, names)
+        if form in ("list", "dict"):
+            assert 'behind the input "large"' in code
+            made_of = names["normalization"](x["large"])
+        else:
+            by_name = names["normalizations"]
+            made_of = by_name["large" if data_of is x else 1](x["large"])
+        np.testing.assert_allclose(np.mean(made_of, axis=0), 0, atol=1e-3)
+        np.testing.assert_allclose(np.std(made_of, axis=0), 1, rtol=1e-3)
+
+
+REGULARIZERS = {
+    "l2": "l2",
+    "l1": keras.regularizers.L1(0.5),
+    "both": keras.regularizers.L1L2(0.0, 0.25),
+    "orthogonal": keras.regularizers.OrthogonalRegularizer(0.5, mode="columns"),
+}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_a_smaller_penalty_is_one_of_the_layer(name: str) -> None:
+    given = REGULARIZERS[name]
+    model = keras.Sequential([keras.Input((1,)), L.Dense(4, "relu", kernel_regularizer=given)])
+    strong = Finding("penalty too strong", 0, None, 30.0, 20.0, "x")
+    (lighter,) = advice([strong], LAYER, NETWORK, None, settings(model))
+    (layer,) = made(lighter.code)
+    w = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=(3, 4)), "float32")
+    before = float(model.layers[0].kernel_regularizer(w))
+    assert float(layer.kernel_regularizer(w)) == pytest.approx(before / 300, rel=1e-3)
+    assert (layer.units, layer.activation.__name__) == (4, "relu")
+    assert "loaded" not in lighter.effect
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert float(again.kernel_regularizer(w)) == pytest.approx(before / 300, rel=1e-3)
+
+
+def test_a_penalty_that_has_no_code_is_divided_in_the_model() -> None:
+    own = L.Dense(4, "relu", kernel_regularizer=lambda w: keras.ops.sum(w**2))
+    model = keras.Sequential([keras.Input((1,)), own])
+    model.compile("sgd", "mse")
+    strong = Finding("penalty too strong", 0, None, 30.0, 20.0, "x")
+    (lighter,) = advice([strong], LAYER, NETWORK, None, settings(model))
+    assert "a loaded model has the old factor again" in lighter.effect
+    w, before = np.ones((3, 4), np.float32), float(model.weights[0].regularizer(np.ones((3, 4))))
+    exec(lighter.code, {"keras": keras, "model": model})
+    assert float(model.weights[0].regularizer(w)) == pytest.approx(before / 300)
+
+
+ENDS = {
+    "usual end": schedules.PolynomialDecay(0.5, 10),
+    "usual end above": schedules.PolynomialDecay(1e-6, 10),
+    "end above": schedules.PolynomialDecay(1e-3, 10, end_learning_rate=0.1),
+    "cycles": schedules.PolynomialDecay(0.5, 4, cycle=True),
+}
+
+
+@pytest.mark.parametrize("name", [*RATES, *ENDS])
+@pytest.mark.parametrize("ratio", [-1.0, -5.0, -7.0])
+def test_other_rates_begin_in_proportion_and_rise_nowhere_else(name: str, ratio: float) -> None:
+    old = {**RATES, **ENDS}[name]
+    model = line(keras.optimizers.SGD(old))
+    kind = "unstable" if ratio > -3 else "not learning"
+    table = LAYER.assign(log10_update_ratio=ratio)
+    given = advice([finding(kind)], table, NETWORK, None, settings(model))
+    exec(given[0].code, {"keras": keras, "model": model})
+    new = schedules.deserialize(model.optimizer.get_config()["learning_rate"])
+    steps = range(16)
+    before, after = (np.array([float(rate(step)) for step in steps]) for rate in (old, new))
+    assert after[0] == pytest.approx(before[0] * 10 ** (-3 - ratio), rel=1e-3)
+    rises = np.diff(after) > 1e-6 * after[:-1]
+    assert not (rises & (np.diff(before) <= 0)).any()
+    if "usual end" in name:
+        assert after.max() == pytest.approx(after[0])
 
 
 def test_a_definition_is_kept_where_it_has_code() -> None:
@@ -300,3 +410,76 @@ def test_a_definition_is_kept_where_it_has_code() -> None:
     assert "keras.initializers.Constant(value=0.5)" in one
     layer = layers_of(settings(model))[model.layers[0].name]
     assert layer.code(kernel_initializer='"zeros"') == 'kernel_initializer = "zeros"'
+
+
+def relu(z: Any) -> Any:
+    """Compute something else than its name says."""
+    return keras.ops.sin(z)
+
+
+class Gated(L.Dense):
+    """A dense layer that applies a function inside."""
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.tanh(super().call(inputs))
+
+
+OWN: dict[str, tuple[Any, str, str]] = {
+    "lambda": (lambda: L.Dense(16, eval("lambda z: keras.ops.sin(z)", {"keras": keras})),
+               "activation=your_activation", "the lambda of this layer"),
+    "named": (lambda: L.Dense(16, relu), "activation=your_activation", "another relu"),
+    "of ops": (lambda: L.Dense(16, keras.ops.sin), "activation=keras.ops.sin", ""),
+    "a layer": (lambda: L.Dense(16, kernel_regularizer=keras.regularizers.L2(0.0)), "", ""),
+    "a class": (lambda: Gated(16), "Gated(16", "Gated is your Dense"),
+    "another argument": (lambda: L.Dense(16, "tanh", bias_initializer=lambda s, dtype: 0 * relu(
+        keras.ops.ones(s, dtype))), "bias_initializer=your_bias_initializer", "that of this layer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_has_no_code_is_not_left_out(name: str) -> None:
+    """Code that is pasted, with what its comments name, computes what the layers compute."""
+    make, argument, comment = OWN[name]
+    keras.utils.set_random_seed(0)
+    layers = [make() for _ in range(3)]
+    between = [L.Activation(relu)] if name == "a layer" else []
+    parts = [part for layer in layers for part in (layer, *between)]
+    model = keras.Sequential([keras.Input((16,)), *parts, L.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(32, 16)).astype(np.float32)
+    run = gradprop.probe(model, x, x[:, :1]).run
+    given = advice([finding("symmetric")], run.layers, run.judged, run.steps, run.settings)
+    drawn, normal = (
+        next(remedy for remedy in found if word in remedy.change)
+        for word, found in (
+            ("Draw", given),
+            ("Normalize", advice([finding("exploding")], run.layers, run.judged, run.steps,
+                                 run.settings)),
+        )
+    )  # fmt: skip
+    assert argument in drawn.code and comment in drawn.code
+    assert "linear" not in drawn.change + normal.code
+    assert ("gain" in drawn.change) == (name == "another argument")
+    names = {"keras": keras, "Gated": Gated, "your_bias_initializer": "zeros"}
+    names["your_activation"] = keras.ops.tanh if name == "a class" else keras.ops.sin
+    (line,) = drawn.code.splitlines()
+    (pasted,) = [eval(line, names)]
+    pasted.build((None, 16))
+    pasted.set_weights(layers[0].get_weights())
+    np.testing.assert_allclose(pasted(x), layers[0](x), atol=1e-6)
+    _, normalization, function = (eval(line, names) for line in normal.code.splitlines())
+    assert isinstance(normalization, L.BatchNormalization)
+    expected = np.tanh(x) if name in ("a class", "another argument") else np.sin(x)
+    np.testing.assert_allclose(function(x), expected, atol=1e-5)
+
+
+def test_a_layer_of_no_class_of_keras_has_a_function_that_is_not_known() -> None:
+    network = NETWORK.assign(kind=["Mine", "Dense"], activation="linear")
+    rows = [("a", "", "{}"), ("b", "Dense", '{"units": "4"}')]
+    known = pd.DataFrame(rows, columns=["layer", "class_name", "arguments"])
+    drawn, *_ = advice([finding("symmetric")], LAYER, network, None, known)
+    assert "gain" not in drawn.change and drawn.code.endswith("# of your Mine")
+    deep = pd.concat([network.iloc[:1], network], ignore_index=True).assign(layer=[1, 2, 3])
+    given = advice([finding("dead")], LAYER, deep, None, known)
+    (normal,) = (remedy.code for remedy in given if "Normalize" in remedy.change)
+    assert "Activation(your_activation)  # your_activation is what Mine applies" in normal

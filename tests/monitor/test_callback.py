@@ -201,6 +201,40 @@ def test_a_step_between_probes_is_told(tmp_path: Path) -> None:
     assert len(monitor.steps) == 2
 
 
+class Reconstruction(keras.layers.Layer):
+    """Adds the squared error of a reconstruction to the loss."""
+
+    def call(self, inputs: Any) -> Any:
+        x, made = inputs
+        self.add_loss(keras.ops.mean((x - made) ** 2))
+        return made
+
+
+def reconstructing() -> keras.Model:
+    """Return a network whose whole loss is what a layer adds."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((7,))
+    made = keras.layers.Dense(7)(keras.layers.Dense(4, "tanh")(inputs))
+    model = keras.Model(inputs, Reconstruction()([inputs, made]))
+    model.compile("sgd")
+    return model
+
+
+def test_a_loss_that_is_not_compiled_stops_no_training(tmp_path: Path) -> None:
+    x, _ = data()
+    plain, watched = reconstructing(), reconstructing()
+    plain.fit(x, verbose=0)
+    first = float(np.mean((watched.predict(x, verbose=0) - x) ** 2))
+    monitor = Monitor(tmp_path / "run")
+    watched.fit(x, batch_size=len(x), shuffle=False, verbose=0, callbacks=[monitor])
+    assert monitor.steps["minibatch_loss"].item() == pytest.approx(first, rel=1e-5)
+    assert monitor.unmeasured["why"].str.contains("no loss is compiled").sum() == 1
+    assert monitor.diagnose().kind == "healthy" and monitor.report().html
+    watched = reconstructing()
+    watched.fit(x, verbose=0, callbacks=[Monitor(tmp_path / "same")])
+    assert same(plain.get_weights(), watched.get_weights())
+
+
 def test_errors_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()

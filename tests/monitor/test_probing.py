@@ -163,6 +163,13 @@ class Subclassed(keras.Model):
         return self.outputs_of_it(x)
 
 
+class OwnStep(Subclassed):
+    """Computes its loss in the training step alone."""
+
+    def train_step(self, data: Any) -> Any:
+        return {"loss": tf.reduce_mean(self(data))}
+
+
 def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = data()
     unbuilt = keras.Sequential([keras.layers.Dense(3)])
@@ -184,13 +191,25 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     subclassed = Subclassed()
     subclassed.compile("sgd", "sparse_categorical_crossentropy")
     subclassed(x)
+    adding = keras.Sequential([keras.Input((7,)), keras.layers.Dense(3, activity_regularizer="l2")])
+    adding.compile("sgd")
+    stepping = OwnStep()
+    stepping(x)
+    stepping.compile("sgd")
     ignoring = mlp(loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=-1))
     probe(ignoring, x[:32], np.where(y[:32] == 0, -1, y[:32]))
     wrong: list[tuple[Any, Any, Any, str]] = [
         (unbuilt, x, y, "is not built"),
         (subclass, x, y, "is not built"),
         (uncompiled, x, y, "has no loss"),
+        (adding, x, y, "no loss that is compiled, and a probe looks at no other"),
+        (adding, x, None, "no loss that is compiled, and a probe looks at no other"),
+        (stepping, x, x, "no loss but what its own train_step computes"),
         (mlp(), x[:0], y[:0], "no examples"),
+        (mlp(), x[:32].tolist(), y[:32].tolist(), "lists of numbers where a minibatch of arrays"),
+        (mlp(), x[:32], y[:32].tolist(), "single numbers where a minibatch of arrays"),
+        (mlp(), tf.data.Dataset.from_tensor_slices((x, y)), None, "after its batch"),
+        (mlp(), tf.data.Dataset.from_tensor_slices((x, y[:, None])), None, "single examples of"),
         (mlp(), iter([]), None, "the generator or data set yields no minibatch"),
         (mlp(), x[:32], None, "there are no targets"),
         (mlp(), x[:32], y[:31], "32, 31 examples"),

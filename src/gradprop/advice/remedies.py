@@ -14,8 +14,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,10 +25,11 @@ import pandas as pd
 from gradprop import theory
 from gradprop.advice.findings import RATIO, Finding
 from gradprop.advice.initializations import DEEPEST, Initialization, advise, spelled
-from gradprop.advice.keras_code import GATES, RECOMPILE, Layer, Optimizer, layers_of
+from gradprop.advice.keras_code import GATES, RECOMPILE, Inputs, Layer, Optimizer, layers_of
 from gradprop.analysis.diagnosis import LENGTH, SIGNAL, WEIGHT
 from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.components import activations
+from gradprop.errors import GradpropError
 
 __all__ = ["Remedy", "advice", "causes"]
 
@@ -95,6 +96,8 @@ def causes(layers: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:
                 needed = 1.0 / theory.chi_1(here["activation"], q, 1.0)
             except (ValueError, ZeroDivisionError):  # not of the registry; no slope
                 continue
+            if not 0 < needed < math.inf:  # the function overflows at this length
+                continue
             sigma_w2 = 10.0 ** (2 * after[WEIGHT]) / after["fan_out"]
             units = here["fan_out"] / after["fan_out"]
             # E[delta_l^2] is (fan_out / fan_in) chi_1 times that of the next layer
@@ -160,7 +163,7 @@ class _Network:
     ----------
     activation
         The most frequent function of its hidden layers, of those that are not recurrent if there
-        are any; empty if the registry does not know it.
+        are any; empty if it is not known, or not to the registry.
     depth, width
         Hidden layers, and the median of their units.
     ratio
@@ -180,6 +183,12 @@ class _Network:
         The first row of ``steps``.
     optimizer
         The optimizer.
+    penalized
+        The layers with penalties, or of which it is not known whether they have some.
+    inputs
+        The inputs, if there are several or their number is not known.
+    names
+        The names of the layers by their numbers.
     has_signal
         Whether nothing was found but that it does not learn: then its rate is what is wrong,
         however small it is.
@@ -198,6 +207,9 @@ class _Network:
     output_norm: float
     first: pd.Series[Any]
     optimizer: Optimizer
+    penalized: tuple[Layer, ...] = ()
+    inputs: Inputs | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
     has_signal: bool = False
 
     @classmethod
@@ -213,15 +225,20 @@ class _Network:
         measured = first.drop(columns=[name for name in rows if name in first and name != "layer"])
         rows = rows.merge(measured, on="layer", how="left")
         rows["defined"] = pd.Series(_defined(rows, settings), index=rows.index, dtype=object)
+        functions = zip(rows["activation"].astype(str), rows["defined"], strict=True)
+        rows["function"] = [_function(name, layer) for name, layer in functions]
         hidden, output = rows.iloc[:-1], rows.iloc[-1]
         fed = hidden[[not layer.is_recurrent for layer in hidden["defined"]]]
-        functions = (fed if len(fed) else hidden)["activation"]
-        function = str(functions.mode().iloc[0]) if len(hidden) else ""
+        functions = (fed if len(fed) else hidden)["function"]
+        function = str(functions.mode().iloc[-1]) if len(hidden) else ""
         with_it = hidden.loc[functions.index[functions == function], "defined"]
+        named = rows["name"].astype(str) if "name" in rows else rows["layer"].astype(str)
+        made = layers_of(settings)
+        made |= {n: rows["defined"][i] for i, n in named.items() if n in made}
         ratios = first[RATIO] if RATIO in first else pd.Series(dtype=float)
         ratios = ratios[np.isfinite(ratios)]
         return cls(
-            activation=_registered(function),
+            activation=function,
             depth=len(hidden),
             width=int(hidden["fan_out"].median()) if len(hidden) else 1,
             ratio=float(ratios.median()) if len(ratios) else math.nan,
@@ -234,6 +251,11 @@ class _Network:
             output_norm=float(output.get(WEIGHT, np.nan)),
             first=first_row,
             optimizer=Optimizer.of(settings),
+            penalized=tuple(
+                layer for layer in made.values() if layer.penalties or layer.is_unknown
+            ),
+            inputs=Inputs.of(settings),
+            names=dict(zip(rows["layer"], named, strict=True)),
         )
 
     def around(self, layer: int | None) -> _Network:
@@ -241,12 +263,16 @@ class _Network:
         found = self.hidden[self.hidden["layer"] == layer]
         if found.empty:
             return self
-        name = _registered(str(found["activation"].iloc[0]))
         own = tuple(found["defined"])
-        return replace(self, layers=own, of_function=own, activation=name or self.activation)
+        name = str(found["function"].iloc[0])
+        return replace(self, layers=own, of_function=own, activation=name)
 
     def recommended(self, activation: str) -> Initialization | None:
-        """Return the initialization for an activation function in a network of this shape."""
+        """Return the initialization for an activation function in a network of this shape.
+
+        None where theory has none: of functions that are not known or that grow faster than
+        linearly, and of depths that it is not asked about.
+        """
         if not activation or not 2 <= self.depth <= DEEPEST:
             return None
         return _recommended(activation, self.depth, self.width)
@@ -340,21 +366,55 @@ def _defined(rows: pd.DataFrame, settings: pd.DataFrame) -> list[Layer]:
     known, found = layers_of(settings), []
     units = rows["fan_out"].iloc[:-1].median() if len(rows) > 1 else 1
     for number, row in enumerate(rows.to_dict("records"), start=1):
-        is_last, function = number == len(rows), _registered(row["activation"])
         layer = known.get(str(row.get("name", "")).partition("#")[0])
         if layer is None:
-            given = str(row["fan_out"] if is_last else int(units))
-            layer = Layer("Dense", {"units": given, "activation": None})
-            function = "" if function == "linear" else function
-            if row["activation"] == "softmax":
-                layer = Layer("Dense", {"units": given, "activation": '"softmax"'})
-            if row.get("kind") in GATES:
-                own = row["fan_out"] // GATES[row["kind"]]
-                layer = Layer(row["kind"], {"units": str(own)})
-        if layer.arguments.get("activation", "") is None and function:
-            layer = replace(layer, arguments={**layer.arguments, "activation": spelled(function)})
-        found.append(layer)
+            given = row["fan_out"] if number == len(rows) else int(units)
+            found.append(_usual(row, str(given)))
+            continue
+        arguments, kind = dict(layer.arguments), str(row.get("kind", layer.class_name))
+        layer = replace(layer, own="" if kind == layer.class_name else kind)
+        function = _in_code(layer, row)
+        if "activation" in arguments:
+            function = arguments["activation"] = arguments["activation"] or function
+        called = _called(layer, row)
+        found.append(replace(layer, arguments=arguments, function=function, called=called))
     return found
+
+
+def _usual(row: dict[Any, Any], units: str) -> Layer:
+    """Return the layer of a row of which no definition is known."""
+    if row.get("kind") in GATES:
+        return Layer(row["kind"], {"units": str(row["fan_out"] // GATES[row["kind"]])})
+    layer = Layer("Dense", {"units": units})
+    function = _in_code(layer, row)
+    if row["activation"] == "linear":
+        return layer
+    given = {"units": units, "activation": function}
+    return replace(layer, arguments=given, function=function, called=_called(layer, row))
+
+
+def _in_code(layer: Layer, row: dict[Any, Any]) -> str | None:
+    """Return the activation function of a row in code; None where there is none."""
+    name = str(row["activation"])
+    if name == "softmax":
+        return '"softmax"'
+    return spelled(name) if _function(name, layer) else None
+
+
+def _called(layer: Layer, row: dict[Any, Any]) -> str:
+    """Return in words what the function of a row is that has no code."""
+    name = str(row["activation"])
+    if layer.own and name == "linear":
+        return f"what {layer.own} applies"
+    return "the lambda of this layer" if name == "<lambda>" else f"the function {name}"
+
+
+def _function(name: str, layer: Layer) -> str:
+    """Return the registry's name of a layer's function; empty if the function is not known.
+
+    A layer of somebody's own class may apply one inside, where only its outputs are seen.
+    """
+    return "" if layer.own and name == "linear" else _registered(name)
 
 
 def _one_of_each(layers: Iterable[Layer]) -> tuple[Layer, ...]:
@@ -363,7 +423,7 @@ def _one_of_each(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     of: dict[str, Layer] = {}
     for layer in layers:
         code = layer.code()
-        found.setdefault(layer.class_name, []).append(code)
+        found.setdefault(layer.own or layer.class_name, []).append(code)
         of.setdefault(code, layer)
     return tuple(of[max(codes, key=codes.count)] for codes in found.values())
 
@@ -374,8 +434,12 @@ KEPT = (0.5, 1.1)
 
 
 @lru_cache  # of one network it is asked several times, and takes a tenth of a second
-def _recommended(activation: str, depth: int, width: int) -> Initialization:
-    return advise(activation, depth, width).recommended
+def _recommended(activation: str, depth: int, width: int) -> Initialization | None:
+    """Return what theory recommends; None of a function that has no law of lengths."""
+    try:
+        return advise(activation, depth, width).recommended
+    except GradpropError:  # as of an exponential, which grows faster than linearly
+        return None
 
 
 _OF_NETWORK = ("layer", "name", "kind", "fan_in", "fan_out", "activation", "extra")
@@ -472,7 +536,7 @@ def _steady(found: Finding, case: _Network) -> Iterator[Remedy]:
         effect = "their state is added to, so that signals pass time steps without every kernel"
         # Its function and its weights are those of an LSTM by default.
         own = dict.fromkeys(("activation", "kernel_initializer", "recurrent_initializer"))
-        code = _lines(replace(layer, class_name="LSTM").code(**own) for layer in simple)
+        code = _lines(replace(layer, class_name="LSTM", own="").code(**own) for layer in simple)
         yield Remedy(found.kind, change, effect, code)
     yield from (remedy for _, remedy in _normalize(found, case))
 
@@ -495,21 +559,15 @@ def _normalize(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]
             f"{far:.2g} in all"
         )
     change = "Normalize every hidden layer before its activation."
-    code = _lines(_normalized(layer, case) for layer in case.layers if not layer.is_recurrent)
+    code = _lines(_normalized(layer) for layer in case.layers if not layer.is_recurrent)
     yield far, Remedy(found.kind, change, effect, code)
 
 
-def _normalized(layer: Layer, case: _Network) -> str:
+def _normalized(layer: Layer) -> str:
     """Return a layer, a normalization and the function of the layer in code."""
-    usual = spelled(case.activation) if case.activation else '"linear"'
-    first = layer.arguments.get("data_format") == '"channels_first"'
-    return _lines(
-        (
-            layer.code(activation=None),
-            f"keras.layers.BatchNormalization({'axis=1' if first else ''})",
-            f"keras.layers.Activation({layer.arguments.get('activation') or usual})",
-        )
-    )
+    axis = "axis=1" if layer.arguments.get("data_format") == '"channels_first"' else ""
+    normalization = f"keras.layers.BatchNormalization({axis})"
+    return _lines((layer.code(activation=None), normalization, layer.activation))
 
 
 def _add_skips(found: Finding, case: _Network) -> Iterator[tuple[float, Remedy]]:
@@ -579,6 +637,8 @@ def _scale_inputs(found: Finding, case: _Network) -> Iterator[Remedy]:
         "normalization = keras.layers.Normalization()  # in front of the first layer\n"
         "normalization.adapt(x)  # mean and variance of all training data"
     )
+    if case.inputs is not None:
+        code = case.inputs.standardized(case.names.get(found.layer or 0, ""))
     yield Remedy(found.kind, "Standardize the inputs, in front of the first layer.", effect, code)
 
 
@@ -589,6 +649,7 @@ def _scale_targets(found: Finding, case: _Network) -> Iterator[Remedy]:
     )
     code = (
         "mean, std = y.mean(axis=0), y.std(axis=0)  # of all training data\n"
+        "std = std + (std == 0)  # a target that is constant is not divided by 0\n"
         "y = (y - mean) / std  # what the model predicts is then: outputs * std + mean"
     )
     yield Remedy(found.kind, "Standardize the targets.", effect, code)
@@ -639,19 +700,28 @@ def _thaw(found: Finding, case: _Network) -> Iterator[Remedy]:
 
 def _lighten(found: Finding, case: _Network) -> Iterator[Remedy]:
     """Yield a penalty that begins at a tenth of the loss of the data."""
-    factor = f"{10 * max(found.value, 1.0):.2g}"
-    yield Remedy(
-        found.kind,
-        f"Divide the factor of the penalty by {float(factor):g}.",
+    divisor = float(f"{10 * max(found.value, 1.0):.2g}")
+    effect = (
         "it begins at a tenth of the loss of the data, so that what is learned decides about the "
-        "weights; a penalty that a layer adds itself (add_loss) is divided in that layer",
-        "for variable in model.trainable_variables:\n"
-        "    if variable.regularizer is not None:\n"
-        "        strong = variable.regularizer\n"
-        f"        variable.regularizer = lambda w, strong=strong: strong(w) / {float(factor):g}\n"
-        "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
-        "model.compile(optimizer, model.loss)  # with metrics, if you have some",
+        "weights; a penalty that a layer adds itself (add_loss) is divided in that layer"
     )
+    made = [layer.lightened(divisor) for layer in case.penalized]
+    code = _lines(code or "" for code in made)
+    if not made or None in made:
+        effect += (
+            ". The layers keep the factor that they were made with: make them with the smaller one "
+            "in a model that is saved, because a loaded model has the old factor again"
+        )
+        code = (
+            "for variable in model.trainable_variables:\n"
+            "    if variable.regularizer is not None:\n"
+            "        strong = variable.regularizer\n"
+            f"        variable.regularizer = lambda w, strong=strong: strong(w) / {divisor:g}\n"
+            "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
+            "model.compile(optimizer, model.loss)  # with metrics, if you have some"
+        )
+    change = f"Divide the factor of the penalty by {divisor:g}."
+    yield Remedy(found.kind, change, effect, code)
 
 
 def _break_symmetry(found: Finding, case: _Network) -> Iterator[Remedy]:

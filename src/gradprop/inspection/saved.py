@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from gradprop.training.backend import keras
 if TYPE_CHECKING:
     from gradprop.inspection.watching import Probe
 
+# What Keras says of a class or function that it cannot find, in its own format and in HDF5.
+_LACKING = re.compile(r"(?:Could not locate|Unknown) (\w+):? '([^']+)'")
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -58,7 +61,15 @@ def _model(path: Path) -> Any:
     try:
         return keras.models.load_model(path, safe_mode=True)
     except Exception as error:  # whatever a file may hold, and of any library that reads it
-        reason = errors.cut(errors.one_line(str(error)), 200)
+        text = errors.one_line(str(error))
+        if lacking := _LACKING.search(text):
+            raise RunError(
+                f"{path}: {lacking[1]} {lacking[2]!r} of the model is none of Keras, and this "
+                "command imports no code of yours; allowed: gradprop.probe(model, x, y) in Python, "
+                "where it is defined"
+            ) from None
+        # Keras repeats the whole configuration in front of what went wrong.
+        reason = errors.cut(text.rpartition("Exception encountered: ")[2], 200)
         raise RunError(f"{path}: no Keras model that can be loaded: {reason}") from None
 
 

@@ -12,12 +12,14 @@ import math
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 
+from gradprop.monitor.instruments import hidden
 from gradprop.monitor.layers import watched
 
 # Arguments that say nothing of what a layer or an optimizer computes.
@@ -36,15 +38,19 @@ def settings(model: Any) -> pd.DataFrame:
         One row per layer with weights: ``layer``, its name in the table ``network``;
         ``class_name``, the class of `keras.layers` that it is an instance of, empty if it is none;
         and ``arguments``, JSON: of every argument of this class that is not as by default the value
-        in Keras code, or null where it has none. With an empty ``layer`` follow the optimizer and
-        its bounds of clipping, where it scales the loss the one that it wraps, and the learning
-        rate unless it is a number: the class of `keras.optimizers.schedules` with all of its
-        rates, ``function``, or an empty name for a schedule of another class.
+        in Keras code, or null where it has none. Of a model with several inputs a row per input
+        follows, of the class ``InputLayer``: its ``place``, the key in a dict or the number in a
+        list of inputs, and the layers with weights that it alone ``feeds``; of a model whose inputs
+        are not known, one row of this class without arguments. With an empty ``layer`` follow the
+        optimizer and its bounds of clipping, where it scales the loss the one that it wraps, and
+        the learning rate unless it is a number: the class of `keras.optimizers.schedules` with all
+        of its rates, ``function``, or an empty name for a schedule of another class.
     """
-    rows: list[tuple[str, str, dict[str, str | None]]] = []
+    rows: list[tuple[str, str, dict[str, Any]]] = []
     for part in watched(model):
         if part.weights:
             rows.append((part.name, *_definition(part.layer, keras.layers)))
+    rows += _inputs(model)
     optimizer = getattr(model, "optimizer", None)
     while optimizer is not None:
         bounds = {name: getattr(optimizer, name, None) for name in _CLIPPINGS}
@@ -60,6 +66,39 @@ def settings(model: Any) -> pd.DataFrame:
     return pd.DataFrame(table, columns=["layer", "class_name", "arguments"])
 
 
+def _inputs(model: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return the rows of the inputs of a model; none of a single input."""
+    if not isinstance(model, keras.Sequential) and not hasattr(model, "_inputs_struct"):
+        return [(model.name, "InputLayer", {})]
+    given = getattr(model, "_inputs_struct", None)
+    places = (
+        dict(given) if isinstance(given, Mapping) else dict(enumerate(keras.tree.flatten(given)))
+    )
+    if len(places) < 2 or len(places) != len(model.inputs):
+        return []
+    origins = {part.name: _origins(part.layer) for part in watched(model) if part.weights}
+    rows = []
+    for place, tensor in places.items():
+        name = tensor._keras_history.operation.name
+        feeds = [layer for layer, found in origins.items() if found == {name}]
+        rows.append((name, "InputLayer", {"place": json.dumps(place), "feeds": feeds}))
+    return rows
+
+
+def _origins(layer: Any) -> set[str]:
+    """Return the names of the inputs that what a layer gets is made of."""
+    found, seen, ahead = set(), set(), list(layer._inbound_nodes)
+    while ahead:
+        node = ahead.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        ahead += node.parent_nodes
+        if node.is_input:
+            found.add(str(node.operation.name))
+    return found
+
+
 def _definition(thing: Any, module: Any, rates: bool = False) -> tuple[str, dict[str, str | None]]:
     """Return the class of Keras that a thing is an instance of, and its arguments in code."""
     # A schedule that is derived from one of Keras has other rates; a layer has the same weights.
@@ -67,17 +106,37 @@ def _definition(thing: Any, module: Any, rates: bool = False) -> tuple[str, dict
     known = [kind for kind in kinds if getattr(module, kind.__name__, None) is kind]
     if not known or known[0] is keras.layers.Layer:
         return "", {}
+    functions = _functions_of(thing)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ExitStack() as stack:
             warnings.simplefilter("ignore")  # of functions that cannot be loaded again
+            for argument in functions:  # of some lambdas there is no source, which is asked for
+                stack.enter_context(hidden(thing, argument, keras.activations.linear))
             config = thing.get_config()
     except Exception:  # a class of somebody's own may lack it
         return "", {}
-    found = _arguments(known[0], config, rates)
+    found = _arguments(known[0], config, rates) | functions
     parameters = inspect.signature(known[0]).parameters.values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
     return ("", {}) if None in map(found.get, needed) else (known[0].__name__, found)
+
+
+def _functions_of(layer: Any) -> dict[str, str | None]:
+    """Return the activation functions of a layer that are not those of `keras.activations`.
+
+    In a configuration somebody's own function is one of Keras if it has the name of one.
+    """
+    found: dict[str, str | None] = {}
+    for argument in ("activation", "recurrent_activation"):
+        function = getattr(layer, argument, None)
+        name = getattr(function, "__name__", "")
+        if not name or getattr(keras.activations, name, None) is function:
+            continue
+        found[argument] = (
+            f"keras.ops.{name}" if getattr(keras.ops, name, None) is function else None
+        )
+    return found
 
 
 def _arguments(kind: type, config: Mapping[str, Any], rates: bool = False) -> dict[str, str | None]:

@@ -612,6 +612,9 @@ class Instruments:
         if trace.loss is None or not trace.is_inside(trace.loss):
             trace.loss, trace.penalty = None, 0.0
             trace.lacks("", "loss", "the model's own train_step does not use compute_loss")
+        elif self.model._compile_loss is None and not layers.has_own(self.model, "compute_loss"):
+            why = "no loss is compiled: the loss of a minibatch is what layers add to it"
+            trace.lacks("", "loss of the data, penalty", why)
         if trace.no_update:
             trace.lacks("", "update", trace.no_update)
         called = {id(call.watched) for call in trace.calls}

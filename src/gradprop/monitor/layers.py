@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -110,6 +110,11 @@ def watched(model: Any) -> list[Watched]:
     return list(found.values())
 
 
+def has_own(model: Any, method: str) -> bool:
+    """Tell whether the class of a model has a method of its own in place of Keras's."""
+    return getattr(type(model), method) is not getattr(keras.Model, method)
+
+
 def wrappers(model: Any) -> list[Any]:
     """Return the layers of a model that call another layer once for every time step."""
     parts = model._flatten_layers(include_self=False)
@@ -201,9 +206,16 @@ def function_named(function: Any) -> Activation | str:
     if isinstance(function, keras.layers.Layer):
         return function_of(function)
     name = getattr(function, "__name__", type(function).__name__)
-    if getattr(keras.activations, name, None) is function:
-        return _registered(name) or _searched(function, name)
-    return _searched(function, name)
+    known, found = _registered(name), _searched(function, name)
+    if known is None or getattr(keras.activations, name, None) is function:
+        return known or found
+    # A function may have the name of another one.
+    z = np.linspace(-3, 3, 7)
+    if isinstance(found, str) or not np.allclose(found.function(z), known.function(z), atol=1e-6):
+        return (
+            f"another {name}" if isinstance(found, str) else replace(found, name=f"another {name}")
+        )
+    return known
 
 
 def _snake(name: str) -> str:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from gradprop.errors import GradpropError, cut, one_line
 from gradprop.monitor import recording
 from gradprop.monitor.instruments import Instruments, unchanged, values_of
+from gradprop.monitor.layers import has_own
 
 # Columns of the table that a `Probe` shows, by their heads.
 _SHOWN = {
@@ -133,6 +134,7 @@ def probe(
     """
     names, lacking = recording.chosen(statistics)
     check_model(model)
+    _check_loss(model)
     instruments = Instruments(model)
 
     def look(data: Any) -> None:
@@ -149,7 +151,10 @@ def probe(
         found = tape.gradient(loss, variables)
         trace.gradients = {id(v): g for v, g in zip(variables, found, strict=True) if g is not None}
 
-    data = _tensors(_first_of(x) if y is None else (x, y, sample_weight))
+    minibatch = _first_of(x) if y is None else (x, y, sample_weight)
+    if y is None:
+        _check_batched(model, minibatch[0])
+    data = _tensors(minibatch)
     if data[1] is None:
         raise ProbeError("probe: y: there are no targets, which the loss needs")
     check_labels(model, data[1])
@@ -192,13 +197,33 @@ def _first_of(x: Any) -> Any:
     return (*parts, None, None)[:3]
 
 
+def _check_batched(model: Any, inputs: Any) -> None:
+    """Find out whether a data set yields minibatches, as far as a model has one shape of inputs."""
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or not hasattr(inputs, "shape"):
+        return
+    if len(inputs.shape) == len(shape) - 1:
+        raise ProbeError(
+            f"probe: x: single examples of shape {tuple(inputs.shape)} where minibatches are "
+            "needed; allowed: a data set after its batch(...), or a generator of minibatches"
+        )
+
+
 def _tensors(data: Any) -> Any:
     """Return a minibatch as tensors; find out whether its parts have as many examples."""
     try:
         tensors = tf.nest.map_structure(lambda v: v if v is None else tf.convert_to_tensor(v), data)
     except (TypeError, ValueError) as error:
         raise ProbeError(f"probe: x, y: no arrays of numbers: {cut(str(error), 200)}") from None
-    sizes = [t.shape[0] if t.shape.rank else 0 for t in tf.nest.flatten(tensors) if t is not None]
+    given = [t for t in tf.nest.flatten(tensors) if t is not None]
+    if any(t.shape.rank == 0 for t in given):
+        found = "lists of numbers" if isinstance(data[0], list | tuple) else "single numbers"
+        raise ProbeError(
+            f"probe: x, y: {found} where a minibatch of arrays is needed; allowed: arrays whose "
+            "first axis is that of the examples, such as numpy.asarray(x), and a data set after "
+            "its batch(...)"
+        )
+    sizes = [t.shape[0] for t in given]
     if not sizes or not all(sizes):
         raise ProbeError("probe: x, y: no examples; allowed: a minibatch of at least one")
     if len(set(sizes)) > 1:
@@ -215,14 +240,15 @@ def check_model(model: Any, backends: Sequence[str] = ("tensorflow",)) -> None:
     Raises
     ------
     ProbeError
-        If it is no Keras model of such a backend, or not built, or not compiled.
+        If it is no Keras model of such a backend, or not built, or not compiled. Whether it has a
+        loss is not asked: a training may have one that is not compiled.
     """
     if keras.backend.backend() not in backends:
         allowed = " or ".join(f"KERAS_BACKEND={name}" for name in backends)
         raise ProbeError(f"Keras computes with {keras.backend.backend()!r}; allowed: {allowed}")
     if not isinstance(model, keras.Model):
         raise ProbeError(f"model: {type(model).__name__} is not allowed; allowed: a keras.Model")
-    if not model.compiled or (model._compile_loss is None and not _own_loss(model)):
+    if not model.compiled:
         raise ProbeError(f"model {model.name!r} has no loss; call its compile(loss=...) before")
     # Keras calls a subclass built after build(shape), although its layers have no weights yet.
     lacking = [part for part in model._flatten_layers(include_self=False) if not part.built]
@@ -291,9 +317,28 @@ def _wrong_labels(least: int, largest: int, outputs: int) -> ProbeError:
     )
 
 
-def _own_loss(model: Any) -> bool:
-    parts = ("compute_loss", "train_step")
-    return any(getattr(type(model), part) is not getattr(keras.Model, part) for part in parts)
+def _check_loss(model: Any) -> None:
+    """Find out whether a model has a loss that does not take a training step to compute.
+
+    Raises
+    ------
+    ProbeError
+        If its loss is neither compiled nor that of a ``compute_loss`` of its own: it is what layers
+        add, or what its ``train_step`` computes.
+    """
+    if model._compile_loss is not None or has_own(model, "compute_loss"):
+        return
+    begin = f"probe: model {model.name!r} has no loss"
+    watch = "let a gradprop.Monitor watch its fit"
+    if has_own(model, "train_step"):
+        raise ProbeError(
+            f"{begin} but what its own train_step computes, which a probe does not make; {watch}, "
+            "or compute the loss in compute_loss"
+        )
+    raise ProbeError(
+        f"{begin} that is compiled, and a probe looks at no other, such as that of add_loss; call "
+        f"its compile(loss=...) before, or {watch}"
+    )
 
 
 def mean_loss(model: Any) -> bool:
