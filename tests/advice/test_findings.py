@@ -231,8 +231,7 @@ def test_what_ended_in_nan_is_named_by_its_cause() -> None:
 
 
 def test_a_gradient_that_arrives_later_was_not_lost() -> None:
-    silent = {"activation": "relu", "signal_log10_rms": [-np.inf] * 3 + [-2.0] * 4}
-    layers, steps, network = tables(**silent)
+    layers, steps, network = tables("relu", signal_log10_rms=[-np.inf] * 3 + [-2.0] * 4)
     assert diagnose(layers, steps, network).kind == "dead"
     arrives = layers["signal_log10_rms"].mask(layers["step"] == 1, -2.0)
     assert diagnose(layers.assign(signal_log10_rms=arrives), steps, network).kind == "healthy"
@@ -287,7 +286,9 @@ def test_probabilities_lie_between_zero_and_one(least: float, largest: float, wo
 def test_a_network_without_loss_and_gradients_is_not_judged() -> None:
     layers, steps, network = tables(losses=(math.nan, math.nan))
     bare = layers[["step", "layer", "weight_log10_norm"]]
-    unknown = dict.fromkeys(("signal_nonfinite_fraction", "gradient_nonfinite_fraction"), math.nan)
+    unknown: dict[str, Any] = {
+        f"{name}_nonfinite_fraction": math.nan for name in ("signal", "gradient")
+    }
     found = diagnose(bare.assign(**unknown), steps, network, loss="other")
     assert found.kind == "not judged" and "not judged" in found.sentence
     assert set(found.layers["diagnosis"]) == {"not judged"}
