@@ -99,11 +99,6 @@ class Layer:
         return f"keras.layers.Activation(your_activation)  # {self._whose('activation')}"
 
     @property
-    def is_unknown(self) -> bool:
-        """Whether it is of a class that nothing is known of."""
-        return not self.class_name
-
-    @property
     def penalties(self) -> dict[str, str | None]:
         """Its regularizers, in code; None where there is no code."""
         return {n: code for n, code in self.arguments.items() if n.endswith("_regularizer")}

@@ -225,16 +225,16 @@ class _Network:
         measured = first.drop(columns=[name for name in rows if name in first and name != "layer"])
         rows = rows.merge(measured, on="layer", how="left")
         rows["defined"] = pd.Series(_defined(rows, settings), index=rows.index, dtype=object)
-        functions = zip(rows["activation"].astype(str), rows["defined"], strict=True)
-        rows["function"] = [_function(name, layer) for name, layer in functions]
+        rows["function"] = [
+            _function(str(name), layer)
+            for name, layer in zip(rows["activation"], rows["defined"], strict=True)
+        ]
         hidden, output = rows.iloc[:-1], rows.iloc[-1]
         fed = hidden[[not layer.is_recurrent for layer in hidden["defined"]]]
         functions = (fed if len(fed) else hidden)["function"]
-        function = str(functions.mode().iloc[-1]) if len(hidden) else ""
+        function = next(filter(None, functions.mode()), "")  # a known one of those tied
         with_it = hidden.loc[functions.index[functions == function], "defined"]
-        named = rows["name"].astype(str) if "name" in rows else rows["layer"].astype(str)
-        made = layers_of(settings)
-        made |= {n: rows["defined"][i] for i, n in named.items() if n in made}
+        names = {row["layer"]: str(row.get("name", "")) for row in rows.to_dict("records")}
         ratios = first[RATIO] if RATIO in first else pd.Series(dtype=float)
         ratios = ratios[np.isfinite(ratios)]
         return cls(
@@ -251,11 +251,11 @@ class _Network:
             output_norm=float(output.get(WEIGHT, np.nan)),
             first=first_row,
             optimizer=Optimizer.of(settings),
-            penalized=tuple(
-                layer for layer in made.values() if layer.penalties or layer.is_unknown
+            penalized=_penalized(
+                layers_of(settings), zip(names.values(), rows["defined"], strict=True)
             ),
             inputs=Inputs.of(settings),
-            names=dict(zip(rows["layer"], named, strict=True)),
+            names=names,
         )
 
     def around(self, layer: int | None) -> _Network:
@@ -415,6 +415,22 @@ def _function(name: str, layer: Layer) -> str:
     A layer of somebody's own class may apply one inside, where only its outputs are seen.
     """
     return "" if layer.own and name == "linear" else _registered(name)
+
+
+def _penalized(
+    known: Mapping[str, Layer], judged: Iterable[tuple[str, Layer]]
+) -> tuple[Layer, ...]:
+    """Return the layers with penalties, and those of which it is not known whether they have some.
+
+    Parameters
+    ----------
+    known
+        All layers whose definitions were recorded.
+    judged
+        The names and layers of the network's rows, which know of functions and own classes.
+    """
+    made = {**known, **{name: layer for name, layer in judged if name in known}}
+    return tuple(layer for layer in made.values() if layer.penalties or not layer.class_name)
 
 
 def _one_of_each(layers: Iterable[Layer]) -> tuple[Layer, ...]:
