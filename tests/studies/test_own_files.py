@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from gradprop import cli, figures, studies
 from gradprop.claims import NOT_TESTED, NotMeasured
 from gradprop.claims.references import CitationError
 from gradprop.errors import CodeError, ConfigError
-from gradprop.grid import folders
+from gradprop.grid import folders, loading
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
+from tests.studies.invented import invent
 from tests.workspace import ROOT
 
 CLAIM = (
@@ -129,6 +133,38 @@ def test_a_new_study_is_written_once(
         assert cli.main(["new-study", name]) == 1
         assert capsys.readouterr().err.startswith(f"gradprop: {problem}")
     assert [path.name for path in (tmp_path / "config/studies").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ({}, {"depth=10,width=32": -1.247}),
+        ({"depth": [2, 10, 20]}, {"depth=10,width=32": -1.247, "depth=20,width=32": -1.247}),
+        ({"depth": [2, 6], "width": 16}, {"depth=6,width=16": -1.398}),
+        ({"width": [8, 32]}, {"depth=10,width=8": -1.548, "depth=10,width=32": -1.247}),
+        ({"initializer": {"name": "normal", "stddev": 0.02}}, {"depth=10,width=32": -0.946}),
+        ({"activation": ["tanh", "relu"]}, {"depth=10,width=32": -1.247}),
+    ],
+)
+def test_the_claim_of_a_new_study_speaks_of_the_networks_that_it_has(
+    edits: dict[str, Any], expected: dict[str, float], tmp_path: Path
+) -> None:
+    folder = studies.create("mine", tmp_path)
+    content = yaml.safe_load((folder / folders.STUDY).read_text())
+    content["grid"] |= edits
+    content["names"] = {}
+    own = loading.build_study("mine", {**content, "figures": {}}, 5, "mine", folder)
+    found = invent(own)
+    rows, wanted = found.layers, {cell.id: cell.width for cell in own.cells}
+    rate = rows["cell"].map(wanted).map(lambda width: math.log10(math.sqrt(width)))
+    stddev = 0.02 if "initializer" in edits else 0.01
+    decades = (rate + math.log10(stddev)) * -rows["layer"] + rows["cell"].map(hash) % 7 / 1e6
+    found.layers = rows.assign(signal_log10_rms=decades)
+    results = {
+        row.case_id.partition(",")[2]: (row.verdict, row.networks, round(row.predicted or 0, 3))
+        for row in studies.judge(found)
+    }
+    assert results == {case: ("supported", 5, rate) for case, rate in expected.items()}
 
 
 @pytest.mark.parametrize("name", folders.names([ROOT / folders.STUDIES]))
