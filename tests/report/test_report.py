@@ -242,6 +242,37 @@ def test_missing_figure_is_named_with_its_command(tmp_path: Path) -> None:
     assert not (reports / "index.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("grid", "raise_"),
+    [
+        ({"depth": [2]}, "raise <code>seeds</code> in <code>config/config.yaml</code>, and run"),
+        ([{"seeds": 3}, {"depth": [2]}], "raise <code>seeds</code> in <code>config/config.yaml"),
+        ([{"seeds": 3}, {"seeds": [7]}], "raise the <code>seeds</code> there, and run"),
+        ({"depth": [2], "seeds": 5}, "raise the <code>seeds</code> there, and run"),
+    ],
+)
+def test_how_to_regenerate_names_where_the_seeds_of_the_study_are(
+    tmp_path: Path, grid: Any, raise_: str
+) -> None:
+    study = replace(make_study(), definition={"content": {"grid": grid}})
+    assert raise_ in write(tmp_path, study)
+
+
+def test_how_to_regenerate_has_the_configuration_that_was_used(tmp_path: Path) -> None:
+    study = make_study()
+    results, reports = write_tree(tmp_path, study)
+    command = "snakemake --config seeds=2 --cores 4"
+    write_report([study], results, reports, "x", command=command)
+    html = (reports / "index.html").read_text(encoding="utf-8")
+    for target in ("", " study_example</code>", " reports/figures/example/small.svg</code>"):
+        assert f"<code>{command}{target}" in html
+    assert "config.yaml</code> (unless the command sets other seeds), and run" in html
+    missing = reports / "figures/example/wide.svg"
+    missing.unlink()
+    with pytest.raises(ReportError, match=f"to make it: {command} {missing}"):
+        write_report([study], results, reports, "x", command=command)
+
+
 def test_missing_results_are_named(tmp_path: Path) -> None:
     study = make_study()
     results, reports = write_tree(tmp_path, study)
@@ -612,7 +643,7 @@ def test_diagnoses_by_initializer_and_depth(tmp_path: Path) -> None:
     }
     assert [row[2:4] for row in rows[4:]] == [[dash, "3"], ["3", dash]] * 2
     (tmp_path / "reports/claims/start-diagnoses.csv").unlink()
-    with pytest.raises(GradpropError, match=r"start-diagnoses.csv: no such file; .*: snakemake"):
+    with pytest.raises(GradpropError, match=r"start-diagnoses.csv: no such file; .*=.start\]"):
         write_report(
             [make_study("start", epochs=0)], tmp_path / "results", tmp_path / "reports", "t"
         )

@@ -117,7 +117,8 @@ class Chapter:
 
     def _found(self, kind: str) -> pd.DataFrame:
         path = self.judged.with_name(f"{self.study.name}-{kind}.csv")
-        manifests.require(products.claims(self.judged.parent.parent, self.study), path)
+        asked = products.claims(self.judged.parent.parent, self.study)
+        manifests.require(asked, path, self.study.name)
         return pd.read_csv(path, dtype={"cell": str}, low_memory=False)
 
     def figure_number(self, name: str) -> str:
