@@ -472,7 +472,7 @@ def test_numbers_that_fail_are_a_mistake_in_their_code(tmp_path: Path, numbers: 
 
 @pytest.mark.parametrize("numbers", ["[1]", "None", "(pair for pair in ())", "{1: 2}"])
 def test_numbers_are_values_by_name(tmp_path: Path, numbers: str) -> None:
-    told = r"claims.py: study example, numbers: TypeError: returned .*; allowed: a dict"
+    told = r"claims.py:1: study example, numbers: TypeError: returned .*; allowed: a dict"
     with pytest.raises(CodeError, match=told):
         write(tmp_path, with_prose(tmp_path, "Own prose", numbers))
 

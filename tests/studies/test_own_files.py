@@ -22,7 +22,7 @@ from tests.studies.invented import invent
 from tests.workspace import ROOT
 
 CLAIM = (
-    "Claim(id='a', statement='', source='', formula='', unit='', criterion=Above(0), measure=list)"
+    "Claim(id='a', statement='a', source='', formula='', unit='', criterion=Above(0), measure=list)"
 )
 IMPORT = "from gradprop.claims import Above, Claim\n"
 
@@ -207,7 +207,7 @@ def broken(tables):
     return {{}}["tanh"]
 
 CLAIMS = [
-    Claim("a", "", "", "", "", Above(0), broken),
+    Claim("a", "b", "", "", "", Above(0), broken),
 ]
 """
 
@@ -239,12 +239,64 @@ def test_a_claim_that_fails_is_told_in_one_line_and_its_traceback_before(
     assert any(f"in {function}" in line for line in traceback)
 
 
+MISTAKEN = f"""{IMPORT}from gradprop.claims import Within, from_seeds
+def measure(tables):
+    {{}}
+CLAIMS = [Claim("a", "b", "", "", "", Within(0.1), measure)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return from_seeds('x', [1, 2], 1.0)", ":3: {}TypeError: its measure returns a single Ev"),
+        ("pass", ":3: {}TypeError: its measure returns nothing; write yield, or return a list"),
+        ("yield 3", ":3: {}TypeError: its measure gives 3; allowed: Evidence"),
+        (
+            "yield from_seeds('x', [1, 2])",
+            ":3: {}TypeError: case 'x': the criterion is an interval",
+        ),
+        (
+            "yield from_seeds('x', [[1, 2]])",
+            ":4: {}ValueError: values of the shape (1, 2); allowed",
+        ),
+        ("raise SystemExit(0)", ":4: {}SystemExit: 0"),
+        ("__import__('sys').exit()", ":4: {}SystemExit: "),
+    ],
+)
+def test_a_measure_that_gives_no_evidence_is_told_with_its_line(
+    tmp_path: Path, body: str, told: str
+) -> None:
+    made = study(tmp_path, claims=MISTAKEN.format(body))
+    with pytest.raises(CodeError) as caught:
+        studies.judge(StudyTables(made, tmp_path))
+    assert str(caught.value).startswith(
+        f"{tmp_path}/claims.py{told.format('study own, claim a: ')}"
+    )
+
+
+def test_what_is_written_wrongly_in_a_claim_is_told_with_its_line(tmp_path: Path) -> None:
+    text = MISTAKEN.format("pass").replace("Within(0.1)", "0.1")
+    with pytest.raises(ConfigError) as caught:
+        studies.claims_of(study(tmp_path, claims=text))
+    told = "claims.py:5: ValueError: Claim: criterion: 0.1 is not allowed; allowed: Within, Above"
+    assert str(caught.value).startswith(f"{tmp_path}/{told}")
+
+
+def test_a_number_that_is_nothing_is_named(tmp_path: Path) -> None:
+    made = study(tmp_path, claims="def numbers(tables):\n    return {'one': 1, 'two': None}\n")
+    with pytest.raises(CodeError) as caught:
+        studies.numbers(made, tmp_path)
+    told = "study own, numbers: TypeError: 'two' is nothing; allowed: a number or a text"
+    assert str(caught.value) == f"{tmp_path}/claims.py:1: {told}"
+
+
 COLUMNS = ["cell", "step", "layer", *(f"statistic_{number}" for number in range(50))]
 READING = f"""import pandas as pd
 {IMPORT}
 def wrong(tables):
     return pd.DataFrame(columns={COLUMNS})["{{}}"]
-CLAIMS = [Claim("a", "", "", "", "", Above(0), wrong)]
+CLAIMS = [Claim("a", "b", "", "", "", Above(0), wrong)]
 def numbers(tables): return dict(x=wrong(tables))
 """
 
