@@ -269,6 +269,12 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "{name: zeros, gain: 2}",
             "grid.initializer.gain: unknown key; allowed: name",
         ),
+        (
+            "optimizer",
+            "{name: adam, lr: 0.1}",
+            "grid.optimizer.lr: unknown key; allowed: name, beta_1, beta_2, epsilon, weight_decay; "
+            "the learning rate is the key learning_rate of the block, or of training",
+        ),
         ("initializer", "{gain: 2}", "grid.initializer: missing key: name"),
         (
             "initializer",
@@ -481,6 +487,11 @@ def test_long_values_are_cut() -> None:
     ("content", "expected"),
     [
         (b"a: [1\nb: 2", "line 2, column 2: not valid YAML: expected ',' or ']', but got ':'"),
+        (
+            b"title: Kill: the job",
+            "line 1, column 12: not valid YAML: mapping values are not allowed here; text that "
+            "holds a colon and a space needs quotes",
+        ),
         (b"? [1]\n: 2", "line 1, column 3: not valid YAML: found unhashable key"),
         (
             b"a: 1\nb: 2\na: 3",
