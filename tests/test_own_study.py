@@ -295,7 +295,10 @@ def test_a_mistake_in_its_code_stops_the_job_in_one_line(workspace: Workspace) -
     result = workspace.snakemake("--config", "studies=[mine]")
     said = result.stdout + result.stderr
     assert result.returncode == 1
-    assert f"gradprop: config/studies/mine/claims.py:{line}: NameError: name 'mesaured' is" in said
+    place = (
+        f"gradprop: config/studies/mine/claims.py:{line}: study mine, claim small-weights-vanish"
+    )
+    assert f"{place}: NameError: name 'mesaured' is" in said
     assert "FAILED: Study mine: claims; log: logs/mine/claims.log" in said
     assert "Traceback" not in said
     path.write_text(text)
