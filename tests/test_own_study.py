@@ -74,11 +74,11 @@ def weight_log10_gain(layer):
 CLAIM = """
 def gains(tables):
     print("Judged")
-    cells = tables.cells[(tables.cells["initializer"] == TOO_SMALL) & (tables.cells["depth"] > 2)]
+    cells = tables.cells[(tables.cells["initializer"] == "too small") & (tables.cells["depth"] > 2)]
     rows = at_start(tables.layers)
     rows = rows[rows["cell"].isin(cells["cell"]) & (rows["layer"] == 2)]
     gain = rows.set_index("cell")["weight_log10_gain"]
-    yield from_seeds(Case(layer=2), gain, math.log10(WIDTH * STDDEV**2))
+    yield from_seeds(Case(layer=2), gain, math.log10(32 * 0.01**2))
 
 
 CLAIMS.append(
@@ -289,11 +289,16 @@ def test_an_edit_makes_again_what_depends_on_it(workspace: Workspace) -> None:
 def test_a_mistake_in_its_code_stops_the_job_in_one_line(workspace: Workspace) -> None:
     path = workspace.study_file("mine").with_name("claims.py")
     text = path.read_text()
-    path.write_text(text.replace("math.sqrt(WIDTH)", "math.sqrt(WIDHT)"))
+    wrong = text.replace("from_seeds(case, measured", "from_seeds(case, mesaured")
+    path.write_text(wrong)
+    line = wrong[: wrong.index("mesaured")].count("\n") + 1
     result = workspace.snakemake("--config", "studies=[mine]")
     said = result.stdout + result.stderr
     assert result.returncode == 1
-    assert "gradprop: config/studies/mine/claims.py:16: NameError: name 'WIDHT' is" in said
+    place = (
+        f"gradprop: config/studies/mine/claims.py:{line}: study mine, claim small-weights-vanish"
+    )
+    assert f"{place}: NameError: name 'mesaured' is" in said
     assert "FAILED: Study mine: claims; log: logs/mine/claims.log" in said
     assert "Traceback" not in said
     path.write_text(text)

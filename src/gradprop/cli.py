@@ -363,7 +363,7 @@ def _add_report(commands: _Commands) -> None:
     parser.add_argument(
         "--command",
         type=_text,
-        default="snakemake --cores 4",
+        default=errors.COMMAND,
         help="that builds it, for its last section",
     )
     _add_folder(parser, several=True)

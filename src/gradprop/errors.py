@@ -19,6 +19,7 @@ class CodeError(GradpropError):
     """A study's own code failed; the message says where. The cause has the traceback, for a log."""
 
 
+COMMAND = "snakemake --cores 4"  # of the configuration in config/config.yaml
 MOST_LISTED = 60
 MOST_ALIKE = 100
 # How much of what it was given a line repeats: a file's name, one key or name, a value.
@@ -84,6 +85,13 @@ def place_of(path: Sequence[Any], source: str) -> str:
     text = "".join(f"[{part}]" if type(part) is int else f".{_cut_key(part)}" for part in path)
     source = cut_path(source)
     return f"{source}: {text.removeprefix('.')}" if text else source
+
+
+def how_to_make(study: str = "", again: bool = True) -> str:
+    """Return what makes a file again, or for the first time: of a study, if it is known."""
+    chosen = f" --config 'studies=[{study}]'" if study else ""
+    done = "made it again" if again else "makes it"
+    return f"run the command that {done}, e.g. {COMMAND}{chosen}"
 
 
 def one_line(text: str) -> str:

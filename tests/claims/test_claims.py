@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -28,6 +29,7 @@ from gradprop.analysis.needs import NotMeasured
 from gradprop.claims import (
     Above,
     Below,
+    Between,
     Claim,
     Evidence,
     Within,
@@ -138,7 +140,7 @@ def test_a_bootstrap_of_infinite_values_has_an_infinite_bound() -> None:
 
     found = claims.from_bootstrap("case", values, median)
     assert (found.measured, found.high) == (3.0, math.inf)
-    claim = Claim("id", "", "", "", "", Below(5.0), lambda tables: [found])
+    claim = Claim("id", "statement", "", "", "", Below(5.0), lambda tables: [found])
     (result,) = claims.judge(claim, SimpleNamespace(study=SimpleNamespace(name="study")))  # type: ignore[arg-type]
     assert (result.verdict, result.high) == (claims.NOT_SUPPORTED, None)
     assert "∞]" in claims.text_table([result])
@@ -235,6 +237,67 @@ def test_verdicts() -> None:
     assert found[2].reason == "1 of 2 values are not finite"
     assert found[3].reason == "fewer than two networks"
     assert claims.sort(found)[0].key == "study/id/wrong"
+
+
+def test_a_criterion_of_the_prediction_needs_one() -> None:
+    """What theory leaves open is not tested; a prediction that was forgotten is a mistake."""
+    (result,) = judge([from_seeds("open", [1.0, 2.0], float("nan"))])
+    assert (result.verdict, result.reason) == (claims.NOT_TESTED, "theory predicts no number")
+    told = "case 'a': the criterion is an interval within ± 0.1 of the prediction, and nothing is"
+    for values in ([1.0, 2.0, 3.0], [math.nan]):
+        with pytest.raises(TypeError, match=told):
+            judge([from_seeds("right", [1.0, 1.0], 1.0), from_seeds("a", values)])
+    tables: Any = SimpleNamespace(study=SimpleNamespace(name="study"))
+    for criterion in (Above(0.5), Below(2.0), Between(0.5, 2.0)):
+        found = claims.judge(
+            claim_of(lambda _: [from_seeds("a", [1.0, 1.1, 1.2])], criterion), tables
+        )
+        assert [row.verdict for row in found] == [claims.SUPPORTED]
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        from_seeds,
+        lambda case, values: from_distribution(case, values, stats.norm.cdf),
+        lambda case, values: claims.from_variance(case, values, 1.0),
+    ],
+)
+@pytest.mark.parametrize("values", [1.0, np.ones((3, 2)), np.ones((3, 1))])
+def test_an_estimate_takes_one_number_each(estimate: Any, values: Any) -> None:
+    with pytest.raises(ValueError, match=r"values of the shape \(.*\); allowed: one number per"):
+        estimate("case", values)
+
+
+def wrong(value: Any) -> Any:
+    """Return a value of another type than those that are allowed."""
+    return value
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Within(-0.1), "Within: absolute: -0.1 is not allowed; allowed: 0 and more"),
+        (lambda: Within(relative=math.nan), "Within: relative: nan is not allowed"),
+        (lambda: Within(wrong("0.1")), "Within: absolute: '0.1' is not allowed"),
+        (lambda: Above(math.inf), "Above: bound: inf is not allowed; allowed: a finite number"),
+        (lambda: Below(wrong(None)), "Below: bound: nothing is not allowed"),
+        (lambda: Between(1.0, math.nan), "Between: high: nan is not allowed"),
+        (lambda: Between(1.0, 1.0), "Between: nothing lies between 1 and 1"),
+        (lambda: replace(claim_of(list), id=""), "Claim: id: '' is not allowed; allowed: text"),
+        (lambda: replace(claim_of(list), statement=" "), "Claim: statement: ' ' is not allowed"),
+        (
+            lambda: replace(claim_of(list), criterion=wrong(0.1)),
+            "Claim: criterion: 0.1 is not allowed",
+        ),
+        (lambda: replace(claim_of(list), measure=wrong([])), "Claim: measure: [] is not allowed"),
+    ],
+)
+def test_what_no_claim_can_be_is_refused_where_it_is_written(
+    make: Callable[[], Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
+        make()
 
 
 def test_a_study_that_lacks_the_networks_leaves_the_claim_untested() -> None:

@@ -171,6 +171,22 @@ ROW = "0.5,2,True,"
             *("a.csv", CSV, "weight"),
             "a.csv: column 'kind' holds text ('ash' in row 1); allowed: numbers, true and false",
         ),
+        (
+            *("a.csv", FRAME.to_csv(), "kind"),
+            "a.csv: column 1 has no name; if it is the index of a data frame, write the file with "
+            "index=False",
+        ),
+        ("a.csv", f"Unnamed: 0{FRAME.to_csv()}", "kind", "a.csv: column 1 has no name; if it is"),
+        ("a.csv", CSV.replace("grown", " "), "kind", "a.csv: column 3 has no name; if it is the"),
+        (
+            *("a.csv", CSV.replace(",", ";"), "kind"),
+            "a.csv: the first line has semicolons between the names of the columns; allowed:",
+        ),
+        (
+            *("a.csv", "\ufeff" + FRAME.to_csv(index=False, sep=";", decimal=","), "kind"),
+            "a.csv: the first line has semicolons between the names",
+        ),
+        ("a.csv", CSV.replace(",", "\t"), "kind", "a.csv: the first line has tabs between the"),
         ("a.csv", CSV.replace("grown", "length"), "kind", "a.csv: several columns have one name"),
         ("a.csv", "length,kind\n1,ash\n", "kind", "a.csv: number of rows: 1; allowed: 2 to "),
         ("a.csv", "length,kind\n", "kind", "a.csv: no rows below the names of the columns"),

@@ -629,10 +629,16 @@ def test_a_parameter_may_have_the_name_of_anything_inside(files: Files, descent:
         ),
         ("np.full((3, 4), np.nan)", "6: initializer 'bad': the kernel has NaN or infinite entries"),
         ("'text'", "6: initializer 'bad': the kernel is not an array of numbers"),
+        ("None", "6: initializer 'bad': the kernel is None: the function returns nothing"),
+        ("exit()", "8: SystemExit: None"),
+        ("np.random.normal(size=(3, 4))", "6: initializer 'bad': gives another kernel when called"),
+        ("np.full((3, 4), next(COUNTER))", "6: initializer 'bad': gives another kernel when"),
     ],
 )
 def test_mistakes_in_a_kernel(body: str, expected: str, files: Files) -> None:
-    path = files.load(f"\n@initializer()\ndef bad(layer, rng):\n    return {body}\n")
+    path = files.load(
+        f"\n@initializer()\ndef bad(layer, rng):\n    return {body}\nCOUNTER = iter(range(9))\n"
+    )
     with pytest.raises(ConfigError) as caught:
         draw_kernel(cells(initializer="bad")[0], 1, (3, 4))
     assert str(caught.value).startswith(f"{path}:{expected}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from snakemake.cli import parse_config
 
 from gradprop.components.datasets import DATASETS
 from gradprop.errors import ConfigError
@@ -267,6 +269,12 @@ def test_mistakes_in_the_configuration(text: str, expected: str) -> None:
             "{name: zeros, gain: 2}",
             "grid.initializer.gain: unknown key; allowed: name",
         ),
+        (
+            "optimizer",
+            "{name: adam, lr: 0.1}",
+            "grid.optimizer.lr: unknown key; allowed: name, beta_1, beta_2, epsilon, weight_decay; "
+            "the learning rate is the key learning_rate of the block, or of training",
+        ),
         ("initializer", "{gain: 2}", "grid.initializer: missing key: name"),
         (
             "initializer",
@@ -479,6 +487,11 @@ def test_long_values_are_cut() -> None:
     ("content", "expected"),
     [
         (b"a: [1\nb: 2", "line 2, column 2: not valid YAML: expected ',' or ']', but got ':'"),
+        (
+            b"title: Kill: the job",
+            "line 1, column 12: not valid YAML: mapping values are not allowed here; text that "
+            "holds a colon and a space needs quotes",
+        ),
         (b"? [1]\n: 2", "line 1, column 3: not valid YAML: found unhashable key"),
         (
             b"a: 1\nb: 2\na: 3",
@@ -833,6 +846,34 @@ def test_what_snakemake_would_take_for_configuration(
     fine = ["study_x", "--configfile", "a.yaml", "--config", "seeds=2", "-n"]
     monkeypatch.setattr("sys.argv", ["snakemake", *fine])
     command_line.check_command_line()
+
+
+@pytest.mark.parametrize(
+    ("files", "said", "expected"),
+    [
+        ([], [], "snakemake --cores 4"),
+        (["config/papers.yaml"], [], "snakemake --configfile config/papers.yaml --cores 4"),
+        ([], ["studies=[mine]"], "snakemake --config 'studies=[mine]' --cores 4"),
+        (
+            ["my papers.yaml"],
+            ["seeds=3", "limits={hours: 2.5}", "report={file: a.html, title: It's 5}"],
+            "snakemake --configfile 'my papers.yaml' --config seeds=3 'limits={hours: 2.5}' "
+            """'report={file: a.html, title: It'"'"'s 5}' --cores 4""",
+        ),
+        (
+            [],
+            ["report={title: '5'}"],
+            """snakemake --config 'report={title: '"'"'5'"'"'}' --cores 4""",
+        ),
+        ([], ["studies=[a, b]"], "snakemake --config 'studies=[a, b]' --cores 4"),
+    ],
+)
+def test_the_command_with_a_configuration(files: list[str], said: list[str], expected: str) -> None:
+    chosen = config.with_numbers(parse_config(said), schema.config_schema())
+    command = command_line.command_of(files, chosen)
+    assert command == expected
+    words = shlex.split(command)[1 + (1 + len(files) if files else 0) + bool(said) : -2]
+    assert config.with_numbers(parse_config(words), schema.config_schema()) == chosen
 
 
 def test_the_profile_that_snakemake_reads_first_checks_its_command_line() -> None:

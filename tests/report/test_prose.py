@@ -168,6 +168,24 @@ def test_a_mistake_is_one_line(render: Render, text: str, problem: str) -> None:
     assert not isinstance(caught.value, StudyChangedError)
 
 
-def test_what_a_study_does_not_have_is_told_apart(render: Render) -> None:
-    with pytest.raises(StudyChangedError, match=r"line 2: 'absent' is undefined"):
-        render("a\n{{ absent }}")
+@pytest.mark.parametrize(
+    ("expression", "problem"),
+    [
+        ("absent", "'absent' is undefined"),
+        ("numbers.slop", "numbers has no 'slop'; it has slope, first. Did you mean 'slope'?"),
+        ("numbers.slop | sig", "numbers has no 'slop'; it has slope, first. Did you mean 'slope'?"),
+        ("numbers['x']", "numbers has no 'x'; it has slope, first"),
+        ("'a'.b", "'str object' has no attribute 'b'"),
+    ],
+)
+def test_a_name_that_nothing_has_is_a_mistake(
+    render: Render, expression: str, problem: str
+) -> None:
+    with pytest.raises(ReportError, match=f"line 2: {re.escape(problem)}$") as caught:
+        render(f"a\n{{{{ {expression} }}}}", numbers=prose.Numbers(slope=1.0, first=2.0))
+    assert not isinstance(caught.value, StudyChangedError)
+
+
+def test_a_name_can_be_asked_for(render: Render) -> None:
+    text = "{% if numbers.slop is defined %}a{% else %}b{% endif %}"
+    assert render(text, numbers=prose.Numbers(slope=1.0)) == "<p>b</p>\n"

@@ -242,6 +242,37 @@ def test_missing_figure_is_named_with_its_command(tmp_path: Path) -> None:
     assert not (reports / "index.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("grid", "raise_"),
+    [
+        ({"depth": [2]}, "raise <code>seeds</code> in <code>config/config.yaml</code>, and run"),
+        ([{"seeds": 3}, {"depth": [2]}], "raise <code>seeds</code> in <code>config/config.yaml"),
+        ([{"seeds": 3}, {"seeds": [7]}], "raise the <code>seeds</code> there, and run"),
+        ({"depth": [2], "seeds": 5}, "raise the <code>seeds</code> there, and run"),
+    ],
+)
+def test_how_to_regenerate_names_where_the_seeds_of_the_study_are(
+    tmp_path: Path, grid: Any, raise_: str
+) -> None:
+    study = replace(make_study(), definition={"content": {"grid": grid}})
+    assert raise_ in write(tmp_path, study)
+
+
+def test_how_to_regenerate_has_the_configuration_that_was_used(tmp_path: Path) -> None:
+    study = make_study()
+    results, reports = write_tree(tmp_path, study)
+    command = "snakemake --config seeds=2 --cores 4"
+    write_report([study], results, reports, "x", command=command)
+    html = (reports / "index.html").read_text(encoding="utf-8")
+    for target in ("", " study_example</code>", " reports/figures/example/small.svg</code>"):
+        assert f"<code>{command}{target}" in html
+    assert "config.yaml</code> (unless the command sets other seeds), and run" in html
+    missing = reports / "figures/example/wide.svg"
+    missing.unlink()
+    with pytest.raises(ReportError, match=f"to make it: {command} {missing}"):
+        write_report([study], results, reports, "x", command=command)
+
+
 def test_missing_results_are_named(tmp_path: Path) -> None:
     study = make_study()
     results, reports = write_tree(tmp_path, study)
@@ -384,22 +415,22 @@ def test_mistakes_in_prose_are_clear_errors(tmp_path: Path, text: str, message: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{{ figure("wide") }}{{ figure("smal") }}', "Did you mean &#39;small&#39;"),
-        ('{{ ref("x") }}', "figure: &#39;x&#39; is not allowed; allowed: small, wide"),
-        ("{{ numbers.absent | sig(3) }}", "no attribute &#39;absent&#39;"),
+        ('{{ figure("wide") }}{{ figure("smal") }}', "figure: 'smal' is not .* mean 'small'"),
+        ('{{ ref("x") }}', "figure: 'x' is not allowed; allowed: small, wide"),
+        ("{{ numbers.absent | sig(3) }}", "numbers has no 'absent'; it has none"),
     ],
 )
-def test_prose_of_a_study_that_was_changed_is_left_out(
-    tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
+def test_prose_that_names_what_never_was_is_refused(
+    tmp_path: Path, text: str, message: str
 ) -> None:
-    html = write(tmp_path, with_prose(tmp_path, f"Own prose\n\n{text}"))
-    assert "Own prose" not in html
-    assert message in html
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in str(escape(line))
-    assert line.endswith(": this text is left out of the report")
-    shown = ["Figure 1.1: Title of small", "Alt small", "Alt wide"]
-    assert Document(html).values("img", "alt") == shown
+    for name in ("chapter", "opening"):
+        study = with_prose(tmp_path, "Own prose")
+        text = text.replace("figure", "picture") if name == "opening" else text
+        text = text.replace("ref(", "picture(") if name == "opening" else text
+        (tmp_path / f"{name}.md.j2").write_text(f"Own prose\n\n{text}")
+        with pytest.raises(ReportError, match=rf"{name}\.md\.j2: line 3: {message}"):
+            write(tmp_path, study)
+        (tmp_path / f"{name}.md.j2").write_text("")
 
 
 def test_the_first_study_with_an_opening_opens_the_report(tmp_path: Path) -> None:
@@ -418,13 +449,19 @@ def test_the_first_study_with_an_opening_opens_the_report(tmp_path: Path) -> Non
     assert html.index("</header>") < gallery < chapters < html.index('id="provenance"')
 
 
-def test_prose_whose_numbers_are_not_measured_is_left_out(tmp_path: Path) -> None:
+def test_prose_whose_numbers_are_not_measured_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As where a study has no network any more of which its prose speaks."""
     lacking = "__import__('gradprop.claims').claims.need([], 'deep networks')"
-    html = write(tmp_path, with_prose(tmp_path, "Own prose", lacking))
+    html = write(tmp_path, with_prose(tmp_path, "Own prose {{ figure('wide') }}", lacking))
     assert "Own prose" not in html
     assert "It is left out" in html
     assert "its numbers: the study has no deep networks" in html
+    told = "its numbers: the study has no deep networks: this text is left out of the report"
+    assert capsys.readouterr().err == f"gradprop: {told}\n"
+    shown = ["Figure 1.1: Title of small", "Alt small", "Alt wide"]
+    assert Document(html).values("img", "alt") == shown
 
 
 @pytest.mark.parametrize("numbers", ["{}['absent']", "next(iter([]))", "float('x')"])
@@ -435,7 +472,7 @@ def test_numbers_that_fail_are_a_mistake_in_their_code(tmp_path: Path, numbers: 
 
 @pytest.mark.parametrize("numbers", ["[1]", "None", "(pair for pair in ())", "{1: 2}"])
 def test_numbers_are_values_by_name(tmp_path: Path, numbers: str) -> None:
-    told = r"claims.py: study example, numbers: TypeError: returned .*; allowed: a dict"
+    told = r"claims.py:1: study example, numbers: TypeError: returned .*; allowed: a dict"
     with pytest.raises(CodeError, match=told):
         write(tmp_path, with_prose(tmp_path, "Own prose", numbers))
 
@@ -446,13 +483,6 @@ def test_numbers_are_computed_once_for_chapter_and_opening(tmp_path: Path) -> No
     computed = re.findall(r"<p>(\d{15,})</p>", write(tmp_path, study))
     assert len(computed) == 2
     assert len(set(computed)) == 1
-
-
-def test_an_opening_that_is_left_out_takes_no_chapter_with_it(tmp_path: Path) -> None:
-    (tmp_path / "opening.md.j2").write_text("{{ numbers.absent }} {{ picture('wide') }}")
-    html = write(tmp_path, with_prose(tmp_path, "Own prose"))
-    assert "Own prose" in html
-    assert re.search(r"It is left out\. \(.*opening\.md\.j2: line 1: .*absent", html)
 
 
 # ----------------------------------------------------------------------------------- tables
@@ -612,7 +642,7 @@ def test_diagnoses_by_initializer_and_depth(tmp_path: Path) -> None:
     }
     assert [row[2:4] for row in rows[4:]] == [[dash, "3"], ["3", dash]] * 2
     (tmp_path / "reports/claims/start-diagnoses.csv").unlink()
-    with pytest.raises(GradpropError, match=r"start-diagnoses.csv: no such file; .*: snakemake"):
+    with pytest.raises(GradpropError, match=r"start-diagnoses.csv: no such file; .*=.start\]"):
         write_report(
             [make_study("start", epochs=0)], tmp_path / "results", tmp_path / "reports", "t"
         )

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from gradprop import cli, figures, studies
 from gradprop.claims import NOT_TESTED, NotMeasured
 from gradprop.claims.references import CitationError
 from gradprop.errors import CodeError, ConfigError
-from gradprop.grid import folders
+from gradprop.grid import folders, loading
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
+from tests.studies.invented import invent
 from tests.workspace import ROOT
 
 CLAIM = (
-    "Claim(id='a', statement='', source='', formula='', unit='', criterion=Above(0), measure=list)"
+    "Claim(id='a', statement='a', source='', formula='', unit='', criterion=Above(0), measure=list)"
 )
 IMPORT = "from gradprop.claims import Above, Claim\n"
 
@@ -131,6 +135,38 @@ def test_a_new_study_is_written_once(
     assert [path.name for path in (tmp_path / "config/studies").iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ({}, {"depth=10,width=32": -1.247}),
+        ({"depth": [2, 10, 20]}, {"depth=10,width=32": -1.247, "depth=20,width=32": -1.247}),
+        ({"depth": [2, 6], "width": 16}, {"depth=6,width=16": -1.398}),
+        ({"width": [8, 32]}, {"depth=10,width=8": -1.548, "depth=10,width=32": -1.247}),
+        ({"initializer": {"name": "normal", "stddev": 0.02}}, {"depth=10,width=32": -0.946}),
+        ({"activation": ["tanh", "relu"]}, {"depth=10,width=32": -1.247}),
+    ],
+)
+def test_the_claim_of_a_new_study_speaks_of_the_networks_that_it_has(
+    edits: dict[str, Any], expected: dict[str, float], tmp_path: Path
+) -> None:
+    folder = studies.create("mine", tmp_path)
+    content = yaml.safe_load((folder / folders.STUDY).read_text())
+    content["grid"] |= edits
+    content["names"] = {}
+    own = loading.build_study("mine", {**content, "figures": {}}, 5, "mine", folder)
+    found = invent(own)
+    rows, wanted = found.layers, {cell.id: cell.width for cell in own.cells}
+    rate = rows["cell"].map(wanted).map(lambda width: math.log10(math.sqrt(width)))
+    stddev = 0.02 if "initializer" in edits else 0.01
+    decades = (rate + math.log10(stddev)) * -rows["layer"] + rows["cell"].map(hash) % 7 / 1e6
+    found.layers = rows.assign(signal_log10_rms=decades)
+    results = {
+        row.case_id.partition(",")[2]: (row.verdict, row.networks, round(row.predicted or 0, 3))
+        for row in studies.judge(found)
+    }
+    assert results == {case: ("supported", 5, rate) for case, rate in expected.items()}
+
+
 @pytest.mark.parametrize("name", folders.names([ROOT / folders.STUDIES]))
 def test_the_files_of_the_shipped_studies_draw_nothing(name: str) -> None:
     """Verdicts hang on no picture: a changed colour judges nothing again."""
@@ -171,7 +207,7 @@ def broken(tables):
     return {{}}["tanh"]
 
 CLAIMS = [
-    Claim("a", "", "", "", "", Above(0), broken),
+    Claim("a", "b", "", "", "", Above(0), broken),
 ]
 """
 
@@ -203,12 +239,64 @@ def test_a_claim_that_fails_is_told_in_one_line_and_its_traceback_before(
     assert any(f"in {function}" in line for line in traceback)
 
 
+MISTAKEN = f"""{IMPORT}from gradprop.claims import Within, from_seeds
+def measure(tables):
+    {{}}
+CLAIMS = [Claim("a", "b", "", "", "", Within(0.1), measure)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return from_seeds('x', [1, 2], 1.0)", ":3: {}TypeError: its measure returns a single Ev"),
+        ("pass", ":3: {}TypeError: its measure returns nothing; write yield, or return a list"),
+        ("yield 3", ":3: {}TypeError: its measure gives 3; allowed: Evidence"),
+        (
+            "yield from_seeds('x', [1, 2])",
+            ":3: {}TypeError: case 'x': the criterion is an interval",
+        ),
+        (
+            "yield from_seeds('x', [[1, 2]])",
+            ":4: {}ValueError: values of the shape (1, 2); allowed",
+        ),
+        ("raise SystemExit(0)", ":4: {}SystemExit: 0"),
+        ("__import__('sys').exit()", ":4: {}SystemExit: "),
+    ],
+)
+def test_a_measure_that_gives_no_evidence_is_told_with_its_line(
+    tmp_path: Path, body: str, told: str
+) -> None:
+    made = study(tmp_path, claims=MISTAKEN.format(body))
+    with pytest.raises(CodeError) as caught:
+        studies.judge(StudyTables(made, tmp_path))
+    assert str(caught.value).startswith(
+        f"{tmp_path}/claims.py{told.format('study own, claim a: ')}"
+    )
+
+
+def test_what_is_written_wrongly_in_a_claim_is_told_with_its_line(tmp_path: Path) -> None:
+    text = MISTAKEN.format("pass").replace("Within(0.1)", "0.1")
+    with pytest.raises(ConfigError) as caught:
+        studies.claims_of(study(tmp_path, claims=text))
+    told = "claims.py:5: ValueError: Claim: criterion: 0.1 is not allowed; allowed: Within, Above"
+    assert str(caught.value).startswith(f"{tmp_path}/{told}")
+
+
+def test_a_number_that_is_nothing_is_named(tmp_path: Path) -> None:
+    made = study(tmp_path, claims="def numbers(tables):\n    return {'one': 1, 'two': None}\n")
+    with pytest.raises(CodeError) as caught:
+        studies.numbers(made, tmp_path)
+    told = "study own, numbers: TypeError: 'two' is nothing; allowed: a number or a text"
+    assert str(caught.value) == f"{tmp_path}/claims.py:1: {told}"
+
+
 COLUMNS = ["cell", "step", "layer", *(f"statistic_{number}" for number in range(50))]
 READING = f"""import pandas as pd
 {IMPORT}
 def wrong(tables):
     return pd.DataFrame(columns={COLUMNS})["{{}}"]
-CLAIMS = [Claim("a", "", "", "", "", Above(0), wrong)]
+CLAIMS = [Claim("a", "b", "", "", "", Above(0), wrong)]
 def numbers(tables): return dict(x=wrong(tables))
 """
 

@@ -12,6 +12,7 @@ from snakemake_logger_plugin_gradprop import TARGETS
 from gradprop import files, provenance
 from gradprop.errors import ConfigError, GradpropError
 from gradprop.grid import definitions, folders, plan
+from gradprop.grid.command_line import command_of
 from gradprop.grid.config import whole_numbers, with_numbers
 from gradprop.grid.schema import config_schema
 from gradprop.results import manifests, products
@@ -45,9 +46,8 @@ for folder in {workflow.basedir, str(provenance.PACKAGE)}:
 
 
 def load_plan():
-    said = with_numbers(workflow.config_settings.config, config_schema())
-    update_config(config, said)
-    parts = {**PARTS, "--config": said}
+    update_config(config, CHOSEN)
+    parts = {**PARTS, "--config": CHOSEN}
     try:
         return plan.load(config, list(PARTS)[-1], Path(workflow.basedir), parts=parts)
     except ConfigError as error:
@@ -55,14 +55,14 @@ def load_plan():
 
 
 RESULTS, REPORTS = Path("results"), Path("reports")
+CHOSEN = with_numbers(workflow.config_settings.config, config_schema())
 PLAN = load_plan()
 STUDIES = PLAN.studies
 config.update(whole_numbers(config))  # `stack_size: 3.0` goes to the command line
 SEEDS = config.get("seeds", 5)
 SHARDS = PLAN.shards
 DATASETS = PLAN.datasets
-CHOSEN = f"--configfile {shlex.join(OVERRIDES)} " if OVERRIDES else ""
-COMMAND = f"snakemake {CHOSEN}--cores 4"  # --configfile takes all that follows: never the last
+COMMAND = command_of(OVERRIDES, CHOSEN)
 REPORT = f"reports/{config.get('report', {}).get('file', 'index.html')}"
 TITLE = config.get("report", {}).get("title", "gradprop")
 REPORT_MANIFEST = products.report(REPORTS, [*STUDIES.values()], REPORT, TITLE, COMMAND)

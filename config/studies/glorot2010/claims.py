@@ -496,7 +496,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "top": next(_top_layer(tables)).measured,
         "rate": PLATEAU_RATE,
         "epochs": max(cell.epochs for cell in tables.study.cells),
-        **{f"plateau_{depth}": float(epochs) for depth, epochs in plateau.items()},
+        **{f"plateau_{depth}": float(at(plateau, depth)) for depth in (1, 2, 3, 4)},
         "stuck": next(_depth_five(tables)).measured,
         **_layer_numbers(tables),
         "sigmoid_depth": max(cell.depth for cell in tables.study.cells),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Hashable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -32,7 +32,9 @@ class NotMeasured(Exception):
 
 
 @contextmanager
-def failures_placed(study: Study, file: str, what: str) -> Iterator[None]:
+def failures_placed(
+    study: Study, file: str, what: str, code: Callable[..., object] | None = None
+) -> Iterator[None]:
     """Name the place where a study's own code fails; what is no mistake of it is told as it is.
 
     Parameters
@@ -41,6 +43,8 @@ def failures_placed(study: Study, file: str, what: str) -> Iterator[None]:
         The study, and the file of its folder whose code runs.
     what
         What the code was run for.
+    code
+        The function that was run: its line is told where none of it was at work.
 
     Raises
     ------
@@ -51,8 +55,11 @@ def failures_placed(study: Study, file: str, what: str) -> Iterator[None]:
         yield
     except (GradpropError, MemoryError, NotMeasured, OSError):
         raise
-    except Exception as error:
-        place = errors.place_in_code(error, (study.folder or Path()) / file)
+    except (Exception, SystemExit) as error:
+        path = (study.folder or Path()) / file
+        place = errors.place_in_code(error, path)
+        if place == str(path) and (body := getattr(code, "__code__", None)):
+            place = f"{path.with_name(Path(body.co_filename).name)}:{body.co_firstlineno}"
         lacking = _Lacking.of(error)
         problem = lacking.text if lacking else errors.describe(error)
         raise CodeError(f"{place}: study {study.name}, {what}: {problem}") from error
@@ -88,7 +95,7 @@ class _Lacking(NamedTuple):
     rows: pd.DataFrame
 
     @classmethod
-    def of(cls, error: Exception) -> _Lacking | None:
+    def of(cls, error: BaseException) -> _Lacking | None:
         """Return what an error of pandas is about; None if it is about something else."""
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         for frame in reversed(frames if isinstance(error, KeyError) else []):

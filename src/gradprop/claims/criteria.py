@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Protocol
 
+from gradprop import errors
 from gradprop.claims.evidence import Evidence
 
 
@@ -29,6 +31,12 @@ class Within:
 
     absolute: float = 0.0
     relative: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, tolerance in vars(self).items():
+            if not (_is_finite(tolerance) and tolerance >= 0):
+                problem = f"{errors.show(tolerance)} is not allowed; allowed: 0 and more"
+                raise ValueError(f"Within: {name}: {problem}")
 
     @property
     def text(self) -> str:
@@ -56,6 +64,9 @@ class Above:
 
     bound: float
 
+    def __post_init__(self) -> None:
+        _check_bounds(self)
+
     @property
     def text(self) -> str:
         """The criterion in words."""
@@ -75,6 +86,9 @@ class Below:
     """The whole interval lies below a bound."""
 
     bound: float
+
+    def __post_init__(self) -> None:
+        _check_bounds(self)
 
     @property
     def text(self) -> str:
@@ -97,6 +111,11 @@ class Between:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        _check_bounds(self)
+        if self.low >= self.high:
+            raise ValueError(f"Between: nothing lies between {self.low:g} and {self.high:g}")
+
     @property
     def text(self) -> str:
         """The criterion in words."""
@@ -109,3 +128,14 @@ class Between:
     def holds(self, evidence: Evidence) -> bool:
         """Tell whether it is met."""
         return self.low < evidence.low and evidence.high < self.high
+
+
+def _check_bounds(criterion: Above | Below | Between) -> None:
+    for name, bound in vars(criterion).items():
+        if not _is_finite(bound):
+            problem = f"{errors.show(bound)} is not allowed; allowed: a finite number"
+            raise ValueError(f"{type(criterion).__name__}: {name}: {problem}")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)

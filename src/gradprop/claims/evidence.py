@@ -18,6 +18,7 @@ from gradprop.claims.cases import Case
 # Two-sided; each of its bounds is one of a one-sided test at the level of 5 %.
 CONFIDENCE = 0.90
 NO_NETWORKS = "the study has no such networks"
+NOT_PREDICTED = float("nan")  # told by its identity from a NaN that theory gives
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Evidence:
     case
         Which networks, or which part of the claim; a text is its own id.
     predicted
-        NaN if the claim predicts no number.
+        `NOT_PREDICTED` if the claim predicts no number; NaN if theory has none.
     measured, low, high
         Estimate and its interval; the same number three times if it is exact.
     networks
@@ -70,13 +71,15 @@ def from_interval(
     measured: float,
     interval: Callable[[float], tuple[float, float]],
     networks: int,
-    predicted: float = math.nan,
+    predicted: float = NOT_PREDICTED,
 ) -> Evidence:
     """Return an estimate with its interval, given as a function of the confidence."""
     return Evidence(case, predicted, measured, *interval(CONFIDENCE), networks, interval=interval)
 
 
-def from_seeds(case: Case | str, values: npt.ArrayLike, predicted: float = math.nan) -> Evidence:
+def from_seeds(
+    case: Case | str, values: npt.ArrayLike, predicted: float = NOT_PREDICTED
+) -> Evidence:
     """Return the mean over seeds with its t-interval.
 
     Parameters
@@ -88,7 +91,7 @@ def from_seeds(case: Case | str, values: npt.ArrayLike, predicted: float = math.
     predicted
         What theory says.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = _one_each(values, "seed")
     if reason := _lost(array):
         return replace(untested(case, reason), predicted=predicted, networks=len(array))
 
@@ -157,7 +160,7 @@ def from_variance(case: Case | str, values: npt.ArrayLike, expected: float) -> E
     expected
         The variance by theory.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = _one_each(values, "network")
     too_few = "fewer than two networks" if len(array) < 2 else ""
     if reason := _lost(array) or too_few or ("" if expected > 0 else "theory has no variance"):
         return replace(untested(case, reason), predicted=1.0, networks=len(array))
@@ -174,7 +177,7 @@ def from_bootstrap(
     case: Case | str,
     values: npt.NDArray[Any],
     statistic: Callable[[npt.NDArray[Any]], float],
-    predicted: float = math.nan,
+    predicted: float = NOT_PREDICTED,
 ) -> Evidence:
     """Return a statistic of independent rows with its percentile interval (Efron 1979).
 
@@ -224,7 +227,7 @@ def from_distribution(
     cdf
         The expected distribution function.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = _one_each(values, "network")
     if reason := _lost(array):
         return replace(untested(case, reason), predicted=0.0, networks=len(array))
     with np.errstate(invalid="ignore"):
@@ -237,6 +240,14 @@ def from_distribution(
         return max(distance - half, 0.0), min(distance + half, 1.0)
 
     return from_interval(case, distance, interval, len(array), predicted=0.0)
+
+
+def _one_each(values: npt.ArrayLike, of: str) -> npt.NDArray[np.float64]:
+    """Return one number per seed or network as an array."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"values of the shape {array.shape}; allowed: one number per {of}")
+    return array
 
 
 def _lost(values: npt.NDArray[np.float64]) -> str:

@@ -6,12 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gradprop import errors
 from gradprop.analysis.needs import NotMeasured, unrecorded_refused
 from gradprop.claims.cases import Case
 from gradprop.claims.criteria import Criterion
-from gradprop.claims.evidence import CONFIDENCE, NO_NETWORKS, Evidence, untested
+from gradprop.claims.evidence import CONFIDENCE, NO_NETWORKS, NOT_PREDICTED, Evidence, untested
 from gradprop.claims.verdicts import NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Result
 from gradprop.results.study_tables import StudyTables
 
@@ -59,6 +60,22 @@ class Claim:
     passage: str = ""
     check: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("id", "statement"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(
+                    f"Claim: {name}: {errors.show(value)} is not allowed; allowed: text"
+                )
+        if not hasattr(self.criterion, "accepted"):
+            problem = f"{errors.show(self.criterion)} is not allowed"
+            allowed = "Within, Above, Below, Between"
+            raise ValueError(f"Claim: criterion: {problem}; allowed: {allowed}")
+        if not callable(self.measure):
+            raise ValueError(
+                f"Claim: measure: {errors.show(self.measure)} is not allowed; allowed: a function"
+            )
+
 
 def judge(claim: Claim, tables: StudyTables) -> list[Result]:
     """Measure and judge one claim; without networks to test it on it is not tested.
@@ -72,17 +89,26 @@ def judge(claim: Claim, tables: StudyTables) -> list[Result]:
     ------
     ValueError
         If two cases have one id.
+    TypeError
+        If it measures something else than evidence, or predicts nothing to compare with.
     """
     evidence: list[Evidence] = []
     try:
         with unrecorded_refused(tables.study):
-            for item in claim.measure(tables):
+            found: Any = claim.measure(tables)
+            if found is None or isinstance(found, Evidence):
+                what = "nothing" if found is None else "a single Evidence"
+                raise TypeError(f"its measure returns {what}; write yield, or return a list")
+            for item in found:
                 evidence.append(item)
     except NotMeasured as lacking:
         evidence.append(untested("", str(lacking)))
     for item in evidence:
         if not isinstance(item, Evidence):
             raise TypeError(f"its measure gives {errors.show(item)}; allowed: Evidence")
+        if item.predicted is NOT_PREDICTED and math.isnan(sum(claim.criterion.accepted(math.nan))):
+            problem = f"the criterion is an {claim.criterion.text}, and nothing is predicted"
+            raise TypeError(f"case {str(item.case)!r}: {problem}; give the evidence `predicted`")
     judged = holm(claim.criterion, evidence or [untested("", NO_NETWORKS)])
     results = [_result(claim, tables.study.name, item) for item in judged]
     ids = Counter(result.case_id for result in results)
@@ -117,6 +143,9 @@ def _result(claim: Claim, study: str, evidence: Evidence) -> Result:
     if math.isnan(evidence.low) or math.isnan(evidence.high):
         verdict = NOT_TESTED
         evidence = replace(evidence, reason=evidence.reason or "fewer than two networks")
+    elif any(map(math.isnan, claim.criterion.accepted(evidence.predicted))):
+        verdict = NOT_TESTED
+        evidence = replace(evidence, reason=evidence.reason or "theory predicts no number")
     else:
         verdict = SUPPORTED if claim.criterion.holds(evidence) else NOT_SUPPORTED
     numbers = {name: _number(getattr(evidence, name)) for name in _NUMBERS}

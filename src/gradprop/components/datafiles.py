@@ -30,6 +30,7 @@ from gradprop.spec import LARGEST_NUMBER
 MOST_BYTES = 500_000_000
 MOST_CLASSES = 20  # whole numbers of more different values are taken for a quantity
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+_NO_NAME = re.compile(r"\s*|Unnamed: \d+")  # the latter is what pandas calls such a column
 
 Column = Any  # pyarrow publishes no types
 
@@ -181,6 +182,7 @@ def _csv(content: bytes, target: str) -> _Parts:
         content.decode()
     except UnicodeDecodeError as error:
         raise DataFileError(f"not valid UTF-8 at byte {error.start}") from None
+    _check_separator(content)
     try:
         table = csv.read_csv(
             pa.BufferReader(content),
@@ -190,6 +192,17 @@ def _csv(content: bytes, target: str) -> _Parts:
     except pa.ArrowInvalid as error:
         raise DataFileError(f"not a table of CSV: {errors.cut(str(error), 120)}") from None
     return _parts(table, target)
+
+
+def _check_separator(content: bytes) -> None:
+    """Refuse a table whose values have something else than commas between them."""
+    first = content.decode().lstrip("\ufeff").lstrip().partition("\n")[0]
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if sign in first and "," not in first:
+            raise DataFileError(
+                f"the first line has {name} between the names of the columns; allowed: commas "
+                "between values, and points in numbers"
+            )
 
 
 def _parquet(content: bytes, target: str) -> _Parts:
@@ -265,6 +278,11 @@ def _parts(table: Any, target: str) -> _Parts:
     names = table.column_names
     if not len(table):
         raise DataFileError("no rows below the names of the columns")
+    if nameless := [number for number, name in enumerate(names, 1) if _NO_NAME.fullmatch(name)]:
+        raise DataFileError(
+            f"column {nameless[0]} has no name; if it is the index of a data frame, write the file "
+            "with index=False, and else give it a name"
+        )
     if not target:
         raise DataFileError(f"target: no column is named; allowed: {errors.nearest('', names)}")
     if twice := [name for name, count in Counter(names).items() if count > 1]:

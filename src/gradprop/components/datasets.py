@@ -32,7 +32,7 @@ from gradprop.components.registry import (
     Parameter,
     Registry,
 )
-from gradprop.errors import GradpropError
+from gradprop.errors import GradpropError, how_to_make
 from gradprop.spec import NUMERICS, Component
 
 AS_SEED = -1  # as `split_seed`: the split has the seed of the generator
@@ -847,9 +847,7 @@ def read(path: Path) -> Dataset:
     path.stat()  # says that there is no such file
     loaded = _load(path)
     if loaded is None:
-        raise ChangedDataError(
-            f"{path}: damaged or edited; delete it, and it is made again: snakemake --cores 4"
-        )
+        raise ChangedDataError(f"{path}: damaged or edited; delete it, and {how_to_make()}")
     return loaded[1]
 
 

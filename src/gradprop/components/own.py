@@ -42,6 +42,11 @@ _NO_TRUTH = (
     "single one; use tf.where"
 )
 
+_UNREPEATABLE = (
+    "gives another kernel when called again with an equal generator (state, or random numbers that "
+    "are not those of rng)"
+)
+
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,7 +104,7 @@ def initializer(
 
     It gets a `Layer` (fan_in, fan_out, and the activation of hidden layers), a NumPy random
     generator seeded by cell and layer, and the parameters by name. It returns the kernel: finite,
-    of shape (fan_in, fan_out).
+    of shape (fan_in, fan_out), and the same one whenever it gets an equal generator.
 
     Parameters
     ----------
@@ -123,10 +128,18 @@ def initializer(
         if variance:
             place.check_signature(variance, ("layer",), known, "variance ")
         call = place.guarded(draw)
+        repeated: set[Any] = set()  # what was drawn twice: a layer with the parameters
 
         def build(layer: Layer, seed: int, /, **given: Any) -> Callable[..., NDArray[np.float32]]:
-            def kernel(shape: tuple[int, int], dtype: str = "float32") -> NDArray[np.float32]:
+            def drawn(shape: tuple[int, int]) -> NDArray[np.float32]:
                 return place.kernel(call(layer, np.random.default_rng(seed), **given), shape)
+
+            def kernel(shape: tuple[int, int], dtype: str = "float32") -> NDArray[np.float32]:
+                made, key = drawn(shape), (layer, *sorted(given.items()))
+                if key not in repeated and made.tobytes() != drawn(shape).tobytes():
+                    raise place.error(_UNREPEATABLE)
+                repeated.add(key)
+                return made
 
             return kernel
 
@@ -441,7 +454,7 @@ class Place(NamedTuple):
                 return function(*arguments, **named)
             except (GradpropError, MemoryError):
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise _in_code(error, self.file) from error
 
         return call
@@ -529,6 +542,8 @@ class Place(NamedTuple):
         raise self.error(f"returned {problem}, not a number")
 
     def _numbers(self, made: Any, what: str) -> NDArray[np.float64]:
+        if made is None:
+            raise self.error(f"{what} is None: the function returns nothing")
         try:
             numbers = np.asarray(made, dtype=np.float64)
         except (TypeError, ValueError):

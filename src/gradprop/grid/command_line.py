@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from gradprop.errors import LONGEST_VALUE, ConfigError, cut, cut_path, show
 from gradprop.grid.config import read_mapping
+
+CORES = ("--cores", "4")
+
+
+def command_of(configfiles: Sequence[str], chosen: Mapping[str, Any]) -> str:
+    """Return Snakemake's command line with a configuration, which targets may follow.
+
+    Parameters
+    ----------
+    configfiles
+        Those of ``--configfile``.
+    chosen
+        What ``--config`` says, as plain data.
+    """
+    words = ["--configfile", *configfiles] if configfiles else []
+    values = [f"{key}={_flow(value)}" for key, value in chosen.items()]
+    words += ["--config", *values] if values else []
+    # Both options take all that follows: neither is the last.
+    return shlex.join(["snakemake", *words, *CORES])
+
+
+def _flow(value: Any) -> str:
+    """Return plain data as YAML in one line, as it is typed."""
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
+    )
+    return text.removesuffix("...\n").strip()
 
 
 def check_command_line() -> None:

@@ -139,7 +139,9 @@ def read_yaml(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = cut(" ".join(str(error.problem).split()), 2 * LONGEST_VALUE)
-        raise ConfigError(f"{source}: {place}not valid YAML: {problem}") from None
+        quoted = "; text that holds a colon and a space needs quotes"
+        hint = quoted if problem == "mapping values are not allowed here" else ""
+        raise ConfigError(f"{source}: {place}not valid YAML: {problem}{hint}") from None
     except yaml.YAMLError as error:
         problem = cut(" ".join(str(error).split()), 2 * LONGEST_VALUE)
         raise ConfigError(f"{source}: not valid YAML: {problem}") from None
@@ -356,6 +358,8 @@ def _explain(error: jsonschema.ValidationError, source: str) -> Iterator[str]:
             if name in allowed or any(re.search(pattern, name) for pattern in patterns):
                 continue
             text = f"unknown key; allowed: {', '.join(allowed)}{suggestion(name, allowed)}"
+            if "optimizer" in path and name in ("lr", "learning_rate"):
+                text += "; the learning rate is the key learning_rate of the block, or of training"
             yield f"{place_of([*path, str(name)], source)}: {text}"
     elif error.validator == "required":
         missing = [name for name in rule if name not in value]

@@ -112,6 +112,6 @@ def read_definition(path: Path) -> dict[str, Any]:
     stated = path.name.split(".")[1:-1]
     if stated and stated != [digest(definition)]:
         raise errors.ConfigError(
-            f"{path}: damaged or edited; delete it, and it is made again: snakemake --cores 4"
+            f"{path}: damaged or edited; delete it, and {errors.how_to_make(path.parent.name)}"
         )
     return definition

@@ -183,7 +183,12 @@ def count_cells(content: Mapping[str, Any], seeds: int) -> int:
     )
 
 
-def _blocks(content: Mapping[str, Any], seeds: int) -> dict[str, dict[str, Any]]:
+def takes_seeds(content: Mapping[str, Any]) -> bool:
+    """Tell whether a block of a study's grid has the seeds of the configuration, not its own."""
+    return any(block["seeds"] is None for block in _blocks(content, None).values())
+
+
+def _blocks(content: Mapping[str, Any], seeds: int | None) -> dict[str, dict[str, Any]]:
     """Return the blocks of a grid with what they share, by the key at which each stands."""
     shared = {**content.get("training", {}), "probes": content.get("probes", 10)}
     shared["statistics"] = statistics.canonical(content.get("statistics", "standard"))

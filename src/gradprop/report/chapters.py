@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import jinja2
 import pandas as pd
@@ -117,7 +116,8 @@ class Chapter:
 
     def _found(self, kind: str) -> pd.DataFrame:
         path = self.judged.with_name(f"{self.study.name}-{kind}.csv")
-        manifests.require(products.claims(self.judged.parent.parent, self.study), path)
+        asked = products.claims(self.judged.parent.parent, self.study)
+        manifests.require(asked, path, self.study.name)
         return pd.read_csv(path, dtype={"cell": str}, low_memory=False)
 
     def figure_number(self, name: str) -> str:
@@ -132,8 +132,9 @@ class Chapter:
     def render(self, environment: jinja2.Environment, bibliography: Bibliography) -> None:
         """Fill the body: the study's own prose if it has any, and the figures it does not place.
 
-        Prose speaks of numbers and figures. If one of them is gone, because the study was changed,
-        the prose is left out, and the chapter says so; the opening is a text by itself.
+        Prose speaks of numbers. If the study was changed so that they cannot be measured, the prose
+        is left out, and the chapter says so; the opening is a text by itself. Numbers and figures
+        that there never were are mistakes.
         """
         place, refer, show = _helpers(self, environment)
         cite = functools.partial(bibliography.cite, where=self.place)
@@ -166,7 +167,7 @@ class Chapter:
         return next(iter(self.figures.items()), None)
 
     def _prose(
-        self, name: str, numbers: Callable[[], Numbers], **functions: Callable[..., Markup]
+        self, name: str, numbers: Callable[[], prose.Numbers], **functions: Callable[..., Markup]
     ) -> str:
         """Return a text of the study as HTML, with its numbers; nothing if it has none."""
         path = self.study.folder and self.study.folder / name
@@ -174,15 +175,11 @@ class Chapter:
             return ""
         return prose.render(path, {"study": self.study, "numbers": numbers()}, functions)
 
-    def _numbers(self) -> Numbers:
+    def _numbers(self) -> prose.Numbers:
         try:
-            return Numbers(**studies.numbers(self.study, self.results))
+            return prose.Numbers(**studies.numbers(self.study, self.results))
         except NotMeasured as lacking:
             raise StudyChangedError(f"its numbers: {lacking}") from lacking
-
-
-class Numbers(SimpleNamespace):
-    """The computed numbers of a chapter's prose."""
 
 
 def _helpers(
@@ -193,7 +190,7 @@ def _helpers(
     def find(name: str) -> Figure:
         if name not in chapter.available:
             problem = errors.not_allowed(name, [*chapter.available])
-            raise StudyChangedError(f"figure: {problem}")
+            raise ReportError(f"figure: {problem}")
         return chapter.available[name]
 
     def figure(name: str) -> Markup:

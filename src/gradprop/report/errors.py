@@ -10,4 +10,4 @@ class ReportError(GradpropError):
 
 
 class StudyChangedError(ReportError):
-    """A study's own prose speaks of a number or a figure that the study does not have."""
+    """A study's own prose speaks of what the study, as it was changed, does not measure."""

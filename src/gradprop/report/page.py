@@ -13,7 +13,8 @@ from markupsafe import Markup
 from gradprop import claims, files, provenance
 from gradprop.analysis.names import names_in_text
 from gradprop.claims.references import References
-from gradprop.grid import folders
+from gradprop.errors import COMMAND
+from gradprop.grid import folders, loading
 from gradprop.report import alone, claim_rows
 from gradprop.report.atlas import atlas_data
 from gradprop.report.bibliography import Bibliography
@@ -34,14 +35,13 @@ from gradprop.report.tables import (
     results_table,
 )
 from gradprop.results import manifests, products, tables
-from gradprop.results.manifests import COMMAND
 from gradprop.spec import Study
 
 CLAIM_FILES = (".json", "-diagnoses.csv", "-alarms.csv")
 MOST_NAMED_FILES = 3
 
 
-def _require_files(studies: Sequence[Study], reports: Path) -> None:
+def _require_files(studies: Sequence[Study], reports: Path, command: str) -> None:
     """Raise one error that names what is missing and the command that makes it."""
     needed = [
         reports / path
@@ -53,7 +53,7 @@ def _require_files(studies: Sequence[Study], reports: Path) -> None:
     if missing:
         shown, more = missing[:MOST_NAMED_FILES], len(missing) - MOST_NAMED_FILES
         names = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-        command = f"{COMMAND} {' '.join(shown)}" if more <= 0 else COMMAND
+        command = f"{command} {' '.join(shown)}" if more <= 0 else command
         raise ReportError(f"{names}: no such file; to make it: {command}")
 
 
@@ -87,7 +87,7 @@ def write_report(
     ReportError
         If a file is missing or a chapter's template can't be used.
     """
-    _require_files(studies, reports)
+    _require_files(studies, reports, command)
     read = manifests.checksums(p for study in studies for p in _sources(study, results, reports))
     environment = templates_of(TEMPLATES)
     chapters = [
@@ -127,6 +127,7 @@ def write_report(
         environment_table=environment_table(chapters),
         effort_table=effort_table(chapters),
         command=command,
+        takes_seeds=_takes_seeds(studies[0]),
         target=_example_target(chapters, reports),
     )
     files.write_text(reports / name, html)
@@ -171,7 +172,7 @@ def _tables_alone(
 def _verdicts(study: Study, reports: Path) -> list[claims.Result]:
     """Return the verdicts on the claims of a study, from a file that its manifest vouches for."""
     path = reports / "claims" / f"{study.name}.json"
-    manifests.require(products.claims(reports, study), path)
+    manifests.require(products.claims(reports, study), path, study.name)
     return claims.read(path)
 
 
@@ -212,6 +213,11 @@ def _diagnoses(chapter: Chapter) -> dict[str, Table]:
         "Alarms": alarm_table(*known, chapter.alarms),
     }
     return {summary: table for summary, table in found.items() if table.rows}
+
+
+def _takes_seeds(study: Study) -> bool:
+    """Tell whether a study has as many seeds as the configuration says."""
+    return loading.takes_seeds({"grid": {}, **study.definition.get("content", {})})
 
 
 def _example_target(chapters: Sequence[Chapter], reports: Path) -> str | None:

@@ -72,7 +72,7 @@ def read_figure(study: Study, name: str, reports: Path) -> Figure:
     """
     paths = figure_files(study, name)
     for path in paths.values():
-        manifests.require(products.figures(reports, study), reports / path)
+        manifests.require(products.figures(reports, study), reports / path, study.name)
     sidecar = reports / paths.pop("json")
     description = json.loads(sidecar.read_text(encoding="utf-8"))
     for key in ("title", "alt"):

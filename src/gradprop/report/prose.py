@@ -12,6 +12,7 @@ import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import jinja2
@@ -31,6 +32,25 @@ LINKS = ("https://", "http://", "mailto:", "#")
 _FIRST = 0xF0000
 _SIGN = re.compile("[\U000f0000-\U0010fffd]")
 _PLACE = re.compile(f"<p>({_SIGN.pattern})</p>|({_SIGN.pattern})")
+
+
+class Numbers(SimpleNamespace):
+    """The computed numbers of a chapter's prose."""
+
+
+class _Missing(jinja2.StrictUndefined):
+    """What a text names and nothing has; where it is used, that is a mistake."""
+
+    @property
+    def _undefined_message(self) -> str:
+        name, numbers = str(self._undefined_name), self._undefined_obj
+        if not isinstance(numbers, Numbers):
+            return super()._undefined_message
+        known = [*vars(numbers)]
+        listed = errors.nearest(name, known) or "none"
+        return (
+            f"numbers has no {errors.show(name)}; it has {listed}{errors.suggestion(name, known)}"
+        )
 
 
 class Block(Markup):
@@ -56,7 +76,7 @@ def render(
     Raises
     ------
     StudyChangedError
-        If it speaks of something that the study does not have.
+        If it speaks of a number that the study, as it was changed, cannot have.
     ReportError
         If it is not well written; the message names file and line.
     """
@@ -84,6 +104,7 @@ class _Chapter:
     def _expand(self, values: Mapping[str, Any], functions: Mapping[str, Any]) -> str:
         """Return the Markdown that the expressions of the chapter give, with signs for values."""
         environment = templates_of(self.path.parent, finalize=self._put)
+        environment.undefined = _Missing
         environment.filters |= {f.__name__: self._kept(f) for f in FILTERS}
         try:
             return environment.get_template(self.path.name).render(**values, **functions)
@@ -92,7 +113,7 @@ class _Chapter:
         except jinja2.TemplateNotFound as error:
             raise ReportError(self._told(f"{error.name}: no such file")) from None
         except jinja2.UndefinedError as error:
-            raise StudyChangedError(self._told(error.message, self._line(error))) from error
+            raise ReportError(self._told(error.message, self._line(error))) from error
         except GradpropError as error:
             kind = StudyChangedError if isinstance(error, StudyChangedError) else ReportError
             raise kind(self._told(str(error), self._line(error))) from error

@@ -22,10 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from gradprop import files, provenance
-from gradprop.errors import GradpropError
+from gradprop.errors import GradpropError, how_to_make
 from gradprop.spec import digest
-
-COMMAND = "snakemake --cores 4"
 
 
 class ManifestError(GradpropError):
@@ -140,7 +138,7 @@ def read(path: Path) -> Manifest:
     content = files.read_json(path, dict)
     stated = content.pop("digest", "")
     if not _is_manifest(content) or stated != digest(content):
-        raise ManifestError(f"{path}: not a manifest; delete it, and it is made again: {COMMAND}")
+        raise ManifestError(f"{path}: not a manifest; delete it, and {how_to_make()}")
     return Manifest(**content)
 
 
@@ -156,7 +154,7 @@ def _is_manifest(content: Mapping[str, Any]) -> bool:
     return all(isinstance(item, str) for item in [*texts, *content["machines"], content["code"]])
 
 
-def require(path: Path, file: Path) -> None:
+def require(path: Path, file: Path, study: str = "") -> None:
     """Raise an error unless a file is what the manifest of its job says.
 
     Parameters
@@ -165,6 +163,8 @@ def require(path: Path, file: Path) -> None:
         The manifest of what was asked for.
     file
         The file that is about to be used.
+    study
+        Whose it is, for the message.
 
     Raises
     ------
@@ -173,12 +173,12 @@ def require(path: Path, file: Path) -> None:
     """
     if not path.exists():
         problem = "no job has completed it" if file.exists() else "no such file"
-        raise ManifestError(f"{file}: {problem}; to make it: {COMMAND}")
+        raise ManifestError(f"{file}: {problem}; {how_to_make(study, again=False)}")
     stated = read(path).files.get(_relative(file, path), "")
     if not file.is_file():
-        raise ManifestError(f"{file}: no such file; to make it again: {COMMAND}")
+        raise ManifestError(f"{file}: no such file; {how_to_make(study)}")
     if _checksum(file) != stated:
-        raise ManifestError(f"{file}: damaged or edited; to make it again: {COMMAND}")
+        raise ManifestError(f"{file}: damaged or edited; {how_to_make(study)}")
 
 
 def false(paths: Iterable[Path]) -> dict[Path, list[str]]:

@@ -56,7 +56,7 @@ def claims(reports: Path, study: Study) -> Path:
 def require_claims(path: Path) -> None:
     """Raise an error unless ``<reports>/claims/<study>.json`` is what its last job wrote."""
     asked = manifests.path_of(path.parent.parent / FOLDER / "claims", path.stem, "any")
-    manifests.require(manifests.last_of(asked), path)
+    manifests.require(manifests.last_of(asked), path, path.stem)
 
 
 def report(reports: Path, studies: Sequence[Study], name: str, title: str, command: str) -> Path:

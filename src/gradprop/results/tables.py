@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import feather
 
-from gradprop import files
+from gradprop import errors, files
 from gradprop.errors import GradpropError
 from gradprop.grid.sharding import shards
 from gradprop.probes.measurements import MEASUREMENTS, measured
@@ -252,8 +252,8 @@ def read(
     missing = len(expected - set(rows["cell"]))
     if missing:
         raise IncompleteError(
-            f"{folder / table}: {missing} of {len(expected)} cells of the grid are missing; to "
-            f"train them: {manifests.COMMAND}"
+            f"{folder / table}: {missing} of {len(expected)} cells of the grid are missing; "
+            f"{errors.how_to_make(study.name, again=False)}"
         )
     rows = rows[rows["cell"].isin(order.keys())]
     names = (TABLES.get(table) or MEASUREMENTS[table].all_keys)[1:]
@@ -268,7 +268,7 @@ def _read_shard(
 ) -> pd.DataFrame:
     path = path_of(folder, table, shard.name)
     # Of another grid it will do: rows are told by their cells.
-    manifests.require(manifests.last_of(products.tables(folder, shard)), path)
+    manifests.require(manifests.last_of(products.tables(folder, shard)), path, folder.name)
     if columns is not None:
         recorded = set(pq.read_schema(path).names)
         columns = [name for name in columns if name in recorded]

@@ -128,7 +128,7 @@ def judge(found: StudyTables) -> list[Result]:
     said = [(claim, *_said(claim, found.study, references)) for claim in claims_of(found.study)]
     results: list[Result] = []
     for claim, source, passage in said:
-        with failures_placed(found.study, folders.CLAIMS, f"claim {claim.id}"):
+        with failures_placed(found.study, folders.CLAIMS, f"claim {claim.id}", claim.measure):
             judged = claims.judge(claim, found)
         results += [replace(row, source=source, passage=passage) for row in judged]
     return results
@@ -162,8 +162,10 @@ def numbers(study: Study, results: Path) -> Numbers:
         If the code of a number fails, or gives no numbers by name.
     """
     compute = getattr(own_code(study), "numbers", None)
-    with failures_placed(study, folders.CLAIMS, "numbers"), unrecorded_refused(study):
+    with failures_placed(study, folders.CLAIMS, "numbers", compute), unrecorded_refused(study):
         found = compute(StudyTables(study, results)) if compute else {}
         if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
             raise TypeError(f"returned {errors.show(found)}; allowed: a dict of values by name")
+        if nothing := [name for name, value in found.items() if value is None]:
+            raise TypeError(f"{nothing[0]!r} is nothing; allowed: a number or a text")
     return found

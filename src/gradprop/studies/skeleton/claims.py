@@ -7,25 +7,37 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from gradprop.analysis import estimates
+from gradprop.analysis import estimates, needs
 from gradprop.claims import Case, Claim, Evidence, Within, from_seeds
+from gradprop.prediction.networks import weight_variance
 from gradprop.results.study_tables import StudyTables, at_start
 
-TOO_SMALL, WIDTH, STDDEV = "too small", 32, 0.01
-# Near 0 tanh is the identity: a layer multiplies the signal by the square root of n Var(W).
-PREDICTED = math.log10(math.sqrt(WIDTH) * STDDEV)
 
+def small_weights(tables: StudyTables) -> Iterator[tuple[Case, float, pd.Series[float]]]:
+    """Yield, for each depth and width, the predicted rate and one measured rate per seed.
 
-def slopes(tables: StudyTables) -> pd.Series[float]:
-    """Return the decades per layer, towards the input, of every deep network with small weights."""
-    cells = tables.cells[(tables.cells["initializer"] == TOO_SMALL) & (tables.cells["depth"] > 2)]
-    start = at_start(tables.layers)
-    return estimates.layer_slopes(start[start["cell"].isin(cells["cell"])], "signal_log10_rms")
+    Rates are decades per layer, towards the input. Near 0 tanh is the identity: a layer multiplies
+    the signal by the square root of n Var(W).
+    """
+    rates = estimates.layer_slopes(at_start(tables.layers), "signal_log10_rms").droplevel("step")
+    predicted = {
+        cell.id: math.log10(cell.width * variance) / 2
+        for cell in tables.study.cells
+        if cell.initializer.name == "normal" and cell.activation == "tanh" and cell.depth > 2
+        if (variance := weight_variance(cell.initializer, (cell.width, cell.width), "tanh"))
+    }
+    ids = tables.cells["cell"]
+    cells = tables.cells.assign(rate=ids.map(rates), predicted=ids.map(predicted))
+    small = cells[cells["predicted"].notna()]
+    for (depth, width, start), alike in small.groupby(["depth", "width", "initializer"]):
+        case = Case(initializer=start, depth=depth, width=width)
+        yield case, alike["predicted"].iloc[0], needs.distinct(alike, "seed")["rate"]
 
 
 def vanishing(tables: StudyTables) -> Iterator[Evidence]:
-    """Compare them with the prediction; every seed is one observation."""
-    yield from_seeds(Case(depth=10), slopes(tables), PREDICTED)
+    """Compare both; every seed is one observation."""
+    for case, predicted, measured in small_weights(tables):
+        yield from_seeds(case, measured, predicted)
 
 
 CLAIMS = [
@@ -42,5 +54,6 @@ CLAIMS = [
 
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
-    """Compute the numbers in the prose."""
-    return {"slope": float(slopes(tables).mean()), "predicted": PREDICTED}
+    """Compute the numbers in the prose: those of the deepest networks."""
+    *_, (case, predicted, measured) = needs.need([*small_weights(tables)], "such networks")
+    return {"networks": case.text, "predicted": predicted, "slope": float(measured.mean())}
