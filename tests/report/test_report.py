@@ -179,6 +179,15 @@ def test_links_lead_to_anchors_and_files(tmp_path: Path) -> None:
     assert all((tmp_path / "reports" / link).is_file() for link in linked)
 
 
+def test_links_that_a_copy_of_the_page_lacks_are_marked(tmp_path: Path) -> None:
+    html = write(tmp_path, make_study())
+    outside = re.findall(r'<p[^>]*>(?:(?!</p>).)*href="(?:figures|data)/.*?</p>', html, re.DOTALL)
+    assert len(outside) == 3  # two figures, and the list of tables
+    assert all("beside this page" in paragraph for paragraph in outside)
+    plates = re.findall(r'<a class="plate" href="figures/[^>]*>', html)
+    assert len(plates) == 2 and all("beside this page" in plate for plate in plates)
+
+
 def test_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     study = make_study()
     first = write(tmp_path, study)
