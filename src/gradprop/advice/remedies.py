@@ -703,14 +703,19 @@ def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
     )
 
 
+#: An optimizer keeps the variables that it was built for: another one of its kind takes its place.
+COMPILE_AFRESH = (
+    "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
+    "model.compile(optimizer, model.loss)  # and other arguments, such as metrics"
+)
+
+
 def _thaw(found: Finding, case: _Network) -> Iterator[Remedy]:
     yield Remedy(
         found.kind,
         "Let the layers be trained.",
         "weights change; Keras takes the setting over when the model is compiled again",
-        "model.trainable = True\n"
-        "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
-        "model.compile(optimizer, model.loss)  # and other arguments, such as metrics",
+        f"model.trainable = True\n{COMPILE_AFRESH}",
     )
 
 
@@ -733,8 +738,7 @@ def _lighten(found: Finding, case: _Network) -> Iterator[Remedy]:
             "    if variable.regularizer is not None:\n"
             "        strong = variable.regularizer\n"
             f"        variable.regularizer = lambda w, strong=strong: strong(w) / {divisor:g}\n"
-            "optimizer = type(model.optimizer).from_config(model.optimizer.get_config())\n"
-            "model.compile(optimizer, model.loss)  # with metrics, if you have some"
+            f"{COMPILE_AFRESH}"
         )
     change = f"Divide the factor of the penalty by {divisor:g}."
     yield Remedy(found.kind, change, effect, code)

@@ -60,7 +60,7 @@ class Case:
     bad_data
         By step, the share of ``input`` and ``target`` that is not finite, if the table has it.
     share_of
-        The same over the loss of guessing: that of this minibatch, where ``steps`` has it.
+        ``train_loss`` over that of a network that knows nothing of its inputs, by step.
     rms_of
         Root mean square of ``input`` and ``target`` at the first step, sqrt(mean^2 + std^2), if the
         table has them; NaN where they have no scale, as tokens.
