@@ -92,6 +92,6 @@ def _records(cell: Cell, *arrays: Arrays) -> Iterator[LayerRecord]:
             activation=Sample(activation),
             weight=Sample(weight),
             update=Sample(update),
-            function=cell.activation if number <= cell.depth else "linear",
+            function=cell.activation.label if number <= cell.depth else "linear",
             units=z.shape[-1],
         )

@@ -65,7 +65,7 @@ def build_model(cell: Cell, dataset: Dataset) -> keras.Model:
         if number > cell.depth:
             hidden = z
             break
-        branch = _activation(cell.activation)(_normalized(cell, number, z))
+        branch = _activation(cell.activation.label)(_normalized(cell, number, z))
         if cell.dropout:
             branch = FedDropout(cell.dropout, name=f"dropout_{number}")(branch)
         if skips[number - 1]:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from gradprop.components import activations, optimizers
+from gradprop.components.activations import ActivationLike
 from gradprop.grid import axes
 from gradprop.spec import Cell, Component
 
@@ -27,7 +28,10 @@ SMALLEST = 2.0**-120
 
 
 def make_cell(**changes: Any) -> Cell:
-    """Return a small cell; components as they stand in a study's YAML, or by their labels."""
+    """Return a small cell.
+
+    Components as they stand in a study's YAML, or by their labels; measurements also as they are.
+    """
     values: dict[str, Any] = {
         "dataset": "gaussian_mixture",
         "depth": 2,
@@ -45,6 +49,10 @@ def make_cell(**changes: Any) -> Cell:
     for key, value in values.items():
         if key in axes.REGISTRIES and isinstance(value, str) and "(" in value:
             value = Component.parse(value).document()
+        if isinstance(value, tuple):
+            continue
+        if key == "measurements" and isinstance(value, str):
+            value = [value]
         (values[key],) = axes.axis_values(key, value if key == "measurements" else [value])
     return Cell(**values)
 
@@ -115,7 +123,7 @@ def loss_and_signal(loss: str, outputs: Bounded, targets: NDArray[Any]) -> tuple
 def run_step(
     kernels: Sequence[ArrayLike],
     biases: Sequence[ArrayLike],
-    activation: str,
+    activation: ActivationLike,
     loss: str,
     inputs: ArrayLike,
     targets: NDArray[Any],

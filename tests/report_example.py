@@ -41,7 +41,7 @@ def make_study(
             dataset=Component(dataset),
             depth=depth,
             width=64,
-            activation="tanh",
+            activation=Component("tanh"),
             initializer=initializer,
             learning_rate=0.01,
             batch_size=64,

@@ -280,18 +280,18 @@ def _add_figures(commands: _Commands) -> None:
 
 def draw_figures(options: argparse.Namespace) -> None:
     """Draw figures and write the plotted numbers."""
-    from gradprop import figures
+    from gradprop.figures import drawing
     from gradprop.grid import definitions
 
     study, results = definitions.read_study(options.study, options.folder), options.study.parent
     if options.figure is None:
         if options.width or options.format:
             raise GradpropError("figures: --width and --format are those of one --figure")
-        figures.draw_study(study, results, options.reports, options.processes)
+        drawing.draw_study(study, results, options.reports, options.processes)
         return
     ending = options.format or "pdf"
     print(
-        figures.draw_alone(study, results, options.reports, options.figure, ending, options.width)
+        drawing.draw_alone(study, results, options.reports, options.figure, ending, options.width)
     )
 
 

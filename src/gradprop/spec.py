@@ -38,6 +38,9 @@ SIZES = ("fan_in", "units")
 Scalar: TypeAlias = bool | int | float | str
 Names: TypeAlias = Mapping[str, Mapping[str, str]]
 
+# Between the labels of several components that are one value of a parameter.
+SEPARATORS = {"measurements": " + ", "layer_initializers": "; "}
+
 _NEXT = re.compile(r", (?=\w+=)")  # a text may hold commas
 _LABEL = re.compile(r"(?P<name>\w+)(?:\((?P<parameters>.*)\))?")
 
@@ -126,6 +129,27 @@ class Component:
         return {"name": self.name, **dict(self.parameters)}
 
 
+@dataclass(frozen=True)
+class LayerInitializer:
+    """The initializer of a single layer.
+
+    Attributes
+    ----------
+    key
+        ``first``, ``last`` or the number of the layer.
+    initializer
+        Component of `gradprop.components.initializers.INITIALIZERS`.
+    """
+
+    key: str
+    initializer: Component
+
+    @property
+    def label(self) -> str:
+        """Readable, unique text: ``last: normal(stddev=0.01)``."""
+        return f"{self.key}: {self.initializer.label}"
+
+
 def _parse_scalar(text: str) -> Scalar:
     try:
         value = json.loads(text)
@@ -150,8 +174,7 @@ class Cell:
     width
         Units of every hidden layer; of the first one if `widths` is not constant.
     activation
-        Label of an entry of `gradprop.components.activations.ACTIVATIONS`; the output layer is
-        linear.
+        Component of `gradprop.components.activations.ACTIVATIONS`; the output layer is linear.
     learning_rate
         Step size of the optimizer.
     batch_size
@@ -177,14 +200,14 @@ class Cell:
         What the probes record: statistics and presets, joined by commas
         (`gradprop.probes.statistics.canonical`).
     measurements
-        Tables that the probes make besides (`gradprop.probes.measurements.canonical`).
+        Tables that the probes make besides, in the order of `gradprop.probes.measurements`.
     widths, normalization, residual, clipping
         Structural choices in the registries of `gradprop.components.architecture`.
     schedule
         How the learning rate changes: a component of `gradprop.components.schedules`.
     layer_initializers
-        Initializers of single layers, which take the place of `initializer` there
-        (`gradprop.components.initializers.canonical_layers`).
+        Initializers of single layers, which take the place of `initializer` there, in the order of
+        the layers (`gradprop.components.initializers.of_layers`).
     bias_initializer
         How biases begin: a component of `gradprop.components.initializers.BIAS_INITIALIZERS`.
     tied
@@ -208,7 +231,7 @@ class Cell:
     dataset: Component
     depth: int
     width: int
-    activation: str
+    activation: Component
     initializer: Component
     learning_rate: float
     batch_size: int
@@ -221,14 +244,14 @@ class Cell:
     target_loss: float = 0.0
     probes: int = 10
     statistics: str = "standard"
-    measurements: str = ""
+    measurements: tuple[Component, ...] = ()
     widths: Component = Component("constant")
     normalization: Component = Component("none")
     residual: str = "none"
     clipping: Component = Component("none")
     code: str = ""
     schedule: Component = Component("constant")
-    layer_initializers: str = ""
+    layer_initializers: tuple[LayerInitializer, ...] = ()
     bias_initializer: Component = Component("normal")
     tied: bool = False
     dropout: float = 0.0
@@ -244,7 +267,7 @@ class Cell:
 
     def document(self) -> dict[str, Any]:
         """Return every parameter as plain JSON data."""
-        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {name: _plain(name, getattr(self, name)) for name in self.__dataclass_fields__}
 
     def columns(self) -> dict[str, Scalar]:
         """Return every parameter as one column of the ``cells`` table."""
@@ -253,8 +276,7 @@ class Cell:
 
     def column(self, key: str) -> Scalar:
         """Return one parameter as it stands in the ``cells`` table."""
-        value = self.value(key)
-        return value.label if isinstance(value, Component) else value
+        return as_text(key, self.value(key))
 
     def value(self, key: str) -> Any:
         """Return one parameter; one that only the study's own network has, by its name."""
@@ -265,15 +287,27 @@ class Cell:
     def id(self) -> str:
         """12 hex digits of the SHA-256 over the canonical parameters and `NUMERICS`."""
         changed = {
-            name: _plain(value)
+            name: _plain(name, value)
             for name, f in self.__dataclass_fields__.items()
             if (value := getattr(self, name)) != f.default
         }
         return digest({"cell": changed, "numerics": NUMERICS})
 
 
-def _plain(value: Any) -> Any:
-    return value.document() if isinstance(value, Component) else value
+def as_text(key: str, value: Any) -> Any:
+    """Return a parameter's value as it stands in the tables: components by their labels."""
+    if isinstance(value, tuple):
+        return SEPARATORS[key].join(part.label for part in value)
+    return value.label if isinstance(value, Component) else value
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return a parameter's value as JSON data: a component with its parameters, by name.
+
+    An activation function is a label there: ids are older than its parameters.
+    """
+    is_document = isinstance(value, Component) and key != "activation"
+    return value.document() if is_document else as_text(key, value)
 
 
 # What may differ between the replicas of one stack; everything else is the program's.

@@ -365,7 +365,7 @@ def test_tables_that_are_none_are_told(change: Any, words: str) -> None:
 def network_table(cell: Cell) -> pd.DataFrame:
     data = datasets.generate(cell.dataset)
     shapes = layer_shapes(data.x_train.shape[1], cell, data.outputs)
-    names = [cell.activation] * cell.depth + ["linear"]
+    names = [cell.activation.label] * cell.depth + ["linear"]
     rows = [(i, f"d{i}", *s, n) for i, (s, n) in enumerate(zip(shapes, names, strict=True), 1)]
     return pd.DataFrame(rows, columns=["layer", "name", "fan_in", "fan_out", "activation"])
 
@@ -392,18 +392,20 @@ def constant(name: str, **parameters: float) -> Component:
 def test_networks_of_the_engine_at_initialization() -> None:
     names = [constant("constant", value=0.1), Component("zeros"), Component("he_normal")]
     names += [Component("normal"), constant("variance_scaling", scale=20.0)]
-    found = judged(initial(*names, depth=10, width=64, activation="relu"))
+    found = judged(initial(*names, depth=10, width=64, activation=Component("relu")))
     kinds = [each.kind for each in found]
     assert kinds == ["symmetric", "symmetric", "healthy", "vanishing", "exploding"]
     (sigmoid,) = judged(
-        initial(Component("glorot_uniform"), depth=10, width=64, activation="sigmoid")
+        initial(Component("glorot_uniform"), depth=10, width=64, activation=Component("sigmoid"))
     )
     assert sigmoid.kind == "vanishing"
 
 
 def test_less_than_two_decades_can_ruin_a_network() -> None:
     """Weights N(0, 0.1^2), nine ReLU layers of 512: the signal keeps, and the loss does not."""
-    tables_ = initial(constant("normal", stddev=0.1), depth=9, width=512, activation="relu")
+    tables_ = initial(
+        constant("normal", stddev=0.1), depth=9, width=512, activation=Component("relu")
+    )
     (found,) = judged(tables_)
     assert tables_.steps["train_loss"].iloc[0] > 30
     kinds = {finding.kind for finding in found.findings}
@@ -422,7 +424,8 @@ def test_training_that_fails_by_its_steps() -> None:
         tables_of(
             Component("digits"),
             *({"learning_rate": rate} for rate in rates),
-            initializer=Component("he_normal"), depth=4, width=32, activation="relu", epochs=2,
+            initializer=Component("he_normal"), depth=4, width=32,
+            activation=Component("relu"), epochs=2,
         )
     )  # fmt: skip
     assert found[0].kind in ("non-finite", "unstable")
@@ -430,7 +433,7 @@ def test_training_that_fails_by_its_steps() -> None:
 
 
 def test_the_weights_that_are_advised_mend_the_network() -> None:
-    broken = initial(Component("normal"), depth=20, width=64, activation="tanh")
+    broken = initial(Component("normal"), depth=20, width=64, activation=Component("tanh"))
     cell = broken.study.cells[0]
     (found,) = judged(broken)
     assert found.kind == "vanishing"
@@ -440,7 +443,10 @@ def test_the_weights_that_are_advised_mend_the_network() -> None:
     assert weights.code == best.code
     assert f"{best.signal_decades:+.2g}" in weights.effect
     mended = initial(
-        constant("variance_scaling", scale=best.sigma_w2), depth=20, width=64, activation="tanh"
+        constant("variance_scaling", scale=best.sigma_w2),
+        depth=20,
+        width=64,
+        activation=Component("tanh"),
     )
     (healthy,) = judged(mended)
     assert healthy.kind == "healthy"

@@ -670,7 +670,7 @@ def test_weights_that_are_not_gaussian_fluctuate_otherwise(blobs: Dataset) -> No
 
 def test_early_layers_are_told_from_all_layers(blobs: Dataset) -> None:
     cells = relu_cells("glorot_normal", 20)
-    sigmoid = [replace(cell, activation="sigmoid") for cell in cells]
+    sigmoid = [replace(cell, activation=Component("sigmoid")) for cell in cells]
     found = [tables_of(group, blobs) for group in (cells, sigmoid)]
     study = SimpleNamespace(name="propagation", cells=(*cells, *sigmoid), names={})
     layers = pd.concat([tables.layers for tables in found])

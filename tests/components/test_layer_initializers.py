@@ -12,11 +12,11 @@ import pytest
 from gradprop.components import initializers
 from gradprop.components.datasets import Dataset
 from gradprop.components.initializers import (
-    canonical_layers,
     draw_kernel,
     hidden_initializer,
     initializer_of,
-    layer_initializers,
+    of_layers,
+    parse_layers,
 )
 from gradprop.errors import ConfigError
 from gradprop.grid import config, loading, schema, sharding
@@ -24,7 +24,7 @@ from gradprop.grid.axes import axis_values, count_values
 from gradprop.prediction import mean_field, spectra
 from gradprop.prediction.data import unpredicted
 from gradprop.prediction.networks import predict
-from gradprop.spec import Cell, Component
+from gradprop.spec import Cell, Component, LayerInitializer
 from tests.reference import make_cell
 
 SMALL = {"name": "normal", "stddev": 0.02}
@@ -34,15 +34,21 @@ def cell_of(layers: dict[str, Any], **changes: Any) -> Cell:
     return make_cell(**{"depth": 4, "layer_initializers": layers, **changes})
 
 
+def text_of(layers: tuple[LayerInitializer, ...]) -> Any:
+    return replace(make_cell(), layer_initializers=layers).column("layer_initializers")
+
+
 def test_one_text_whatever_the_order() -> None:
     given = {"last": SMALL, "10": "zeros", "2": "orthogonal", "first": {"name": "ones"}}
-    text = canonical_layers(given)
-    assert text == "first: ones; 2: orthogonal; 10: zeros; last: normal(stddev=0.02)"
-    assert canonical_layers(dict(reversed(given.items()))) == text
-    assert layer_initializers(text)["last"] == Component("normal", (("stddev", 0.02),))
-    assert list(layer_initializers(text)) == ["first", "2", "10", "last"]
-    assert canonical_layers({}) == "" == make_cell().layer_initializers
-    assert layer_initializers("") == {}
+    layers = of_layers(given)
+    assert [one.key for one in layers] == ["first", "2", "10", "last"]
+    assert layers[-1].initializer == Component("normal", (("stddev", 0.02),))
+    assert of_layers(dict(reversed(given.items()))) == layers
+    text = "first: ones; 2: orthogonal; 10: zeros; last: normal(stddev=0.02)"
+    assert text_of(layers) == text
+    assert parse_layers(text) == parse_layers(text.replace("zeros", "zeros()")) == layers
+    assert of_layers({}) == () == make_cell().layer_initializers
+    assert text_of(()) == ""
 
 
 def test_a_cell_without_has_its_id() -> None:
@@ -54,7 +60,7 @@ def test_a_cell_without_has_its_id() -> None:
 
 def test_axes() -> None:
     lists = [{}, {"last": {"name": "normal", "stddev": [0.1, 1.0]}, "first": "zeros"}]
-    assert axis_values("layer_initializers", lists) == [
+    assert [text_of(one) for one in axis_values("layer_initializers", lists)] == [
         "",
         "first: zeros; last: normal(stddev=0.1)",
         "first: zeros; last: normal(stddev=1.0)",
@@ -166,7 +172,7 @@ def test_a_study_with_the_axis() -> None:
     content = {"title": "a", "question": "b", "grid": {**block, "depth": 3}}
     config.validate(content, schema.study_schema(), "study.yaml")
     study = loading.build_study("s", content, 1, "study.yaml")
-    assert [cell.layer_initializers for cell in study.cells] == [
+    assert [cell.column("layer_initializers") for cell in study.cells] == [
         "",
         "last: normal(stddev=0.02)",
         "4: zeros",

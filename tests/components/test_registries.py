@@ -17,7 +17,7 @@ from gradprop.components.loss_scaling import LOSS_SCALES
 from gradprop.components.normalization import NORMALIZATIONS
 from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Registry
-from gradprop.figures import KINDS
+from gradprop.figures.drawing import KINDS
 from gradprop.grid import config
 from gradprop.grid.axes import axis_values
 from gradprop.grid.schema import study_schema

@@ -19,17 +19,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradprop import figures, files, jobs, provenance, theory
+from gradprop import files, jobs, provenance, theory
 from gradprop.components.datasets import write
-from gradprop.figures import (
+from gradprop.figures import drawing, layers, lost, modes, style, training
+from gradprop.figures.drawing import (
     KINDS,
     StudyError,
     StudyTables,
     draw_figure,
     draw_study,
-    layers,
-    lost,
-    style,
 )
 from gradprop.figures.layers import with_residuals
 from gradprop.grid import loading, sharding
@@ -161,7 +159,7 @@ def test_kinds_are_those_of_the_schema() -> None:
 
 
 def test_only_what_changed_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    monkeypatch.setattr(drawing, "FORMATS", ("svg",))
     study = make_study(tmp_path, {}, kinds=["atlas", "divergence"])
     results, reports = tmp_path / "small", tmp_path / "reports"
     assert draw_study(study, results, reports) == ["atlas", "divergence"]
@@ -183,10 +181,10 @@ def test_only_what_changed_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(inspect, "getsource", other)
     # Both are drawn by `training`, with helpers of `layers`; nothing of `modes` is in them.
     for module, drawn in (
-        (figures.style, True),
-        (figures.layers, True),
-        (figures.modes, False),
-        (figures.training, True),
+        (style, True),
+        (layers, True),
+        (modes, False),
+        (training, True),
     ):
         edited_modules.append(module)
         assert draw_study(again, results, reports) == (["atlas", "divergence"] if drawn else [])
@@ -196,7 +194,7 @@ def test_all_that_a_drawing_is_made_from_decides_whether_it_is_current(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The packages, the theory and the caption; not the order of the options, nor `differs`."""
-    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    monkeypatch.setattr(drawing, "FORMATS", ("svg",))
     study = make_study(tmp_path, {}, kinds=["atlas"])
     tables, reports, store = (
         StudyTables(study, tmp_path / "small"),
@@ -206,17 +204,17 @@ def test_all_that_a_drawing_is_made_from_decides_whether_it_is_current(
     options = dict(study.figures["atlas"])
     assert draw_figure(tables, "atlas", options, reports, store) == "drawn"
     backwards = dict(reversed(options.items()))
-    assert draw_figure(tables, "atlas", backwards, reports, store) == figures.UNCHANGED
+    assert draw_figure(tables, "atlas", backwards, reports, store) == drawing.UNCHANGED
     told = {**options, "differs": "The paper’s is wider."}  # by the report alone
-    assert draw_figure(tables, "atlas", told, reports, store) == figures.UNCHANGED
+    assert draw_figure(tables, "atlas", told, reports, store) == drawing.UNCHANGED
     for change in (
-        lambda: monkeypatch.setattr(figures, "version", lambda name: "0.0"),
+        lambda: monkeypatch.setattr(drawing, "version", lambda name: "0.0"),
         lambda: monkeypatch.setattr(provenance, "sources_digest", lambda modules: "another"),
         lambda: options.update(caption="Another."),
     ):
         change()
         assert draw_figure(tables, "atlas", options, reports, store) == "drawn"
-        assert draw_figure(tables, "atlas", options, reports, store) == figures.UNCHANGED
+        assert draw_figure(tables, "atlas", options, reports, store) == drawing.UNCHANGED
         assert len(store.entries("atlas-*")) == 1
 
 
@@ -275,7 +273,7 @@ def test_figures_divided_by_the_learning_rate_drawn_by_two_processes(
     assert draw_study(again, tmp_path / "small", reports, processes=2) == list(shown)
     rows = pd.read_csv(reports / "data/small/learning_curves.csv")
     assert set(rows["learning_rate"]) == {0.1, 0.2}
-    monkeypatch.setattr("gradprop.figures._draw_some", die)
+    monkeypatch.setattr("gradprop.figures.drawing._draw_some", die)
     with pytest.raises(StudyError, match="'small': a process that drew figures was killed"):
         draw_study(again, tmp_path / "small", reports, processes=2)
 
@@ -320,7 +318,7 @@ DEGENERATE: dict[str, dict[str, Any]] = {
 def test_every_kind_draws_degenerate_studies(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    monkeypatch.setattr(drawing, "FORMATS", ("svg",))
     every = [*OPTIONS, "theory"]
     study = make_study(tmp_path, DEGENERATE[name], kinds=every)
     assert draw_study(study, tmp_path / "small", tmp_path / "reports") == every
@@ -438,7 +436,7 @@ def test_nothing_is_predicted_of_constant_kernels(tmp_path: Path) -> None:
 
 
 def test_mechanism_follows_its_closed_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    monkeypatch.setattr(drawing, "FORMATS", ("svg",))
     identities = [{"name": "identity", "gain": c} for c in (0.5, 1.0, 1.5)]
     random = [{"name": "variance_scaling", "scale": c} for c in (0.25, 1.0)]
     block = {

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from gradprop.figures import KINDS, StudyTables, lost, training
+from gradprop.figures import lost, training
+from gradprop.figures.drawing import KINDS, StudyTables
 from gradprop.grid import loading
 from gradprop.spec import Study
 from gradprop.training import recording

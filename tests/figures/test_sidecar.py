@@ -10,7 +10,8 @@ from pathlib import Path
 from docutils.core import publish_parts
 from jinja2 import Environment
 
-from gradprop.figures import paths_of, sidecar
+from gradprop.figures import sidecar
+from gradprop.figures.drawing import paths_of
 from tests.report_example import make_study
 
 HOSTILE = (

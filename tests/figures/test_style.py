@@ -16,12 +16,14 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from gradprop import errors, figures
+from gradprop import errors
 from gradprop.components import activations, architecture, clipping, normalization, optimizers
 from gradprop.components.initializers import INITIALIZERS
-from gradprop.figures import KINDS, draw_alone, draw_study, lost, style
+from gradprop.figures import drawing, lost, style
+from gradprop.figures.drawing import KINDS, draw_alone, draw_study
 from gradprop.grid import config, folders, loading
 from gradprop.results import manifests, products
+from gradprop.spec import Component
 from tests.figures.test_figures import make_study
 from tests.long import long_but
 from tests.studies.invented import invent
@@ -93,13 +95,14 @@ def test_a_component_looks_the_same_wherever_it_stands() -> None:
     alone = {name: style.looks([name], "initializer")[name] for name in names}
     for order in itertools.permutations(names):
         assert style.looks(order, "initializer") == {name: alone[name] for name in order}
-    renamed = {"labels": {"initializer": {"ours": "he_normal"}}}
+    renamed = {"components": {"initializer": {"ours": Component("he_normal")}}}
     assert style.looks(["ours"], "initializer", renamed)["ours"] == alone["he_normal"]
     # With a parameter it has the colour of its name.
     found = style.looks(["orthogonal(gain=1.5)", "zeros"], "initializer")
     assert found["orthogonal(gain=1.5)"] == alone["orthogonal"]
     # An own component has a colour by its name, whatever else is drawn.
-    labels = {"labels": {"initializer": {"Mine": "mine", "He": "he_normal"}}}
+    named = {"Mine": Component("mine"), "He": Component("he_normal")}
+    labels = {"components": {"initializer": named}}
     colours = {
         style.looks(values, "initializer", labels)["Mine"].colour
         for values in (["Mine"], ["He", "Mine"], ["Mine", "He"])
@@ -111,7 +114,7 @@ def test_a_component_looks_the_same_wherever_it_stands() -> None:
 @pytest.mark.parametrize("count", [2, 10, 11, 40])
 def test_no_two_lines_have_the_same_colour_and_dash(count: int, dashed: bool) -> None:
     values = [*list(INITIALIZERS), *(f"own_{n}" for n in range(40))][:count]
-    labels = {"labels": {"initializer": {value: value for value in values}}}
+    labels = {"components": {"initializer": {value: Component(value) for value in values}}}
     found = style.looks(values, "initializer", labels, dashed=dashed).values()
     assert len({(look.colour, look.dash) for look in found}) == count
     if not dashed and count <= len(style.COLOURS):
@@ -119,15 +122,19 @@ def test_no_two_lines_have_the_same_colour_and_dash(count: int, dashed: bool) ->
         assert {look.dash for look in found} == {style.SOLID}
 
 
+def looks_of(labels: list[str]) -> dict[Any, style.Look]:
+    components = {"initializer": {label: Component.parse(label) for label in labels}}
+    return style.looks(labels, "initializer", {"components": components})
+
+
 def test_numbers_and_what_differs_in_one_number_are_a_sequence() -> None:
-    gains = ["identity(gain=0.5)", "identity", "identity(gain=1.5)"]
-    found = style.looks(gains, "initializer")
+    found = looks_of(["identity(gain=0.5)", "identity", "identity(gain=1.5)"])
     assert [look.colour for look in found.values()] == style.sequence(3)
     # The middle and the ends are those of five.
     assert style.sequence(3) == style.sequence(5)[::2]
     scales = [f"variance_scaling(scale={s})" for s in (0.5, 0.8, 2.0, 3.0, 4.0)]
-    assert [v.colour for v in style.looks(scales, "initializer").values()] == style.sequence(5)
-    few = style.looks(["variance_scaling", "variance_scaling(scale=2.0)"], "initializer")
+    assert [v.colour for v in looks_of(scales).values()] == style.sequence(5)
+    few = looks_of(["variance_scaling", "variance_scaling(scale=2.0)"])
     listed = style.LOOKS["initializer"]
     assert few == {name: listed[name] for name in few}
     assert style.colours([3, 1, 2, 1]) == dict(zip([1, 2, 3], style.sequence(3), strict=True))
@@ -330,14 +337,14 @@ def test_figures_of_the_delivered_studies(name: str) -> None:
     for figure, settings in study.figures.items():
         if settings["kind"] in NOT_INVENTED:
             continue
-        kind = figures.kinds_of(study)[settings["kind"]]
-        rows = figures._rows(kind, tables, settings)
+        kind = drawing.kinds_of(study)[settings["kind"]]
+        rows = drawing._rows(kind, tables, settings)
         if rows.empty:
             continue
-        rows, options = figures._with_names(rows, study, settings)
+        rows, options = drawing._with_names(rows, study, settings)
         drawn = kind.draw(rows, options)
         texts = [text.get_text() for text in drawn.findobj(Text)]
-        texts += [kind.describe(rows, options), figures._caption(study, settings)]
+        texts += [kind.describe(rows, options), drawing._caption(study, settings)]
         ids = re.compile(r"[a-z]_[a-z]{2}|\(\w+=|\d\.\d{6}")
         assert not [text for text in texts if ids.search(text)], figure
         lines = [line for axes in drawn.axes for line in axes.lines]

@@ -49,7 +49,7 @@ def test_scalars_make_one_cell() -> None:
             dataset=Component("digits"),
             depth=2,
             width=8,
-            activation="tanh",
+            activation=Component("tanh"),
             initializer=Component("zeros"),
             learning_rate=0.1,
             batch_size=16,
@@ -458,7 +458,7 @@ def test_a_figure_selects_initializers_of_layers(wanted: Any, expected: list[str
     }
     study = loading.build_study("s", content, 1, "s.yaml")
     chosen = selection.select(study.cells, study.figures["a"]["select"])
-    assert [cell.layer_initializers for cell in chosen] == expected
+    assert [cell.column("layer_initializers") for cell in chosen] == expected
     content["figures"]["a"]["select"] = {"layer_initializers": "last: zeros"}
     with pytest.raises(ConfigError, match="allowed: none, last: normal"):
         loading.build_study("s", content, 1, "s.yaml")

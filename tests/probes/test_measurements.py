@@ -49,20 +49,23 @@ def parameters(cell: Cell, dataset: Dataset) -> tuple[list[Any], list[Any]]:
 
 def test_no_measurement_moves_no_id() -> None:
     cell = make_cell()
-    assert cell.measurements == ""
+    assert cell.column("measurements") == ""
     assert cell.id == "49b36dada138"  # that of the time before there were measurements
-    assert replace(cell, measurements="spectra").id != cell.id
+    assert replace(cell, measurements=canonical(["spectra"])).id != cell.id
 
 
-def test_a_choice_has_one_text() -> None:
-    chosen: list[Any] = [{"name": "spectra", "at": "start", "examples": 3.0}, "histograms"]
-    text = "histograms + spectra(examples=3)"
-    assert canonical(chosen) == canonical(chosen[::-1]) == canonical(text) == text
-    assert measured(text)["spectra"] == {"at": "start", "matrix": "all", "examples": 3}
-    assert canonical([]) == "" and measured("") == {}
+def test_a_choice_has_one_order() -> None:
+    given: list[Any] = [{"name": "spectra", "at": "start", "examples": 3.0}, "histograms"]
+    chosen = canonical(given)
+    assert chosen == canonical(given[::-1])
+    assert (
+        make_cell(measurements=given).column("measurements") == "histograms + spectra(examples=3)"
+    )
+    assert measured(chosen)["spectra"] == {"at": "start", "matrix": "all", "examples": 3}
+    assert canonical([]) == () and measured(()) == {}
     (found,) = measured(canonical([{"name": "histograms", "signal": 0.5, "at": "probes"}])).values()
     assert (found["signal"], found["at"], found["bins"]) == (0.5, "probes", 100)
-    assert measured("decision")["decision"]["at"] == "end"
+    assert measured(canonical(["decision"]))["decision"]["at"] == "end"
     with pytest.raises(MeasurementError, match="'spectra' stands twice"):
         canonical(["spectra", {"name": "spectra", "examples": 2}])
 
@@ -107,7 +110,7 @@ def test_blocks_replace_what_the_study_measures() -> None:
     blocks = [block, {**block, "depth": 2, "measurements": []}]
     content = study(grid=blocks, measurements=["spectra", "decision"])
     cells = loading.build_study("s", content, 1, "s.yaml").cells
-    assert [cell.measurements for cell in cells] == ["spectra + decision", ""]
+    assert [cell.column("measurements") for cell in cells] == ["spectra + decision", ""]
     assert list(sharding.shards(cells)) == [
         "circles-width3-start-spectra-decision",
         "circles-width3-start",

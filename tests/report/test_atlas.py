@@ -17,7 +17,7 @@ import pytest
 from gradprop.analysis.diagnosis import DIAGNOSES
 from gradprop.report import atlas, page
 from gradprop.report.chapters import read_chapter
-from gradprop.spec import Study
+from gradprop.spec import Component, Study
 from tests import report_example
 from tests.browser import OVERFLOW, open_page, visit
 from tests.report_example import cells_table, layers_table, make_study, write_tree
@@ -134,7 +134,7 @@ def test_a_gradient_that_is_not_recorded_has_a_code(
 def test_networks_are_told_in_words(tmp_path: Path) -> None:
     study = make_study("first", title="A study", depths=(2,), seeds=1)
     fast = tuple(replace(cell, learning_rate=0.1, use_bias=False) for cell in study.cells)
-    relu = tuple(replace(cell, activation="relu") for cell in study.cells)
+    relu = tuple(replace(cell, activation=Component("relu")) for cell in study.cells)
     names = {"initializer": {"normal(stddev=1.0)": "wide"}}
     study = replace(study, cells=(*fast, *study.cells, *relu), names=names)
     data = data_of(tmp_path, study, make_study("untrained", epochs=0))
@@ -225,7 +225,9 @@ def pixels_of(browser: Any, number: int) -> Any:
 @pytest.mark.browser
 def test_maps_open_the_details_of_their_networks(tmp_path: Path) -> None:
     study = make_study(depths=(2, 5), seeds=2)
-    relu = tuple(replace(cell, activation="relu", seed=cell.seed + 7) for cell in study.cells)
+    relu = tuple(
+        replace(cell, activation=Component("relu"), seed=cell.seed + 7) for cell in study.cells
+    )
     many = tuple(replace(relu[0], seed=seed) for seed in range(6))
     study = replace(study, cells=(*study.cells, *relu, *many))
     results, reports = write_tree(tmp_path, study)
@@ -263,7 +265,7 @@ def test_maps_open_the_details_of_their_networks(tmp_path: Path) -> None:
         text = details.inner_text()
         diverged = next(
             cell for cell in study.cells
-            if (cell.depth, cell.seed, cell.activation, cell.initializer.name)
+            if (cell.depth, cell.seed, cell.activation.name, cell.initializer.name)
             == (2, 1, "tanh", "normal")
         )  # fmt: skip
         assert diverged.id in text

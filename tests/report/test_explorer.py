@@ -137,7 +137,7 @@ def test_own_activations_are_left_out_and_named(tmp_path: Path) -> None:
     own.load_file(file)
     try:
         study = make_study(depths=(2,))
-        waves = tuple(replace(cell, activation="wave") for cell in study.cells)
+        waves = tuple(replace(cell, activation=Component("wave")) for cell in study.cells)
         data = data_of(tmp_path, replace(study, cells=waves))
     finally:
         own.forget(file)

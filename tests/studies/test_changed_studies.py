@@ -35,7 +35,7 @@ OTHER: dict[str, Callable[[Cell], Any]] = {
     "use_bias": lambda cell: not cell.use_bias,
     "dataset": lambda cell: Component("gaussian_mixture", (("examples", 150),)),
     "optimizer": lambda cell: Component("adam" if cell.optimizer.name == "sgd" else "sgd"),
-    "activation": lambda cell: "tanh" if cell.activation == "relu" else "relu",
+    "activation": lambda cell: Component("tanh" if cell.activation.name == "relu" else "relu"),
 }
 
 Change = tuple[str, Callable[[StudyTables], StudyTables]]

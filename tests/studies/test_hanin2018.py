@@ -14,7 +14,7 @@ from gradprop import claims, theory
 from gradprop.analysis import lengths
 from gradprop.analysis.arrivals import arrivals, at_best_rate, first_step
 from gradprop.components import architecture
-from gradprop.figures import KINDS
+from gradprop.figures.drawing import KINDS
 from gradprop.prediction import finite_width
 from tests.reference import make_cell
 

@@ -14,7 +14,7 @@ from tests.hand_made import signals_of
 
 def test_a_case_of_which_some_signals_are_lost_is_not_tested() -> None:
     kept, lost = [19.0 - layer for layer in range(20)], [math.nan] * 20
-    start: dict[str, Any] = {"activation": "relu", "initializer": Component("normal")}
+    start: dict[str, Any] = {"activation": Component("relu"), "initializer": Component("normal")}
     measure = initializers._signal_decades({"relu": ("normal",)})
     some, none = measure(signals_of([kept, kept, lost], **start))
     assert (some.reason, some.networks) == ("1 of 3 values are not finite", 3)

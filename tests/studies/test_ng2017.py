@@ -15,7 +15,7 @@ from config.studies.ng2017 import assignment
 from config.studies.ng2017 import claims as ng2017
 from gradprop import claims
 from gradprop.components import datasets
-from gradprop.figures import KINDS, StudyError, StudyTables
+from gradprop.figures.drawing import KINDS, StudyError, StudyTables
 from gradprop.results import tables
 from tests.figures.test_figures import make_study
 from tests.reference import make_cell

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from gradprop import cli, figures, studies
+from gradprop import cli, studies
 from gradprop.claims import NOT_TESTED, NotMeasured
 from gradprop.claims.references import CitationError
 from gradprop.errors import CodeError, ConfigError
+from gradprop.figures import drawing
 from gradprop.grid import folders, loading
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
@@ -64,7 +65,7 @@ def test_claims_that_are_none(tmp_path: Path, text: str, message: str) -> None:
 )
 def test_kinds_of_figures_that_are_none(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        figures.kinds_of(study(tmp_path, figures=text))
+        drawing.kinds_of(study(tmp_path, figures=text))
     assert str(caught.value) == f"{tmp_path}/{message}"
 
 
@@ -99,7 +100,7 @@ def test_an_own_kind_that_fails_names_its_place(
     own = study(tmp_path, figures=f"{code}KINDS = {{'mine': Kind(prepare, draw, describe)}}")
     options = {"mine": {"kind": "mine", "title": "Mine"}}
     with pytest.raises(CodeError) as caught:
-        figures.draw_study(replace(own, figures=options), tmp_path, tmp_path / "reports")
+        drawing.draw_study(replace(own, figures=options), tmp_path, tmp_path / "reports")
     assert str(caught.value).startswith(f"{tmp_path}/figures.py{told}")
     assert not list((tmp_path / "reports").rglob("*"))
 
@@ -109,7 +110,7 @@ def test_a_kind_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
     options = {"mine": {"kind": "mine", "title": "Mine"}}
     own = replace(study(tmp_path), figures=options)
     with pytest.raises(ConfigError) as caught:
-        figures.draw_study(own, tmp_path, tmp_path / "reports")
+        drawing.draw_study(own, tmp_path, tmp_path / "reports")
     told = f"{tmp_path}/study.yaml: figures.mine.kind: 'mine' is not allowed; allowed: "
     assert str(caught.value).startswith(told)
 

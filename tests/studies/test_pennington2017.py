@@ -15,7 +15,7 @@ import pytest
 from config.studies.pennington2017 import claims as pennington2017
 from gradprop import claims
 from gradprop.analysis import spectra
-from gradprop.figures import KINDS
+from gradprop.figures.drawing import KINDS
 from gradprop.spec import Cell
 from tests.reference import make_cell
 
@@ -122,7 +122,7 @@ def tables_of(values: Values, exponents: dict[tuple[str, str], float] = EXPONENT
 
     def join(rows: pd.DataFrame, options: Any, columns: list[str]) -> pd.DataFrame:
         named = {
-            cell.id: {"activation": cell.activation, "initializer": cell.initializer.name}
+            cell.id: {"activation": cell.activation.name, "initializer": cell.initializer.name}
             | {"depth": cell.depth}
             for cell in cells
         }

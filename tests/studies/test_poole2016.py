@@ -113,7 +113,7 @@ def simulate() -> Any:
             cell = cell_of("gaussian_mixture", weights, seed, **changes)
             cells.append(cell)
             x = pairs("gaussian_mixture", seed)
-            passed = forward(x, 256, cell.depth, weights, cell.activation == "relu", seed)
+            passed = forward(x, 256, cell.depth, weights, cell.activation.name == "relu", seed)
             layers += [pair_rows(cell, layer, z) for layer, z in enumerate(passed, start=1)]
     return SimpleNamespace(
         study=SimpleNamespace(name="poole2016", cells=tuple(cells), names={}),

@@ -15,7 +15,7 @@ from config.studies.saxe2014 import claims as saxe2014
 from gradprop import claims, theory
 from gradprop.analysis import modes
 from gradprop.components import datasets
-from gradprop.figures import KINDS
+from gradprop.figures.drawing import KINDS
 from tests.reference import make_cell
 
 TEACHER = {"name": "whitened_teacher", "symmetric": True}

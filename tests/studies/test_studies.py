@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gradprop import claims, figures, jobs, studies
+from gradprop import claims, jobs, studies
 from gradprop.claims.references import PASSAGE, References
 from gradprop.components.datasets import write
+from gradprop.figures import drawing
 from gradprop.grid import axes, folders, loading, sharding
 from gradprop.report.page import write_report
 from gradprop.report.pictures import figure_files
@@ -110,11 +111,11 @@ def train(study: Study, root: Path) -> None:
 def test_a_reduced_study_gives_its_chapter(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    monkeypatch.setattr(drawing, "FORMATS", ("svg",))
     study = build(name, reduced(load(name)))
     train(study, tmp_path)
     results, reports = tmp_path / "results", tmp_path / "reports"
-    assert figures.draw_study(study, results / name, reports) == list(study.figures)
+    assert drawing.draw_study(study, results / name, reports) == list(study.figures)
     for figure in study.figures:
         source = reports / f"figures/{name}/{figure}.svg"
         for ending in ("pdf", "png"):

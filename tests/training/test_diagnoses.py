@@ -40,7 +40,7 @@ def test_equal_weights_leave_nothing_but_rounding() -> None:
         *({"initializer": start} for start in starts),
         depth=10,
         width=64,
-        activation="relu",
+        activation=Component("relu"),
     )
     assert diagnosis.diagnoses(found)["diagnosis"].tolist() == ["rounding", "rounding", "stable"]
 
@@ -51,7 +51,7 @@ def test_an_overflow_in_the_forward_pass_is_not_a_dead_signal() -> None:
         *({"seed": seed} for seed in range(3)),
         depth=60,
         width=64,
-        activation="relu",
+        activation=Component("relu"),
         loss="output_sum",
         batch_size=32,
         initializer=Component("variance_scaling", (("scale", 41.26),)),
@@ -70,7 +70,7 @@ def test_nine_wide_layers_start_far_from_guessing_with_a_signal_that_is_stable()
         {"initializer": Component("he_normal")},
         depth=9,
         width=512,
-        activation="relu",
+        activation=Component("relu"),
     )
     table = diagnosis.diagnoses(found)
     assert table["diagnosis"].tolist() == ["stable", "stable"]
@@ -88,7 +88,7 @@ def test_a_network_without_hidden_layers_whose_loss_overflows() -> None:
         *({"learning_rate": rate} for rate in (15.9, 20.0)),
         depth=0,
         width=16,
-        activation="linear",
+        activation=Component("linear"),
         initializer=Component("zeros"),
         batch_size=80,
         epochs=120,

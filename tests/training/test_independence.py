@@ -207,9 +207,9 @@ def test_a_rule_that_fails_for_some_networks_is_not_refused(name: str) -> None:
 
 
 def test_an_activation_is_not_called_coupled_for_nan_or_random_numbers() -> None:
-    assert independence.is_independent("root") in (True, False)
+    assert independence.is_independent(Component("root")) in (True, False)
     with pytest.raises(GradpropError) as caught:
-        independence.is_independent("noisy_relu")
+        independence.is_independent(Component("noisy_relu"))
     assert str(caught.value).endswith(f": activation 'noisy_relu': {CHANGES}")
 
 

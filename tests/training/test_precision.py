@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gradprop.components.activations import ACTIVATIONS
+from gradprop.components import activations
 from gradprop.components.datasets import Dataset
 from gradprop.components.precision import FORMATS, matmul
 from gradprop.spec import Cell, Component, Stack
@@ -136,7 +136,7 @@ class Simulation:
 
     def __init__(self, cell: Cell, kernels: Sequence[Any], biases: Sequence[Any]) -> None:
         self.dtype = DTYPES[cell.precision]
-        self.cell, self.phi = cell, ACTIVATIONS[cell.activation]
+        self.cell, self.phi = cell, activations.get(cell.activation)
         self.kernels = [np.asarray(k).astype(self.dtype) for k in kernels]
         self.biases = [np.asarray(b).astype(self.dtype) for b in biases]
         self.factor = float(dict(cell.loss_scale.parameters).get("factor", 1024.0))

@@ -20,7 +20,7 @@ from gradprop import provenance
 from gradprop.components import datasets, initializers, optimizers
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.components.datasets import Dataset
-from gradprop.components.initializers import INITIALIZERS
+from gradprop.components.initializers import INITIALIZERS, of_layers
 from gradprop.probes.measurements import MEASUREMENTS
 from gradprop.probes.measurements import canonical as canonical_measurements
 from gradprop.probes.statistics import canonical, recorded
@@ -192,7 +192,10 @@ def test_other_biases_do_not_depend_on_the_stack(blobs: Dataset) -> None:
 
 def test_initializers_of_layers_do_not_depend_on_the_stack(blobs: Dataset) -> None:
     """Replicas of one stack may have their own, in stacks of 1, 3 and 40."""
-    layers = ["", "last: zeros", "first: orthogonal; 2: normal(stddev=0.3)"]
+    layers = [
+        of_layers(given)
+        for given in ({}, {"last": "zeros"}, {"first": "orthogonal", "2": "normal"})
+    ]
     cells = [
         replace(cell, layer_initializers=layers[number % 3])
         for number, cell in enumerate(forty_cells("tanh", epochs=1))
@@ -254,9 +257,9 @@ def test_measurements_do_not_depend_on_the_stack_and_disturb_nothing(
         assert any(key.startswith(f"{name}.") for key in together[bad.id])
     for some in ([cells[0]], [cells[5], bad, cells[1]], cells[:1:-1]):
         check_same(rows(train(some, dataset)), together)
-    plain = rows(train([replace(cell, measurements="") for cell in cells], dataset))
+    plain = rows(train([replace(cell, measurements=()) for cell in cells], dataset))
     for cell in cells:
-        without = plain[replace(cell, measurements="").id]
+        without = plain[replace(cell, measurements=()).id]
         identity = {*IDENTITY, "cells.measurements"}
         kept = {key: bits for key, bits in without.items() if key not in identity}
         assert kept == {key: together[cell.id][key] for key in kept}
@@ -266,13 +269,14 @@ def test_measurements_do_not_depend_on_the_stack_and_disturb_nothing(
 
 
 # Large programs among them: replicas of an activation function, and changes.
+TABLES = ["histograms", "spectra", "trajectories"]
 THREADED: dict[str, tuple[str, int, dict[str, Any]]] = {
     "every row": ("tanh", 7, {"width": 129, "batch_size": 61}),
     "a whole stack": ("gelu", 40, {}),
     "batch": ("elu", 5, {"normalization": "batch", "residual": "rezero", "depth": 4}),
     "layer": ("swish", 7, {"normalization": "layer", "clipping": "norm", "width": 129}),
     "alone": ("relu", 1, {"width": 151, "batch_size": 120, "dataset": "gaussian_mixture"}),
-    "measured": ("gelu", 3, {"width": 151, "measurements": "histograms + spectra + trajectories"}),
+    "measured": ("gelu", 3, {"width": 151, "measurements": TABLES}),
     "curved": ("swish", 3, {"width": 151, "measurements": "curvature"}),
 }
 
@@ -393,7 +397,7 @@ def test_a_diverging_replica(case: str, blobs: Dataset, teacher: Dataset) -> Non
         "batch_size": 13,
         "width": 7,
     }
-    program |= {"activation": bad.activation, "optimizer": bad.optimizer.document()}
+    program |= {"activation": bad.activation.label, "optimizer": bad.optimizer.document()}
     good = [
         make_cell(seed=seed, learning_rate=0.01, dataset=bad.dataset.document(), **program)
         for seed in range(4)

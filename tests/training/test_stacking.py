@@ -52,7 +52,7 @@ def all_initializers(rate: float = 0.05, **changes: Any) -> list[Cell]:
         cell
         for cell in cells
         if initializers.conflict(cell) is None
-        and (cell.activation != "exponential" or cell.initializer.name in SMALL)
+        and (cell.activation.name != "exponential" or cell.initializer.name in SMALL)
     ]
 
 

@@ -83,9 +83,9 @@ def keras_model(cell: Cell, kernels: list[Any], outputs: int) -> keras.Model:
     shared = keras.layers.Dense(cell.width, use_bias=False)
     first = keras.layers.Dense(cell.width, use_bias=False)
     last = keras.layers.Dense(outputs, use_bias=False)
-    h = keras.activations.get(cell.activation)(first(inputs))
+    h = keras.activations.get(cell.activation.name)(first(inputs))
     for _ in range(cell.depth - 1):
-        h = keras.activations.get(cell.activation)(shared(h))
+        h = keras.activations.get(cell.activation.name)(shared(h))
     model = keras.Model(inputs, last(h))
     for layer, kernel in zip((first, shared, last), kernels, strict=True):
         layer.kernel.assign(kernel)
@@ -271,6 +271,6 @@ def test_what_theory_does_not_know_of_tied_kernels() -> None:
     assert "plain networks" in unpredicted(replace(cell, normalization=Component("batch")))
     assert spectra.law(cell) is None and spectra.law(replace(cell, tied=False)) is not None
     assert np.isnan(fluctuations.expected_fluctuation(cell))
-    rectified = replace(cell, activation="relu")
+    rectified = replace(cell, activation=Component("relu"))
     assert finite_width.length_law(rectified) is None
     assert finite_width.length_law(replace(rectified, tied=False)) is not None

@@ -26,7 +26,7 @@ GLOROT, DELTA = "glorot_normal", "delta_orthogonal"
 
 def _parameters(cell: Cell) -> dict[str, object]:
     return {
-        **{"network": cell, "seed": cell.seed, "activation": cell.activation},
+        **{"network": cell, "seed": cell.seed, "activation": cell.activation.label},
         **{"initializer": cell.initializer.label, "name": cell.initializer.name},
         **{"padding": cell.value("padding"), "depth": cell.depth, "epochs": cell.epochs},
     }
@@ -141,7 +141,7 @@ def singular_values(tables: StudyTables, column: str, initializer: str) -> pd.Da
     chosen = {
         cell.id: cell.seed
         for cell in tables.study.cells
-        if cell.activation == "linear"
+        if cell.activation.name == "linear"
         and cell.initializer.label == initializer
         and cell.value("padding") == "circular"
     }

@@ -477,7 +477,9 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute what the prose says of ratios, singular values, plateaus and times."""
     plateau = _plateau_epochs(tables).median()
     trained = need([cell for cell in tables.study.cells if cell.epochs], "trained networks")
-    learning_rates = sorted({cell.learning_rate for cell in trained if cell.activation == "tanh"})
+    learning_rates = sorted(
+        {cell.learning_rate for cell in trained if cell.activation.name == "tanh"}
+    )
     rates = [_sigmoid_rate(tables, f"{name}_log10_rms") for name in ("signal", "gradient")]
     found: dict[str, float | str] = {
         "width": WIDTH,

@@ -64,7 +64,7 @@ def _starts(tables: StudyTables) -> dict[tuple[str, str, int], list[Cell]]:
     """Return the ReLU networks at initialization by initializer, architecture and depth."""
     found: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in tables.study.cells:
-        if cell.depth and not cell.epochs and cell.activation == "relu":
+        if cell.depth and not cell.epochs and cell.activation.name == "relu":
             key = cell.initializer.label, architecture_name(cell), cell.depth
             found.setdefault(key, []).append(cell)
     return found

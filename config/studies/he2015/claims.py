@@ -183,7 +183,7 @@ CLAIMS = [
 def _rates(cells: Sequence[Cell], optimizer: str, activation: str) -> str:
     """Return the learning rates from which such networks get their best."""
     kind = optimizer, activation
-    rates = {c.learning_rate for c in cells if (c.optimizer.name, c.activation) == kind}
+    rates = {c.learning_rate for c in cells if (c.optimizer.name, c.activation.name) == kind}
     return ", ".join(f"{rate:g}" for rate in sorted(rates))
 
 

@@ -99,7 +99,7 @@ def _symmetry(tables: StudyTables) -> Iterator[Evidence]:
         chosen = [
             cell.id
             for cell in tables.study.cells
-            if cell.initializer.name == "zeros" and cell.activation == activation
+            if cell.initializer.name == "zeros" and cell.activation.name == activation
         ]
         rows = tables.layers[tables.layers["cell"].isin(chosen)]
         depths = rows.groupby("cell")["layer"].transform("max")
@@ -126,7 +126,7 @@ def _digits(tables: StudyTables, activation: str, starts: tuple[str, ...]) -> li
     return [
         cell
         for cell in tables.study.cells
-        if (cell.dataset.name, cell.activation) == ("digits", activation)
+        if (cell.dataset.name, cell.activation.name) == ("digits", activation)
         and cell.initializer.label in starts
     ]
 

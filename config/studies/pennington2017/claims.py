@@ -47,7 +47,7 @@ class Ensemble(NamedTuple):
         """The ensemble among the evidence."""
         law = self.law
         return _case(
-            (law.activation, law.ensemble),
+            (law.activation.label, law.ensemble),
             f", L = {law.layers}",
             sigma_w2=law.sigma_w2,
             q=law.q,
@@ -85,7 +85,7 @@ def _smallest(tables: StudyTables, layers: int) -> float:
     chosen = {
         cell.id
         for cell in tables.study.cells
-        if (cell.activation, cell.initializer.name, cell.depth) == (*ISOMETRIC, layers + 1)
+        if (cell.activation.name, cell.initializer.name, cell.depth) == (*ISOMETRIC, layers + 1)
     }
     rows = recorded(tables.measurement("spectra"), "cell")
     rows = rows[rows["cell"].isin(chosen)]
@@ -120,7 +120,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     found = need(_ensembles(tables), "networks whose singular values have a law")
     layers = max(ensemble.law.layers for ensemble in found)
     deepest = {
-        (item.law.activation, item.law.ensemble): item
+        (item.law.activation.label, item.law.ensemble): item
         for item in found
         if item.law.layers == layers
     }
@@ -143,7 +143,7 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
         "smallest": _smallest(tables, layers),
         "along": theory.length_map_slope("tanh", tanh.q, tanh.sigma_w2) ** layers,
         "trained_width": trained[0].width,
-        "seeds": len({cell.seed for cell in trained if cell.activation == "tanh"}),
+        "seeds": len({cell.seed for cell in trained if cell.activation.name == "tanh"}),
         "steps": int(tables.steps["step"].max()),
     }
     for name, key in (("tanh", ISOMETRIC), ("tanh_gaussian", ("tanh", "gaussian"))):

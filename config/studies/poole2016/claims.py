@@ -39,7 +39,7 @@ def _correlations(
     chosen = [
         cell
         for cell in tables.study.cells
-        if (cell.activation, cell.dataset.name, cell.width) == (activation, inputs, WIDTH)
+        if (cell.activation.name, cell.dataset.name, cell.width) == (activation, inputs, WIDTH)
     ]
     need(chosen, f"{activation} networks of width {WIDTH} on {inputs}")
     rows = at_start(tables.layers).merge(coordinates(chosen), on="cell")

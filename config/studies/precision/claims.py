@@ -46,7 +46,7 @@ def first_lost(tables: StudyTables) -> pd.DataFrame:
             {
                 "cell": cell,
                 "seed": cell.seed,
-                "activation": cell.activation,
+                "activation": cell.activation.label,
                 "initializer": cell.initializer.label,
                 "precision": cell.precision,
                 "loss_scale": cell.loss_scale.label,

@@ -87,7 +87,7 @@ def _ln_slopes(
     """
     rows = []
     for cell, layers in _interior(
-        tables, lambda cell: (cell.activation, cell.use_bias) == (activation, use_bias)
+        tables, lambda cell: (cell.activation.name, cell.use_bias) == (activation, use_bias)
     ):
         slope = -estimates.slope(layers["layer"], ln_mean_square(layers, column))
         rows.append((cell, cell.initializer.label, slope))
@@ -105,7 +105,7 @@ def _sigma_w2(cell: Cell) -> float:
 def _chi(cell: Cell) -> float:
     """Return chi_1 at the fixed point of the length, or at any length where it has none."""
     weights, biases = _sigma_w2(cell), float(np.float32(cell.bias_std)) ** 2
-    if cell.activation == "relu":
+    if cell.activation.name == "relu":
         return theory.chi_1("relu", 1.0, weights)
     q = theory.length_fixed_point(cell.activation, weights, biases)
     return theory.chi_1(cell.activation, q, weights)
@@ -141,7 +141,7 @@ def _signal_slope(cell: Cell) -> float | None:
     Relu is: its mean square does not depend on the length.
     """
     chi = _chi(cell)
-    critical = math.isclose(chi, 1) and cell.activation != "relu"
+    critical = math.isclose(chi, 1) and cell.activation.name != "relu"
     return None if critical else math.log(chi)
 
 
@@ -183,7 +183,7 @@ def _critical_signals(tables: StudyTables) -> Iterator[tuple[Cell, pd.Series[flo
     """Yield tanh networks initialized as Glorot's, with ln mean (dC/dz)^2 of inner layers."""
     for cell, layers in _interior(
         tables,
-        lambda cell: (cell.activation, cell.initializer.name) == ("tanh", "glorot_normal"),
+        lambda cell: (cell.activation.name, cell.initializer.name) == ("tanh", "glorot_normal"),
     ):
         yield cell, ln_mean_square(layers.set_index("layer"), "signal_log10_rms")
 
@@ -219,9 +219,9 @@ def _gradient_slope(cell: Cell) -> float | None:
     do towards the output; the activations of sigmoid networks keep their size. None for tanh
     where it is not nearly linear.
     """
-    if cell.activation == "sigmoid":
+    if cell.activation.name == "sigmoid":
         return math.log10(_chi(cell)) / 2
-    linear = cell.activation == "relu" or cell.initializer.name == "standard_heuristic"
+    linear = cell.activation.name == "relu" or cell.initializer.name == "standard_heuristic"
     return 0.0 if linear else None
 
 
@@ -242,7 +242,9 @@ def minibatch_gradients(tables: StudyTables) -> pd.DataFrame:
     rows = recorded(tables.layers, "gradient_log10_rms")
     start = at_start(rows).set_index(["cell", "layer"])
     found = []
-    for group in _groups(cells, lambda c: (c.activation, c.initializer.label, c.use_bias, c.depth)):
+    for group in _groups(
+        cells, lambda c: (c.activation.label, c.initializer.label, c.use_bias, c.depth)
+    ):
         law, depth = prediction_on_data(replace(group[0], seed=0)), group[0].depth
         names = [cell.id for cell in group]
         first, last = (
@@ -250,7 +252,7 @@ def minibatch_gradients(tables: StudyTables) -> pd.DataFrame:
         )
         predicted = math.nan if law is None else float(law.gradient[0])
         measured = float((first - last).mean())
-        found.append((group[0].activation, group[0].use_bias, measured, predicted))
+        found.append((group[0].activation.label, group[0].use_bias, measured, predicted))
     return pd.DataFrame(found, columns=["activation", "use_bias", "measured", "predicted"])
 
 
@@ -276,7 +278,7 @@ def _single_examples(tables: StudyTables, of_sum: bool = False) -> Iterator[list
     cells = [
         cell
         for cell in tables.study.cells
-        if (cell.batch_size, cell.activation, cell.loss == "output_sum") == (1, "relu", of_sum)
+        if (cell.batch_size, cell.activation.name, cell.loss == "output_sum") == (1, "relu", of_sum)
         and cell.depth > 1
     ]
     for group in _groups(cells, lambda cell: (cell.initializer.label, architecture_name(cell))):

@@ -235,7 +235,7 @@ def _learned(
         cells = {
             cell.id: cell.initializer.label
             for cell in tables.study.cells
-            if cell.epochs and cell.tied and cell.activation == activation
+            if cell.epochs and cell.tied and cell.activation.name == activation
         }
         rows = training_outcomes(tables.cells[tables.cells["cell"].isin(cells)])
         rows = need(rows, f"trained {name_of(activation)} networks with tied kernels")

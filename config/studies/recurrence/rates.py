@@ -78,7 +78,7 @@ def rates(tables: StudyTables) -> pd.DataFrame:
     found = pd.DataFrame(
         {
             "network": cells,
-            "activation": [cell.activation for cell in cells],
+            "activation": [cell.activation.label for cell in cells],
             "initializer": [cell.initializer.label for cell in cells],
             **{
                 key: [getattr(cell, key) for cell in cells]
@@ -89,7 +89,7 @@ def rates(tables: StudyTables) -> pd.DataFrame:
         }
     )
     drawn = [growth(cell) if cell.tied else Growth(np.nan, np.nan) for cell in cells]
-    gamma = np.array([math.log10(GAMMA.get(cell.activation, math.nan)) for cell in cells])
+    gamma = np.array([math.log10(GAMMA.get(cell.activation.name, math.nan)) for cell in cells])
     return found.assign(
         radius=[one.radius for one in drawn],
         bound=[one.norm for one in drawn] + gamma,

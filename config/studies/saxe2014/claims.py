@@ -39,7 +39,7 @@ def trajectories(
     modes = recorded(tables.measurement("modes"), "cell")
     kind = initializer, "linear", 1
     chosen = one_per_seed(
-        [c for c in tables.study.cells if (c.initializer.name, c.activation, c.depth) == kind]
+        [c for c in tables.study.cells if (c.initializer.name, c.activation.name, c.depth) == kind]
     )
     for cell in chosen[:1] if initializer == DECOUPLED else chosen:
         rows = modes[modes["cell"] == cell.id].sort_values("step")

@@ -284,7 +284,9 @@ def _constant_starts(tables: StudyTables) -> Iterator[tuple[Case, int, pd.DataFr
         for c in tables.study.cells
         if c.initializer.name in ("zeros", "constant") and c.batch_size == 1
     ]
-    for activation, label in dict.fromkeys((c.activation, c.initializer.label) for c in cells):
+    for activation, label in dict.fromkeys(
+        (c.activation.label, c.initializer.label) for c in cells
+    ):
         alike = select(cells, {"activation": activation, "initializer": label})
         chosen = {cell.id: cell.depth for cell in alike}
         rows = tables.layers[tables.layers["cell"].isin(chosen)]

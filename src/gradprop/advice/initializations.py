@@ -22,7 +22,7 @@ from gradprop import errors, theory
 from gradprop.advice.functions import from_function, slope_error
 from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.components import activations
-from gradprop.components.activations import ACTIVATIONS, Activation
+from gradprop.components.activations import ACTIVATIONS, Activation, ActivationLike
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.components.registry import LARGEST_SIZE, Registry
 from gradprop.errors import GradpropError
@@ -259,10 +259,12 @@ def advise(
     """
     _check_size("depth", depth, 2, DEEPEST)
     _check_size("width", width, 1, LARGEST_SIZE)
-    phi = _activation(activation)
+    named = None if callable(activation) else _component(ACTIVATIONS, activation, "activation")
+    phi = activations.get(named) if named else _from_callable(activation)
     given = None if initializer is None else _initializer(initializer, phi)
-    with _named(phi, activation) as label:
-        look = _Look(phi, label, depth, width, _spelled(phi, activation))
+    code = _in_keras(named) if named else phi.name if phi.name.isidentifier() else "your_function"
+    with _entered(phi, named) as component:
+        look = _Look(phi, component, depth, width, code)
         ruled = [look.at(rule, value) for rule, value in _rules(look).items()]
         asked = [] if given is None else [look.of(given, f"yours, {given.label}", _code(given))]
         usual = [look.of(Component(name), title, code) for title, (name, code) in _USUAL.items()]
@@ -283,11 +285,9 @@ def _check_size(name: str, value: Any, least: int, most: int) -> None:
         raise GradpropError(f"advise: {name}: {errors.show(value)} is not allowed; {allowed}")
 
 
-def _activation(given: Any) -> Activation:
-    if callable(given):
-        name = getattr(given, "__name__", type(given).__name__)
-        return from_function(given, "your function" if name == "<lambda>" else str(name))
-    return activations.get(_component(ACTIVATIONS, given, "activation").label)
+def _from_callable(given: Any) -> Activation:
+    name = getattr(given, "__name__", type(given).__name__)
+    return from_function(given, "your function" if name == "<lambda>" else str(name))
 
 
 def _component(registry: Registry[Any], label: Any, key: str) -> Component:
@@ -322,17 +322,14 @@ def _initializer(label: Any, phi: Activation) -> Component:
     return component
 
 
-def _spelled(phi: Activation, given: Any) -> str:
-    """Return the activation function in Keras code."""
-    if callable(given):
-        return phi.name if phi.name.isidentifier() else "your_function"
-    component = Component.parse(phi.name)
+def _in_keras(component: Component) -> str:
+    """Return an activation function of the registry in Keras code."""
     if component.name == "prelu":
         slope = ACTIVATIONS.parameters_of(component)["slope"]
         start = f"keras.initializers.Constant({slope!r})"
         return f"keras.layers.PReLU(alpha_initializer={start})"
     if not component.parameters:
-        return "keras.ops.sin" if component.name == "sine" else f'"{phi.name}"'
+        return "keras.ops.sin" if component.name == "sine" else f'"{component.name}"'
     ((_, value),) = component.parameters
     if component.name == "sine":
         return f"lambda z: keras.ops.sin({value!r} * z)"
@@ -341,8 +338,8 @@ def _spelled(phi: Activation, given: Any) -> str:
 
 
 def spelled(label: str) -> str:
-    """Return an activation function of the registry in Keras code."""
-    return _spelled(activations.get(label), label)
+    """Return the activation function of the registry that has this label in Keras code."""
+    return _in_keras(Component.parse(label))
 
 
 def _code(initializer: Component) -> str:
@@ -357,30 +354,30 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def _named(phi: Activation, given: Any) -> Iterator[str]:
-    """Let a function have a label for as long as predictions, which know labels only, are made."""
-    if isinstance(given, str):
-        yield phi.name
+def _entered(phi: Activation, named: Component | None) -> Iterator[Component]:
+    """Let a function be a component for as long as predictions, which are of cells, are made."""
+    if named:
+        yield named
         return
-    label = f"function-{next(_numbers)}"  # of its own, because moments are cached by it
-    ACTIVATIONS[label] = phi
+    name = f"function-{next(_numbers)}"  # of its own, because moments are cached by it
+    ACTIVATIONS[name] = phi
     try:
-        yield label
+        yield Component(name)
     finally:
-        del ACTIVATIONS[label]
+        del ACTIVATIONS[name]
 
 
 # ----------------------------------------------------------------------------------------- rules
 
 
-def unit_sigma_w2(activation: Activation | str) -> float:
+def unit_sigma_w2(activation: ActivationLike) -> float:
     """Return ``sigma_w2 = 1 / E[phi(z)**2]``, z standard normal: ``q = 1`` is a fixed point.
 
     1 for SELU (Klambauer et al. 2017), 2 for ReLU (He et al. 2015).
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
 
     Returns
@@ -424,10 +421,10 @@ def _rules(look: _Look) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Look:
-    """What rows are made for: a function by its label, at a depth and a width."""
+    """What rows are made for: a function, at a depth and a width."""
 
     phi: Activation
-    label: str
+    component: Component
     depth: int
     width: int
     spelled: str
@@ -468,7 +465,7 @@ class _Look:
             dataset=Component("circles"),  # nothing is asked of it
             depth=self.depth,
             width=self.width,
-            activation=self.label,
+            activation=self.component,
             initializer=initializer,
             learning_rate=0.1,
             batch_size=1,
@@ -478,15 +475,15 @@ class _Look:
         expected = predict(cell, inputs=self.width, outputs=self.width)
         if expected is None:
             raise GradpropError(
-                f"advise: activation: {self.label} grows faster than linearly, and lengths of its "
-                "networks have no law of their own"
+                f"advise: activation: {self.phi.name} grows faster than linearly, and lengths of "
+                "its networks have no law of their own"
             )
         length = float(expected.length[self.depth - 1] - expected.length[0]) / 2
         return float(expected.signal[0]), length, float(expected.signal_sd[0])
 
     def of(self, initializer: Component, title: str, code: str) -> Initialization:
         """Return the row of an initializer."""
-        variance = weight_variance(initializer, (self.width, self.width), self.label)
+        variance = weight_variance(initializer, (self.width, self.width), self.component)
         assert variance is not None
         sigma_w2 = variance * self.width
         state = theory.mean_field_state(self.phi, sigma_w2)

@@ -257,9 +257,9 @@ def _rounding(found: StudyTables, probes: _Probes) -> Bool:
     signal, length = probes.at(probes.depth, SIGNAL), probes.at(probes.depth, LENGTH)
     functions = table["cell"].map({name: cell.activation for name, cell in cells.items()})
     slope = np.zeros(len(table))
-    for name in functions.unique():
-        chosen = (functions == name).to_numpy()
-        slope[chosen] = rounding.least_slope(activations.get(name), length[chosen])
+    for function in functions.unique():
+        chosen = (functions == function).to_numpy()
+        slope[chosen] = rounding.least_slope(activations.get(function), length[chosen])
     trained = {name: RESIDUALS[cell.residual].trained for name, cell in cells.items()}
     told = ~table["cell"].map(trained).astype(bool)
     with np.errstate(divide="ignore"):

@@ -2,9 +2,8 @@
 
 The functions are those of ``keras.activations.get(name)`` in Keras 3, with default arguments where
 a study gives no others, re-written in NumPy so that theory and statistics need no TensorFlow.
-Derivatives are closed forms
-that keep their *relative* accuracy in the tails: this project is about numbers such as
-``tanh'(30) = 3.5e-26``, for which ``1 - tanh(z)**2`` would return exactly 0.
+Derivatives are closed forms that keep their *relative* accuracy in the tails: this project is about
+numbers such as ``tanh'(30) = 3.5e-26``, for which ``1 - tanh(z)**2`` would return exactly 0.
 
 All callables take anything array-like of finite numbers and return a float64 array of the same
 shape. They do not overflow: the exponential ends at the largest number.
@@ -16,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +33,7 @@ __all__ = [
     "SELU_ALPHA",
     "SELU_SCALE",
     "Activation",
+    "ActivationLike",
     "get",
 ]
 
@@ -648,14 +648,18 @@ _ALL: Final = (
 ACTIVATIONS: Final = Registry({activation.name: activation for activation in _ALL})
 
 
-def get(activation: Activation | str) -> Activation:
-    """Look an activation function up by its label; an `Activation` is returned as it is.
+#: What `get` finds: a function itself, a component, or a label.
+ActivationLike: TypeAlias = Activation | Component | str
+
+
+def get(activation: ActivationLike) -> Activation:
+    """Look an activation function up; an `Activation` is returned as it is.
 
     Parameters
     ----------
-    activation : Activation or str
-        An activation function, or the name of one in `ACTIVATIONS`, with parameters in parentheses
-        where they are not its defaults: ``leaky_relu(slope=0.01)``.
+    activation : Activation, Component or str
+        An activation function, a component of `ACTIVATIONS`, or the label of one: its name, with
+        parameters in parentheses where they are not its defaults: ``leaky_relu(slope=0.01)``.
 
     Returns
     -------
@@ -669,16 +673,27 @@ def get(activation: Activation | str) -> Activation:
     if isinstance(activation, Activation):
         return activation
     try:
-        return ACTIVATIONS.get(activation) or _with_parameters(activation)
+        if isinstance(activation, str):
+            return ACTIVATIONS.get(activation) or _labelled(activation)
+        return _with_parameters(activation)
     except KeyError:
+        shown = activation if isinstance(activation, str) else activation.label
         known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"unknown activation {activation!r}; known are {known}") from None
+        raise ValueError(f"unknown activation {shown!r}; known are {known}") from None
+
+
+def _labelled(label: str) -> Activation:
+    return _with_parameters(ACTIVATIONS.create(Component.parse(label).document()))
+
+
+def _with_parameters(component: Component) -> Activation:
+    if not component.parameters:
+        return ACTIVATIONS[component.name]
+    return _made(component)
 
 
 @functools.cache
-def _with_parameters(label: str) -> Activation:
-    component = ACTIVATIONS.create(Component.parse(label).document())
-    entry = ACTIVATIONS[component.name]
-    if entry.make is None or not component.parameters:
-        return entry
-    return replace(entry.make(**ACTIVATIONS.parameters_of(component)), name=component.label)
+def _made(component: Component) -> Activation:
+    make = ACTIVATIONS[component.name].make
+    assert make is not None, component  # what has parameters is made of them
+    return replace(make(**ACTIVATIONS.parameters_of(component)), name=component.label)

@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import ActivationLike
 
 __all__ = [
     "log_growth_mean",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-def slopes(activation: Activation | str) -> tuple[float, float]:
+def slopes(activation: ActivationLike) -> tuple[float, float]:
     """Return right and left slope of a homogeneous activation.
 
     Raises
@@ -42,14 +42,14 @@ def slopes(activation: Activation | str) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=1024)
-def log_moments(width: int, activation: Activation | str) -> tuple[float, float]:
+def log_moments(width: int, activation: ActivationLike) -> tuple[float, float]:
     """Return mean and variance of ``ln((1 / n) sum_i phi(g_i)**2)`` given that it is not 0.
 
     Parameters
     ----------
     width : int
         Number of standard normal ``g_i``.
-    activation : Activation or str
+    activation : Activation, Component or str
         ``phi``, homogeneous: linear, relu, leaky_relu.
 
     Returns
@@ -118,7 +118,7 @@ def _log_moments_two_slopes(width: int, right: float, left: float) -> tuple[floa
     return first + math.log(scale / width), second - first**2
 
 
-def log_growth_mean(width: int, sigma_w2: float, activation: Activation | str = "linear") -> float:
+def log_growth_mean(width: int, sigma_w2: float, activation: ActivationLike = "linear") -> float:
     """Typical growth of the squared length in a layer: ``m(n) = E[ln(M_l / M_{l-1})]``.
 
     linear: ``ln sigma_w2 + psi(n / 2) - ln(n / 2)``, about ``ln sigma_w2 - 1 / n``;
@@ -135,7 +135,7 @@ def log_growth_mean(width: int, sigma_w2: float, activation: Activation | str = 
         Number of units ``n`` of the layer.
     sigma_w2 : float
         Weight variance times fan-in, positive.
-    activation : Activation or str, optional
+    activation : Activation, Component or str, optional
         Activation of the layer, homogeneous: linear, relu, leaky_relu.
 
     Returns
@@ -158,7 +158,7 @@ def log_growth_mean(width: int, sigma_w2: float, activation: Activation | str = 
     return math.log(sigma_w2) + log_moments(width, activation)[0]
 
 
-def log_growth_variance(width: int, activation: Activation | str = "linear") -> float:
+def log_growth_variance(width: int, activation: ActivationLike = "linear") -> float:
     """Variance of the log-growth in a layer: ``v(n) = Var[ln(M_l / M_{l-1})]``.
 
     linear: ``psi_1(n / 2)``, about ``2 / n``;
@@ -170,7 +170,7 @@ def log_growth_variance(width: int, activation: Activation | str = "linear") -> 
     ----------
     width : int
         Number of units ``n`` of the layer.
-    activation : Activation or str, optional
+    activation : Activation, Component or str, optional
         Activation of the layer, homogeneous: linear, relu, leaky_relu.
 
     Returns
@@ -189,7 +189,7 @@ def log_growth_variance(width: int, activation: Activation | str = "linear") -> 
     return log_moments(width, activation)[1]
 
 
-def unbiased_gain(width: int, activation: Activation | str = "relu") -> float:
+def unbiased_gain(width: int, activation: ActivationLike = "relu") -> float:
     """Gain ``g`` of ``W_ij ~ N(0, g**2 / n)`` at which log-lengths have no drift.
 
     ``g = exp(-m(n) / 2)`` with ``m(n)`` at ``sigma_w2 = 1``; the Lyapunov exponent is 0. Slightly
@@ -199,7 +199,7 @@ def unbiased_gain(width: int, activation: Activation | str = "relu") -> float:
     ----------
     width : int
         Number of units of every layer.
-    activation : Activation or str, optional
+    activation : Activation, Component or str, optional
         Activation of every layer, homogeneous: linear, relu, leaky_relu.
 
     Returns
@@ -218,7 +218,7 @@ def unbiased_gain(width: int, activation: Activation | str = "relu") -> float:
     return math.exp(-0.5 * log_growth_mean(width, 1.0, activation))
 
 
-def sussillo_abbott_gain(width: int, activation: Activation | str = "relu") -> float:
+def sussillo_abbott_gain(width: int, activation: ActivationLike = "relu") -> float:
     """Sussillo and Abbott's formula for the gain without drift.
 
     linear: ``exp(1 / (2 n))``; ReLU: ``sqrt(2) exp(1.2 / (max(n, 6) - 2.4))``, an empirical fit
@@ -228,7 +228,7 @@ def sussillo_abbott_gain(width: int, activation: Activation | str = "relu") -> f
     ----------
     width : int
         Number of units of every layer.
-    activation : Activation or str, optional
+    activation : Activation, Component or str, optional
         Activation of every layer: linear or relu.
 
     Returns

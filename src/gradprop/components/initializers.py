@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
 from gradprop.components import activations, architecture, gains
+from gradprop.components.activations import ActivationLike
 from gradprop.components.registry import LARGEST_COUNT, Entry, Parameter, Registry
-from gradprop.spec import Cell, Component, Scalar
+from gradprop.spec import Cell, Component, LayerInitializer, Scalar
 
 
 class Layer(NamedTuple):
@@ -30,7 +31,7 @@ class Layer(NamedTuple):
 
     fan_in: int
     fan_out: int
-    activation: str  # of the hidden layers
+    activation: ActivationLike  # of the hidden layers
     places: int = 1  # of a convolution's kernel in space: each has fan_in / places of the rows
 
 
@@ -398,8 +399,8 @@ def layer_shapes(inputs: int, cell: Cell, outputs: int) -> list[tuple[int, int]]
     return list(itertools.pairwise(sizes))
 
 
-def canonical_layers(given: Mapping[str, Any]) -> str:
-    """Return the one text for initializers of single layers: ``first: zeros; 3: orthogonal``.
+def of_layers(given: Mapping[str, Any]) -> tuple[LayerInitializer, ...]:
+    """Return initializers of single layers in the order of the layers.
 
     Parameters
     ----------
@@ -408,7 +409,19 @@ def canonical_layers(given: Mapping[str, Any]) -> str:
         initializer.
     """
     keys = sorted(given, key=lambda key: (_number(key, LARGEST_COUNT), key))
-    return "; ".join(f"{key}: {INITIALIZERS.create(given[key]).label}" for key in keys)
+    return tuple(LayerInitializer(key, INITIALIZERS.create(given[key])) for key in keys)
+
+
+def parse_layers(text: str) -> tuple[LayerInitializer, ...]:
+    """Return the initializers of single layers that stand in a text: ``first: zeros; 3: ones``.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If the text is none of initializers by layer.
+    """
+    pairs = (part.split(": ", 1) for part in _NEXT_LAYER.split(text))
+    return of_layers({key: Component.parse(label).document() for key, label in pairs})
 
 
 def in_one_spelling(cell: Cell) -> Cell:
@@ -420,32 +433,21 @@ def in_one_spelling(cell: Cell) -> Cell:
     """
     names = {1: "first", cell.depth + 1: "last"}
     given = {
-        names.get(number, str(number)): component
-        for key, component in layer_initializers(cell.layer_initializers).items()
-        if (number := _number(key, cell.depth)) and component != cell.initializer
+        names.get(number, str(number)): one.initializer.document()
+        for one in cell.layer_initializers
+        if (number := _number(one.key, cell.depth)) and one.initializer != cell.initializer
     }
-    text = canonical_layers({key: component.document() for key, component in given.items()})
     biases = cell.bias_initializer
     if biases.name == "constant" and not BIAS_INITIALIZERS.parameters_of(biases)["value"]:
         biases = Component("normal")
-    return replace(cell, layer_initializers=text, bias_initializer=biases, code="")
-
-
-@lru_cache
-def layer_initializers(text: str) -> dict[str, Component]:
-    """Return what `canonical_layers` made the text from, components instead of their labels."""
-    parts = _NEXT_LAYER.split(text) if text else []
-    pairs = (part.split(": ", 1) for part in parts)
-    return {key: Component.parse(label) for key, label in pairs}
+    return replace(cell, layer_initializers=of_layers(given), bias_initializer=biases, code="")
 
 
 def initializer_of(cell: Cell, layer: int) -> Component:
     """Return the initializer of the kernel of `layer` (1 … depth + 1)."""
-    if not cell.layer_initializers:
-        return cell.initializer
-    given = layer_initializers(cell.layer_initializers)
-    own = {_number(key, cell.depth): component for key, component in given.items()}
-    return own.get(layer, cell.initializer)
+    own = (one for one in cell.layer_initializers if _number(one.key, cell.depth) == layer)
+    found = next(own, None)
+    return found.initializer if found else cell.initializer
 
 
 def hidden_initializer(cell: Cell) -> Component | None:
@@ -631,14 +633,14 @@ def conflict(cell: Cell) -> str | None:
     return problem or (_conflict_of_layers(cell) if cell.layer_initializers else None)
 
 
-def _without_gain(where: str, initializer: Component, activation: str) -> str | None:
+def _without_gain(where: str, initializer: Component, activation: Component) -> str | None:
     """Say that an initializer has no gain for the activation function, if it hasn't."""
     known = INITIALIZERS[initializer.name].activations
-    if not known or Component.parse(activation).name in known:
+    if not known or activation.name in known:
         return None
     return (
-        f"{where}: {initializer.name} has no gain for the activation {activation!r}; it has for "
-        f"{', '.join(known)}"
+        f"{where}: {initializer.name} has no gain for the activation {activation.label!r}; it has "
+        f"for {', '.join(known)}"
     )
 
 
@@ -646,9 +648,8 @@ def _conflict_of_layers(cell: Cell) -> str | None:
     """Return what is wrong with the initializers of single layers, as ``key: reason``."""
     where, last = "layer_initializers", cell.depth + 1
     keys: dict[int, str] = {}
-    given = layer_initializers(cell.layer_initializers)
-    for key, initializer in given.items():
-        number = _number(key, cell.depth)
+    for one in cell.layer_initializers:
+        key, number = one.key, _number(one.key, cell.depth)
         other = keys.setdefault(number, key)
         if number > last:
             return f"{where}.{key}: no layer {key} at depth {cell.depth}; allowed: 1 to {last}"
@@ -656,9 +657,9 @@ def _conflict_of_layers(cell: Cell) -> str | None:
             return f"{where}: {other} and {key} both name layer {number} at depth {cell.depth}"
         if cell.tied and 2 <= number <= cell.depth:
             return f"{where}.{key}: tied layers share one kernel; allowed: first, last"
-        if problem := _without_gain(f"{where}.{key}", initializer, cell.activation):
+        if problem := _without_gain(f"{where}.{key}", one.initializer, cell.activation):
             return problem
-    for initializer in (cell.initializer, *given.values()):
+    for initializer in (cell.initializer, *(one.initializer for one in cell.layer_initializers)):
         if INITIALIZERS[initializer.name].unit_variance:
             return (
                 f"{where}: {initializer.name} scales the kernels of all layers, one after the "

@@ -318,7 +318,9 @@ class NetworkCell:
 
         function = activations.get(self.activation)
         if function.with_slopes is not None:
-            raise ValueError(f"{self.activation} has slopes that are trained: use keras.layers")
+            raise ValueError(
+                f"{self.activation.label} has slopes that are trained: use keras.layers"
+            )
         made: Callable[[Any], Any] = function.tensors or keras.activations.get(function.name)
         return made
 

@@ -183,7 +183,7 @@ def _scattered(study: Study, cells: Sequence[Cell]) -> list[str]:
     called = names_of(study)["activation"]
     grow = [c for c in cells if is_plain(c) and activations.get(c.activation).integrals]
     names = dict.fromkeys(
-        called[c.activation] for c in grow if prediction_on_data(replace(c, seed=0)) is None
+        called[c.activation.label] for c in grow if prediction_on_data(replace(c, seed=0)) is None
     )
     return [f"{name} (its lengths scatter too much between networks)" for name in names]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -334,7 +334,7 @@ def looks(
     parameter
         The parameter of a cell whose values they are, if they are.
     options
-        Of the figure, with ``labels`` (`gradprop.figures.draw_figure`).
+        Of the figure, with ``components`` by name (`gradprop.figures.draw_figure`).
     dashed
         Whether the dash may be the only difference. If not, all lines are solid, and their colours
         differ as long as there are any.
@@ -348,11 +348,12 @@ def looks(
     """
     unique = list(dict.fromkeys(values))
     listed = LOOKS.get(parameter, {})
-    labels = (options or {}).get("labels", {}).get(parameter, {})
-    of_value = {value: str(labels.get(value, value)) for value in unique}
+    components = (options or {}).get("components", {}).get(parameter, {})
+    meant = {value: components.get(value, value) for value in unique}
+    of_value = {value: str(getattr(one, "label", one)) for value, one in meant.items()}
     known = any(label in listed for label in of_value.values())
     if _are_numbers(unique) or (
-        _differ_in_a_number(of_value.values()) and (not known or len(unique) >= LONG_SEQUENCE)
+        _differ_in_a_number(meant.values()) and (not known or len(unique) >= LONG_SEQUENCE)
     ):
         return dict(zip(unique, map(Look, sequence(len(unique))), strict=True))
     found: dict[Any, Look] = {}
@@ -360,7 +361,7 @@ def looks(
         label = of_value[value]
         look = listed.get(label) or listed.get(label.partition("(")[0])
         if look is None:
-            place = zlib.crc32(label.encode()) if value in labels else unique.index(value)
+            place = zlib.crc32(label.encode()) if value in components else unique.index(value)
             look = Look(COLOURS[place % len(COLOURS)])
         found[value] = _free(look, list(found.values()), dashed)
     return {value: found[value] for value in unique}
@@ -382,17 +383,15 @@ def _are_numbers(values: Sequence[Any]) -> bool:
     return all(isinstance(value, (int, float)) or QUANTITY.search(value) for value in values)
 
 
-def _differ_in_a_number(labels: Iterable[str]) -> bool:
-    """Tell whether labels are of one component that differs in one number."""
-    try:
-        found = [Component.parse(label) for label in labels]
-    except ValueError:
-        return False
+def _differ_in_a_number(values: Collection[Any]) -> bool:
+    """Tell whether all are one component that differs in one number."""
+    found = [value for value in values if isinstance(value, Component)]
     given = [dict(component.parameters) for component in found]
     varying = {key for one in given for key in one if len({other.get(key) for other in given}) > 1}
     numbers = [one[key] for one in given for key in varying & one.keys()]
     return (
-        len({component.name for component in found}) == 1
+        len(found) == len(values)
+        and len({component.name for component in found}) == 1
         and len(varying) == 1
         and not any(isinstance(number, (str, bool)) for number in numbers)
     )

@@ -17,8 +17,7 @@ from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import (
     BIAS_INITIALIZERS,
     INITIALIZERS,
-    canonical_layers,
-    layer_initializers,
+    of_layers,
 )
 from gradprop.components.loss_scaling import LOSS_SCALES
 from gradprop.components.network import NetworkFile
@@ -27,7 +26,7 @@ from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.registry import Registry
 from gradprop.components.schedules import SCHEDULES
 from gradprop.probes import measurements, statistics
-from gradprop.spec import Cell, Component
+from gradprop.spec import Cell
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "activation": ACTIVATIONS,
@@ -76,12 +75,12 @@ def _codes(cell: Cell, network: NetworkFile | None) -> Iterator[tuple[str, str]]
     """
     yield "dataset", datasets.facts(cell.dataset).code
     yield "initializer", INITIALIZERS[cell.initializer.name].code
-    yield "activation", ACTIVATIONS[Component.parse(cell.activation).name].code
+    yield "activation", ACTIVATIONS[cell.activation.name].code
     yield "optimizer", OPTIMIZERS[cell.optimizer.name].code
     for name in statistics.own(cell.statistics):
         yield "statistic", statistics.STATISTICS[name].code
-    for key, component in layer_initializers(cell.layer_initializers).items():
-        yield f"initializer {key}", INITIALIZERS[component.name].code
+    for one in cell.layer_initializers:
+        yield f"initializer {one.key}", INITIALIZERS[one.initializer.name].code
     yield own_network.NAME, network.code if network else ""
 
 
@@ -89,7 +88,7 @@ def axis_values(key: str, value: Any, network: NetworkFile | None = None) -> lis
     """Return the values of an axis, typed: a list is an axis, a scalar is fixed.
 
     ``{from: 1, to: 9, step: 2}`` is the list 1, 3, 5, 7, 9; ``seeds: 3`` is the list 0, 1, 2.
-    Initializers of single layers are one text (`canonical_layers`).
+    Measurements and initializers of single layers are several components each.
     """
     if key == "measurements":
         return [measurements.canonical(value)]
@@ -97,12 +96,11 @@ def axis_values(key: str, value: Any, network: NetworkFile | None = None) -> lis
     if network and key in network.arguments:
         return network.values(key, written)
     if key == "layer_initializers":
-        return [canonical_layers(item) for item in written]
-    kind = _field_type("seed" if key == "seeds" else key)
-    if key not in REGISTRIES:
-        return [_TYPES[kind](item) for item in written]
-    components = [REGISTRIES[key].create(item) for item in written]
-    return components if kind == "Component" else [c.label for c in components]
+        return [of_layers(item) for item in written]
+    if key in REGISTRIES:
+        return [REGISTRIES[key].create(item) for item in written]
+    kind = _TYPES[_field_type("seed" if key == "seeds" else key)]
+    return [kind(item) for item in written]
 
 
 def written_values(key: str, value: Any) -> Sequence[Any]:

@@ -21,7 +21,7 @@ from gradprop.grid.kinds import Needs
 from gradprop.grid.selection import canonical_names, with_labels
 from gradprop.grid.sharding import shard_name
 from gradprop.probes import measurements, statistics
-from gradprop.spec import Cell, Component, Study
+from gradprop.spec import Cell, Component, Study, as_text
 
 LONGEST_NAME = 200  # of a shard; file systems allow 255 bytes, endings included
 # What every grid block has to set, by itself or through the study's `training`.
@@ -218,7 +218,7 @@ def _check_block(block: Mapping[str, Any], where: str, network: NetworkFile | No
             seen: set[Any] = set()
             for item in axis_values(key, value, network):
                 if item in seen:
-                    shown = errors.show(item.label if isinstance(item, Component) else item)
+                    shown = errors.show(as_text(key, item))
                     raise errors.ConfigError(f"{where}.{key}: {shown} stands twice in the list")
                 seen.add(item)
     try:

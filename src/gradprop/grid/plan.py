@@ -282,7 +282,7 @@ def _measured_rows(name: str, known: Mapping[str, Any], program: Program) -> int
     if name == "histograms":
         return 4 * layers * int(known["bins"] + 3)
     if name == "spectra":
-        examples = 1 if program.cell.activation == "linear" else known["examples"]
+        examples = 1 if program.cell.activation.name == "linear" else known["examples"]
         values = sum(map(min, pairwise(units)))
         end = min(units)
         inner = min(units[1:-1]) if len(units) > 3 else units[-1]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradprop.components.initializers import canonical_layers, layer_initializers
+from gradprop.components.initializers import parse_layers
 from gradprop.grid.axes import REGISTRIES
 from gradprop.grid.kinds import Needs
 from gradprop.probes import measurements
-from gradprop.spec import Cell, Component, Names, Scalar
+from gradprop.spec import SEPARATORS, Cell, Component, Names, Scalar
 
 
 def select(cells: Sequence[Cell], wanted: Mapping[str, Any]) -> list[Cell]:
@@ -66,8 +66,8 @@ def canonical_label(axis: str, label: str) -> str:
     """
     try:
         if axis == "layer_initializers":
-            given = {} if label == "none" else layer_initializers(label)
-            return canonical_layers({key: value.document() for key, value in given.items()})
+            found = () if label == "none" else parse_layers(label)
+            return SEPARATORS[axis].join(one.label for one in found)
         return REGISTRIES[axis].create(Component.parse(label).document()).label
     except (KeyError, ValueError, OverflowError):
         return label

@@ -18,6 +18,6 @@ def expected_fluctuation(cell: Cell) -> np.ndarray | float:
     used = {initializer_of(cell, layer).label for layer in range(1, cell.depth + 1)}
     gaussian = used == {"variance_scaling"} and not cell.tied
     plain = not cell.use_bias and not cell.dropout
-    if gaussian and cell.activation == "tanh" and plain:
+    if gaussian and cell.activation.name == "tanh" and plain:
         return theory.critical_tanh_fluctuation([cell.width] * cell.depth)
     return np.nan

@@ -9,6 +9,7 @@ from functools import lru_cache
 import pandas as pd
 
 from gradprop import theory
+from gradprop.components.activations import ActivationLike
 from gradprop.components.initializers import bias_moments, initializer_of
 from gradprop.prediction.networks import weight_variance
 from gradprop.spec import Cell
@@ -37,7 +38,7 @@ def sigma_b2(cell: Cell) -> float:
 
 
 @lru_cache(maxsize=4096)
-def state(activation: str, weights: float, biases: float) -> theory.MeanField:
+def state(activation: ActivationLike, weights: float, biases: float) -> theory.MeanField:
     """Return what mean-field theory says; `weights` and `biases` are variances."""
     return theory.mean_field_state(activation, weights, biases)
 
@@ -48,7 +49,7 @@ def coordinates(cells: Sequence[Cell]) -> pd.DataFrame:
         [
             {
                 "cell": cell.id,
-                "activation": cell.activation,
+                "activation": cell.activation.label,
                 "sigma_w2": round(sigma_w2(cell), 12),
                 "sigma_b2": round(sigma_b2(cell), 12),
                 "width": cell.width,

@@ -50,6 +50,7 @@ from scipy import special
 
 from gradprop import theory
 from gradprop.components import activations
+from gradprop.components.activations import ActivationLike
 from gradprop.components.datasets import Dataset
 
 Float64 = NDArray[np.float64]
@@ -98,7 +99,7 @@ def likeness(dataset: Dataset) -> Likeness | None:
 def log_agreement(
     alike: Likeness,
     batch_size: int,
-    activation: str,
+    activation: ActivationLike,
     lengths: Float64,
     shares: Float64,
     loss: str,
@@ -136,7 +137,7 @@ def log_agreement(
 def log_signal_variance(
     alike: Likeness,
     batch_size: int,
-    activation: str,
+    activation: ActivationLike,
     lengths: Float64,
     shares: Float64,
     loss: str,
@@ -206,7 +207,7 @@ class _Pairs(NamedTuple):
 def _pairs(
     alike: Likeness,
     same: bool,
-    activation: str,
+    activation: ActivationLike,
     lengths: Float64,
     shares: Float64,
     loss: str,
@@ -239,7 +240,7 @@ def _rounded(value: float) -> float:
 
 
 @lru_cache(maxsize=100_000)
-def _agreement(activation: str, member: str, q: float, c: float) -> float:
+def _agreement(activation: ActivationLike, member: str, q: float, c: float) -> float:
     """Return ``E[f(u_a) f(u_b)] / E[f(u)^2]`` at correlation c, f a `member` of the activation."""
     q = min(max(q, SMALLEST), LARGEST)
     if member == "function":
@@ -248,14 +249,14 @@ def _agreement(activation: str, member: str, q: float, c: float) -> float:
     return slope(activation, c, q, 1.0) / slope(activation, 1.0, q, 1.0)
 
 
-def _slope_fourth(activation: str, q: float, c: float) -> float:
+def _slope_fourth(activation: ActivationLike, q: float, c: float) -> float:
     """Return ``E[phi'(u_a)^2 phi'(u_b)^2] / E[phi'(u)^2]^2`` at correlation c."""
     length = 1.0 if activations.get(activation).homogeneous else min(max(q, SMALLEST), LARGEST)
     return _rounded_slope_fourth(activation, _rounded(length), _rounded(c))
 
 
 @lru_cache(maxsize=100_000)
-def _rounded_slope_fourth(activation: str, q: float, c: float) -> float:
+def _rounded_slope_fourth(activation: ActivationLike, q: float, c: float) -> float:
     phi = activations.get(activation)
     if phi.integrals:
         return phi.integrals.slope_square_agreement(q, c)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from gradprop import theory
 from gradprop.components import activations
+from gradprop.components.activations import ActivationLike
 from gradprop.components.architecture import RESIDUALS, is_plain
 from gradprop.components.initializers import (
     INITIALIZERS,
@@ -53,7 +54,7 @@ WEIGHTS = np.array([1.0, 4.0, 1.0]) / 6.0
 
 
 def weight_moments(
-    initializer: Component, shape: Shape, activation: str
+    initializer: Component, shape: Shape, activation: ActivationLike
 ) -> tuple[float, float] | None:
     """Return mean and variance of an entry of a kernel.
 
@@ -97,7 +98,9 @@ def layer_variances(cell: Cell, shapes: Sequence[Shape]) -> list[float] | None:
     return [variance for _, variance in moments]
 
 
-def weight_variance(initializer: Component, shape: Shape, activation: str) -> float | None:
+def weight_variance(
+    initializer: Component, shape: Shape, activation: ActivationLike
+) -> float | None:
     """Return the variance of an entry of a kernel of mean 0; None for others.
 
     Parameters and units are those of `weight_moments`.
@@ -282,7 +285,7 @@ def predict_structured(cell: Cell, inputs: int, input_mean_square: float) -> Pre
     hidden = layer_variances(cell, layer_shapes(inputs, cell, cell.width)[:-1])
     residual = RESIDUALS[cell.residual]
     if cell.normalization.name == "batch" and cell.residual == "none" and hidden:
-        linear = cell.activation == "linear"
+        linear = cell.activation.name == "linear"
         growth = (
             theory.linear_batch_norm_growth(cell.batch_size)
             if linear
@@ -306,7 +309,7 @@ def _is_rectified(cell: Cell) -> bool:
     """
     later = layer_variances(cell, [(cell.width, cell.width)] * (cell.depth + 1))
     return (
-        cell.activation == "relu"
+        cell.activation.name == "relu"
         and cell.normalization.name == "none"
         and cell.widths.name == "constant"
         and bias_moments(cell, cell.width) == (0.0, 0.0)
@@ -410,7 +413,7 @@ def _backward_noise(cell: Cell, layer: int, shape: Shape, y: float) -> tuple[flo
 
 
 @lru_cache
-def _exact(width: int, activation: str) -> tuple[float, float]:
+def _exact(width: int, activation: ActivationLike) -> tuple[float, float]:
     """Return mean and variance of ``ln mean phi(g)^2`` less ``ln E[phi(g)^2]``."""
     expected = _log_square(activation)(0.0)
     drift = theory.log_growth_mean(width, 1.0, activation) - expected
@@ -539,12 +542,12 @@ def _covariance(lengths: _Lengths) -> Float64:
     return matrix
 
 
-def _log_square(activation: str) -> Callable[[float], float]:
+def _log_square(activation: ActivationLike) -> Callable[[float], float]:
     """Return ``y -> ln E[phi(z)^2]`` for ``z ~ N(0, exp(y))``."""
     return lambda y: _log_moment(activation, "function", 2, y)
 
 
-def _log_slope_square(activation: str) -> Callable[[float], float]:
+def _log_slope_square(activation: ActivationLike) -> Callable[[float], float]:
     """Return ``y -> ln E[phi'(z)^2]`` for ``z ~ N(0, exp(y))``."""
     return lambda y: _log_moment(activation, "derivative", 2, y)
 
@@ -555,7 +558,7 @@ def _elasticity(f: Callable[[float], float], y: float, step: float = 1e-3) -> fl
 
 
 @lru_cache(maxsize=100_000)
-def _log_moment(activation: str, member: str, power: int, y: float) -> float:
+def _log_moment(activation: ActivationLike, member: str, power: int, y: float) -> float:
     """Return ``ln E[f(z)^power]``, f a `member` of the activation, ``z ~ N(0, exp(y))``."""
     if abs(y) > LOG_RANGE:
         edge = math.copysign(LOG_RANGE, y)

@@ -13,11 +13,12 @@ import pandas as pd
 
 from gradprop import theory
 from gradprop.components import activations, architecture, datasets
+from gradprop.components.activations import ActivationLike
 from gradprop.components.initializers import hidden_initializer, initializer_of
 from gradprop.prediction import mean_field
 from gradprop.prediction.networks import predict, weight_variance
 from gradprop.probes.measurements import measured
-from gradprop.spec import Cell
+from gradprop.spec import Cell, Component
 from gradprop.theory.jacobian import Ensemble
 
 Float64 = npt.NDArray[np.float64]
@@ -26,7 +27,7 @@ Float64 = npt.NDArray[np.float64]
 class Law(NamedTuple):
     """What theory needs to know of a cell's Jacobian."""
 
-    activation: str
+    activation: Component
     q: float  # mean square of the pre-activations; any positive number where it has no influence
     sigma_w2: float
     layers: int  # L
@@ -118,7 +119,7 @@ def expected_layer_means(cell: Cell) -> dict[tuple[str, int], float]:
     return means
 
 
-def _jacobian_mean(activation: str, log10_length: float, sigma_w2: float) -> float:
+def _jacobian_mean(activation: ActivationLike, log10_length: float, sigma_w2: float) -> float:
     """Return the mean singular value of W diag(phi'(z)); NaN if no law is known."""
     phi = activations.get(activation)
     if phi.integrals:

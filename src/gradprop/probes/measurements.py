@@ -33,7 +33,6 @@ SCHEDULES: dict[str, Callable[[int, int], bool]] = {
     "both": lambda step, last: step in (0, last),
     "probes": lambda step, last: True,
 }
-_SEPARATOR = " + "
 
 
 class ScheduleError(GradpropError):
@@ -127,7 +126,7 @@ class Measurement(Entry):
 
 def _spectra(subject: Subject, *, matrix: str, examples: int) -> list[Columns]:
     """Take the first training examples; one for linear networks, where all give the same."""
-    count = 1 if subject.cell.activation == "linear" else examples
+    count = 1 if subject.cell.activation.name == "linear" else examples
     network = subject.network
     preactivations, _ = network.layers(subject.dataset.x_train[:count])
     kernels: list[NDArray[np.float32]] = [k.numpy() for k in subject.network.kernels]
@@ -347,36 +346,31 @@ MEASUREMENTS = Registry(
 )
 
 
-def canonical(chosen: str | Sequence[str | Mapping[str, Any]]) -> str:
-    """Return the one text for a choice of measurements, which is part of a cell's identity.
+def canonical(chosen: Sequence[str | Mapping[str, Any]]) -> tuple[Component, ...]:
+    """Return a choice of measurements in the one order that identities know.
 
     Parameters
     ----------
     chosen
-        Names, or mappings of name and parameters, as they stand in a study's YAML; the order
-        does not matter. Or a text that this function returned.
+        Names, or mappings of name and parameters, as they stand in a study's YAML.
 
     Raises
     ------
     MeasurementError
         If a measurement stands twice in the list: it has one table.
     """
-    if isinstance(chosen, str):
-        return chosen
     components = [MEASUREMENTS.create(value) for value in chosen]
     names = [component.name for component in components]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise MeasurementError(f"{twice!r} stands twice in the list")
     order = list(MEASUREMENTS)
-    components.sort(key=lambda component: order.index(component.name))
-    return _SEPARATOR.join(component.label for component in components)
+    return tuple(sorted(components, key=lambda component: order.index(component.name)))
 
 
-def measured(measurements: str) -> dict[str, dict[str, Any]]:
-    """Return for every measurement of a `canonical` choice all its parameters."""
-    components = [Component.parse(label) for label in measurements.split(_SEPARATOR) if label]
-    return {c.name: MEASUREMENTS.parameters_of(c) for c in components}
+def measured(measurements: Sequence[Component]) -> dict[str, dict[str, Any]]:
+    """Return all parameters of every measurement of a `canonical` choice, by its name."""
+    return {c.name: MEASUREMENTS.parameters_of(c) for c in measurements}
 
 
 def conflict(cell: Cell) -> str | None:

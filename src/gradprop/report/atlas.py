@@ -33,7 +33,7 @@ from gradprop.report.tables import (
     in_order,
 )
 from gradprop.results import tables
-from gradprop.spec import Cell, Component
+from gradprop.spec import Cell, as_text
 
 LAST = 252
 # Exactly zero; not finite, or after the step at which the network diverged; not recorded.
@@ -277,24 +277,17 @@ def _short(value: float) -> float | None:
 
 def _settings(networks: pd.DataFrame, called: dict[str, dict[str, str]]) -> list[str]:
     """Return the parameters of networks in words, but for depth, seed and unused defaults."""
-    usual = {field.name: _usual(field.default) for field in fields(Cell)}
+    usual = {f.name: as_text(f.name, f.default) for f in fields(Cell) if f.default is not MISSING}
     names = [
         name
         for name in PARAMETERS
         if name in networks
         and name != "depth"
-        and (name in SHARED or (networks[name] != usual[name]).any())
+        and (name in SHARED or (networks[name] != usual.get(name)).any())
     ]
     rows = [*networks[names].itertuples(index=False, name=None)]
     texts = {row: _phrases(names, row, called) for row in dict.fromkeys(rows)}  # seeds share them
     return [texts[row] for row in rows]
-
-
-def _usual(default: Any) -> Any:
-    """Return a default as it stands in the ``cells`` table; None of a parameter without one."""
-    if default is MISSING:
-        return None
-    return default.label if isinstance(default, Component) else default
 
 
 def _phrases(names: Sequence[str], values: Sequence[Any], called: dict[str, dict[str, str]]) -> str:

@@ -55,7 +55,9 @@ def explorer_data(chapters: Sequence[Chapter]) -> Markup:
         configurations that was one, if all take more than `LARGEST` bytes; ``chapters``, anchors
         in order; ``own``, activations of the studies that have no definition in the page.
     """
-    used = dict.fromkeys(cell.activation for chapter in chapters for cell in chapter.study.cells)
+    used = dict.fromkeys(
+        cell.activation.label for chapter in chapters for cell in chapter.study.cells
+    )
     networks = measured_networks(chapters)
     thinned = math.ceil(len(canonical_json(networks)) / LARGEST)
     data = {
@@ -164,6 +166,6 @@ def _can_be_compared(cell: Cell) -> bool:
         and cell.precision == "float32"
         and cell.widths.name == "constant"
         and 1 <= cell.depth <= DEEPEST
-        and not _is_own(cell.activation)
+        and not _is_own(cell.activation.name)
         and sigma_w2(cell) > 0  # of kernels that are not random it is NaN
     )

@@ -28,7 +28,7 @@ from gradprop.report.formatting import (
     slugify,
 )
 from gradprop.report.formulas import typeset
-from gradprop.spec import Cell, Study
+from gradprop.spec import Cell, Study, as_text
 
 LONGEST_OPEN_TABLE = 12
 # What always names a row of the final results; whatever else tells rows apart is added.
@@ -37,7 +37,7 @@ PARAMETERS = tuple(f.name for f in fields(Cell) if f.name != "seed")
 # Worth naming in the caption if all cells of a study share them.
 SHARED = ("width", "epochs", "batch_size", "optimizer", "learning_rate")
 # And these if they are not left at what they are by default.
-DEFAULTS = {f.name: getattr(f.default, "label", f.default) for f in fields(Cell)}
+DEFAULTS = {f.name: as_text(f.name, f.default) for f in fields(Cell)}
 SHARED_CHANGES = (
     "schedule",
     "clipping",

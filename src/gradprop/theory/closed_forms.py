@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import ActivationLike
 from gradprop.theory.arguments import (
     at_least,
     finite,
@@ -203,7 +203,7 @@ def critical_tanh_delta_ratio(layer: npt.ArrayLike, depth: int) -> FloatArray:
 # ------------------------------------------------------------------------------------ batch norm
 
 
-def batch_norm_growth(activation: Activation | str) -> float:
+def batch_norm_growth(activation: ActivationLike) -> float:
     """Growth of the mean square of the back-propagated signal per layer with batch norm.
 
     ``E[phi'(z)**2] / Var[phi(z)]``, ``z ~ N(0, 1)``, for wide layers and large batches, whatever
@@ -213,7 +213,7 @@ def batch_norm_growth(activation: Activation | str) -> float:
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function that follows the normalisation.
 
     Returns
@@ -270,7 +270,7 @@ def linear_batch_norm_growth(batch_size: int) -> float:
 
 
 def moment_map(
-    activation: Activation | str,
+    activation: ActivationLike,
     mean: float,
     variance: float,
     omega: float = 0.0,
@@ -283,7 +283,7 @@ def moment_map(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     mean, variance : float
         Moments of the activations that enter the layer.
@@ -317,7 +317,7 @@ def moment_map(
 
 
 def moment_map_jacobian(
-    activation: Activation | str,
+    activation: ActivationLike,
     mean: float = 0.0,
     variance: float = 1.0,
     omega: float = 0.0,
@@ -330,7 +330,7 @@ def moment_map_jacobian(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     mean, variance : float, optional
         Moments of the activations that enter the layer; the variance must be positive.

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy import optimize
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import Activation, ActivationLike
 from gradprop.theory.arguments import at_least, not_negative, valid_correlation
 from gradprop.theory.gaussian import pair_expectation
 from gradprop.theory.length import (
@@ -72,7 +72,7 @@ def _homogeneous_slope_pair(right: float, left: float, c: float) -> float:
 
 
 def covariance_map(
-    activation: Activation | str,
+    activation: ActivationLike,
     q_a: float,
     q_b: float,
     c: float,
@@ -86,7 +86,7 @@ def covariance_map(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q_a, q_b : float
         Mean squares of this layer's pre-activations for the two inputs.
@@ -148,7 +148,7 @@ def _far_kernel(phi: Activation, c: float) -> tuple[float, float]:
 
 
 def correlation_map(
-    activation: Activation | str,
+    activation: ActivationLike,
     c: float,
     q: float,
     sigma_w2: float,
@@ -162,7 +162,7 @@ def correlation_map(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     c : float
         Correlation in this layer.
@@ -219,7 +219,7 @@ def _mapped(
 
 
 def correlation_map_slope(
-    activation: Activation | str, c: float, q: float, sigma_w2: float, sigma_b2: float = 0.0
+    activation: ActivationLike, c: float, q: float, sigma_w2: float, sigma_b2: float = 0.0
 ) -> float:
     """Differentiate the correlation map for two inputs of equal length.
 
@@ -227,7 +227,7 @@ def correlation_map_slope(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     c : float
         Correlation in this layer.
@@ -276,7 +276,7 @@ def _mean_slope_product(phi: Activation, q: float, c: float) -> float:
 
 
 def correlation_trajectory(
-    activation: Activation | str,
+    activation: ActivationLike,
     c_1: float,
     depth: int,
     sigma_w2: float,
@@ -288,7 +288,7 @@ def correlation_trajectory(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     c_1 : float
         Correlation of the pre-activations of layer 1.
@@ -407,7 +407,7 @@ def _quadrature(count: int) -> tuple[list[int], FloatArray]:
 
 
 def correlation_fixed_point(
-    activation: Activation | str,
+    activation: ActivationLike,
     sigma_w2: float,
     sigma_b2: float = 0.0,
     q_start: float = 1.0,
@@ -420,7 +420,7 @@ def correlation_fixed_point(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     sigma_w2, sigma_b2 : float
         Weight variance times fan-in, and bias variance.
@@ -492,7 +492,7 @@ def _homogeneous_limit(
 
 
 def correlation_depth_scale(
-    activation: Activation | str, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
+    activation: ActivationLike, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
 ) -> float:
     """Count the layers over which two inputs' correlation forgets where it started.
 
@@ -502,7 +502,7 @@ def correlation_depth_scale(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     sigma_w2, sigma_b2 : float
         Weight variance times fan-in, and bias variance.

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gradprop.components.activations import Activation
+from gradprop.components.activations import ActivationLike
 from gradprop.theory.arguments import not_negative
 from gradprop.theory.length import chi_1, chi_2, length_fixed_point, length_trajectory
 
@@ -63,7 +63,7 @@ class CurveTrajectory:
 
 
 def curve_trajectory(
-    activation: Activation | str,
+    activation: ActivationLike,
     q_1: float,
     expansion_1: float,
     curvature_1: float,
@@ -78,7 +78,7 @@ def curve_trajectory(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q_1, expansion_1, curvature_1 : float
         Mean square of the pre-activations of layer 1, and ``g`` and ``kappa`` there. Inputs on a
@@ -124,7 +124,7 @@ def curve_trajectory(
 
 
 def curvature_fixed_point(
-    activation: Activation | str, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
+    activation: ActivationLike, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
 ) -> float:
     """Curvature that the image of every curve tends to.
 
@@ -134,7 +134,7 @@ def curvature_fixed_point(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     sigma_w2, sigma_b2 : float
         Weight variance times fan-in, and bias variance.

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import scipy
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import ActivationLike
 from gradprop.theory.arguments import not_negative, valid_correlation
 from gradprop.theory.correlation import correlation_map, correlation_map_slope, covariance_map
 from gradprop.theory.length import chi_1, depth_scale, length_fixed_point, length_map
@@ -60,7 +60,7 @@ class DropoutState:
 
 
 def dropout_correlation_map(
-    activation: Activation | str,
+    activation: ActivationLike,
     c: float,
     q: float,
     sigma_w2: float,
@@ -74,7 +74,7 @@ def dropout_correlation_map(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     c : float
         Correlation in this layer.
@@ -107,7 +107,7 @@ def dropout_correlation_map(
 
 
 def dropout_state(
-    activation: Activation | str,
+    activation: ActivationLike,
     sigma_w2: float,
     sigma_b2: float = 0.0,
     rate: float = 0.0,
@@ -121,7 +121,7 @@ def dropout_state(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     sigma_w2, sigma_b2 : float
         Weight variance times fan-in, and bias variance; the former is positive.

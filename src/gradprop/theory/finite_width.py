@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy import special
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import ActivationLike
 from gradprop.components.gains import log_growth_mean, log_growth_variance
 from gradprop.theory.arguments import at_least, positive
 
@@ -48,7 +48,7 @@ def _checked(widths: Sequence[int]) -> FloatArray:
     return array
 
 
-def _slope_moments(activation: Activation | str) -> tuple[float, float]:
+def _slope_moments(activation: ActivationLike) -> tuple[float, float]:
     """``E[phi'**2]`` and ``E[phi'**4]`` of a homogeneous activation."""
     phi = activations.get(activation)
     if not phi.homogeneous:
@@ -84,7 +84,7 @@ def reciprocal_width_sum(widths: Sequence[int]) -> float:
 # ------------------------------------------------------------------------------ relative variances
 
 
-def length_fluctuation(widths: Sequence[int], activation: Activation | str = "relu") -> FloatArray:
+def length_fluctuation(widths: Sequence[int], activation: ActivationLike = "relu") -> FloatArray:
     """Relative variance of squared lengths over networks, ``E[M_l**2] / E[M_l]**2 - 1``.
 
     ``prod_{k <= l} (1 + (A - 1) / n_k) - 1`` with ``A = E[phi**4] / E[phi**2]**2`` over a standard
@@ -95,7 +95,7 @@ def length_fluctuation(widths: Sequence[int], activation: Activation | str = "re
     ----------
     widths : sequence of int
         Widths ``n_1 ... n_L`` of the hidden layers.
-    activation : Activation or str, optional
+    activation : Activation, Component or str, optional
         Activation of every layer, homogeneous: linear, relu, leaky_relu.
 
     Returns
@@ -119,7 +119,7 @@ def length_fluctuation(widths: Sequence[int], activation: Activation | str = "re
         return np.asarray(np.expm1(np.cumsum(growth)), dtype=np.float64)
 
 
-def gradient_fluctuation(widths: Sequence[int], activation: Activation | str = "relu") -> float:
+def gradient_fluctuation(widths: Sequence[int], activation: ActivationLike = "relu") -> float:
     """Relative variance of ``|J^T u|**2`` over networks, ``E[|J^T u|**4] / E[|J^T u|**2]**2 - 1``.
 
     ``prod_{l=1}^{L} (1 + 3 (A - 1) / (n_l + 2)) (1 + 2 / n_{l-1}) - 1`` with
@@ -131,7 +131,7 @@ def gradient_fluctuation(widths: Sequence[int], activation: Activation | str = "
     ----------
     widths : sequence of int, length L + 1
         ``n_0`` (input) to ``n_L``.
-    activation : Activation or str, optional
+    activation : Activation, Component or str, optional
         Activation of layers 1 to L, homogeneous: linear, relu, leaky_relu.
 
     Returns
@@ -251,7 +251,7 @@ def _weight_variances(sigma_w2: float | Sequence[float], depth: int) -> FloatArr
 def length_law(
     widths: Sequence[int],
     sigma_w2: float | Sequence[float],
-    activation: Activation | str = "relu",
+    activation: ActivationLike = "relu",
     start: float = 1.0,
 ) -> LogNormalLaw:
     """Law of ``ln M_l`` over networks, ``M_l = |h^l|**2 / n_l``.
@@ -266,7 +266,7 @@ def length_law(
         Widths ``n_1 ... n_L`` of the hidden layers.
     sigma_w2 : float or sequence of float, length L
         Weight variance times fan-in, for all layers or for each.
-    activation : Activation or str, optional
+    activation : Activation, Component or str, optional
         Activation of every layer, homogeneous: linear, relu, leaky_relu.
     start : float, optional
         ``M_0 = |x|**2 / n_0``, positive.
@@ -301,7 +301,7 @@ def length_law(
 def gradient_law(
     widths: Sequence[int],
     sigma_w2: float | Sequence[float],
-    activation: Activation | str = "relu",
+    activation: ActivationLike = "relu",
 ) -> LogNormalLaw:
     """Law of ``ln(D_l / D_L)`` over networks, ``D_l = |delta^l|**2 / n_l`` of a single example.
 
@@ -316,7 +316,7 @@ def gradient_law(
         Widths ``n_1 ... n_L`` of the hidden layers.
     sigma_w2 : float or sequence of float, length L
         Weight variance times fan-in, for all layers or for each; that of layer 1 plays no role.
-    activation : Activation or str, optional
+    activation : Activation, Component or str, optional
         Activation of every layer, homogeneous: linear, relu, leaky_relu.
 
     Returns

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import scipy
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import Activation, ActivationLike
 from gradprop.theory.arguments import at_least, positive
 from gradprop.theory.jacobian import Ensemble
 
@@ -78,7 +78,7 @@ class _Product(NamedTuple):
 
 def jacobian_singular_density(
     singular: npt.ArrayLike,
-    activation: Activation | str,
+    activation: ActivationLike,
     q: float,
     sigma_w2: float,
     depth: int,
@@ -100,7 +100,7 @@ def jacobian_singular_density(
     ----------
     singular : array_like
         Singular values ``s``, positive.
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations, the same in every layer (``q*``); positive.
@@ -140,7 +140,7 @@ def jacobian_singular_density(
 
 
 def jacobian_largest_singular_value(
-    activation: Activation | str, q: float, sigma_w2: float, depth: int, ensemble: Ensemble
+    activation: ActivationLike, q: float, sigma_w2: float, depth: int, ensemble: Ensemble
 ) -> float:
     """Return the largest singular value of a wide network's Jacobian, the edge of its law.
 
@@ -182,7 +182,7 @@ def jacobian_largest_singular_value(
 
 
 def _product(
-    activation: Activation | str, q: float, sigma_w2: float, depth: int, ensemble: Ensemble
+    activation: ActivationLike, q: float, sigma_w2: float, depth: int, ensemble: Ensemble
 ) -> _Product:
     if ensemble not in ("gaussian", "orthogonal"):
         raise ValueError(f"unknown ensemble {ensemble!r}; known are gaussian, orthogonal")

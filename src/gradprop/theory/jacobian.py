@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import ActivationLike
 from gradprop.theory.arguments import at_least, not_negative, positive
 from gradprop.theory.gaussian import expectation, needs_quadrature, rule
 
@@ -49,12 +49,12 @@ _TINY = 1e-150  # stands for the limit of no variance
 # ----------------------------------------------------------------------------- moments, any slope
 
 
-def slope_moment(activation: Activation | str, q: float, k: int) -> float:
+def slope_moment(activation: ActivationLike, q: float, k: int) -> float:
     """Moment of squared slopes, ``mu_k = E[phi'(sqrt(q) z)**(2 k)]``, ``z ~ N(0, 1)``.
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations.
@@ -83,13 +83,13 @@ def slope_moment(activation: Activation | str, q: float, k: int) -> float:
 
 
 def jacobian_mean_square(
-    activation: Activation | str, q: float, sigma_w2: float, depth: int
+    activation: ActivationLike, q: float, sigma_w2: float, depth: int
 ) -> float:
     """Mean squared singular value ``m_1 = (sigma_w2 mu_1)**L = chi_1**L``.
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations, the same in every layer (``q*``).
@@ -118,7 +118,7 @@ def jacobian_mean_square(
 
 
 def jacobian_relative_variance(
-    activation: Activation | str, q: float, depth: int, ensemble: Ensemble
+    activation: ActivationLike, q: float, depth: int, ensemble: Ensemble
 ) -> float:
     """Variance of ``s**2`` over its squared mean: ``L (mu_2 / mu_1**2 - 1 - s_1)``.
 
@@ -128,7 +128,7 @@ def jacobian_relative_variance(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations, the same in every layer (``q*``).
@@ -158,13 +158,13 @@ def jacobian_relative_variance(
 
 
 def jacobian_variance(
-    activation: Activation | str, q: float, sigma_w2: float, depth: int, ensemble: Ensemble
+    activation: ActivationLike, q: float, sigma_w2: float, depth: int, ensemble: Ensemble
 ) -> float:
     """Variance of ``s**2``: ``(sigma_w2 mu_1)**(2 L) L (mu_2 / mu_1**2 - 1 - s_1)``.
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations, the same in every layer (``q*``).
@@ -193,7 +193,7 @@ def jacobian_variance(
 
 
 def has_dynamical_isometry(
-    activation: Activation | str,
+    activation: ActivationLike,
     q: float,
     sigma_w2: float,
     depth: int,
@@ -206,7 +206,7 @@ def has_dynamical_isometry(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations, the same in every layer (``q*``).
@@ -269,7 +269,7 @@ def mean_singular_value(sigma_w2: float) -> float:
     return 8.0 / (3.0 * math.pi) * math.sqrt(sigma_w2)
 
 
-def layer_mean_singular_value(activation: Activation | str, q: float, sigma_w2: float) -> float:
+def layer_mean_singular_value(activation: ActivationLike, q: float, sigma_w2: float) -> float:
     """Mean singular value of the Jacobian ``W diag(phi'(z))`` of one large square layer.
 
     With ``a = E[phi'(z)**2]``, ``b = phi'(z)**2 / a`` and ``w = y**2``, the integral over
@@ -279,7 +279,7 @@ def layer_mean_singular_value(activation: Activation | str, q: float, sigma_w2: 
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations.

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import scipy
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import Activation, ActivationLike
 from gradprop.theory.arguments import at_least, not_negative
 from gradprop.theory.gaussian import expectation
 
@@ -110,7 +110,7 @@ def slope_beyond_limit(phi: Activation, q: float) -> float:
 
 
 def length_map(
-    activation: Activation | str, q: float, sigma_w2: float, sigma_b2: float = 0.0
+    activation: ActivationLike, q: float, sigma_w2: float, sigma_b2: float = 0.0
 ) -> float:
     """Mean square of the pre-activations of the next layer.
 
@@ -118,7 +118,7 @@ def length_map(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations of this layer.
@@ -156,7 +156,7 @@ def mean_square_activation(phi: Activation, q: float) -> float:
     return expectation(lambda u: phi.function(u) ** 2, min(q, _ENDLESS), phi.kinks)
 
 
-def length_map_slope(activation: Activation | str, q: float, sigma_w2: float) -> float:
+def length_map_slope(activation: ActivationLike, q: float, sigma_w2: float) -> float:
     """Differentiate the length map.
 
     ``V'(q) = sigma_w2 E[phi(u) phi'(u) u] / q = chi_1 + sigma_w2 E[phi''(u) phi(u)]`` with
@@ -166,7 +166,7 @@ def length_map_slope(activation: Activation | str, q: float, sigma_w2: float) ->
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations; at 0 the limit from above is returned.
@@ -214,13 +214,13 @@ def _point_masses(phi: Activation, q: float) -> float:
 
 
 def length_trajectory(
-    activation: Activation | str, q_1: float, depth: int, sigma_w2: float, sigma_b2: float = 0.0
+    activation: ActivationLike, q_1: float, depth: int, sigma_w2: float, sigma_b2: float = 0.0
 ) -> FloatArray:
     """Lengths of layers 1 to `depth` under the length map.
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q_1 : float
         Mean square of the pre-activations of layer 1.
@@ -270,13 +270,13 @@ def iterate(step: Callable[[State], State], start: State, count: int) -> list[St
 
 
 def length_fixed_point(
-    activation: Activation | str, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
+    activation: ActivationLike, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
 ) -> float:
     """Length that the length map tends to: ``q* = V(q*)``.
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     sigma_w2, sigma_b2 : float
         Weight variance times fan-in, and bias variance.
@@ -399,7 +399,7 @@ def _extrapolate(q: float, first: float, second: float) -> float:
 
 
 def length_depth_scale(
-    activation: Activation | str, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
+    activation: ActivationLike, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
 ) -> float:
     """Count the layers over which the length forgets where it started.
 
@@ -407,7 +407,7 @@ def length_depth_scale(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     sigma_w2, sigma_b2 : float
         Weight variance times fan-in, and bias variance.
@@ -442,7 +442,7 @@ def depth_scale(slope: float) -> float:
 # ------------------------------------------------------------------------------------ gradients
 
 
-def chi_1(activation: Activation | str, q: float, sigma_w2: float) -> float:
+def chi_1(activation: ActivationLike, q: float, sigma_w2: float) -> float:
     """Factor by which the mean square of the back-propagated signal changes in a layer.
 
     ``chi_1 = sigma_w2 E[phi'(sqrt(q) z)**2]``; at the fixed point ``q*`` also the slope of the
@@ -451,7 +451,7 @@ def chi_1(activation: Activation | str, q: float, sigma_w2: float) -> float:
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations; may be 0 or infinite, meaning the limit.
@@ -489,12 +489,12 @@ def mean_square_slope(phi: Activation, q: float) -> float:
     return expectation(lambda u: phi.derivative(u) ** 2, q, phi.kinks)
 
 
-def chi_2(activation: Activation | str, q: float, sigma_w2: float) -> float:
+def chi_2(activation: ActivationLike, q: float, sigma_w2: float) -> float:
     """Curvature susceptibility ``chi_2 = sigma_w2 E[phi''(sqrt(q) z)**2]``.
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     q : float
         Mean square of the pre-activations; may be 0 or infinite, meaning the limit.

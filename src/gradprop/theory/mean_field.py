@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import Activation, ActivationLike
 from gradprop.theory.arguments import not_negative
 from gradprop.theory.correlation import correlation_limit, correlation_scale
 from gradprop.theory.length import (
@@ -85,13 +85,13 @@ class MeanField:
 
 
 def mean_field_state(
-    activation: Activation | str, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
+    activation: ActivationLike, sigma_w2: float, sigma_b2: float = 0.0, q_start: float = 1.0
 ) -> MeanField:
     """Evaluate fixed points, ``chi_1``, depth scales and phase in one go.
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     sigma_w2, sigma_b2 : float
         Weight variance times fan-in, and bias variance; not both 0.
@@ -154,7 +154,7 @@ class CriticalPoint:
     q_star: float
 
 
-def critical_point(activation: Activation | str, sigma_b2: float = 0.0) -> CriticalPoint:
+def critical_point(activation: ActivationLike, sigma_b2: float = 0.0) -> CriticalPoint:
     """Weight variance at which ``chi_1 = 1`` for a given bias variance.
 
     At a fixed point ``q`` criticality means ``sigma_w2 = 1 / E[phi'(u)**2]``, hence
@@ -162,7 +162,7 @@ def critical_point(activation: Activation | str, sigma_b2: float = 0.0) -> Criti
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     sigma_b2 : float, optional
         Bias variance.
@@ -217,12 +217,12 @@ def _critical_bias(phi: Activation, q: float) -> float:
     return difference / (mean_square_slope_at_infinity(phi) + slope)
 
 
-def critical_line(activation: Activation | str, sigma_b2s: Iterable[float]) -> FloatArray:
+def critical_line(activation: ActivationLike, sigma_b2s: Iterable[float]) -> FloatArray:
     """Critical weight variances for several bias variances: the edge of chaos.
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function.
     sigma_b2s : iterable of float
         Bias variances.

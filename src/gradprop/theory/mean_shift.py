@@ -42,7 +42,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import Activation, ActivationLike
 from gradprop.theory.arguments import at_least, finite, not_negative
 from gradprop.theory.gaussian import shifted_expectation
 
@@ -86,7 +86,7 @@ class ShiftedProfile:
 
 
 def shifted_profile(
-    activation: Activation | str,
+    activation: ActivationLike,
     widths: Sequence[int],
     sigma_w2: Sequence[float],
     weight_mean: Sequence[float],
@@ -100,7 +100,7 @@ def shifted_profile(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function of layers 1 to D - 1; that of layer D plays no role.
     widths : sequence of int, length D + 1
         ``n_0`` (input) to ``n_D``.

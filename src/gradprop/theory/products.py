@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from gradprop.components.activations import Activation
+from gradprop.components.activations import ActivationLike
 from gradprop.components.gains import log_moments, slopes
 from gradprop.theory.arguments import at_least, finite, not_negative, positive
 
@@ -136,7 +136,7 @@ def scaled_identity_weight_gradient(c: float, depth: int) -> float:
 
 
 def expected_square_norm(
-    sigma_w2: float, depth: int, activation: Activation | str = "linear"
+    sigma_w2: float, depth: int, activation: ActivationLike = "linear"
 ) -> float:
     """Return the growth of the expected mean square per unit over `depth` random layers.
 
@@ -150,7 +150,7 @@ def expected_square_norm(
         Weight variance times fan-in.
     depth : int
         Number of layers.
-    activation : Activation or str, optional
+    activation : Activation, Component or str, optional
         Activation after every matrix, homogeneous: linear, relu, leaky_relu.
 
     Returns
@@ -173,7 +173,7 @@ def expected_square_norm(
     return _power(sigma_w2 * 0.5 * (right**2 + left**2), depth)
 
 
-def mean_typical_gap(width: int, activation: Activation | str = "linear") -> float:
+def mean_typical_gap(width: int, activation: ActivationLike = "linear") -> float:
     """Gap per layer between the log of the mean and the mean of the log of squared lengths.
 
     ``ln E[M_l / M_{l-1}] - E[ln(M_l / M_{l-1})] >= 0``: how much the expectation overstates a
@@ -183,7 +183,7 @@ def mean_typical_gap(width: int, activation: Activation | str = "linear") -> flo
     ----------
     width : int
         Number of units of the layer.
-    activation : Activation or str, optional
+    activation : Activation, Component or str, optional
         Activation of the layer, homogeneous: linear, relu, leaky_relu.
 
     Returns

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradprop.components import activations
-from gradprop.components.activations import Activation
+from gradprop.components.activations import Activation, ActivationLike
 from gradprop.theory.arguments import at_least, not_negative
 from gradprop.theory.length import chi_1, length_map
 
@@ -142,7 +142,7 @@ def _ratio(logs: FloatArray, reference: int) -> FloatArray:
 
 
 def signal_profile(
-    activation: Activation | str,
+    activation: ActivationLike,
     widths: Sequence[int],
     sigma_w2: float | Sequence[float],
     sigma_b2: float | Sequence[float] = 0.0,
@@ -158,7 +158,7 @@ def signal_profile(
 
     Parameters
     ----------
-    activation : Activation or str
+    activation : Activation, Component or str
         The activation function of layers 1 to D - 1; that of layer D plays no role.
     widths : sequence of int, length D + 1
         ``n_0`` (input) to ``n_D``. To include the output layer, append its width.

@@ -47,7 +47,7 @@ def _apart(stack: Stack) -> list[Stack]:
 
 
 @cache
-def is_independent(activation: str) -> bool:
+def is_independent(activation: Component) -> bool:
     """Tell whether a replica has the same bits alone and in stacks of 3 and of 40.
 
     Compared are values and derivatives, compiled as in training. Those of the package are known to
@@ -61,7 +61,7 @@ def is_independent(activation: str) -> bool:
     entry = activations.get(activation)
     if not entry.code or entry.tensors is None:
         return True
-    what, program, draws = f"activation {activation!r}", _activation(entry.tensors), _draws()
+    what, program, draws = f"activation {activation.label!r}", _activation(entry.tensors), _draws()
     if not _is_repeatable(program, draws):
         raise GradpropError(f"{entry.place}: {what}: {_UNREPEATABLE}")
     if not all(_is_element_wise(program, z[:1]) for z in draws):

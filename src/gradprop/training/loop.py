@@ -108,7 +108,7 @@ def train_stack(
     recorder = Recorder(stack, network, dataset, steps)
     traced: set[bool] = set()  # plain and probed steps are two programs
     cells = _counted(len({cell.id for cell in stack.cells}), "cell")
-    label = f"{program.activation}, depth {program.depth}, {cells}"
+    label = f"{program.activation.label}, depth {program.depth}, {cells}"
     for step, batch in zip(range(steps + 1), minibatches(stack, examples), strict=False):
         if step in probes and steps > 0:
             with stopwatch.phase("evaluate"):

@@ -95,7 +95,7 @@ def layer_records(
             activation=Sample(activation),
             weight=Sample(weight),
             update=Sample(update),
-            function=cell.activation if index < cell.depth else "linear",
+            function=cell.activation.label if index < cell.depth else "linear",
             units=z.shape[-1],
             bias_gradient=Sample(bias_gradients[index]) if bias_gradients else None,
             start=Sample(start[index]) if start else None,

@@ -23,7 +23,7 @@ def small_weights(tables: StudyTables) -> Iterator[tuple[Case, float, pd.Series[
     predicted = {
         cell.id: math.log10(cell.width * variance) / 2
         for cell in tables.study.cells
-        if cell.initializer.name == "normal" and cell.activation == "tanh" and cell.depth > 2
+        if cell.initializer.name == "normal" and cell.activation.name == "tanh" and cell.depth > 2
         if (variance := weight_variance(cell.initializer, (cell.width, cell.width), "tanh"))
     }
     ids = tables.cells["cell"]
