@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING
 
-from gradprop.analysis.names import names_of
-from gradprop.analysis.needs import need
-from gradprop.figures import style
+import numpy as np
+
 from gradprop.figures.kind import Kind
 from gradprop.grid.kinds import Needs
 from gradprop.grid.selection import select
-from gradprop.results.study_tables import Options, StudyTables
 
-from .rates import rates
+if TYPE_CHECKING:  # what draws is imported late: planning a run reads this file, too
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from gradprop.results.study_tables import Options, StudyTables
 
 AXES = {
     "radius": "log$_{10}$ of the spectral radius",
@@ -26,6 +25,11 @@ SHOWN = ("activation", "initializer", "width", "seed", *AXES, "rate")
 
 def prepare(tables: StudyTables, options: Options) -> pd.DataFrame:
     """Rate of the signal, spectral radius and bound of every network with a shared kernel."""
+    from gradprop.analysis.names import names_of
+    from gradprop.analysis.needs import need
+
+    from .rates import rates
+
     chosen = select(tables.study.cells, options.get("select", {}))
     rows = rates(tables)
     rows = rows[rows["network"].isin(chosen) & rows["tied"]].reset_index(drop=True)
@@ -38,6 +42,10 @@ def prepare(tables: StudyTables, options: Options) -> pd.DataFrame:
 
 def draw(rows: pd.DataFrame, options: Options) -> Figure:
     """Draw the rate against either logarithm, with the line on which both are equal."""
+    from matplotlib.lines import Line2D
+
+    from gradprop.figures import style
+
     looks = style.looks(rows["activation"], "activation", options)
     figure, panels = style.panels(len(AXES), height=3.4, sharey=True)
     finite = rows[np.isfinite(rows[[*AXES, "rate"]]).all(axis=1)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from gradprop.grid.kinds import Needs
-from gradprop.results.study_tables import Options, StudyTables
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from gradprop.results.study_tables import Options, StudyTables
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Kind:
         From tables and options to the plotted numbers, one tidy row a mark.
     draw
         From those numbers alone to a figure. Components that divide it have names in place of
-        labels there (`gradprop.analysis.names`); the option ``labels`` has the labels by name.
+        labels there (`gradprop.analysis.names`); the option ``components`` has them by name.
     describe
         From those numbers to the alternative text.
     needs
