@@ -15,7 +15,7 @@ from gradprop.spec import Cell, Component, Study
 ALIKE: dict[str, Any] = {
     "dataset": Component("digits"),
     "width": 8,
-    "activation": "tanh",
+    "activation": Component("tanh"),
     "initializer": Component("he_normal"),
     "learning_rate": 0.1,
     "batch_size": 16,

@@ -45,6 +45,12 @@ def test_ids_are_what_they_were() -> None:
     assert [CELL.id, other.id] == ["b3fcb3007baa", "1e7939846513"]
 
 
+def test_a_component_is_not_given_by_its_label() -> None:
+    for name in ("activation", "initializer", "schedule"):
+        with pytest.raises(TypeError, match=f"{name}: 'relu' is no Component"):
+            replace(CELL, **{name: "relu"})  # type: ignore[arg-type]
+
+
 def test_an_id_is_a_hash_of_the_canonical_parameters() -> None:
     document = {
         "numerics": spec.NUMERICS,

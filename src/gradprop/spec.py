@@ -260,10 +260,18 @@ class Cell:
     network: Component = Component("none")
 
     def __post_init__(self) -> None:
-        """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id."""
+        """Turn whole numbers into floats where the parameter is one: 1 and 1.0 have one id.
+
+        Raises
+        ------
+        TypeError
+            If a component is given by its label.
+        """
         for name, f in self.__dataclass_fields__.items():  # fields() would look at all anew
             if f.type == "float" and type(getattr(self, name)) is not float:
                 object.__setattr__(self, name, float(getattr(self, name)))
+            elif f.type == "Component" and not isinstance(getattr(self, name), Component):
+                raise TypeError(f"{name}: {getattr(self, name)!r} is no Component")
 
     def document(self) -> dict[str, Any]:
         """Return every parameter as plain JSON data."""

@@ -61,7 +61,7 @@ def test_alarms_by_hand(
 
 def test_rectifiers_may_be_flat_for_half_of_the_examples() -> None:
     assert len(alarms.fired(alarm_rows({"saturated_fraction": 0.6}))) == 1
-    assert alarms.fired(alarm_rows({"saturated_fraction": 0.6}, activation="relu")).empty
+    assert alarms.fired(alarm_rows({"saturated_fraction": 0.6}, activation=Component("relu"))).empty
 
 
 @pytest.mark.parametrize("untrained", [{"epochs": 0}, {"learning_rate": 0.0}])

@@ -41,6 +41,7 @@ def make_cell(initializer: str | Mapping[str, Any], **changes: Any) -> Cell:
         "seed": 0,
         **changes,
     }
+    parameters["activation"] = Component.parse(parameters["activation"])
     return Cell(**parameters)
 
 
