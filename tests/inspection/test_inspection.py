@@ -352,6 +352,35 @@ def test_penalties_are_no_part_of_the_initial_loss_and_may_be_too_strong(tmp_pat
     assert kinds == ["penalty too strong", "healthy"]
 
 
+def remembering(layer: Any, x: Any, y: Any, folder: Path) -> gradprop.Monitor:
+    """Train a network to tell the sign of the first of 30 time steps; watch it."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((30, 1)), layer, L.Dense(1, "sigmoid")])
+    model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
+    monitor = gradprop.Monitor(folder)
+    model.fit(x, y, batch_size=100, epochs=8, verbose=0, callbacks=[monitor])
+    return monitor
+
+
+def test_a_first_time_step_that_teaches_nothing_is_found_and_mended(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(1000, 30, 1)).astype("float32")
+    y = (x[:, 0, 0] > 0).astype("float32")
+    half = L.SimpleRNN(16, recurrent_initializer=keras.initializers.Orthogonal(0.4))
+    lost = remembering(half, x, y, tmp_path / "lost")
+    found = lost.diagnose()
+    assert found.kind == "vanishing"
+    assert "from time step to time step" in found.sentence
+    assert "at the first time step than at the last" in str(found.groups[0])
+    page = lost.report(tmp_path / "lost.html").html
+    assert "Signal from time step to time step" in page
+    (remedy, *_) = lost.run.remedies
+    assert "singular value of 0.4 was measured" in remedy.effect
+    advised = remembering(eval(remedy.code, {"keras": keras}), x, y, tmp_path / "kept")
+    kept = advised.diagnose()
+    assert kept.kind == "healthy", kept
+    assert advised.steps["minibatch_loss"].iloc[-1] < 0.5 * lost.steps["minibatch_loss"].iloc[-1]
+
+
 def over_time(layer: Any) -> keras.Model:
     model = keras.Sequential([keras.Input((20, 7)), layer, L.Dense(3, "softmax")])
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,20 @@ def test_an_activation_layer_belongs_to_the_layer_before_it() -> None:
     row, _ = row_of("conv2d", "conv2d")
     assert row["activation"] == "leaky_relu(slope=0.3)"
     assert row["preactivation_std"] > row["activation_std"]
+
+
+def test_what_an_own_layer_applies_is_not_known() -> None:
+    """Theory is silent about it, and it has no flat tails that are known."""
+    x, y = np.ones((8, 4), "float32"), np.zeros(8, int)
+    model = sequential((4,), Doubled(name="doubled"), L.Dense(5, name="dense"), L.Dense(3))
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    seen = probe(model, x, y)
+    rows = seen.layers.set_index("name")
+    assert rows["activation"].tolist() == ["unknown", "relu", "linear", "linear"]
+    assert math.isnan(rows.loc["doubled", "saturated_fraction"])
+    followed = sequential((4,), Doubled(name="doubled"), L.Activation("tanh"), L.Dense(3))
+    followed.compile(loss=model.loss)
+    assert probe(followed, x, y).layers.set_index("name").loc["doubled", "activation"] == "tanh"
 
 
 def test_a_function_that_is_no_layer_is_found_in_a_functional_model() -> None:

@@ -173,7 +173,8 @@ def test_growth_over_time_is_that_of_backpropagation_through_time(
     x, y = data((20, 5), 16)
     model = recurrent(L.SimpleRNN, spread, sequences)
     labels = np.repeat(y[:, None], 20, axis=1) if sequences else y
-    row = probe(model, x, labels).layers.iloc[0]
+    seen = probe(model, x, labels)
+    row = seen.layers.iloc[0]
     w, u, b, v, c = (np.asarray(value, np.float64) for value in model.get_weights())
     h = [np.zeros((16, 8))]
     for t in range(20):
@@ -183,8 +184,10 @@ def test_growth_over_time_is_that_of_backpropagation_through_time(
     errors = {t: p / p.sum(axis=1, keepdims=True) - chosen for t, p in outputs.items()}
     given = {t: error @ v.T / len(at) for t, error in errors.items()}
     delta, gradient = np.zeros((16, 8)), np.zeros((8, 8))
+    sizes: list[float] = []
     for t in reversed(range(20)):
         delta = (given.get(t, 0.0) + delta @ u.T) * (1 - h[t + 1] ** 2)
+        sizes.insert(0, float(np.sqrt(np.mean((delta @ w.T) ** 2))))
         gradient += h[t].T @ delta / 16
     mean_square = np.mean([h[t + 1] ** 2 for t in at])
     one = (x.astype(float) ** 2).mean() * (w**2).sum() / 8
@@ -197,6 +200,38 @@ def test_growth_over_time_is_that_of_backpropagation_through_time(
     largest = np.linalg.svd(u, compute_uv=False)[0]
     assert row["recurrent_singular_value"] == pytest.approx(largest, rel=1e-6)
     assert spread or growth < -1
+    logs = seen.times.set_index("time")["input_signal_log10_rms"]
+    assert logs.index.tolist() == list(range(1, 21))
+    np.testing.assert_allclose(logs, np.log10(sizes), atol=1e-3)
+    fall = math.log10(sizes[0] / sizes[-1])
+    assert row["recurrent_signal_decades"] == pytest.approx(fall, abs=1e-3)
+
+
+def test_time_steps_are_those_of_the_layer() -> None:
+    """Backwards where it goes so, behind an embedding, with padding, and of several layers."""
+    x, y = data((20, 5), 16)
+    forward, backward = (recurrent(L.GRU, None, go_backwards=back) for back in (False, True))
+    backward.set_weights(forward.get_weights())
+    one, other = probe(forward, x, y).times, probe(backward, x[:, ::-1], y).times
+    np.testing.assert_allclose(
+        one["input_signal_log10_rms"], other["input_signal_log10_rms"], atol=1e-4
+    )
+    words = np.random.default_rng(3).integers(1, 9, (16, 12))
+    words[:, 8:] = 0
+    both = L.Bidirectional(L.LSTM(4, return_sequences=True))
+    model = keras.Sequential(
+        [keras.Input((12,)), L.Embedding(9, 6, mask_zero=True), both, L.SimpleRNN(3), L.Dense(3)]
+    )
+    model.compile(loss="mse")
+    seen = probe(model, words, np.eye(3, dtype="float32")[y])
+    assert seen.times.groupby("layer")["time"].agg(list).tolist() == [list(range(1, 13))] * 3
+    assert set(seen.times["name"]) <= set(seen.layers["name"])
+    simple = seen.times[seen.times["layer"] == seen.times["layer"].max()]
+    assert simple["input_signal_log10_rms"].eq(-np.inf).tolist() == [False] * 8 + [True] * 4
+    dense, _ = data((5,), 16)
+    plain = keras.Sequential([keras.Input((5,)), L.Dense(3)])
+    plain.compile(loss="mse")
+    assert probe(plain, dense, np.eye(3, dtype="float32")[y]).times.empty
 
 
 def test_gates_are_measured_one_by_one_and_other_layers_not() -> None:

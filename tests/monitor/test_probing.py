@@ -91,7 +91,7 @@ def test_its_text_has_a_line_per_layer() -> None:
 
 PROGRAM: dict[str, Any] = {
     "dataset": Component("gaussian_mixture"),
-    "activation": "tanh",
+    "activation": Component("tanh"),
     "initializer": Component("glorot_uniform"),
     "depth": 4,
     "width": 9,
@@ -104,7 +104,7 @@ PROGRAM: dict[str, Any] = {
 }
 NEXT_TO_STACKED: dict[str, dict[str, Any]] = {
     "plain": {},
-    "relu": {"activation": "relu", "initializer": Component("he_normal")},
+    "relu": {"activation": Component("relu"), "initializer": Component("he_normal")},
     "batch": {"normalization": Component("batch")},
     "layer": {"normalization": Component("layer")},
     "residual": {"residual": "plain"},
@@ -218,6 +218,12 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (mlp(), x[:32], y[:32].astype(str), "does not take these data"),
         (mlp(), x[:32], y[:32] + 7, "class labels 7 to 9 were found; allowed: 0 to 2, because"),
         (mlp(), x[:32], y[:32, None] - 1.0, "class labels -1 to 1 were found; allowed: 0 to 2"),
+        (
+            mlp(),
+            x[:32],
+            y[:32] * 0 + 0.5,
+            "class label 0.5 was found, which the loss takes for 0; allowed: whole numbers from",
+        ),
         (ignoring, x[:32], y[:32] - 2, "class labels -2 to 0 were found"),
         (subclassed, x[:32], y[:32] * 0 + 3, "class label 3 was found; allowed: 0 to 2"),
         ("model", x, y, "allowed: a keras.Model"),

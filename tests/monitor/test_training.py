@@ -153,6 +153,30 @@ def test_a_loss_scale_that_overflows_is_told(tmp_path: Path) -> None:
     assert np.isneginf(monitor.layers["log10_update_ratio"]).all()
 
 
+@pytest.mark.parametrize("scale", [2.0**15, 2.0**40])
+def test_a_probe_scales_the_loss_as_a_step_does(scale: float) -> None:
+    """Signals of 1e-8 are 0 in float16, and those times 2^40 infinite; a training measures them."""
+    x, y = data()
+    small = {"kernel_initializer": keras.initializers.RandomNormal(stddev=2e-3)}
+    seen = []
+    for policy in ("float32", "mixed_float16"):
+        with Precise(policy):
+            keras.utils.set_random_seed(0)
+            hidden = [L.Dense(32, **small) for _ in range(4)]
+            model = keras.Sequential([keras.Input((x.shape[1],)), *hidden, L.Dense(3)])
+            optimizer = keras.optimizers.SGD()
+            if policy == "mixed_float16":
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=scale)
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(optimizer, loss)
+            seen.append(probe(model, x[:32], y[:32]))
+    plain, scaled = (one.layers["signal_log10_rms"].to_numpy() for one in seen)
+    of_minibatch = plain.min() - np.log10(32)
+    assert of_minibatch < np.log10(2.0**-24)  # nothing smaller is there in float16
+    np.testing.assert_allclose(scaled, plain, atol=0.02)
+    assert seen[1].origin is None
+
+
 class OwnStep(keras.Model):
     """A model with a training step of its own."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gradprop.advice.findings import HARMLESS, HEALTHY, KINDS, NOT_JUDGED, Diagnosis, Limits
-from gradprop.advice.rules import RULES, Case
+from gradprop.advice.rules import RULES, Case, forgetting
 from gradprop.analysis.alarms import ALARMS
 from gradprop.analysis.diagnosis import GRADIENT, SIGNAL
 from gradprop.components import activations
@@ -60,6 +60,8 @@ def diagnose(
     case = Case.of(layers, steps, network, loss, guessing_loss, limits or Limits())
     order = list(KINDS)
     every = [finding for rule in RULES for finding in rule(case)]
+    if all(finding.kind in HARMLESS for finding in every):
+        every += forgetting(case)
     seen = {kind: min((f.step for f in every if f.kind == kind), default=0) for kind in order}
     if case.is_flat:  # the few units that are not flat may let gradients grow, and others learn
         order.remove("saturated")

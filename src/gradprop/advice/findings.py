@@ -136,6 +136,7 @@ _FIELDS = {
 #: What the numbers of recurrent layers are.
 KERNEL = "log10 of |dC/dU| of the recurrent kernel over the most without growth"
 ONE_STEP = "log10 of the mean square of outputs over that of one time step"
+FIRST_STEP = "log10 of |dC/dx| at the first time step over that at the last"
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ class Finding:
     @property
     def is_over_time(self) -> bool:
         """Whether it is about what becomes of signals from time step to time step."""
-        return self.text in (ONE_STEP, KERNEL)
+        return self.text in (ONE_STEP, KERNEL, FIRST_STEP)
 
     @property
     def when(self) -> str:

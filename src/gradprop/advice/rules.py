@@ -29,7 +29,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gradprop import errors
-from gradprop.advice.findings import KERNEL, ONE_STEP, RATIO, Finding, Limits
+from gradprop.advice.findings import FIRST_STEP, KERNEL, ONE_STEP, RATIO, Finding, Limits
 from gradprop.analysis import estimates, rounding
 from gradprop.analysis.alarms import ALARMS
 from gradprop.analysis.diagnosis import GRADIENT, LENGTH, PASSES, SIGNAL, UNDERFLOW, WEIGHT
@@ -37,7 +37,7 @@ from gradprop.components import activations
 from gradprop.components.activations import Activation
 from gradprop.errors import GradpropError
 
-__all__ = ["RULES", "Case"]
+__all__ = ["RULES", "Case", "forgetting"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -735,6 +735,28 @@ def _over_time(case: Case) -> Iterator[Finding]:
                 yield Finding(
                     "exploding", step, int(layer), value, bound, text, says=says, bound_by=limit
                 )
+
+
+def forgetting(case: Case) -> Iterator[Finding]:
+    """Find recurrent layers that the first time steps can teach nothing.
+
+    The gates of an LSTM halve signals in every other step, and most sequences are learned from
+    their ends: this is a cause only of a network that learns nothing and has no other.
+    """
+    bound, seen = math.log10(case.limits.vanishing), set[int]()
+    if case.has_learned is not False or "recurrent_signal_decades" not in case.columns:
+        return
+    for step, rows in case.ends.items():
+        for layer in rows.index[rows["recurrent_signal_decades"].astype(float) < bound]:
+            if int(layer) in seen:
+                continue
+            seen.add(int(layer))
+            value = _at(rows, layer, "recurrent_signal_decades")
+            says = "|dC/dx| is {size:.3g} decades smaller at the first time step than at the last; "
+            says += "the bound is {limit:.3g}"
+            if value == -math.inf:
+                says = "dC/dx of the first time step is exactly 0"
+            yield Finding("vanishing", step, int(layer), value, bound, FIRST_STEP, says=says)
 
 
 def _initial_ratio(case: Case) -> float:

@@ -112,7 +112,7 @@ def _sections(run: Run) -> list[Section]:
     drawn = pictures.all_of(run)
     found = run.diagnosis
     over_steps = [drawn[name] for name in ("gradients", "signals") if name in drawn]
-    by_layer = [drawn[name] for name in ("by-layer", "factors") if name in drawn]
+    by_layer = [drawn[name] for name in ("by-layer", "factors", "by-time") if name in drawn]
     training = [drawn[name] for name in ("loss", "updates") if name in drawn]
     none = "No rule found anything: see the layers below for what was measured."
     nothing = "Nothing was found, so there is nothing to change."

@@ -89,6 +89,7 @@ def all_of(run: Run) -> dict[str, Picture]:
             _heat_map(run, SIGNAL, "signals", "RMS of dC/dz"),
             by_layer(runs),
             _factors(run),
+            _by_time(run),
             losses(runs),
             _updates(run),
         ]
@@ -361,6 +362,46 @@ def _course(steps: pd.DataFrame, letter: str) -> str:
         f"The minibatch loss{of} goes from {first['minibatch_loss']:.3g} at step "
         f"{int(first['step'])} to {last['minibatch_loss']:.3g} at step {int(last['step'])}."
     )
+
+
+def _by_time(run: Run) -> Picture | None:
+    """Draw dC/dx by time step of every recurrent layer, at the first and the last probe."""
+    from matplotlib.lines import Line2D
+
+    from gradprop.figures import style
+
+    rows = run.times
+    if rows.empty or rows["time"].max() < 2:
+        return None
+    figure, (axes,) = style.panels(1, height=2.5)
+    handles, sentences = [], []
+    names = rows.drop_duplicates("layer").set_index("layer")["name"]
+    looks = list(zip(_ends(run), ((style.SOLID, style.CIRCLE), (style.DASHED, "x")), strict=False))
+    for colour, (layer, name) in zip(itertools.cycle(style.COLOURS), names.items()):
+        for step, (dash, marker) in looks:
+            chosen = rows[(rows["layer"] == layer) & (rows["step"] == step)].set_index("time")
+            values = chosen["input_signal_log10_rms"].astype(float)
+            values = values.where(np.isfinite(values))
+            look: dict[str, Any] = {"color": colour, "linestyle": dash, "marker": marker}
+            axes.plot(values.index, values, **look, markersize=3)
+            label = f"{name}, step {step}" if len(names) > 1 else f"step {step}"
+            handles.append(Line2D([], [], label=label, **look, markersize=3))
+            known = values.dropna()
+            if len(known) > 1:
+                sentences.append(
+                    f"At step {step} log10 RMS of dC/dx of {name} is {known.iloc[0]:.2f} at time "
+                    f"step {known.index[0]} and {known.iloc[-1]:.2f} at {known.index[-1]}."
+                )
+    axes.set_title("RMS of dC/dx")
+    style.powers_of_ten(axes.yaxis)
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    style.finish(figure, handles, xlabel="time step", ylabel="")
+    caption = (
+        "Derivatives by the inputs x of recurrent layers, in the order in which a layer takes the "
+        "time steps. What is exactly zero (padding, or below what float32 holds) is left out."
+    )
+    title = "Signal from time step to time step"
+    return _picture(figure, "by-time", title, caption, " ".join(sentences))
 
 
 def _updates(run: Run) -> Picture | None:

@@ -17,7 +17,7 @@ from gradprop.analysis.thresholds import MOST_DECADES
 from gradprop.errors import GradpropError
 
 # What a monitor writes (`gradprop.monitor`), and what cannot be missing of it.
-TABLES = ("layers", "steps", "network", "unmeasured", "cells", "settings")
+TABLES = ("layers", "steps", "network", "unmeasured", "cells", "settings", "times")
 NEEDED = ("layers", "steps", "network")
 
 
@@ -38,6 +38,8 @@ class Run:
     settings
         How layers and optimizer were defined (`gradprop.inspection.settings`); empty if that was
         not recorded.
+    times
+        Sizes of dC/dx_t by recurrent layer and time step; empty without such layers.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Run:
     unmeasured: pd.DataFrame
     cells: pd.DataFrame
     settings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    times: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:

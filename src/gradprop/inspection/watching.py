@@ -37,7 +37,7 @@ class Monitor(monitor.Monitor):
 
     Attributes
     ----------
-    steps, layers, network, cells, unmeasured : pandas.DataFrame
+    steps, layers, times, network, cells, unmeasured : pandas.DataFrame
         The tables as far as they are recorded.
     run : Run
         All of them, with what rules and theory say.
@@ -119,7 +119,7 @@ class Probe(monitor.Probe):
         """The tables, as those of a run of one step."""
         name = str(self.steps["cell"].iloc[0])
         tables = self.layers, self.steps, self.network, self.unmeasured
-        return Run(name, *tables, pd.DataFrame(), self.settings)
+        return Run(name, *tables, pd.DataFrame(), self.settings, self.times)
 
     def diagnose(self) -> Diagnosis:
         """Judge the network by this minibatch.

@@ -77,7 +77,7 @@ class Monitor(keras.callbacks.Callback):
 
     Attributes
     ----------
-    steps, layers, network, cells, unmeasured : pandas.DataFrame
+    steps, layers, times, network, cells, unmeasured : pandas.DataFrame
         The tables as far as they are recorded.
 
     Raises
@@ -140,6 +140,11 @@ class Monitor(keras.callbacks.Callback):
     def layers(self) -> pd.DataFrame:
         """One row per probe and layer: its ``name``, ``kind``, ``activation``, the statistics."""
         return self._folder.read("layers")
+
+    @property
+    def times(self) -> pd.DataFrame:
+        """One row per probe, recurrent layer and time step: the size of dC/dx_t; else empty."""
+        return self._folder.read("times")
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -290,6 +295,8 @@ class Monitor(keras.callbacks.Callback):
         name = f"{step:010d}"
         if rows:
             self._folder.write("layers", name, [cell | row for row in rows])
+        if times := recording.time_rows(trace, values, mean):
+            self._folder.write("times", name, [cell | row for row in times])
         self._folder.write("steps", name, [cell | losses])
         if trace is not self._described:
             self._describe(trace)

@@ -27,6 +27,9 @@ from gradprop.components.activations import Activation
 from gradprop.monitor import layers
 from gradprop.monitor.layers import Unmeasured, Watched
 
+#: What a layer of its own kind applies, until an activation layer follows.
+UNKNOWN = "unknown"
+
 Tensor = Any
 State = list[tuple[Any, Tensor]]  # variables of Keras and their values
 
@@ -64,6 +67,7 @@ class Call:
     where: tuple[int, ...] = ()  # what of it dC/dz is read at, one tap for every time step
     extra: str = ""  # what else acts on it: a normalization, a skip, recurrence
     sequence: Tensor = None  # of a recurrent layer: time steps, mean square of the inputs
+    entry: int = 0  # of a recurrent layer: the tap of its inputs
 
     @property
     def name(self) -> str:
@@ -82,6 +86,9 @@ class Values:
     sequences
         By the same position, of recurrent layers: how many time steps their inputs have, and the
         mean square of an entry of these.
+    times
+        By the same position, of recurrent layers: ``sqrt(E[(dC/dx_t)^2])`` for the inputs x_t of
+        every time step, over examples and entries, in the order in which the layer takes them.
     gradients, before, after
         dC/dW, and the weights before and after the step, by `id` of the Keras variable.
     loss
@@ -114,6 +121,7 @@ class Values:
     activations: dict[int, NDArray[Any]]
     signals: dict[int, NDArray[Any]]
     sequences: dict[int, NDArray[Any]]
+    times: dict[int, NDArray[Any]]
     gradients: dict[int, NDArray[Any]]
     before: dict[int, NDArray[Any]]
     after: dict[int, NDArray[Any]]
@@ -179,6 +187,7 @@ class Trace:
             "activations": {i: c.activation for i, c in enumerate(self.calls)},
             "signals": {i: self.signal_of(c) for i, c in enumerate(self.calls)},
             "sequences": {i: c.sequence for i, c in enumerate(self.calls)},
+            "times": {i: self.times_of(c) for i, c in enumerate(self.calls)},
             "gradients": self.gradients,
             "data": dict(
                 enumerate((self.inputs, self.targets, self.outputs, self.labels, self.weights))
@@ -208,6 +217,15 @@ class Trace:
             return None
         return found[0] if len(found) == 1 else _over_time(call, found)
 
+    def times_of(self, call: Call) -> Tensor | None:
+        """Return the root mean square of dC/dx of every time step (`Values.times`)."""
+        signal = self.taps.get(call.entry)
+        if signal is None:
+            return None
+        x = tf.cast(signal, tf.float64)
+        sizes = tf.sqrt(tf.reduce_mean(x * x, axis=[0, *range(2, len(x.shape))]))
+        return tf.reverse(sizes, [0]) if call.watched.layer.go_backwards else sizes
+
     def merge(self, calls: Sequence[Call]) -> None:
         """Let calls of one layer, one for every time step, be one: the first of them."""
         first, *others = calls
@@ -216,6 +234,7 @@ class Trace:
             known = all(part is not None for part in parts)
             setattr(first, name, _over_time(first, parts) if known else None)
         first.where = tuple(place for call in calls for place in call.where)
+        first.entry = 0  # its time steps are those of the wrapper, and each has its own
         gone = {call.name for call in others}
         self.calls = [call for call in self.calls if call not in others]
         self.unmeasured = [note for note in self.unmeasured if note.layer not in gone]
@@ -246,6 +265,7 @@ def values_of(tensors: dict[str, Any], before: dict[int, NDArray[Any]]) -> Value
         activations=group("activations"),
         signals=group("signals"),
         sequences=group("sequences"),
+        times=group("times"),
         gradients=group("gradients"),
         before=before,
         after={},
@@ -384,6 +404,7 @@ class Instruments:
             call = Call(watched, before + 1)
             if watched.is_recurrent:
                 call.extra, call.sequence = "recurrence", self._sequence(inputs)
+                args = self._enter(call, args)
             trace.calls.append(call)
             trace.running.append(call)
             try:
@@ -452,6 +473,15 @@ class Instruments:
         numbers = tf.cast(found[0], tf.float32)
         return tf.stack([tf.cast(tf.shape(numbers)[1], tf.float32), tf.reduce_mean(numbers**2)])
 
+    def _enter(self, call: Call, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Tap the inputs of a recurrent layer, the first of its arguments."""
+        if call.sequence is None or not args or not tf.is_tensor(args[0]):
+            return args
+        # No gradient comes to what depends on no weight, as data do, unless one stands beside it.
+        weight = tf.convert_to_tensor(call.watched.weights[0].matrix.value)
+        tapped, call.entry = self._tap(args[0], weight)
+        return tapped, *args[1:]
+
     def _attach_to_activation(self, stack: ExitStack, watched: Watched) -> None:
         layer = watched.layer
         original = layer.__dict__.get("activation")
@@ -463,7 +493,7 @@ class Instruments:
             call = running[-1] if running and running[-1].watched is watched else None
             if call is None or call.z is not None or not self.trace.is_inside(z):
                 return original(z, *args, **kwargs)
-            call.z = z = self._tap(call, z)
+            call.z = z = self._tap_signal(call, z)
             call.activation = original(z, *args, **kwargs)
             call.function = self.functions[id(layer)]
             call.is_open = call.function == activations.get("linear")
@@ -483,12 +513,13 @@ class Instruments:
             self.trace.calls.remove(call)
             return outputs
         if call.z is None:
-            call.z = call.activation = first = self._tap(call, first)
+            call.z = call.activation = first = self._tap_signal(call, first)
             if call.watched.is_recurrent:
                 call.is_open = False
                 why = "the gates are computed inside a loop; its output stands for them"
                 self.trace.lacks(call.name, "preactivation of every time step", why)
             elif not type(call.watched.layer).__module__.startswith("keras."):
+                call.function = UNKNOWN
                 why = "a layer of its own kind; its output stands for its pre-activation, too"
                 self.trace.lacks(call.name, "preactivation, activation function", why)
         elif call.activation is not first:
@@ -498,8 +529,17 @@ class Instruments:
             return first
         return type(outputs)([first, *parts[1:]])
 
-    def _tap(self, call: Call, tensor: Tensor) -> Tensor:
+    def _tap_signal(self, call: Call, tensor: Tensor) -> Tensor:
         """Return a tensor unchanged; keep the gradient by it as the signal of a call."""
+        tapped, place = self._tap(tensor)
+        call.where = (place,)
+        return tapped
+
+    def _tap(self, tensor: Tensor, *beside: Tensor) -> tuple[Tensor, int]:
+        """Return a tensor unchanged, and where in `Trace.taps` the gradient by it is kept.
+
+        Gradients are computed of a tensor that depends on trained variables, or one `beside` it.
+        """
         trace = self.trace
         place = len(trace.taps) + 1
         trace.taps[place] = None
@@ -507,17 +547,16 @@ class Instruments:
         def backward(signal: Tensor) -> list[Tensor]:
             if trace.is_inside(signal):
                 trace.taps[place] = signal
-            return [signal]
+            return [signal, *(None for _ in beside)]
 
         # As `tf.custom_gradient` does, which takes ten times as long to trace.
         with record.stop_recording():
             tapped = tf.identity(tensor)
-        record.record_operation("Tap", [tapped], [tensor], backward)
+        record.record_operation("Tap", [tapped], [tensor, *beside], backward)
         mask = getattr(tensor, "_keras_mask", None)
         if mask is not None:
             tapped._keras_mask = mask
-        call.where = (place,)
-        return tapped
+        return tapped, place
 
     def _own(self, call: Call, tensor: Tensor) -> None:
         self.trace.owners[id(tensor)] = call, tensor
@@ -560,7 +599,7 @@ class Instruments:
         def apply(grads: Sequence[Tensor], trainable_variables: Any = None) -> Any:
             trace = self.trace
             variables = list(trainable_variables or optimizer._trainable_variables)
-            trace.scale = _scale(optimizer)
+            trace.scale = loss_scale(optimizer)
             for variable, gradient in zip(variables, grads, strict=True):
                 if gradient is not None and trace.is_inside(gradient):
                     trace.gradients[id(variable)] = gradient
@@ -644,7 +683,7 @@ class Instruments:
         return any(key in trace.taken for key in owned)
 
 
-def _scale(optimizer: Any) -> Tensor:
+def loss_scale(optimizer: Any) -> Tensor:
     """Return what the loss was multiplied with against underflow."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         scale = optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale

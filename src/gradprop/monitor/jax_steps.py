@@ -109,6 +109,7 @@ class JaxSteps:
             activations={},
             signals={},
             sequences={},
+            times={},
             gradients={key: gradient for key, gradient in pairs if gradient is not None},
             before=dict(zip(keys, before, strict=True)),
             after=dict(zip(keys, after, strict=True)),

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from gradprop.errors import GradpropError, cut, one_line
 from gradprop.monitor import recording
-from gradprop.monitor.instruments import Instruments, unchanged, values_of
+from gradprop.monitor.instruments import Instruments, Values, loss_scale, unchanged, values_of
 from gradprop.monitor.layers import has_own
 
 # Columns of the table that a `Probe` shows, by their heads.
@@ -48,6 +48,8 @@ class Probe:
     layers
         One row per layer with weights, in the order of the calls: its ``name``, ``kind`` (class)
         and ``activation``, and the statistics.
+    times
+        One row per recurrent layer and time step: the size of dC/dx_t; empty without such layers.
     network
         One row per layer: what it is, ``fan_in`` and ``fan_out``, whether rules judge it.
     unmeasured
@@ -58,6 +60,7 @@ class Probe:
 
     steps: pd.DataFrame
     layers: pd.DataFrame
+    times: pd.DataFrame
     network: pd.DataFrame
     unmeasured: pd.DataFrame
     origin: recording.Origin | None
@@ -137,20 +140,6 @@ def probe(
     _check_loss(model)
     instruments = Instruments(model)
 
-    def look(data: Any) -> None:
-        inputs, targets, weights = data
-        with tf.GradientTape() as tape:
-            with_training = {"training": True} if model._call_has_training_arg else {}
-            outputs = model(inputs, **with_training)
-            loss = model.compute_loss(
-                x=inputs, y=targets, y_pred=outputs, sample_weight=weights, training=True
-            )
-        variables = model.trainable_variables
-        trace = instruments.trace
-        trace.no_update = "a probe makes no step"
-        found = tape.gradient(loss, variables)
-        trace.gradients = {id(v): g for v, g in zip(variables, found, strict=True) if g is not None}
-
     minibatch = _first_of(x) if y is None else (x, y, sample_weight)
     if y is None:
         _check_batched(model, minibatch[0])
@@ -160,16 +149,17 @@ def probe(
     check_labels(model, data[1])
     with unchanged(model), instruments.attached():
         try:
-            tensors = instruments.observed(look)(data)
+            values = _looked(model, instruments, data)
         except Exception as error:
             explain_labels(error)
             reason = cut(one_line(str(error)), 300)
             raise ProbeError(
                 f"probe: model {model.name!r} does not take these data: {reason}"
             ) from error
-    values = values_of(tensors, instruments.weights())
     trace = instruments.trace
-    rows = recording.layer_rows(trace, values, names, {}, mean_loss(model))
+    mean = mean_loss(model)
+    rows = recording.layer_rows(trace, values, names, {}, mean)
+    times = recording.time_rows(trace, values, mean)
     step = {
         "step": 0,
         "minibatch_loss": values.loss,
@@ -180,10 +170,44 @@ def probe(
     return Probe(
         pd.DataFrame([{"cell": model.name, **step}]),
         pd.DataFrame([{"cell": model.name, "step": 0, **row} for row in rows]),
+        pd.DataFrame([{"cell": model.name, "step": 0, **row} for row in times]),
         pd.DataFrame([{"cell": model.name, **row} for row in recording.network_rows(trace)]),
         recording.as_table(notes),
         recording.origin(trace, values, rows),
     )
+
+
+def _looked(model: Any, instruments: Instruments, data: Any) -> Values:
+    """Return what one minibatch computes.
+
+    The loss is scaled as a step scales it, against underflow in float16. A scale that adapts itself
+    may begin too large, and is made smaller as in the first steps of a training.
+    """
+    scale = 1.0 if model.optimizer is None else float(loss_scale(model.optimizer))
+    adapts = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+    def look(data: Any) -> None:
+        inputs, targets, weights = data
+        with tf.GradientTape() as tape:
+            with_training = {"training": True} if model._call_has_training_arg else {}
+            outputs = model(inputs, **with_training)
+            loss = model.compute_loss(
+                x=inputs, y=targets, y_pred=outputs, sample_weight=weights, training=True
+            )
+            loss *= tf.cast(scale, loss.dtype)
+        variables = model.trainable_variables
+        trace = instruments.trace
+        trace.scale = scale
+        trace.no_update = "a probe makes no step"
+        found = tape.gradient(loss, variables)
+        trace.gradients = {id(v): g for v, g in zip(variables, found, strict=True) if g is not None}
+
+    while True:
+        values = values_of(instruments.observed(look)(data), instruments.weights())
+        finite = all(np.isfinite(gradient).all() for gradient in values.gradients.values())
+        if finite or not adapts or scale <= 1 or values.has_bad_loss:
+            return values
+        scale /= 2
 
 
 def _first_of(x: Any) -> Any:
@@ -276,7 +300,8 @@ def check_labels(model: Any, targets: Any) -> None:
     Raises
     ------
     ProbeError
-        If a label is not one of 0 to n - 1, for n outputs, nor the class that the loss ignores.
+        If a label is no whole number, or not one of 0 to n - 1, for n outputs, nor the class that
+        the loss ignores.
     """
     loss, name = model.loss, "sparse_categorical_crossentropy"
     is_instance = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
@@ -294,6 +319,12 @@ def check_labels(model: Any, targets: Any) -> None:
         return
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         return
+    broken = values[values != np.trunc(values)]
+    if broken.size:
+        raise ProbeError(
+            f"y: class label {broken.flat[0]:.4g} was found, which the loss takes for "
+            f"{int(broken.flat[0])}; allowed: whole numbers from 0 to {shape[-1] - 1}"
+        )
     found = np.unique(values.astype(np.int64))
     found = found[found != settings["ignore_class"]]
     if found.size and not 0 <= found[0] <= found[-1] < shape[-1]:

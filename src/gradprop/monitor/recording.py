@@ -20,7 +20,7 @@ from gradprop import files
 from gradprop.components.activations import Activation
 from gradprop.errors import GradpropError, not_allowed, show
 from gradprop.monitor.guessing import CROSS_ENTROPIES, ERRORS, guesses, loss_of
-from gradprop.monitor.instruments import Call, Trace, Values
+from gradprop.monitor.instruments import UNKNOWN, Call, Trace, Values
 from gradprop.monitor.layers import NORMALIZATIONS, Unmeasured, Weights
 from gradprop.probes.statistics import (
     PRESETS,
@@ -155,7 +155,7 @@ def layer_rows(
             units = z.shape[-1] if own and z is not None and z.ndim > 1 else 1
             # A statistic asks the registry, which takes an entry for its name as well.
             record = replace(record, function=function, units=units)  # type: ignore[arg-type]
-            if isinstance(call.function, Activation) or call.is_open:
+            if isinstance(call.function, Activation) or (call.is_open and call.function != UNKNOWN):
                 has.add("function")
             keys: Rows = {
                 "layer": len(rows) + 1,
@@ -271,7 +271,10 @@ def _spreads(
 
 
 #: Columns of recurrent layers (`_over_time`).
-OVER_TIME = ("recurrent_singular_value", "recurrent_backward_growth", "recurrent_forward_growth")
+OVER_TIME = (
+    *("recurrent_singular_value", "recurrent_backward_growth", "recurrent_forward_growth"),
+    "recurrent_signal_decades",
+)
 
 
 def _over_time(trace: Trace, values: Values, index: int, mean_loss: bool) -> Rows:
@@ -292,12 +295,21 @@ def _over_time(trace: Trace, values: Values, index: int, mean_loss: bool) -> Row
     ``recurrent_forward_growth``: log10 of the mean square of the outputs over that of ``W x`` of
     one time step, ``E[x^2] |W|^2 / units``, which holds of random weights.
 
-    NaN of what was not measured, of convolutional kernels, of a stack of cells and of a shared
-    layer.
+    ``recurrent_signal_decades``: log10 of the root mean square of dC/dx_1 over that of dC/dx_T, the
+    derivatives by the inputs of the first and the last time step (the last one that has any, of
+    padded sequences). What the first input does to the loss passes the kernel T - 1 times, and
+    ``dC/dx_t = W^T dC/dz_t`` shrinks or grows with it. Minus infinity if it is exactly 0.
+
+    NaN of what was not measured, and but for the last one of convolutional kernels, of a stack of
+    cells and of a shared layer.
     """
     call = trace.calls[index]
     kernels = [w.matrix for w in call.watched.weights if w.matrix.name == "recurrent_kernel"]
     found: Rows = dict.fromkeys(OVER_TIME, math.nan)
+    sizes = values.times.get(index, np.zeros(0))
+    if sizes.any():
+        with np.errstate(divide="ignore"):
+            found["recurrent_signal_decades"] = float(np.log10(sizes[0] / sizes[sizes != 0][-1]))
     if len(kernels) != 1 or len(kernels[0].shape) != 2 or id(kernels[0]) not in values.before:
         return found
     u = values.before[id(kernels[0])].astype(np.float64)
@@ -326,6 +338,34 @@ def _over_time(trace: Trace, values: Values, index: int, mean_loss: bool) -> Row
         norm = share / values.examples * np.linalg.norm(gradient.astype(np.float64))
         found["recurrent_backward_growth"] = float(np.log10(norm / most))
     return found
+
+
+def time_rows(trace: Trace, values: Values, mean_loss: bool) -> list[Rows]:
+    """Return one row per recurrent layer and time step: how large dC/dx_t is.
+
+    ``time`` counts from 1, in the order in which the layer takes the steps (backwards, if it goes
+    so); ``input_signal_log10_rms`` is log10 of ``sqrt(E[(dC/dx_t)^2])`` over the entries of the
+    inputs of single examples, which for the minibatch's loss is times the number of examples.
+    `trace`, `values` and `mean_loss` are those of `layer_rows`, as is the number of a layer.
+    """
+    share = (values.examples if mean_loss else 1) / values.scale
+    rows: list[Rows] = []
+    layer = 1
+    for index, call in enumerate(trace.calls):
+        sizes = values.times.get(index, np.zeros(0))
+        with np.errstate(divide="ignore"):  # an exact 0 is data
+            logs = np.log10(share * sizes)
+        rows += [
+            {
+                "layer": layer,
+                "name": call.name,
+                "time": time,
+                "input_signal_log10_rms": float(value),
+            }
+            for time, value in enumerate(logs, start=1)
+        ]
+        layer += len(call.watched.weights)
+    return rows
 
 
 def unit_spread(values: NDArray[Any]) -> float:
