@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ from gradprop.grid import config, folders, loading
 from gradprop.spec import Study
 
 
-def study_of(initializers: list[Any], **content: Any) -> Study:
+def study_of(
+    initializers: list[Any], axes: Mapping[str, Any] | None = None, **content: Any
+) -> Study:
     block = {
         **{"dataset": "gaussian_mixture", "depth": 1, "width": 4, "activation": "leaky_relu"},
         **{"initializer": initializers, "learning_rate": 0.1, "batch_size": 8, "epochs": 0},
+        **(axes or {}),
     }
     whole = {"title": "T", "question": "Q?", "grid": block, **content}
     return loading.build_study("s", whole, 1, "s.yaml")
@@ -68,6 +72,18 @@ def test_a_study_has_its_own_names_and_no_name_twice() -> None:
     assert plain["initializer"]["variance_scaling(scale=1.00012)"] == "variance 1/n"
     near = names_of(study_of([{"name": "variance_scaling", "scale": s} for s in scales[:2]]))
     assert list(near["initializer"].values()) == ["variance 1.0001/n", "variance 1.00012/n"]
+
+
+def test_initializers_of_single_layers_have_names_as_well() -> None:
+    named = {"last: normal(stddev=1)": "unit outputs", "none": "as drawn"}
+    assert "layer_initializers" not in names_of(study_of(["zeros"]))
+    layers = [{}, {"last": {"name": "normal", "stddev": 1.0}}, {"first": "ones"}]
+    study = study_of(["zeros"], {"layer_initializers": layers}, names={"layer_initializers": named})
+    assert names_of(study)["layer_initializers"] == {
+        "last: normal(stddev=1.0)": "unit outputs",
+        "": "as drawn",
+        "first: ones": "first: ones",
+    }
 
 
 @pytest.mark.parametrize("name", folders.names([folders.PROJECT / folders.STUDIES]))

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from gradprop.analysis.names import names_of
 from gradprop.components import network
 from gradprop.errors import ConfigError
 from gradprop.grid import loading
-from gradprop.spec import Cell
+from gradprop.spec import Cell, Study
 from tests.workspace import small
 
 BUILD = '''"""Networks."""
@@ -186,6 +187,27 @@ def test_figures_select_and_divide_by_its_axes(tmp_path: Path) -> None:
         check(select={})
     with pytest.raises(ConfigError, match=r"select.scale: '3.0' is not allowed; allowed: 1.0, 2"):
         check(select={"scale": 3.0})
+
+
+def test_its_texts_have_display_names(tmp_path: Path) -> None:
+    write(tmp_path / "s")
+
+    def load(**names: Any) -> Study:
+        content = small(initializer="zeros", kind=["plain", "odd"], blocks=[2, 3])
+        figure = {"kind": "layer_profile", "title": "a", "statistic": "signal_log10_rms"}
+        select = {"kind": ["plain", "Odd ones"], "blocks": 2}
+        content["figures"] = {"one": {**figure, "hue": "kind", "select": select}}
+        content["names"] = names
+        (tmp_path / "s/study.yaml").write_text(repr(content))
+        return loading.load_studies({"studies": ["s"]}, "c", [tmp_path])["s"]
+
+    study = load(kind={"odd": "Odd ones"})
+    assert names_of(study)["kind"] == {"odd": "Odd ones", "plain": "plain"}
+    assert study.figures["one"]["select"]["kind"] == ["plain", "odd"]
+    with pytest.raises(ConfigError, match=r"names.kind.even: 'even' is not allowed; allowed: pl"):
+        load(kind={"odd": "Odd ones", "even": "Even ones"})
+    with pytest.raises(ConfigError, match=r"names.blocks: unknown key; allowed: .*, kind$"):
+        load(kind={"odd": "Odd ones"}, blocks={"2": "two"})
 
 
 @pytest.mark.parametrize(

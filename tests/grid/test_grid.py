@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from gradprop.components.initializers import of_layers
 from gradprop.errors import ConfigError
 from gradprop.grid import config, definitions, loading, schema, selection, sharding
 from gradprop.grid.axes import PARAMETERS, axis_values, count_values, expand
 from gradprop.grid.figure_checks import check_figure
 from gradprop.grid.kinds import Needs
+from gradprop.probes.measurements import canonical
 from gradprop.probes.statistics import PRESETS
 from gradprop.spec import REPLICA_FIELDS, Cell, Component
 
@@ -100,7 +102,11 @@ def test_a_grid_is_the_product_of_its_axes() -> None:
         (
             "activation",
             ["tanh", {"name": "leaky_relu", "slope": [0.2, 0.01]}],
-            ["tanh", "leaky_relu", "leaky_relu(slope=0.01)"],
+            [
+                Component("tanh"),
+                Component("leaky_relu"),
+                Component("leaky_relu", (("slope", 0.01),)),
+            ],
         ),
     ],
 )
@@ -304,7 +310,7 @@ CHANGES: dict[str, Any] = {
     "dataset": Component("circles"),
     "depth": 3,
     "width": 9,
-    "activation": "relu",
+    "activation": Component("relu"),
     "initializer": Component("he_normal"),
     "learning_rate": 0.2,
     "batch_size": 17,
@@ -317,7 +323,7 @@ CHANGES: dict[str, Any] = {
     "target_loss": 0.1,
     "probes": 11,
     "statistics": "cheap",
-    "measurements": "spectra",
+    "measurements": canonical(["spectra"]),
     "widths": Component("alternating"),
     "normalization": Component("batch"),
     "residual": "plain",
@@ -325,7 +331,7 @@ CHANGES: dict[str, Any] = {
     "schedule": Component("cosine"),
     "dropout": 0.1,
     "code": "initializer=0123456789ab",
-    "layer_initializers": "last: zeros",
+    "layer_initializers": of_layers({"last": "zeros"}),
     "bias_initializer": Component("constant"),
     "tied": True,
     "precision": "float16",

@@ -40,7 +40,7 @@ WORDS = {
     "abbott": "Abbott",
 }
 # Parameters that have names: components of registries, and what a cell names besides.
-NAMED = (*COMPONENTS, "activation", "residual")
+NAMED = (*COMPONENTS, "residual")
 LABEL = re.compile(r"\w+(?:\([^()]*\))?")
 DIGITS = (4, 8, 17)  # significant ones of numbers: as few as tell all components apart
 
@@ -103,7 +103,7 @@ def names_of(study: Study) -> dict[str, dict[str, str]]:
     study calls so.
     """
     found = {}
-    for key in NAMED:
+    for key in dict.fromkeys([*NAMED, *study.names]):
         given = study.names.get(key, {})
         labels = list(dict.fromkeys(str(cell.column(key)) for cell in study.cells))
         rest = [label for label in labels if label not in given]

@@ -18,7 +18,7 @@ from gradprop.grid.selection import (
 )
 from gradprop.probes import measurements, statistics
 from gradprop.probes.statistics import STATISTICS
-from gradprop.spec import Cell, Component, Names
+from gradprop.spec import Cell, Component, Names, as_text
 
 
 def check_names(names: Names, cells: Sequence[Cell], source: str) -> None:
@@ -131,7 +131,7 @@ def _check_lines(
     differing: dict[str, dict[Any, None]] = {name: {} for name in others}
     for cell in drawn(cells, options, needs):
         line = tuple(
-            names.get(axis, {}).get(value.label, value) if isinstance(value, Component) else value
+            names.get(axis, {}).get(as_text(axis, value), value)
             for axis, value in ((axis, cell.value(axis)) for axis in axes)
         )
         rest = (*rest_of(cell), _without(cell.network, axes))
@@ -141,7 +141,7 @@ def _check_lines(
                 if values[0] != values[1]:
                     differing[name].update(dict.fromkeys(values))
     listed = " and ".join(
-        f"{name} ({_listing(found)})" for name, found in differing.items() if found
+        f"{name} ({_listing(name, found)})" for name, found in differing.items() if found
     )
     if listed:
         raise errors.ConfigError(
@@ -156,9 +156,8 @@ def _without(network: Component, axes: Sequence[str]) -> Component:
     return Component(network.name, kept)
 
 
-def _listing(values: Iterable[Any]) -> str:
-    labels = [v.label if isinstance(v, Component) else str(v) or "none" for v in values]
-    return errors.cut(", ".join(labels))
+def _listing(name: str, values: Iterable[Any]) -> str:
+    return errors.cut(", ".join(str(as_text(name, value)) or "none" for value in values))
 
 
 def _divided_by(options: Mapping[str, Any]) -> list[str]:

@@ -101,6 +101,9 @@ def study_schema(
     axes = {name: _axis(argument) for name, argument in own.items()}
     defs["block"]["properties"] |= axes
     written["properties"]["training"]["properties"] |= axes
+    written["properties"]["names"]["properties"] |= {
+        name: {"$ref": "#/$defs/names"} for name, argument in own.items() if argument.kind is str
+    }
     figure["select"]["properties"] = {
         **{f.name: _selected(f.name, _FIELDS.get(str(f.type), "string")) for f in PARAMETERS},
         **{name: _selected(name, _TYPES[argument.kind]) for name, argument in own.items()},

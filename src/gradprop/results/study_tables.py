@@ -22,7 +22,7 @@ from gradprop.spec import Cell, Study
 Options = Mapping[str, Any]
 
 
-# Columns that the study's `names` may give display names.
+# Parameters of a cell that are components of a registry.
 COMPONENTS = [f.name for f in fields(Cell) if f.type == "Component"]
 
 
@@ -47,10 +47,10 @@ class StudyTables:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """Table ``cells``, with the study's names for components."""
+        """Table ``cells``, with the study's names in place of labels."""
         cells = tables.read(self._results, "cells", self.study)
-        for column in COMPONENTS:
-            cells[column] = cells[column].replace(dict(self.study.names.get(column, {})))
+        for column, named in self.study.names.items():
+            cells[column] = cells[column].replace(dict(named))
         return cells
 
     @cached_property
