@@ -14,7 +14,7 @@ from gradprop import spec
 from gradprop.components.datasets import DATASETS
 from gradprop.components.initializers import INITIALIZERS
 from gradprop.components.optimizers import OPTIMIZERS
-from gradprop.spec import Cell, Component, Stack, canonical_json
+from gradprop.spec import Cell, Component, LayerInitializer, Stack, canonical_json
 
 CELL = Cell(
     dataset=Component("digits"),
@@ -110,7 +110,7 @@ def test_a_new_parameter_at_its_default_moves_no_id() -> None:
         {"dataset": Component("circles")},
         {"depth": 4},
         {"width": 65},
-        {"activation": "relu"},
+        {"activation": Component("relu")},
         {"initializer": Component("normal")},
         {"learning_rate": 0.031},
         {"batch_size": 63},
@@ -123,6 +123,8 @@ def test_a_new_parameter_at_its_default_moves_no_id() -> None:
         {"target_loss": 0.1},
         {"probes": 11},
         {"statistics": "cheap"},
+        {"measurements": (Component("spectra"),)},
+        {"layer_initializers": (LayerInitializer("last", Component("zeros")),)},
     ],
     ids=lambda change: next(iter(change)),
 )
