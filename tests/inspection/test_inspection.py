@@ -280,7 +280,10 @@ def test_both_pages_are_sound_and_have_no_barriers(
 
 def test_every_code_of_an_advice_runs_on_the_model() -> None:
     x, y = data(examples=32)
-    texts = {"non-finite": ("x", "inputs", "targets"), "wrong output": ("x", "no logits,")}
+    faults: dict[str, tuple[str, ...]] = {
+        "non-finite": ("", "inputs", "targets"),
+        "wrong output": ("", "function", "layers", "loss", "targets"),
+    }
     for activation in ("relu", "sigmoid", "mine"):
         unknown = activation == "mine"  # a function that is in no registry
         drawn = keras.initializers.RandomNormal(stddev=5.0)
@@ -289,10 +292,10 @@ def test_every_code_of_an_advice_runs_on_the_model() -> None:
         network = run.network.assign(activation="mine") if unknown else run.network
         codes = set()
         for kind in KINDS:
-            for text in texts.get(kind, ("x",)):
-                layer = None if text in ("inputs", "targets") else 1
+            for concerns in faults.get(kind, ("",)):
+                layer = None if kind == "non-finite" and concerns else 1
                 for step in (0, 1):
-                    finding = Finding(kind, step, layer, -4.5, 1.0, text)
+                    finding = Finding(kind, step, layer, -4.5, 1.0, "x", concerns=concerns)
                     given = advice([finding], run.layers, network, run.steps)
                     codes |= {remedy.code for remedy in given}
         assert len(codes) > 7

@@ -55,8 +55,8 @@ def seen() -> tuple[keras.Model, Run]:
     return model, gradprop.probe(model, *data((8, 8, 3), 8)).run
 
 
-def finding(kind: str, layer: int | None = None, step: int = 0, text: str = "x") -> Finding:
-    return Finding(kind, step, layer, -4.5, 1.0, text)
+def finding(kind: str, layer: int | None = None, step: int = 0, concerns: str = "") -> Finding:
+    return Finding(kind, step, layer, -4.5, 1.0, "x", concerns=concerns)
 
 
 def made(code: str) -> list[Any]:
@@ -104,7 +104,7 @@ def test_advice_about_the_network_has_every_class_once(seen: tuple[keras.Model, 
     linear = [name for name, (layer, _) in LAYERS.items() if functions[layer.name] == "linear"]
     assert second == [name for name in linear if name not in first]
     assert "which linear needs" in given[1].change and 2 < len(second) < len(LAYERS) - 3
-    found = [finding("initial loss"), finding("wrong output", text="no logits,")]
+    found = [finding("initial loss"), finding("wrong output", concerns="function")]
     for remedy in advice(found, run.layers, run.judged, run.steps, run.settings)[-2:]:
         (output,) = made(remedy.code)
         assert (output.units, output.activation.__name__) == (3, "softmax")

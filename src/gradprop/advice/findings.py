@@ -162,6 +162,10 @@ class Finding:
         ``power`` and ``power_bound``.
     bound_by : str
         The field of `Limits` that has the bound, if it is another than that of the kind.
+    concerns : str
+        What is at fault, where remedies of a kind depend on it: ``inputs``, ``targets``,
+        ``signal`` (dC/dz), or of a wrong output its ``function``, the ``loss`` that misnames it
+        or another of the ``layers``.
     """
 
     kind: str
@@ -173,6 +177,7 @@ class Finding:
     after: int | None = None
     says: str = "{text} is {value:.3g}, and the bound is {bound:.3g}"
     bound_by: str = ""
+    concerns: str = ""
 
     @property
     def clause(self) -> str:
@@ -317,7 +322,7 @@ class Diagnosis:
         when = f"first at {first.when}" if first.after is None else f"which began {first.when}"
         what = KINDS[self.kind]
         if first.is_in_data:
-            what = f"the {first.text.split()[3]} themselves hold NaN or infinite values"
+            what = f"the {first.concerns} themselves hold NaN or infinite values"
         if first.is_over_time:
             what = what.replace("layer to layer", "time step to time step")
         begin = "The network is " if self.kind in _ADJECTIVES else ""

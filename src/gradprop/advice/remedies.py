@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -463,7 +462,7 @@ _OF_NETWORK = ("layer", "name", "kind", "fan_in", "fan_out", "activation", "extr
 
 def _expected(best: Initialization, found: Finding) -> str:
     measured = ""
-    if "dC/dz" in found.text and found.layer is None:
+    if found.concerns == "signal":
         measured = f", where {found.value:+.2g} were measured"
     return (
         f"gradients change by {best.signal_decades:+.2g} ± {best.signal_sd:.2g} decades over the "
@@ -679,18 +678,18 @@ def _of_minibatch(case: _Network, name: str) -> str:
 
 
 def _give_output(found: Finding, case: _Network) -> Iterator[Remedy]:
-    if "target that" in found.text:
+    if found.concerns == "targets":
         effect = "the loss is 0 at best; with other targets outputs grow without end to lower it"
         code = "y = (y - y.min()) / (y.max() - y.min())"
         yield Remedy(found.kind, "Give targets between 0 and 1.", effect, code)
         return
     function, change = "linear", "Let the outputs be linear."
-    if "by layers" in found.text:
+    if found.concerns == "layers":
         function, change = (
             "softmax",
             "Leave out one softmax of two; this output layer has the other.",
         )
-    elif "by from_logits" not in found.text and re.search("logits|softmax", found.text):
+    elif found.concerns == "function":
         function, change = "sigmoid", "Let the output be the probability of a sigmoid."
         if case.outputs > 1:
             function, change = "softmax", "Let the outputs be the probabilities of a softmax."
@@ -779,10 +778,10 @@ def _unsaturate(found: Finding, case: _Network) -> Iterator[Remedy]:
 def _restart(found: Finding, case: _Network) -> Iterator[Remedy]:
     """Yield other data where they are at fault, and weights before any step, else smaller steps."""
     if found.is_in_data:
-        name = "y" if "targets" in found.text else "x"
+        name = "y" if found.concerns == "targets" else "x"
         yield Remedy(
             found.kind,
-            f"Take what is NaN or infinite out of the {'targets' if name == 'y' else 'inputs'}.",
+            f"Take what is NaN or infinite out of the {found.concerns}.",
             "what the layers compute is finite; this code puts 0 in its place, which may be worse "
             "than leaving such examples out",
             f"{name} = keras.ops.nan_to_num({name}, nan=0.0, posinf=0.0, neginf=0.0)",

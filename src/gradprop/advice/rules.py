@@ -256,10 +256,12 @@ class Case:
                     continue
                 for column, share in self.bad_data.reindex([step]).iloc[0].items():
                     if share > 0:
-                        text = BAD_DATA[str(column)]
-                        what = "inputs" if "inputs" in text else "targets"
+                        what = BAD_DATA[str(column)]
+                        text = f"share of the {what} themselves that is NaN or infinite"
                         says = f"{{percent:.3g}} % of the {what} are NaN or infinite"
-                        return Finding("non-finite", step, None, share, 0, text, says=says)
+                        return Finding(
+                            "non-finite", step, None, share, 0, text, says=says, concerns=what
+                        )
                 count = int(update.sum() + forward.sum() + backward.sum() + loss)
                 text = f"count of quantities that are not finite, {BEGINS[name]} first"
                 says = f"NaN or infinity begins {BEGINS[name]}, and is found in "
@@ -286,11 +288,8 @@ class Case:
 
 
 LOSSES = ("cross_entropy", "mean_squared_error")
-#: Columns of ``steps``, and what a finding says of them.
-BAD_DATA = {
-    "input_nonfinite_fraction": "share of the inputs themselves that is NaN or infinite",
-    "target_nonfinite_fraction": "share of the targets themselves that is NaN or infinite",
-}
+#: Columns of ``steps``, and what they are about.
+BAD_DATA = {"input_nonfinite_fraction": "inputs", "target_nonfinite_fraction": "targets"}
 #: Where something is not finite first.
 BEGINS = {
     "update": "in the weights",
@@ -359,31 +358,32 @@ def _output(case: Case) -> Iterator[Finding]:
     name, units = str(rows.at[last, "activation"]), _at(rows, last, "fan_out")
 
     def wrong(
-        value: float, bound: float, text: str, says: str, kind: str = "wrong output"
+        value: float, bound: float, text: str, says: str, concerns: str = "", kind: str = ""
     ) -> Finding:
-        return Finding(kind, step, last, value, bound, text, says=says)
+        kind = kind or "wrong output"
+        return Finding(kind, step, last, value, bound, text, says=says, concerns=concerns)
 
     misnamed = case.loss == "cross_entropy" and name in ("softmax", "sigmoid")
     misnamed &= case.first.get("from_logits") is not None and bool(case.first["from_logits"])
     if name == "softmax" and units == 1:
         says = "a softmax of one unit puts out 1, whatever its input is"
-        yield wrong(units, 2, "units of the softmax", says)
+        yield wrong(units, 2, "units of the softmax", says, "function")
     elif name == SOFTMAX_TWICE:
         says = "a softmax is taken of the outputs of a softmax, which keeps them close together"
-        yield wrong(2, 1, "number of softmax functions, by layers", says)
+        yield wrong(2, 1, "number of softmax functions, by layers", says, "layers")
     elif misnamed and not case.first.get("recovers_logits", True):
         says = (
             f"the loss takes the outputs of a {name} for logits (from_logits is True), and applies "
             f"a second {name} to them"
         )
-        yield wrong(2, 1, f"number of {name} functions, by from_logits", says)
+        yield wrong(2, 1, f"number of {name} functions, by from_logits", says, "loss")
     elif misnamed:
         says = (
             f"the loss is told that outputs of a {name} are logits (from_logits is True); Keras "
             f"corrects this with TensorFlow in float32, and applies a second {name} elsewhere"
         )
         text = f"number of {name} functions, by from_logits"
-        yield wrong(2, 1, text, says, "logits misnamed")
+        yield wrong(2, 1, text, says, "loss", "logits misnamed")
     elif case.loss == "cross_entropy" and _outside(case.first, "target"):
         value, bound = _outside(case.first, "target") or (0.0, 0.0)
         text = "target that the loss takes for a probability"
@@ -391,18 +391,18 @@ def _output(case: Case) -> Iterator[Finding]:
         says = (
             "there are targets of {value:.3g}, " + far + "; the loss takes them for probabilities"
         )
-        yield wrong(value, bound, text, says)
+        yield wrong(value, bound, text, says, "targets")
     elif case.loss == "cross_entropy" and _is_no_probability(case.first):
         value, bound = _outside(case.first, "output") or (0.0, 0.0)
         text = "output that the loss takes for a probability (from_logits is False)"
         far = "below {bound:g}" if value < bound else "above {bound:g}"
         says = "the loss takes {value:.3g}, " + far + ", for a probability (from_logits is False)"
-        yield wrong(value, bound, text, says)
+        yield wrong(value, bound, text, says, "function")
     elif case.loss == "cross_entropy" and name in activations.ACTIVATIONS:
         if name not in ("linear", "sigmoid"):
             text = f"output functions ({name}) that give neither probabilities nor logits"
             says = f"outputs of {name} are neither probabilities nor logits"
-            yield wrong(1, 0, text, says)
+            yield wrong(1, 0, text, says, "function")
     elif case.loss == "mean_squared_error" and name in _RANGES:
         yield from _out_of_range(case, name, wrong)
 
@@ -677,7 +677,10 @@ def _trends(case: Case) -> Iterator[Finding]:
             says = f"{what} {trend} by {{size:.3g}} decades towards the {end}; the bound is "
             limit = "length" if column == LENGTH else ""
             says += "{limit:.3g}"
-            yield Finding(kind, step, None, total, bound, over, says=says, bound_by=limit)
+            concerns = "signal" if column == SIGNAL else ""
+            yield Finding(
+                kind, step, None, total, bound, over, None, says, bound_by=limit, concerns=concerns
+            )
             values = hidden[column] - hidden[column].iloc[-1 if column == SIGNAL else 0]
             beyond = values[values < bound] if kind == "vanishing" else values[values > bound]
             own = f"decades of {what} from the {reference} hidden layer"
