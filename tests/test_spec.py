@@ -51,6 +51,16 @@ def test_a_component_is_not_given_by_its_label() -> None:
             replace(CELL, **{name: "relu"})  # type: ignore[arg-type]
 
 
+def test_a_component_is_not_compared_with_a_text() -> None:
+    """Which it would never equal, and nobody would be told."""
+    component = Component("relu")
+    with pytest.raises(TypeError, match="relu is a component: compare its name or its label"):
+        assert component == "relu"
+    assert component == Component("relu") != Component("tanh")
+    assert component != 3
+    assert len({component, Component("relu")}) == 1
+
+
 def test_an_id_is_a_hash_of_the_canonical_parameters() -> None:
     document = {
         "numerics": spec.NUMERICS,

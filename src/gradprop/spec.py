@@ -76,6 +76,16 @@ class Component:
     name: str
     parameters: tuple[tuple[str, Scalar], ...] = ()
 
+    def __eq__(self, other: object) -> bool:
+        """Compare with another component; never with a text, which would be unequal in silence."""
+        if isinstance(other, str):
+            raise TypeError(
+                f"{self.label} is a component: compare its name or its label with texts"
+            )
+        if not isinstance(other, Component):
+            return NotImplemented
+        return (self.name, self.parameters) == (other.name, other.parameters)
+
     @classmethod
     def create(
         cls, value: str | Mapping[str, Any], defaults: Mapping[str, Mapping[str, Scalar]]

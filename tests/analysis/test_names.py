@@ -10,7 +10,9 @@ import pytest
 
 from gradprop.analysis.names import NAMED, in_words, name_of, names_in_text, names_of
 from gradprop.components.initializers import INITIALIZERS
+from gradprop.errors import ConfigError
 from gradprop.grid import config, folders, loading
+from gradprop.grid.figure_checks import check_names
 from gradprop.spec import Study
 
 
@@ -84,6 +86,12 @@ def test_initializers_of_single_layers_have_names_as_well() -> None:
         "": "as drawn",
         "first: ones": "first: ones",
     }
+
+
+def test_a_name_for_a_label_that_no_network_has() -> None:
+    cells = study_of(["ones"], {"layer_initializers": [{}, {"last": "zeros"}]}).cells
+    with pytest.raises(ConfigError, match=r"'last: ones' is not allowed; allowed: none, last: zer"):
+        check_names({"layer_initializers": {"last: ones": "x"}}, cells, "s.yaml")
 
 
 @pytest.mark.parametrize("name", folders.names([folders.PROJECT / folders.STUDIES]))

@@ -183,7 +183,7 @@ def test_figures_select_and_divide_by_its_axes(tmp_path: Path) -> None:
         loading.load_studies({"studies": ["s"]}, "c", [tmp_path])
 
     check()
-    with pytest.raises(ConfigError, match=r"a line would take networks together .* in network"):
+    with pytest.raises(ConfigError, match=r"together that differ in scale \(1.0, 2.0\), as if"):
         check(select={})
     with pytest.raises(ConfigError, match=r"select.scale: '3.0' is not allowed; allowed: 1.0, 2"):
         check(select={"scale": 3.0})
@@ -204,6 +204,9 @@ def test_its_texts_have_display_names(tmp_path: Path) -> None:
     study = load(kind={"odd": "Odd ones"})
     assert names_of(study)["kind"] == {"odd": "Odd ones", "plain": "plain"}
     assert study.figures["one"]["select"]["kind"] == ["plain", "odd"]
+    assert (
+        "network, blocks 2, kind Odd ones, scale 1, not wide" in names_of(study)["network"].values()
+    )
     with pytest.raises(ConfigError, match=r"names.kind.even: 'even' is not allowed; allowed: pl"):
         load(kind={"odd": "Odd ones", "even": "Even ones"})
     with pytest.raises(ConfigError, match=r"names.blocks: unknown key; allowed: .*, kind$"):

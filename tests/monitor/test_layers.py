@@ -254,6 +254,34 @@ def test_what_an_own_layer_applies_is_not_known() -> None:
     assert probe(followed, x, y).layers.set_index("name").loc["doubled", "activation"] == "tanh"
 
 
+class Rectified(keras.layers.Layer):
+    """An activation function of one's own, as a layer."""
+
+    def call(self, inputs: Any) -> Any:
+        return tf.nn.relu(inputs)
+
+
+class Rectifying(keras.layers.Dense):
+    """A layer that goes on behind its activation function."""
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        return tf.nn.relu(super().call(inputs))
+
+
+def test_functions_that_are_not_seen_do_not_count_as_linear() -> None:
+    x, y = np.ones((8, 4), "float32"), np.zeros(8, int)
+    parts = [L.Dense(5), Rectified(), L.Dense(5), L.Lambda(tf.nn.relu), Rectifying(5), L.Dense(5)]
+    model = sequential((4,), *parts, L.Dropout(0.1), L.Dense(3))
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    seen = probe(model, x, y)
+    assert seen.layers["activation"].tolist() == [*3 * ["unknown"], "linear", "linear"]
+    told = seen.unmeasured[seen.unmeasured["what"] == "saturated and dead units"]
+    assert (
+        len(told) == 3
+        and told["why"].eq("what it applies to its pre-activations is not seen").all()
+    )
+
+
 def test_a_function_that_is_no_layer_is_found_in_a_functional_model() -> None:
     row, _ = row_of("operations", "dense")
     assert row["activation"] == "relu"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,9 +13,9 @@ import pytest
 import tensorflow as tf
 
 from gradprop.advice import diagnose
-from gradprop.monitor import probe
+from gradprop.monitor import Monitor, Probe, probe
 from gradprop.monitor.recording import fans, unit_spread
-from tests.monitor.networks import L, data, mlp
+from tests.monitor.networks import L, data, mlp, same
 
 LAYERS = {
     "dense": (L.Dense(5), (7,)),
@@ -227,11 +228,71 @@ def test_time_steps_are_those_of_the_layer() -> None:
     assert seen.times.groupby("layer")["time"].agg(list).tolist() == [list(range(1, 13))] * 3
     assert set(seen.times["name"]) <= set(seen.layers["name"])
     simple = seen.times[seen.times["layer"] == seen.times["layer"].max()]
-    assert simple["input_signal_log10_rms"].eq(-np.inf).tolist() == [False] * 8 + [True] * 4
+    assert simple["input_signal_log10_rms"].isna().tolist() == [False] * 8 + [True] * 4
     dense, _ = data((5,), 16)
     plain = keras.Sequential([keras.Input((5,)), L.Dense(3)])
     plain.compile(loss="mse")
-    assert probe(plain, dense, np.eye(3, dtype="float32")[y]).times.empty
+    none = probe(plain, dense, np.eye(3, dtype="float32")[y]).times
+    assert none.empty and list(none) == list(seen.times)
+
+
+def by_time(model: keras.Model, x: Any, y: Any) -> Probe:
+    model.compile("sgd", "mse")
+    return probe(model, x, y)
+
+
+def test_time_steps_are_those_of_the_examples_that_have_them() -> None:
+    """A mask takes examples out of the mean, and padding in front is no signal of 0."""
+    x, y = data((6, 3), 16)
+    y = np.eye(3, dtype="float32")[y]
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((6, 3))
+    model = keras.Model(inputs, L.Dense(3)(L.LSTM(4)(L.Masking()(inputs))))
+    whole = by_time(model, x[:1], y[:1]).times["input_signal_log10_rms"]
+    x[1:, :4] = 0
+    padded = by_time(model, x, y)
+    logs = padded.times["input_signal_log10_rms"]
+    np.testing.assert_allclose(logs[:4], whole[:4], atol=1e-5)  # of the one example that has them
+    assert abs(padded.layers["recurrent_signal_decades"].iloc[0]) < 2
+    x[0, :4] = 0
+    assert by_time(model, x, y).times["input_signal_log10_rms"].isna().tolist() == 4 * [1] + 2 * [0]
+    assert np.isfinite(by_time(model, x, y).layers["recurrent_signal_decades"].iloc[0])
+
+
+def test_time_steps_that_are_not_measured_are_told() -> None:
+    x, y = data((6, 3), 16)
+    y = np.eye(3, dtype="float32")[y]
+    inputs = keras.Input((6, 3))
+    named = by_time(keras.Model(inputs, L.Dense(3)(L.GRU(4)(sequences=inputs))), x, y)
+    assert named.times["time"].tolist() == [1, 2, 3, 4, 5, 6]
+    nested = keras.Input((2, 6, 3))
+    h = L.GlobalAveragePooling1D()(L.TimeDistributed(L.LSTM(4, name="inner"))(nested))
+    outer = by_time(keras.Model(nested, L.Dense(3)(h)), np.stack([x, x], axis=1), y)
+    whole = keras.Input((6, 3), dtype="int32")
+    numbers = by_time(keras.Model(whole, L.Dense(3)(L.LSTM(4, name="inner")(whole))), x, y)
+    for seen, why in ((outer, "a wrapper calls it"), (numbers, "no sequence of fractions")):
+        (note,) = (n for n in seen.unmeasured.itertuples() if n.what == "dC/dx by time step")
+        assert str(note.layer).endswith("inner") and why in str(note.why) and seen.times.empty
+
+
+def test_stateful_layers_are_left_as_they_were(tmp_path: Path) -> None:
+    x, y = data((6, 3), 16)
+    y = np.eye(3, dtype="float32")[y]
+    found = []
+    for callbacks in ([], [Monitor(tmp_path / "run", schedule=1)]):
+        keras.utils.set_random_seed(3)
+        layers = [L.LSTM(4, stateful=True, return_sequences=True), L.GRU(4, stateful=True)]
+        model = keras.Sequential([keras.Input(batch_shape=(8, 6, 3)), *layers, L.Dense(3)])
+        model.compile("sgd", "mse")
+        model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
+        states = [np.array(s) for layer in layers for s in layer.states]
+        found.append([*model.get_weights(), *states])
+        probe(model, x[:8], y[:8])
+        assert all(
+            np.array_equal(now, then)
+            for now, then in zip((s for p in layers for s in p.states), states, strict=True)
+        )
+    assert same(*found)
 
 
 def test_gates_are_measured_one_by_one_and_other_layers_not() -> None:

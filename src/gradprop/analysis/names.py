@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from gradprop.components.activations import ACTIVATIONS
 from gradprop.results.study_tables import COMPONENTS
-from gradprop.spec import Component, Scalar, Study
+from gradprop.spec import Component, Names, Scalar, Study
 
 # Words of ids that are not written as they stand there.
 WORDS = {
@@ -50,7 +51,7 @@ def words(name: str) -> str:
     return " ".join(WORDS.get(word, word) for word in name.split("_"))
 
 
-def name_of(label: str, digits: int = DIGITS[0]) -> str:
+def name_of(label: str, digits: int = DIGITS[0], names: Names = MappingProxyType({})) -> str:
     """Return what a component is called.
 
     Parameters
@@ -59,6 +60,8 @@ def name_of(label: str, digits: int = DIGITS[0]) -> str:
         Of the component (`gradprop.spec.Component.label`): ``normal(stddev=0.01)``.
     digits
         Significant digits of numbers.
+    names
+        Of texts that are parameters, by parameter.
 
     Returns
     -------
@@ -77,7 +80,10 @@ def name_of(label: str, digits: int = DIGITS[0]) -> str:
         parts = [str(parameters.pop("file", "file"))]
     else:
         parts = [words(component.name)]
-    return ", ".join([*parts, *(_parameter(*given, digits) for given in parameters.items())])
+    for key, value in parameters.items():
+        called = names.get(key, {}).get(str(value))
+        parts.append(f"{words(key)} {called}" if called else _parameter(key, value, digits))
+    return ", ".join(parts)
 
 
 def _variance(parameters: dict[str, Scalar], digits: int) -> str:
@@ -107,7 +113,8 @@ def names_of(study: Study) -> dict[str, dict[str, str]]:
         given = study.names.get(key, {})
         labels = list(dict.fromkeys(str(cell.column(key)) for cell in study.cells))
         rest = [label for label in labels if label not in given]
-        trials = [[name_of(label, digits) for label in rest] for digits in DIGITS]
+        own = study.names if key == "network" else {}
+        trials = [[name_of(label, digits, own) for label in rest] for digits in DIGITS]
         taken = set(given.values())
         chosen = next((t for t in trials if len({*t, *taken}) == len(t) + len(taken)), rest)
         found[key] = {**given, **dict(zip(rest, chosen, strict=True))}

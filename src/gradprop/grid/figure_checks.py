@@ -29,7 +29,8 @@ def check_names(names: Names, cells: Sequence[Cell], source: str) -> None:
         for label, name in named.items():
             where = errors.place(source, "names", axis, label)
             if canonical_label(axis, label) not in known:
-                raise errors.ConfigError(f"{where}: {errors.not_allowed(label, list(known))}")
+                labels = [known_label or "none" for known_label in known]
+                raise errors.ConfigError(f"{where}: {errors.not_allowed(label, labels)}")
             other, problem = canonical_label(axis, name), _formula_problem(name)
             if other in known and by_label.get(other) != name != label:
                 problem = "is the label of other networks in this grid"
@@ -140,9 +141,11 @@ def _check_lines(
             for name, *values in zip(others, first, rest, strict=True):
                 if values[0] != values[1]:
                     differing[name].update(dict.fromkeys(values))
-    listed = " and ".join(
-        f"{name} ({_listing(name, found)})" for name, found in differing.items() if found
-    )
+    for network in differing.pop("network"):  # its arguments are parameters, too
+        for name, value in network.parameters:
+            differing.setdefault(name, {})[value] = None
+    differing = {name: found for name, found in differing.items() if len(found) > 1}
+    listed = " and ".join(f"{name} ({_listing(name, found)})" for name, found in differing.items())
     if listed:
         raise errors.ConfigError(
             f"{where}: a line would take networks together that differ in {listed}, as if they "

@@ -371,7 +371,7 @@ def _by_time(run: Run) -> Picture | None:
     from gradprop.figures import style
 
     rows = run.times
-    if rows.empty or rows["time"].max() < 2:
+    if rows.empty or not np.isfinite(rows["input_signal_log10_rms"].astype(float)).any():
         return None
     figure, (axes,) = style.panels(1, height=2.5)
     handles, sentences = [], []
@@ -398,7 +398,7 @@ def _by_time(run: Run) -> Picture | None:
     style.finish(figure, handles, xlabel="time step", ylabel="")
     caption = (
         "Derivatives by the inputs x of recurrent layers, in the order in which a layer takes the "
-        "time steps. What is exactly zero (padding, or below what float32 holds) is left out."
+        "time steps; what is exactly zero, and steps that all examples mask, are left out."
     )
     title = "Signal from time step to time step"
     return _picture(figure, "by-time", title, caption, " ".join(sentences))

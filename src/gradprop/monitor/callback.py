@@ -144,7 +144,8 @@ class Monitor(keras.callbacks.Callback):
     @property
     def times(self) -> pd.DataFrame:
         """One row per probe, recurrent layer and time step: the size of dC/dx_t; else empty."""
-        return self._folder.read("times")
+        found = self._folder.read("times")
+        return pd.DataFrame(columns=["cell", "step", *recording.TIMES]) if found.empty else found
 
     @property
     def cells(self) -> pd.DataFrame:

@@ -29,6 +29,10 @@ from gradprop.monitor.layers import Unmeasured, Watched
 
 #: What a layer of its own kind applies, until an activation layer follows.
 UNKNOWN = "unknown"
+#: What recurrent layers apply: functions of gates, in every time step.
+RECURRENT = "recurrent"
+#: What of a recurrent layer a table of its own has.
+BY_TIME = "dC/dx by time step"
 
 Tensor = Any
 State = list[tuple[Any, Tensor]]  # variables of Keras and their values
@@ -68,6 +72,7 @@ class Call:
     extra: str = ""  # what else acts on it: a normalization, a skip, recurrence
     sequence: Tensor = None  # of a recurrent layer: time steps, mean square of the inputs
     entry: int = 0  # of a recurrent layer: the tap of its inputs
+    mask: Tensor = None  # of a recurrent layer: which time steps of which examples it takes
 
     @property
     def name(self) -> str:
@@ -88,7 +93,8 @@ class Values:
         mean square of an entry of these.
     times
         By the same position, of recurrent layers: ``sqrt(E[(dC/dx_t)^2])`` for the inputs x_t of
-        every time step, over examples and entries, in the order in which the layer takes them.
+        every time step, over entries and the examples that are not masked there, in the order in
+        which the layer takes them; NaN where all are masked.
     gradients, before, after
         dC/dW, and the weights before and after the step, by `id` of the Keras variable.
     loss
@@ -223,7 +229,9 @@ class Trace:
         if signal is None:
             return None
         x = tf.cast(signal, tf.float64)
-        sizes = tf.sqrt(tf.reduce_mean(x * x, axis=[0, *range(2, len(x.shape))]))
+        squares = tf.reduce_mean(x * x, axis=[*range(2, len(x.shape))])
+        taken = tf.ones_like(squares) if call.mask is None else tf.cast(call.mask, tf.float64)
+        sizes = tf.sqrt(tf.reduce_sum(squares * taken, 0) / tf.reduce_sum(taken, 0))
         return tf.reverse(sizes, [0]) if call.watched.layer.go_backwards else sizes
 
     def merge(self, calls: Sequence[Call]) -> None:
@@ -234,7 +242,10 @@ class Trace:
             known = all(part is not None for part in parts)
             setattr(first, name, _over_time(first, parts) if known else None)
         first.where = tuple(place for call in calls for place in call.where)
-        first.entry = 0  # its time steps are those of the wrapper, and each has its own
+        if first.entry:
+            why = "a wrapper calls it for every time step of its own"
+            self.lacks(first.name, BY_TIME, why)
+            first.entry = 0
         gone = {call.name for call in others}
         self.calls = [call for call in self.calls if call not in others]
         self.unmeasured = [note for note in self.unmeasured if note.layer not in gone]
@@ -404,7 +415,8 @@ class Instruments:
             call = Call(watched, before + 1)
             if watched.is_recurrent:
                 call.extra, call.sequence = "recurrence", self._sequence(inputs)
-                args = self._enter(call, args)
+                call.function = RECURRENT
+                args, kwargs = self._enter(call, args, kwargs)
             trace.calls.append(call)
             trace.running.append(call)
             try:
@@ -473,14 +485,20 @@ class Instruments:
         numbers = tf.cast(found[0], tf.float32)
         return tf.stack([tf.cast(tf.shape(numbers)[1], tf.float32), tf.reduce_mean(numbers**2)])
 
-    def _enter(self, call: Call, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _enter(
+        self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Tap the inputs of a recurrent layer, the first of its arguments."""
-        if call.sequence is None or not args or not tf.is_tensor(args[0]):
-            return args
+        inputs: Any = args[0] if args else kwargs.get("sequences")
+        if call.sequence is None or not tf.is_tensor(inputs) or not inputs.dtype.is_floating:
+            self.trace.lacks(call.name, BY_TIME, "its inputs are no sequence of fractions")
+            return args, kwargs
+        mask = tf.nest.flatten(kwargs.get("mask", args[2] if len(args) > 2 else None))[0]
+        call.mask = mask if tf.is_tensor(mask) and self.trace.is_inside(mask) else None
         # No gradient comes to what depends on no weight, as data do, unless one stands beside it.
         weight = tf.convert_to_tensor(call.watched.weights[0].matrix.value)
-        tapped, call.entry = self._tap(args[0], weight)
-        return tapped, *args[1:]
+        tapped, call.entry = self._tap(inputs, weight)
+        return (tapped, *args[1:]), {k: v for k, v in kwargs.items() if k != "sequences"}
 
     def _attach_to_activation(self, stack: ExitStack, watched: Watched) -> None:
         layer = watched.layer
@@ -518,12 +536,14 @@ class Instruments:
                 call.is_open = False
                 why = "the gates are computed inside a loop; its output stands for them"
                 self.trace.lacks(call.name, "preactivation of every time step", why)
-            elif not type(call.watched.layer).__module__.startswith("keras."):
+            elif not layers.is_of_keras(call.watched.layer):
                 call.function = UNKNOWN
                 why = "a layer of its own kind; its output stands for its pre-activation, too"
                 self.trace.lacks(call.name, "preactivation, activation function", why)
         elif call.activation is not first:
             call.activation = first  # the layer goes on behind its activation function
+            if not layers.is_of_keras(call.watched.layer):
+                call.function, call.is_open = UNKNOWN, False
         self._own(call, first)
         if parts is not outputs:
             return first
@@ -579,6 +599,9 @@ class Instruments:
             owner.activation, owner.function = outputs, layers.TWICE
         elif isinstance(watched.layer, keras.layers.Add):
             owner.activation, owner.extra = outputs, "skip"
+        elif owner.is_open and layers.may_be_activation(watched.layer, inputs, outputs):
+            owner.z, owner.activation = owner.activation, outputs
+            owner.function, owner.is_open = UNKNOWN, False
         elif not isinstance(watched.layer, keras.layers.Rescaling):
             return
         self._own(owner, outputs)
@@ -669,6 +692,8 @@ class Instruments:
             trace.lacks(call.name, "signal", why)
         if isinstance(call.function, str) and not call.is_open:
             why = f"the tails of {call.function!r} are not known"
+            if call.function in (UNKNOWN, RECURRENT):
+                why = "what it applies to its pre-activations is not seen"
             trace.lacks(call.name, "saturated and dead units", why)
         if call.is_open and not self._is_taken(trace, call):
             why = "its output goes to an operation that is no layer; it counts as linear"
@@ -695,13 +720,13 @@ def loss_scale(optimizer: Any) -> Tensor:
 def unchanged(model: Any, optimizer: bool = True) -> Iterator[State]:
     """Set every variable of a model back after the block: whatever a step changes.
 
-    These are weights, running means, the states of random generators, of metrics and of the
-    optimizer, unless it is left alone in the block (``optimizer=False``). The block gets all of
-    them with their values.
+    These are weights, running means, the states of random generators, of stateful recurrent layers,
+    of metrics and of the optimizer, unless it is left alone in the block (``optimizer=False``). The
+    block gets all of them with their values.
     """
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     of_optimizer = model.optimizer.variables if model.optimizer and optimizer else []
-    variables = [*model.variables, *metrics, *of_optimizer]
+    variables = [*model.variables, *layers.states(model), *metrics, *of_optimizer]
     before = [(variable, _read(variable)) for variable in variables]
     try:
         yield before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -160,6 +160,28 @@ def _weights_of(layer: Any, name: str) -> list[Weights]:
     main = Weights(name, matrices[0], shift)
     others = [Weights(f"{name}/{v.name}", v) for v in matrices[1:]]
     return [main, *others, *(Weights(f"{name}/{v.name}", v) for v in shifts[1:])]
+
+
+def states(model: Any) -> list[Any]:
+    """Return the variables that stateful recurrent layers keep, which are none of the model's."""
+    parts = [part for part in model._flatten_layers() if isinstance(part, keras.layers.RNN)]
+    kept = [tf.nest.flatten(part.states) for part in parts if part.stateful and part.built]
+    return [variable for group in kept for variable in group if variable is not None]
+
+
+def is_of_keras(layer: Any) -> bool:
+    """Tell whether a layer is of a class of Keras itself."""
+    return type(layer).__module__.startswith("keras.")
+
+
+def may_be_activation(layer: Any, inputs: Sequence[Any], outputs: Any) -> bool:
+    """Tell whether a layer without weights may apply a function to every number that it gets.
+
+    A `Lambda`, or a class of one's own without layers inside, that keeps the shape of its input.
+    """
+    is_own = isinstance(layer, keras.layers.Lambda) or not is_of_keras(layer)
+    shapes = [x.shape.as_list() for x in inputs if tf.is_tensor(x)]
+    return is_own and not layer._layers and outputs.shape.as_list() in shapes
 
 
 def is_activation(layer: Any) -> bool:

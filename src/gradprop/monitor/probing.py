@@ -170,7 +170,10 @@ def probe(
     return Probe(
         pd.DataFrame([{"cell": model.name, **step}]),
         pd.DataFrame([{"cell": model.name, "step": 0, **row} for row in rows]),
-        pd.DataFrame([{"cell": model.name, "step": 0, **row} for row in times]),
+        pd.DataFrame(
+            [{"cell": model.name, "step": 0, **row} for row in times],
+            columns=["cell", "step", *recording.TIMES],
+        ),
         pd.DataFrame([{"cell": model.name, **row} for row in recording.network_rows(trace)]),
         recording.as_table(notes),
         recording.origin(trace, values, rows),

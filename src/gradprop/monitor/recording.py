@@ -296,9 +296,9 @@ def _over_time(trace: Trace, values: Values, index: int, mean_loss: bool) -> Row
     one time step, ``E[x^2] |W|^2 / units``, which holds of random weights.
 
     ``recurrent_signal_decades``: log10 of the root mean square of dC/dx_1 over that of dC/dx_T, the
-    derivatives by the inputs of the first and the last time step (the last one that has any, of
-    padded sequences). What the first input does to the loss passes the kernel T - 1 times, and
-    ``dC/dx_t = W^T dC/dz_t`` shrinks or grows with it. Minus infinity if it is exactly 0.
+    derivatives by the inputs of the first and the last time step that has any (`Values.times`).
+    What the first input does to the loss passes the kernel T - 1 times, and
+    ``dC/dx_t = W^T dC/dz_t`` shrinks or grows with it. Minus infinity if the first is exactly 0.
 
     NaN of what was not measured, and but for the last one of convolutional kernels, of a stack of
     cells and of a shared layer.
@@ -307,6 +307,7 @@ def _over_time(trace: Trace, values: Values, index: int, mean_loss: bool) -> Row
     kernels = [w.matrix for w in call.watched.weights if w.matrix.name == "recurrent_kernel"]
     found: Rows = dict.fromkeys(OVER_TIME, math.nan)
     sizes = values.times.get(index, np.zeros(0))
+    sizes = sizes[~np.isnan(sizes)]  # a step in which all examples are masked is none
     if sizes.any():
         with np.errstate(divide="ignore"):
             found["recurrent_signal_decades"] = float(np.log10(sizes[0] / sizes[sizes != 0][-1]))
@@ -340,13 +341,18 @@ def _over_time(trace: Trace, values: Values, index: int, mean_loss: bool) -> Row
     return found
 
 
+#: Columns of `time_rows`.
+TIMES = ("layer", "name", "time", "input_signal_log10_rms")
+
+
 def time_rows(trace: Trace, values: Values, mean_loss: bool) -> list[Rows]:
     """Return one row per recurrent layer and time step: how large dC/dx_t is.
 
     ``time`` counts from 1, in the order in which the layer takes the steps (backwards, if it goes
     so); ``input_signal_log10_rms`` is log10 of ``sqrt(E[(dC/dx_t)^2])`` over the entries of the
-    inputs of single examples, which for the minibatch's loss is times the number of examples.
-    `trace`, `values` and `mean_loss` are those of `layer_rows`, as is the number of a layer.
+    inputs of single examples, which for the minibatch's loss is times the number of examples; NaN
+    where all examples are masked. `trace`, `values` and `mean_loss` are those of `layer_rows`, as
+    is the number of a layer.
     """
     share = (values.examples if mean_loss else 1) / values.scale
     rows: list[Rows] = []
@@ -356,13 +362,8 @@ def time_rows(trace: Trace, values: Values, mean_loss: bool) -> list[Rows]:
         with np.errstate(divide="ignore"):  # an exact 0 is data
             logs = np.log10(share * sizes)
         rows += [
-            {
-                "layer": layer,
-                "name": call.name,
-                "time": time,
-                "input_signal_log10_rms": float(value),
-            }
-            for time, value in enumerate(logs, start=1)
+            dict(zip(TIMES, (layer, call.name, time, float(log)), strict=True))
+            for time, log in enumerate(logs, start=1)
         ]
         layer += len(call.watched.weights)
     return rows
