@@ -154,11 +154,16 @@ def test_lengths_by_hand(lengths: list[float], decades: float, expected: str) ->
     ("weight", "outputs", "changes", "expected"),
     [
         # 2 u n norm(W) RMS / sqrt(m), n = 10 and m = 8, times the slope of relu: 10^-6.4.
-        (0.0, 0.0, {"activation": "relu"}, ["stable", "stable", "rounding"]),
-        (-1.0, 2.0, {"activation": "relu"}, ["stable", "rounding", "rounding"]),
-        (-1.0, -15.0, {"activation": "relu"}, ["stable", "stable", "stable"]),  # small, but real
-        (0.0, 0.0, {"activation": "relu", "residual": "rezero"}, ["stable"] * 3),
-        (-np.inf, 0.0, {"activation": "relu"}, ["stable"] * 3),
+        (0.0, 0.0, {"activation": Component("relu")}, ["stable", "stable", "rounding"]),
+        (-1.0, 2.0, {"activation": Component("relu")}, ["stable", "rounding", "rounding"]),
+        (
+            -1.0,
+            -15.0,
+            {"activation": Component("relu")},
+            ["stable", "stable", "stable"],
+        ),  # small, but real
+        (0.0, 0.0, {"activation": Component("relu"), "residual": "rezero"}, ["stable"] * 3),
+        (-np.inf, 0.0, {"activation": Component("relu")}, ["stable"] * 3),
     ],
 )
 def test_a_signal_that_is_no_more_than_rounding(
