@@ -153,6 +153,26 @@ def _ends(run: Run) -> list[int]:
     return list(dict.fromkeys((int(steps.min()), int(steps.max()))))
 
 
+def _looks(run: Run) -> dict[int, dict[str, Any]]:
+    """Return how lines of the first and of the last probed step are drawn."""
+    from gradprop.figures import style
+
+    looks = ((style.SOLID, style.CIRCLE), (style.DASHED, "x"))
+    return {
+        step: {"linestyle": dash, "marker": marker, "markersize": 3}
+        for step, (dash, marker) in zip(_ends(run), looks, strict=False)
+    }
+
+
+def _powers_by_count(axes: Any, title: str) -> None:
+    """Label a panel of powers of ten over whole numbers."""
+    from gradprop.figures import style
+
+    axes.set_title(title)
+    style.powers_of_ten(axes.yaxis)
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+
+
 def _profile(run: Run, column: str, step: int) -> pd.Series[float]:
     """Return a column by layer at a step, NaN where it is not finite."""
     rows = run.layers[(run.layers["step"] == step) & run.layers["layer"].isin(run.judged["layer"])]
@@ -201,11 +221,8 @@ def by_layer(runs: Runs) -> Picture | None:
     drawn: dict[str, Any]
     for number, (letter, run) in enumerate(runs.items()):
         colour = style.COLOURS[number]
-        looks = dict(
-            zip(_ends(run), ((style.SOLID, style.CIRCLE), (style.DASHED, "x")), strict=False)
-        )
-        for step, (dash, marker) in looks.items():
-            drawn = {"color": colour, "linestyle": dash, "marker": marker, "markersize": 3}
+        for step, look in _looks(run).items():
+            drawn = {"color": colour, **look}
             for axis, column in zip(axes, panels, strict=True):
                 values = _profile(run, column, step)
                 axis.plot(values.index, values, **drawn)
@@ -220,9 +237,7 @@ def by_layer(runs: Runs) -> Picture | None:
             handles.append(Line2D([], [], label=name, **drawn))
             sentences.append(_forecast(line, letter))
     for axis, text in zip(axes, panels.values(), strict=True):
-        axis.set_title(text)
-        style.powers_of_ten(axis.yaxis)
-        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        _powers_by_count(axis, text)
     style.finish(figure, handles, xlabel="layer", ylabel="")
     caption = (
         "Layers are counted from the inputs. The prediction is that of chi_1, from the measured "
@@ -376,25 +391,22 @@ def _by_time(run: Run) -> Picture | None:
     figure, (axes,) = style.panels(1, height=2.5)
     handles, sentences = [], []
     names = rows.drop_duplicates("layer").set_index("layer")["name"]
-    looks = list(zip(_ends(run), ((style.SOLID, style.CIRCLE), (style.DASHED, "x")), strict=False))
     for colour, (layer, name) in zip(itertools.cycle(style.COLOURS), names.items()):
-        for step, (dash, marker) in looks:
+        for step, look in _looks(run).items():
             chosen = rows[(rows["layer"] == layer) & (rows["step"] == step)].set_index("time")
             values = chosen["input_signal_log10_rms"].astype(float)
             values = values.where(np.isfinite(values))
-            look: dict[str, Any] = {"color": colour, "linestyle": dash, "marker": marker}
-            axes.plot(values.index, values, **look, markersize=3)
+            drawn = {"color": colour, **look}
+            axes.plot(values.index, values, **drawn)
             label = f"{name}, step {step}" if len(names) > 1 else f"step {step}"
-            handles.append(Line2D([], [], label=label, **look, markersize=3))
+            handles.append(Line2D([], [], label=label, **drawn))
             known = values.dropna()
             if len(known) > 1:
                 sentences.append(
                     f"At step {step} log10 RMS of dC/dx of {name} is {known.iloc[0]:.2f} at time "
                     f"step {known.index[0]} and {known.iloc[-1]:.2f} at {known.index[-1]}."
                 )
-    axes.set_title("RMS of dC/dx")
-    style.powers_of_ten(axes.yaxis)
-    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    _powers_by_count(axes, "RMS of dC/dx")
     style.finish(figure, handles, xlabel="time step", ylabel="")
     caption = (
         "Derivatives by the inputs x of recurrent layers, in the order in which a layer takes the "
