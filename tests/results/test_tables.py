@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from gradprop.grid.sharding import shard_name
 from gradprop.results import manifests, tables
@@ -114,7 +115,7 @@ def test_added_rows_join_those_that_are_there(tmp_path: Path) -> None:
 def test_the_bytes_are_a_function_of_the_cells(
     table: str, cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One by one, all at once, forwards, backwards, and some of them twice."""
+    """One by one, all at once, forwards, backwards, some twice, and through the disk each."""
     monkeypatch.setattr(tables, "PART", cells)
     orders = {
         "once": [CELLS],
@@ -122,9 +123,11 @@ def test_the_bytes_are_a_function_of_the_cells(
         "single": [[cell] for cell in CELLS],
         "halves": [CELLS[3:], CELLS[:3]],
         "twice": [CELLS[1:4], CELLS],
+        "laid down": [[cell] for cell in CELLS],
     }
     found = set()
     for name, parts in orders.items():
+        monkeypatch.setattr(tables, "PIECE", 1 if name == "laid down" else 2**26)
         for part in parts:
             add(tmp_path / name, part)
         found.add(tables.path_of(tmp_path / name, table, SHARD).read_bytes())
@@ -133,8 +136,32 @@ def test_the_bytes_are_a_function_of_the_cells(
     assert file.num_row_groups == -(-len(CELLS) // cells)
 
 
-def test_stacks_may_have_other_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_stacks_lie_on_the_disk_in_few_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as their bytes need: opening one for every stack and part took most of the time."""
+    monkeypatch.setattr(tables, "PART", 1)
+    laid_down = []
+    write_feather = feather.write_feather
+
+    def counting(rows: Any, path: Any, **options: Any) -> None:
+        laid_down.append(path)
+        write_feather(rows, path, **options)
+
+    kept = finished(tmp_path)
+    for cell in CELLS:
+        kept.add(make_rows([cell]), RUN)
+    monkeypatch.setattr(feather, "write_feather", counting)
+    kept.write(ids(CELLS))
+    assert len(laid_down) == len(TABLES)
+
+
+@pytest.mark.parametrize("piece", [1, tables.PIECE])
+def test_stacks_may_have_other_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
     """A column that a stack lacks is undefined in its rows, and keeps its type."""
+    monkeypatch.setattr(tables, "PIECE", piece)
     monkeypatch.setattr(tables, "PART", 1)
     kept = finished(tmp_path)
     for number, stack in enumerate((CELLS[:2], CELLS[2:4])):

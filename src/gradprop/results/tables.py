@@ -8,11 +8,10 @@ Stacks of other code or other data count as missing.
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import feather
 
@@ -41,6 +41,8 @@ TABLES: dict[str, list[str]] = {
 RUNS = "runs"
 # Cells whose rows are sorted and written at once; a row group of a file.
 PART = 1024
+# Bytes of rows that wait in memory to be sorted by cell.
+PIECE = 2**26
 _NOTE = "stack.json"
 
 
@@ -136,8 +138,9 @@ class FinishedStacks:
                 path = path_of(self.folder, table, self.shard.name)
                 sorter = _Sorter(keys, cells, Path(spool, table))
                 for entry, ids in sources.items():
-                    rows = feather.read_feather(pa.BufferReader(entry.read(f"{table}.arrow")))
-                    sorter.add(rows if len(ids) == rows["cell"].nunique() else _only(rows, ids))
+                    rows = feather.read_table(pa.BufferReader(entry.read(f"{table}.arrow")))
+                    whole = len(ids) == len(self._notes[entry]["cells"])
+                    sorter.add(rows if whole else rows.filter(pc.field("cell").isin(ids)))
                 sorter.write(path)
                 written.append(path)
         path = path_of(self.folder, RUNS, self.shard.name)
@@ -161,10 +164,6 @@ class FinishedStacks:
         return found
 
 
-def _only(rows: pd.DataFrame, cells: Set[str]) -> pd.DataFrame:
-    return rows[rows["cell"].isin(cells)]
-
-
 def _feather(rows: pd.DataFrame) -> bytes:
     sink = pa.BufferOutputStream()
     feather.write_feather(rows.reset_index(drop=True), sink, compression="lz4")
@@ -173,44 +172,66 @@ def _feather(rows: pd.DataFrame) -> bytes:
 
 
 class _Sorter:
-    """Sorts the rows of one table on disk.
+    """Sorts the rows of one table on disk, however many there are.
 
-    The sorted cells are divided into parts of `PART`; rows wait in one folder per part, and every
-    part becomes a row group of the file. Its bytes are a function of its cells.
+    Rows are laid down in pieces of about `PIECE` bytes, each sorted by cell. The sorted cells are
+    divided into parts of `PART`; what the pieces have of a part becomes a row group of the file,
+    whose bytes are a function of its cells.
     """
 
     def __init__(self, keys: list[str], cells: Iterable[str], spool: Path) -> None:
         self.keys, self.spool = keys, spool
         self.first_of_parts = sorted(cells)[::PART]
-        self.pieces = 0
+        self._waiting: list[pa.Table] = []
+        self._bytes = 0
+        self._pieces: list[pa.Table] = []
 
-    def add(self, rows: pd.DataFrame) -> None:
-        """Lay rows down in the folders of their parts."""
-        parts = np.searchsorted(self.first_of_parts, rows["cell"].to_numpy(str), side="right")
-        for part, piece in rows.groupby(parts):
-            folder = self.spool / f"{part:06d}"
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{self.pieces:06d}.arrow"
-            piece.reset_index(drop=True).to_feather(path, compression="uncompressed")
-            self.pieces += 1
+    def add(self, rows: pa.Table) -> None:
+        """Take rows; lay down those that wait as soon as they make a piece."""
+        self._waiting.append(rows)
+        self._bytes += rows.nbytes
+        if self._bytes >= PIECE:
+            self._lay_down()
+
+    def _lay_down(self) -> None:
+        rows = pa.concat_tables(self._waiting, promote_options="default").sort_by("cell")
+        self._waiting, self._bytes = [], 0
+        path = Path(f"{self.spool}.{len(self._pieces):06d}.arrow")
+        feather.write_feather(rows, path, compression="uncompressed")
+        # Read from the disk, not from memory, when a part of it is needed.
+        self._pieces.append(feather.read_table(path, memory_map=True))
 
     def write(self, path: Path) -> None:
         """Put the sorted parts together."""
-        pieces = sorted(self.spool.glob("*/*.arrow"))
-        schemas = [pa.ipc.open_file(piece).schema.remove_metadata() for piece in pieces]
-        schema = pa.unify_schemas(schemas)
+        if self._waiting:
+            self._lay_down()
+        schema = pa.unify_schemas([piece.schema.remove_metadata() for piece in self._pieces])
         with files.replacing(path) as temporary, ExitStack() as stack:
             writer = None
-            for _, part in itertools.groupby(pieces, key=lambda piece: piece.parent):
-                rows = pd.concat(map(pd.read_feather, part), ignore_index=True)
-                rows = rows.sort_values(self.keys, ignore_index=True).reindex(columns=schema.names)
-                table = pa.Table.from_pandas(rows, schema, preserve_index=False)
+            for part in self._parts():
+                rows = part.to_pandas().sort_values(self.keys, ignore_index=True)
+                table = pa.Table.from_pandas(
+                    rows.reindex(columns=schema.names), schema, preserve_index=False
+                )
                 if writer is None:
                     first = table.schema
                     writer = stack.enter_context(
                         pq.ParquetWriter(temporary, first, compression="zstd")
                     )
                 writer.write_table(table.replace_schema_metadata(first.metadata))
+
+    def _parts(self) -> Iterator[pa.Table]:
+        """Yield the rows of every part."""
+        edges = [
+            [*np.searchsorted(piece["cell"].to_numpy(), self.first_of_parts), len(piece)]
+            for piece in self._pieces
+        ]
+        for part in range(len(self.first_of_parts)):
+            slices = [
+                piece.slice(edge[part], edge[part + 1] - edge[part])
+                for piece, edge in zip(self._pieces, edges, strict=True)
+            ]
+            yield pa.concat_tables(filter(len, slices), promote_options="default")
 
 
 def read(
