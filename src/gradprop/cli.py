@@ -193,7 +193,9 @@ def write_study(options: argparse.Namespace) -> None:
     here = Path("Snakefile").exists()
     snakefile = "" if here else f"-s {shlex.quote(str(folders.PROJECT / 'Snakefile'))} "
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    print(f"To run it: snakemake {snakefile}--cores 4 --config 'studies=[{options.name}]'")
+    config = f"--config 'studies=[{options.name}]'"
+    print(f"What it needs: gradprop plan {config}")
+    print(f"To run it: snakemake {snakefile}--cores 4 {config}")
 
 
 def _add_data(commands: _Commands) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,12 @@ def test_get() -> None:
     assert get(ACTIVATIONS["relu"]) is ACTIVATIONS["relu"]
     with pytest.raises(ValueError, match="unknown activation 'cosine'; known are linear, tanh"):
         get("cosine")
+
+
+@pytest.mark.parametrize("given", [None, 3, np.tanh])
+def test_what_is_no_activation_is_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"^activation .+ is not allowed; allowed: the label of"):
+        get(given)
 
 
 def test_parameters_make_another_function() -> None:

@@ -364,6 +364,20 @@ def test_a_layer_that_a_wrapper_calls_for_every_time_step_is_one() -> None:
     assert seen.unmeasured["why"].equals(plain.unmeasured["why"])
 
 
+def test_an_encoder_whose_states_alone_are_used_learns_by_them() -> None:
+    """Its output goes nowhere, but its kernel has a gradient."""
+    tokens = keras.Input((6, 3))
+    _, *states = L.LSTM(5, return_state=True, name="encoder")(tokens)
+    outputs = L.LSTM(5, name="decoder")(tokens, initial_state=states)
+    model = keras.Model(tokens, L.Dense(1)(outputs))
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(16, 6, 3)).astype(np.float32)
+    seen = probe(model, x, x[:, 0, :1])
+    notes = seen.unmeasured.set_index(["layer", "what"])["why"]
+    assert notes["encoder", "signal"] == "the loss depends on it otherwise than by its output"
+    assert np.isfinite(seen.layers["gradient_log10_norm"]).all()
+
+
 @pytest.mark.parametrize(
     ("name", "layer", "what", "why"),
     [

@@ -123,6 +123,11 @@ def test_a_new_study_is_written_once(
     said = capsys.readouterr().out
     assert "snakemake -s" in said
     assert "--config 'studies=[mine]'" in said
+    (plan,) = (line for line in said.splitlines() if "gradprop plan" in line)
+    assert cli.main(["plan", "--config", "studies=[mine]"]) == 0
+    assert plan.endswith("plan --config 'studies=[mine]'")
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table if line][:3] == ["study", "mine", "total"]
     files = {path.name for path in (tmp_path / "config/studies/mine").iterdir()}
     assert {folders.STUDY, folders.CLAIMS, folders.CHAPTER} == files
     for name, problem in (

@@ -82,6 +82,8 @@ class Limits(Thresholds):
         about on the way has hindered it.
     frozen_layers
         Fraction of layers above which a network that learns nothing is frozen.
+    enough_steps
+        Steps after which a recurrent network is expected to have learned something.
     """
 
     dead_units: float = threshold(0.7, "fraction of silent units", f"{AUTOTRAINER}: dying ReLU")
@@ -116,6 +118,11 @@ class Limits(Thresholds):
         0.5, "last loss over that of guessing", "half of what guessing gets wrong is explained"
     )
     frozen_layers: float = threshold(0.5, "fraction of layers that are frozen", "more than half")
+    enough_steps: float = threshold(
+        50,
+        "steps before a recurrent network that has learned nothing is asked how far it looks back",
+        "one epoch of 3,200 examples in minibatches of 64; a few steps teach no network anything",
+    )
 
 
 #: Of kinds of findings, the field of `Limits` that bounds them, unless they say otherwise.
@@ -223,7 +230,7 @@ class Finding:
         name = self.bound_by or _FIELDS.get(self.kind, "")
         for known in fields(Limits):
             if known.name == name:
-                return str(known.metadata["source"])
+                return str(known.metadata["source"]).replace("`", "")
         if self.kind == "logits misnamed":
             return "none is allowed"
         if self.kind == "wrong output":

@@ -740,20 +740,17 @@ def _over_time(case: Case) -> Iterator[Finding]:
                 )
 
 
-ENOUGH_STEPS = 50
-
-
 def forgetting(case: Case) -> Iterator[Finding]:
     """Find recurrent layers that the first time steps can teach nothing.
 
     The gates of an LSTM halve signals in every other step, and most sequences are learned from
     their ends: this is a cause only of a network that learns nothing, though it was trained for
-    `ENOUGH_STEPS`, and has no other.
+    `Limits.enough_steps`, and has no other.
     """
     bound, seen = math.log10(case.limits.vanishing), set[int]()
     if case.has_learned is not False or "recurrent_signal_decades" not in case.columns:
         return
-    if max(case.probes) < ENOUGH_STEPS:
+    if max(case.probes) < case.limits.enough_steps:
         return
     for step, rows in case.ends.items():
         for layer in rows.index[rows["recurrent_signal_decades"].astype(float) < bound]:

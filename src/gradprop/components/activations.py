@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
+from gradprop import errors
 from gradprop.components.integrals import ExponentialIntegrals, GaussianIntegrals, SineIntegrals
 from gradprop.components.registry import Entry, Parameter, Registry
 from gradprop.spec import Component
@@ -669,9 +670,16 @@ def get(activation: ActivationLike) -> Activation:
     ------
     ValueError
         If no activation function has that name, or it has no such parameter.
+    TypeError
+        If it is none of the three.
     """
     if isinstance(activation, Activation):
         return activation
+    if not isinstance(activation, Component | str):
+        raise TypeError(
+            f"activation {errors.show(activation)} is not allowed; allowed: the label of a "
+            "function in the registry, its Component, or an Activation"
+        )
     try:
         if isinstance(activation, str):
             return ACTIVATIONS.get(activation) or _labelled(activation)

@@ -688,7 +688,11 @@ class Instruments:
 
     def _conclude_call(self, trace: Trace, call: Call) -> None:
         if trace.signal_of(call) is None:
+            matrices = (w.matrix for w in call.watched.weights if w.matrix is not None)
+            learns = any(id(matrix) in trace.gradients for matrix in matrices)
             why = "no gradient of the loss comes to it"
+            if learns:  # an encoder whose states go on, for one
+                why = "the loss depends on it otherwise than by its output"
             trace.lacks(call.name, "signal", why)
         if isinstance(call.function, str) and not call.is_open:
             why = f"the tails of {call.function!r} are not known"
