@@ -203,6 +203,68 @@ def test_a_training_step_of_its_own(tmp_path: Path) -> None:
     assert (monitor.unmeasured["what"] == "loss").any()
 
 
+class Adversaries(keras.Model):
+    """Two networks with an optimizer each, trained against each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maker = keras.Sequential([keras.Input((4,)), L.Dense(8, "relu"), L.Dense(6)])
+        self.judge = keras.Sequential([keras.Input((6,)), L.Dense(8, "relu"), L.Dense(1)])
+        self.of_maker, self.of_judge = keras.optimizers.Adam(0.01), keras.optimizers.RMSprop(0.02)
+        self.made = tf.Variable(0)
+
+    def call(self, x: Any) -> Any:
+        return self.judge(x)
+
+    def train_step(self, batch: Any) -> dict[str, Any]:
+        noise = tf.random.normal((tf.shape(batch[0])[0], 4))
+        if self.run_eagerly:  # where such numbers are those of the whole process
+            noise = batch[0][:, :4]
+        with tf.GradientTape(persistent=True) as tape:
+            of_made, of_true = self.judge(self.maker(noise)), self.judge(batch[0])
+            loss = -tf.reduce_mean(of_made) * tf.cast(self.made + 1, tf.float32)
+            other = tf.reduce_mean(of_made) - tf.reduce_mean(of_true)
+        self.made.assign_add(1)
+        for optimizer, part, value in (
+            (self.of_maker, self.maker, loss),
+            (self.of_judge, self.judge, other),
+        ):
+            gradients = tape.gradient(value, part.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, part.trainable_variables, strict=True))
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_networks_that_are_trained_against_each_other(eager: bool, tmp_path: Path) -> None:
+    """Their optimizers are not the model's own, and a variable of TensorFlow's is none of Keras."""
+    x, y = data()
+    results = []
+    monitor = Monitor(tmp_path / "run", schedule=1)
+    for callbacks in ([], [monitor]):
+        keras.utils.set_random_seed(0)
+        model = Adversaries()
+        model.compile("sgd", run_eagerly=eager)
+        model(x[:2, :6])
+        for _ in range(2):
+            model.fit(x[:, :6], y, epochs=1, verbose=0, callbacks=callbacks)
+        variables = [*model.weights, *model.of_maker.variables, *model.of_judge.variables]
+        results.append([*(np.array(v.numpy()) for v in variables), model.made.numpy()])
+    assert same(*results)
+    assert list(monitor.steps["step"]) == list(range(8))
+    assert monitor.steps["learning_rate"].isna().all()  # there are two
+    assert monitor.steps["exact"].all()
+    of_calls = ~monitor.layers["name"].str.contains("#")
+    assert np.isfinite(monitor.layers.loc[of_calls, "gradient_log10_norm"]).all()
+    assert np.isfinite(monitor.layers.loc[of_calls, "log10_update_ratio"]).all()
+
+
+def test_a_model_whose_training_is_distributed_is_refused(tmp_path: Path) -> None:
+    with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
+        model = mlp()
+    with pytest.raises(GradpropError, match="a strategy that distributes its training"):
+        fitted(model, [Monitor(tmp_path / "run")])
+
+
 def test_a_probe_takes_the_first_minibatch_of_a_data_set() -> None:
     x, y = data()
     model = mlp()

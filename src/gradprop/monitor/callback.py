@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from gradprop.monitor.instruments import (
     values_of,
 )
 from gradprop.monitor.jax_steps import JaxSteps
+from gradprop.monitor.layers import optimizers
 from gradprop.monitor.probing import (
     ProbeError,
     check_labels,
@@ -175,9 +176,16 @@ class Monitor(keras.callbacks.Callback):
             self._rehearsal = None
         if self._keeps_start and not self._start:
             self._start = {id(v): np.array(v.numpy()) for v in self.model.trainable_variables}
-        if not self.model.optimizer.built:
+        if not self._is_jax and self.model._distribute_strategy is not None:
+            raise ProbeError(
+                f"model {self.model.name!r}: made in the scope of a strategy that distributes its "
+                "training; allowed: one that is trained on one device"
+            )
+        if self.model.optimizer is not None and not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
-        self._made = self._epoch_start = int(self.model.optimizer.iterations)
+        # An optimizer that is not the model's own may make all steps.
+        made = (int(one.iterations) for one in optimizers(self.model))
+        self._made = self._epoch_start = max(made, default=0)
         epochs, steps = self.params.get("epochs"), self.params.get("steps")
         self._last = None
         if epochs and steps:
@@ -287,7 +295,7 @@ class Monitor(keras.callbacks.Callback):
             "train_accuracy": _accuracy(logs, ""),
             "test_accuracy": test_accuracy,
             "gradient_log10_norm": recording.gradient_log10_norm(trace, values),
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": _learning_rate(trace.optimizers or optimizers(self.model)),
             "loss_scale": values.scale,
             "loss_scale_overflowed": overflowed,
             "exact": values.is_exact,
@@ -379,8 +387,7 @@ class _Rehearsal:
         self._model = model = instruments.model
         is_own = getattr(model.train_step, "__func__", None) is not keras.Model.train_step
         compiled = not (model.run_eagerly or model.jit_compile)
-        single = model.steps_per_execution == 1 and model._distribute_strategy is None
-        self._applies = is_own or not (compiled and single)
+        self._applies = is_own or not compiled or model.steps_per_execution > 1
         self._was_exact: bool | None = None
         self._first: tuple[State, list[Any]] = [], []
         step = instruments.observed(model.train_step, self._applies)
@@ -389,7 +396,7 @@ class _Rehearsal:
             return model.distribute_strategy.run(step, args=(data,))
 
         self._step: Any = strategic
-        self._program: Callable[[Any], Any] | None = None
+        self._program: Any = None  # compiled
         if not model.run_eagerly:
             self._step = tf.function(
                 strategic, autograph=False, reduce_retracing=True, jit_compile=model.jit_compile
@@ -405,11 +412,12 @@ class _Rehearsal:
         """
         weights = self._instruments.weights
         is_first = self._was_exact is None
-        with unchanged(self._model, optimizer=self._applies or is_first) as state:
+        further = self._compiled(iterator)
+        with unchanged(self._instruments, self._applies or is_first, further) as state:
             for number, batch in enumerate(batches):
                 if number == len(batches) - 1:
                     before = weights()
-                tensors = self._made(batch, iterator)
+                tensors = self._made(batch)
             if is_first and not self._applies:
                 self._first = state, tensors["given"]
             return values_of(tensors, before), weights() if self._applies else None
@@ -435,22 +443,30 @@ class _Rehearsal:
         def apply(given: Any) -> None:
             self._model.optimizer.apply(given, variables)
 
-        with unchanged(self._model):
+        with unchanged(self._instruments):
             set_back(state)
             (tf.function(apply, autograph=False) if compiled else apply)(gradients)
             return self._instruments.weights()
 
-    def _made(self, batch: Any, iterator: Any) -> Any:
+    def _compiled(self, iterator: Any) -> Sequence[Any]:
+        """Compile the step, if need be and if it can be; return the variables that it uses.
+
+        Of the shapes that all minibatches have in common, as Keras's own, to the same bits.
+        """
+        if self._program is None:
+            if self._model.run_eagerly or not isinstance(iterator, tf.data.Iterator):
+                return ()
+            specification = _without_optionals(iterator.element_spec)
+            with self._instruments.attached():
+                self._program = self._step.get_concrete_function(specification)
+        return tuple(self._program.variables)
+
+    def _made(self, batch: Any) -> Any:
         data = _without_optionals(batch)
         if self._program is not None:
             return self._program(data)
         with self._instruments.attached():
-            if self._model.run_eagerly or not isinstance(iterator, tf.data.Iterator):
-                return self._step(data)
-            # Of the shapes that all minibatches have in common, as Keras's own, to the same bits.
-            specification = _without_optionals(iterator.element_spec)
-            self._program = self._step.get_concrete_function(specification)
-        return self._program(data)
+            return self._step(data)
 
 
 def _same(one: _Weights, other: _Weights) -> bool:
@@ -506,6 +522,12 @@ class _Replay:
     def _next(self) -> Iterator[Any]:
         while self._waiting:
             yield self._waiting.popleft()
+
+
+def _learning_rate(applied: Sequence[Any]) -> float:
+    """Return the learning rate of all optimizers; NaN if they have several."""
+    rates = {float(optimizer.learning_rate) for optimizer in applied}
+    return rates.pop() if len(rates) == 1 else math.nan
 
 
 def _accuracy(logs: dict[str, Any], prefix: str) -> float:

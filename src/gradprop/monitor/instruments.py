@@ -161,7 +161,8 @@ class Trace:
     gradients: dict[int, Tensor] = field(default_factory=dict)
     applies: bool = True  # whether gradients are handed on to the optimizer
     given: list[Tensor | None] = field(default_factory=list)  # what it would get
-    no_update: str = "no step of the model's optimizer was made"  # empty if one was
+    no_update: str = "no optimizer of the model made a step"  # empty if one did
+    optimizers: list[Any] = field(default_factory=list)  # those that made one
     loss: Tensor = None
     penalty: Tensor = 0.0
     scale: Tensor = 1.0
@@ -347,6 +348,7 @@ class Instruments:
         self.watched = layers.watched(model)
         self.wrappers = layers.wrappers(model)
         self.functions = {id(w.layer): layers.function_of(w.layer) for w in self.watched}
+        self.optimizers, self.others = layers.optimizers(model), layers.others(model)
         self.trace = Trace()
 
     @contextmanager
@@ -359,8 +361,7 @@ class Instruments:
                     self._attach_to_activation(stack, watched)
             for wrapper in self.wrappers:
                 stack.enter_context(hidden(wrapper, "call", self._wrapped(wrapper)))
-            optimizer = self.model.optimizer
-            if optimizer is not None:
+            for optimizer in self.optimizers:
                 stack.enter_context(hidden(optimizer, "apply", self._apply(optimizer)))
             stack.enter_context(hidden(self.model, "compute_loss", self._loss()))
             stack.enter_context(
@@ -627,6 +628,7 @@ class Instruments:
                 if gradient is not None and trace.is_inside(gradient):
                     trace.gradients[id(variable)] = gradient
             trace.no_update = ""
+            trace.optimizers.append(optimizer)
             if trace.applies:
                 return original(grads, trainable_variables)
             trace.given = list(grads)
@@ -679,6 +681,9 @@ class Instruments:
             trace.lacks("", "loss of the data, penalty", why)
         if trace.no_update:
             trace.lacks("", "update", trace.no_update)
+        if sum(map(_scales, trace.optimizers)) > 1:
+            why = "several optimizers scale the loss, and all values are divided by the last scale"
+            trace.lacks("", "unscaled values", why)
         called = {id(call.watched) for call in trace.calls}
         for watched in self.watched:
             if watched.weights and id(watched) not in called:
@@ -712,6 +717,12 @@ class Instruments:
         return any(key in trace.taken for key in owned)
 
 
+def _scales(optimizer: Any) -> bool:
+    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or bool(
+        optimizer.loss_scale_factor
+    )
+
+
 def loss_scale(optimizer: Any) -> Tensor:
     """Return what the loss was multiplied with against underflow."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
@@ -721,21 +732,37 @@ def loss_scale(optimizer: Any) -> Tensor:
 
 
 @contextmanager
-def unchanged(model: Any, optimizer: bool = True) -> Iterator[State]:
+def unchanged(
+    instruments: Instruments, optimizer: bool = True, further: Sequence[Any] = ()
+) -> Iterator[State]:
     """Set every variable of a model back after the block: whatever a step changes.
 
     These are weights, running means, the states of random generators, of stateful recurrent layers,
-    of metrics and of the optimizer, unless it is left alone in the block (``optimizer=False``). The
-    block gets all of them with their values.
+    of metrics, TensorFlow's own variables, what is in `further` and those of optimizers: of the
+    model's own one, unless it is left alone in the block (``optimizer=False``), and of all that it
+    keeps besides. The block gets all of them with their values. Variables that are made in it get
+    those that they began with.
     """
+    model = instruments.model
     metrics = [variable for metric in model.metrics for variable in metric.variables]
-    of_optimizer = model.optimizer.variables if model.optimizer and optimizer else []
-    variables = [*model.variables, *layers.states(model), *metrics, *of_optimizer]
-    before = [(variable, _read(variable)) for variable in variables]
+    applied = [one for one in instruments.optimizers if optimizer or one is not model.optimizer]
+    of_optimizers = [variable for one in applied for variable in one.variables]
+    variables = [*model.variables, *instruments.others, *metrics, *of_optimizers, *further]
+    once = {id(_variable(variable)): variable for variable in variables}.values()
+    before = [(variable, _read(variable)) for variable in once]
+    made: State = []
+
+    def note(make: Callable[..., Any], **given: Any) -> Any:
+        variable = make(**given)
+        if tf.executing_eagerly():
+            made.append((variable, _read(variable)))
+        return variable
+
     try:
-        yield before
+        with tf.variable_creator_scope(note):
+            yield before
     finally:
-        set_back(before)
+        set_back([*before, *made])
         known = {id(variable) for variable in metrics}
         for metric in model.metrics:  # Keras makes those that are compiled in the very first step
             if any(id(variable) not in known for variable in metric.variables):
@@ -749,24 +776,30 @@ def set_back(state: State) -> None:
 
 
 def _read(variable: Any) -> Tensor:
-    """Return the value of a Keras variable.
+    """Return the value of a variable of Keras or of TensorFlow.
 
     Reading does not copy, and an update that would write into what is read copies first. The
     operation alone takes a tenth of the time of Keras's own ways, which a probe goes for every
     variable.
     """
-    value = variable.value
+    value = _variable(variable)
     if not isinstance(value, ResourceVariable):  # of a distribution strategy
         return tf.identity(value)
     return tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
 
 
 def _assign(variable: Any, value: Tensor) -> None:
-    """Set a Keras variable to what `_read` returned."""
-    if isinstance(variable.value, ResourceVariable):
-        tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=value)
+    """Set a variable to what `_read` returned."""
+    inner = _variable(variable)
+    if isinstance(inner, ResourceVariable):
+        tf.raw_ops.AssignVariableOp(resource=inner.handle, value=value)
     else:
         variable.assign(value)
+
+
+def _variable(variable: Any) -> Any:
+    """Return TensorFlow's variable behind one of Keras, or itself."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 @contextmanager

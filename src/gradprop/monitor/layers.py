@@ -162,11 +162,31 @@ def _weights_of(layer: Any, name: str) -> list[Weights]:
     return [main, *others, *(Weights(f"{name}/{v.name}", v) for v in shifts[1:])]
 
 
-def states(model: Any) -> list[Any]:
-    """Return the variables that stateful recurrent layers keep, which are none of the model's."""
-    parts = [part for part in model._flatten_layers() if isinstance(part, keras.layers.RNN)]
-    kept = [tf.nest.flatten(part.states) for part in parts if part.stateful and part.built]
-    return [variable for group in kept for variable in group if variable is not None]
+def optimizers(model: Any) -> list[Any]:
+    """Return the optimizer of a model and those that it keeps besides.
+
+    Networks that are trained against each other have one each. Of one that scales the loss for
+    another, the inner one is left out. With JAX the model's own makes all steps.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return [model.optimizer]
+    parts = tf.train.TrackableView(model).descendants()
+    found = [part for part in parts if isinstance(part, keras.optimizers.Optimizer)]
+    inner = [getattr(optimizer, "inner_optimizer", None) for optimizer in found]
+    found = [o for o in found if all(o is not other for other in (*inner, model.optimizer))]
+    return [model.optimizer, *found] if model.optimizer else found
+
+
+def others(model: Any) -> list[Any]:
+    """Return the variables that Keras does not count among a model's, and a step may change.
+
+    Those that stateful recurrent layers keep, and TensorFlow's own that it or a layer has.
+    """
+    layers = [part for part in model._flatten_layers() if isinstance(part, keras.layers.RNN)]
+    kept = [tf.nest.flatten(part.states) for part in layers if part.stateful and part.built]
+    parts = tf.train.TrackableView(model).descendants()
+    own = [part for part in parts if isinstance(part, tf.Variable)]
+    return [*own, *(variable for group in kept for variable in group if variable is not None)]
 
 
 def is_of_keras(layer: Any) -> bool:

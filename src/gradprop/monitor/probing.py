@@ -147,7 +147,7 @@ def probe(
     if data[1] is None:
         raise ProbeError("probe: y: there are no targets, which the loss needs")
     check_labels(model, data[1])
-    with unchanged(model), instruments.attached():
+    with unchanged(instruments), instruments.attached():
         try:
             values = _looked(model, instruments, data)
         except Exception as error:

@@ -675,7 +675,8 @@ class Folder:
             columns = {key: [row[key] for row in rows] for key in rows[0]}
             arrow = pa.table({key: _column(values) for key, values in columns.items()})
         with files.replacing(self.path / table / f"{name}.parquet") as temporary:
-            pq.write_table(arrow, temporary, compression="zstd", use_dictionary=False)
+            # So few rows are not worth the making of a compressor for every column.
+            pq.write_table(arrow, temporary, compression="none", use_dictionary=False)
 
     def read(self, table: str) -> pd.DataFrame:
         """Return a table; empty if nothing was recorded."""

@@ -142,7 +142,7 @@ class Model:
         """Make a step with instruments, and set everything back to what it was before."""
         instruments = self._instruments
         observed, before = instruments.observed(self.keras.train_step), instruments.weights()
-        with unchanged(self.keras), instruments.attached():
+        with unchanged(instruments), instruments.attached():
             tensors = self.file.guarded(lambda: observed(self._minibatch(examples)))
             after = instruments.weights()
         step = _as_step(self._loss.losses, self._loss.outputs)
