@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +256,46 @@ def test_networks_that_are_trained_against_each_other(eager: bool, tmp_path: Pat
     of_calls = ~monitor.layers["name"].str.contains("#")
     assert np.isfinite(monitor.layers.loc[of_calls, "gradient_log10_norm"]).all()
     assert np.isfinite(monitor.layers.loc[of_calls, "log10_update_ratio"]).all()
+
+
+def of_numpy(x: Any) -> Any:
+    return tf.constant(np.random.normal(size=(1, 8)), tf.float32)  # noqa: NPY002
+
+
+DRAWS: dict[str, tuple[bool, Callable[[Any], Any]]] = {
+    "Keras's own generator": (False, lambda x: keras.random.normal((1, 8))),
+    "TensorFlow's own seeds": (False, lambda x: tf.random.normal(tf.shape(x))),
+    "TensorFlow's own generator": (
+        False,
+        lambda x: tf.random.get_global_generator().normal(tf.shape(x)),
+    ),
+    "the same, eagerly": (True, lambda x: tf.random.get_global_generator().normal(tf.shape(x))),
+    "NumPy's, eagerly": (True, of_numpy),
+    "NumPy's, from a program": (
+        False,
+        lambda x: tf.ensure_shape(tf.numpy_function(of_numpy, [x], tf.float32), (1, 8)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", long_but(["Keras's own generator", "NumPy's, eagerly"], DRAWS))
+def test_what_a_layer_draws_from_generators_of_the_process(name: str, tmp_path: Path) -> None:
+    """A rehearsal draws, and the step itself draws the same again."""
+    eager, draw = DRAWS[name]
+
+    class Noisy(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return x + 0.1 * draw(x)
+
+    results = []
+    for callbacks in ([], [Monitor(tmp_path / "run", schedule=2)]):
+        keras.utils.set_random_seed(0)
+        tf.random.get_global_generator().reset_from_seed(0)
+        model = keras.Sequential([L.Dense(8, "relu"), Noisy(), L.Dense(3, "softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy", run_eagerly=eager)
+        model.build((None, data()[0].shape[1]))
+        results.append(fitted(model, callbacks))
+    assert same(*results)
 
 
 def test_a_model_whose_training_is_distributed_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from gradprop.monitor import recording, schedules
-from gradprop.monitor.instruments import (
-    Instruments,
-    State,
-    Trace,
-    Values,
-    set_back,
-    unchanged,
-    values_of,
-)
+from gradprop.monitor.instruments import Instruments, Trace, Values, values_of
 from gradprop.monitor.jax_steps import JaxSteps
 from gradprop.monitor.layers import optimizers
 from gradprop.monitor.probing import (
@@ -38,6 +31,7 @@ from gradprop.monitor.probing import (
 )
 from gradprop.monitor.recording import Folder, Origin, Rows
 from gradprop.monitor.schedules import Moment
+from gradprop.monitor.state import State, set_back, unchanged
 
 #: Backends of Keras whose steps can be looked at: of TensorFlow's all, of JAX's the gradients.
 BACKENDS = ("tensorflow", "jax")
@@ -50,11 +44,14 @@ class Monitor(keras.callbacks.Callback):
     A step of the schedule is rehearsed by a second train function, which computes the same and
     hands out what it computed. All variables are then set back, and the model makes the step on the
     same minibatch by its own train function, as it makes all others: weights after the training are
-    the same, bit for bit, as without the monitor. Where the compilers of TensorFlow fuse operations
-    of the one program and not of the other, the rehearsed numbers may differ from those of
-    the step in their last digits; the column ``exact`` of ``steps`` says whether both led to the
-    same weights. A rehearsal of Keras's own compiled ``train_step`` leaves the optimizer out, and
-    that of the first probe answers for all. Updates are those of the step itself.
+    the same, bit for bit, as without the monitor. (Numbers that a step of ``run_eagerly`` draws by
+    `tf.random` or `keras.random` without a generator cannot be drawn again.)
+
+    Where the compilers of TensorFlow fuse operations of the one program and not of the other, the
+    rehearsed numbers may differ from those of the step in their last digits; the column ``exact``
+    of ``steps`` says whether both led to the same weights. A rehearsal of Keras's own compiled
+    ``train_step`` leaves the optimizer out, and that of the first probe answers for all. Updates
+    are those of the step itself.
 
     Where Keras computes with JAX, gradients, weights and updates are recorded alone; the table
     `unmeasured` says so of every layer.
@@ -412,8 +409,8 @@ class _Rehearsal:
         """
         weights = self._instruments.weights
         is_first = self._was_exact is None
-        further = self._compiled(iterator)
-        with unchanged(self._instruments, self._applies or is_first, further) as state:
+        self._compile(iterator)
+        with self._unchanged(self._applies or is_first) as state:
             for number, batch in enumerate(batches):
                 if number == len(batches) - 1:
                     before = weights()
@@ -443,23 +440,26 @@ class _Rehearsal:
         def apply(given: Any) -> None:
             self._model.optimizer.apply(given, variables)
 
-        with unchanged(self._instruments):
+        with self._unchanged():
             set_back(state)
             (tf.function(apply, autograph=False) if compiled else apply)(gradients)
             return self._instruments.weights()
 
-    def _compiled(self, iterator: Any) -> Sequence[Any]:
-        """Compile the step, if need be and if it can be; return the variables that it uses.
+    def _unchanged(self, optimizer: bool = True) -> AbstractContextManager[State]:
+        """Set back what a step changes, and whatever variable the compiled one uses."""
+        further = self._program.variables if self._program is not None else ()
+        return unchanged(self._instruments, optimizer, further)
+
+    def _compile(self, iterator: Any) -> None:
+        """Compile the step, if need be and if it can be.
 
         Of the shapes that all minibatches have in common, as Keras's own, to the same bits.
         """
-        if self._program is None:
-            if self._model.run_eagerly or not isinstance(iterator, tf.data.Iterator):
-                return ()
+        can_be = isinstance(iterator, tf.data.Iterator) and not self._model.run_eagerly
+        if self._program is None and can_be:
             specification = _without_optionals(iterator.element_spec)
             with self._instruments.attached():
                 self._program = self._step.get_concrete_function(specification)
-        return tuple(self._program.variables)
 
     def _made(self, batch: Any) -> Any:
         data = _without_optionals(batch)

@@ -20,12 +20,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.eager import record
-from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable as ResourceVariable
 
 from gradprop.components import activations
 from gradprop.components.activations import Activation
 from gradprop.monitor import layers
 from gradprop.monitor.layers import Unmeasured, Watched
+from gradprop.monitor.state import read
 
 #: What a layer of its own kind applies, until an activation layer follows.
 UNKNOWN = "unknown"
@@ -35,7 +35,6 @@ RECURRENT = "recurrent"
 BY_TIME = "dC/dx by time step"
 
 Tensor = Any
-State = list[tuple[Any, Tensor]]  # variables of Keras and their values
 
 
 @dataclass(eq=False)
@@ -397,7 +396,7 @@ class Instruments:
     def weights(self) -> dict[int, NDArray[Any]]:
         """Return matrices and biases of all layers, by `id` of the Keras variable."""
         found = [v for one in self.watched for w in one.weights for v in (w.matrix, w.shift)]
-        return {id(v): np.asarray(_read(v)) for v in found if v is not None}
+        return {id(v): np.asarray(read(v)) for v in found if v is not None}
 
     def _call(self, watched: Watched) -> Callable[..., Any]:
         original = watched.layer.call
@@ -729,77 +728,6 @@ def loss_scale(optimizer: Any) -> Tensor:
         scale = optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
         return tf.identity(scale.value) if optimizer.built else scale
     return optimizer.loss_scale_factor or 1.0
-
-
-@contextmanager
-def unchanged(
-    instruments: Instruments, optimizer: bool = True, further: Sequence[Any] = ()
-) -> Iterator[State]:
-    """Set every variable of a model back after the block: whatever a step changes.
-
-    These are weights, running means, the states of random generators, of stateful recurrent layers,
-    of metrics, TensorFlow's own variables, what is in `further` and those of optimizers: of the
-    model's own one, unless it is left alone in the block (``optimizer=False``), and of all that it
-    keeps besides. The block gets all of them with their values. Variables that are made in it get
-    those that they began with.
-    """
-    model = instruments.model
-    metrics = [variable for metric in model.metrics for variable in metric.variables]
-    applied = [one for one in instruments.optimizers if optimizer or one is not model.optimizer]
-    of_optimizers = [variable for one in applied for variable in one.variables]
-    variables = [*model.variables, *instruments.others, *metrics, *of_optimizers, *further]
-    once = {id(_variable(variable)): variable for variable in variables}.values()
-    before = [(variable, _read(variable)) for variable in once]
-    made: State = []
-
-    def note(make: Callable[..., Any], **given: Any) -> Any:
-        variable = make(**given)
-        if tf.executing_eagerly():
-            made.append((variable, _read(variable)))
-        return variable
-
-    try:
-        with tf.variable_creator_scope(note):
-            yield before
-    finally:
-        set_back([*before, *made])
-        known = {id(variable) for variable in metrics}
-        for metric in model.metrics:  # Keras makes those that are compiled in the very first step
-            if any(id(variable) not in known for variable in metric.variables):
-                metric.reset_state()
-
-
-def set_back(state: State) -> None:
-    """Give variables the values that they had."""
-    for variable, value in state:
-        _assign(variable, value)
-
-
-def _read(variable: Any) -> Tensor:
-    """Return the value of a variable of Keras or of TensorFlow.
-
-    Reading does not copy, and an update that would write into what is read copies first. The
-    operation alone takes a tenth of the time of Keras's own ways, which a probe goes for every
-    variable.
-    """
-    value = _variable(variable)
-    if not isinstance(value, ResourceVariable):  # of a distribution strategy
-        return tf.identity(value)
-    return tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
-
-
-def _assign(variable: Any, value: Tensor) -> None:
-    """Set a variable to what `_read` returned."""
-    inner = _variable(variable)
-    if isinstance(inner, ResourceVariable):
-        tf.raw_ops.AssignVariableOp(resource=inner.handle, value=value)
-    else:
-        variable.assign(value)
-
-
-def _variable(variable: Any) -> Any:
-    """Return TensorFlow's variable behind one of Keras, or itself."""
-    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 @contextmanager

@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from gradprop.errors import GradpropError, cut, one_line
 from gradprop.monitor import recording
-from gradprop.monitor.instruments import Instruments, Values, loss_scale, unchanged, values_of
+from gradprop.monitor.instruments import Instruments, Values, loss_scale, values_of
 from gradprop.monitor.layers import has_own
+from gradprop.monitor.state import unchanged
 
 # Columns of the table that a `Probe` shows, by their heads.
 _SHOWN = {

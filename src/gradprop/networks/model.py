@@ -18,7 +18,8 @@ from gradprop.components.optimizers import OPTIMIZERS
 from gradprop.components.schedules import rate_factor
 from gradprop.errors import show
 from gradprop.monitor import recording
-from gradprop.monitor.instruments import Instruments, Trace, Values, unchanged, values_of
+from gradprop.monitor.instruments import Instruments, Trace, Values, values_of
+from gradprop.monitor.state import unchanged
 from gradprop.probes.measurements import total_steps
 from gradprop.probes.statistics import recorded
 from gradprop.spec import SIZES, Cell
