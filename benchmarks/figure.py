@@ -23,7 +23,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         panels = {"competitors": _draw_competitors, "scale": _draw_scale, "step": _draw_steps}
         for panel, (part, draw_part) in zip(axes, panels.items(), strict=True):
             shown = [r for r in rows if r.part == part]
-            draw_part(panel, shown)
+            if shown:  # parts may be measured by themselves
+                draw_part(panel, shown)
+            else:
+                panel.set_axis_off()
             processors |= dict.fromkeys(r.processor for r in shown)
         figure.suptitle("; ".join(processors), fontsize=8)
         figure.savefig(path, metadata={"Date": None})
