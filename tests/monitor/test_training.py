@@ -153,6 +153,22 @@ def test_a_loss_scale_that_overflows_is_told(tmp_path: Path) -> None:
     assert np.isneginf(monitor.layers["log10_update_ratio"]).all()
 
 
+def test_steps_that_a_loss_scale_leaves_out_are_no_fault(tmp_path: Path) -> None:
+    """The scale begins too large, is halved a few times, and the network learns."""
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=(160, 8)).astype(np.float32)
+    monitor = Monitor(tmp_path / "run", schedule=1)
+    with Precise("mixed_float16"):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((8,)), L.Dense(16, "relu"), L.Dense(1)])
+        adam = keras.optimizers.Adam(0.01)
+        model.compile(keras.optimizers.LossScaleOptimizer(adam, initial_scale=2.0**18), "mse")
+        target = x[:, :1] * x[:, 1:2] + x[:, 2:3]
+        model.fit(x, target, epochs=8, verbose=0, callbacks=[monitor])
+    assert monitor.steps["loss_scale_overflowed"].iloc[0]
+    assert monitor.diagnose().kind == "healthy"
+
+
 @pytest.mark.parametrize("scale", [2.0**15, 2.0**40])
 def test_a_probe_scales_the_loss_as_a_step_does(scale: float) -> None:
     """Signals of 1e-8 are 0 in float16, and those times 2^40 infinite; a training measures them."""

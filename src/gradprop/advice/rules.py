@@ -115,6 +115,9 @@ class Case:
         if loss not in (*LOSSES, "other"):
             allowed = errors.not_allowed(loss, [*LOSSES, "other"])
             raise GradpropError(f"diagnose: loss: {allowed}")
+        if "loss_scale_overflowed" in steps:  # such a step is left out, and its scale made smaller
+            made = steps.loc[~steps["loss_scale_overflowed"].astype(bool), "step"]
+            layers = layers[layers["step"].isin(made)] if len(made) else layers
         optional = [name for name in ("positions", "trainable") if name in network]
         known = network[["layer", "fan_in", "fan_out", "activation", *optional]]
         rows = layers.drop(columns=[c for c in known if c in layers and c != "layer"])

@@ -67,6 +67,11 @@ class Run:
             raise RunError(f"{shown}: {problem}; allowed: the folder of a gradprop.Monitor")
         tables = {name: _table(path / name) for name in TABLES}
         for name in NEEDED:
+            if tables[name].empty and name != "steps" and not tables["steps"].empty:
+                raise RunError(
+                    f"{shown}: steps were recorded, but no layer could be seen in them: "
+                    "unmeasured/ says why; allowed: layers that Keras calls in the training step"
+                )
             if tables[name].empty:
                 raise RunError(
                     f"{shown}: no run of a monitor: {name}/ has no rows; allowed: the folder of a "

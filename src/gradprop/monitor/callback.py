@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gradprop.monitor import recording, schedules
 from gradprop.monitor.instruments import Instruments, Trace, Values, values_of
 from gradprop.monitor.jax_steps import JaxSteps
-from gradprop.monitor.layers import optimizers
+from gradprop.monitor.layers import Unmeasured, has_own_step, is_of_keras, optimizers
 from gradprop.monitor.probing import (
     ProbeError,
     check_labels,
@@ -116,7 +116,6 @@ class Monitor(keras.callbacks.Callback):
         self._instruments: Instruments | JaxSteps | None = None
         self._is_jax = keras.backend.backend() == "jax"
         self._rehearsal: _Rehearsal | None = None
-        self._plain: Any = None  # the train function that a due one takes the place of
         self._replay = _Replay()
         self._start: dict[int, NDArray[Any]] = {}
         self._made = 0  # optimizer steps
@@ -168,9 +167,9 @@ class Monitor(keras.callbacks.Callback):
                 f"steps_per_execution: {self.model.steps_per_execution} is not allowed where Keras "
                 "computes with 'jax'; allowed: 1"
             )
-        if self._instruments is None or self._instruments.model is not self.model:
-            self._instruments = (JaxSteps if self._is_jax else Instruments)(self.model)
-            self._rehearsal = None
+        _take_off(self.model)
+        if self._is_jax and getattr(self._instruments, "model", None) is not self.model:
+            self._instruments = JaxSteps(self.model)
         if self._keeps_start and not self._start:
             self._start = {id(v): np.array(v.numpy()) for v in self.model.trainable_variables}
         if not self._is_jax and self.model._distribute_strategy is not None:
@@ -178,16 +177,23 @@ class Monitor(keras.callbacks.Callback):
                 f"model {self.model.name!r}: made in the scope of a strategy that distributes its "
                 "training; allowed: one that is trained on one device"
             )
-        if self.model.optimizer is not None and not self.model.optimizer.built:
+        if not has_own_step(self.model) and not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
-        # An optimizer that is not the model's own may make all steps.
-        made = (int(one.iterations) for one in optimizers(self.model))
-        self._made = self._epoch_start = max(made, default=0)
+        self._made = self._epoch_start = self._steps_made() or self._made
         epochs, steps = self.params.get("epochs"), self.params.get("steps")
         self._last = None
         if epochs and steps:
             self._last = self._made + epochs * steps - 1
         self._write_cells("running", {})
+
+    def _steps_made(self) -> int:
+        """Return how many steps the optimizers have made; 0 of new ones, and if none makes any.
+
+        One that is not the model's own may make all. Those that gather the gradients of several
+        steps count these, and not what they apply.
+        """
+        made = [getattr(one, "inner_optimizer", one)._iterations for one in optimizers(self.model)]
+        return max(map(int, made), default=0)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note where the epoch begins."""
@@ -214,24 +220,23 @@ class Monitor(keras.callbacks.Callback):
 
     def _exchange(self) -> None:
         """Let the model rehearse its next step with instruments before it makes it."""
-        model, instruments = self.model, self._instruments
-        assert instruments is not None
-        plain = model.train_function
+        model, plain = self.model, self.model.train_function
         if "of_monitor" in plain.__dict__:
             raise ProbeError("callbacks: two monitors; allowed: one for a training")
-        self._plain = plain
-        if isinstance(instruments, JaxSteps):
+        if isinstance(self._instruments, JaxSteps):
 
             def done(values: Values) -> None:
                 model.train_function, self._values = plain, values
 
-            looking = instruments.train_function(plain, done)
-            looking.__dict__["of_monitor"] = True
+            looking = self._instruments.train_function(plain, done)
+            looking.__dict__["of_monitor"] = plain
             model.train_function = looking
             return
         if self._rehearsal is None or self._rehearsal.plain is not plain:
-            self._rehearsal = _Rehearsal(instruments, plain)
-        rehearsal = self._rehearsal
+            # Compiled anew, the model may have another optimizer, and other layers that learn.
+            self._instruments = Instruments(model)
+            self._rehearsal = _Rehearsal(self._instruments, plain)
+        instruments, rehearsal = self._rehearsal.instruments, self._rehearsal
 
         def train(iterator: Any) -> Any:
             model.train_function = plain
@@ -248,15 +253,17 @@ class Monitor(keras.callbacks.Callback):
                 explain_labels(error)
                 raise
             logs = plain(self._replay.of(batches, iterator, whole))
-            made = instruments.weights()
-            self._values = replace(
-                values,
-                after={} if instruments.trace.no_update else made,
-                is_exact=rehearsal.is_exact(rehearsed, made),
-            )
+            made, trace = instruments.weights(), instruments.trace
+            is_exact = rehearsal.is_exact(rehearsed, made)
+            if model.run_eagerly and not is_exact:  # no compiler is to blame
+                why = "the step keeps something that is no variable: with a monitor it is another"
+                note = Unmeasured("", "the training without a monitor", why)
+                self._lacking = list(dict.fromkeys([*self._lacking, note]))
+            after = {} if trace.no_update else made
+            self._values = replace(values, after=after, is_exact=is_exact)
             return logs
 
-        train.__dict__["of_monitor"] = True
+        train.__dict__["of_monitor"] = plain
         model.train_function = train
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -335,8 +342,7 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write how the training ended."""
-        if self._plain is not None and "of_monitor" in self.model.train_function.__dict__:
-            self.model.train_function = self._plain
+        _take_off(self.model)
         self._replay = _Replay()  # an iterator over a generator does not outlive the interpreter
         self._write_cells("ok", logs or {})
 
@@ -380,14 +386,15 @@ class _Rehearsal:
 
     def __init__(self, instruments: Instruments, plain: Any) -> None:
         self.plain = plain
-        self._instruments = instruments
+        self.instruments = instruments
         self._model = model = instruments.model
-        is_own = getattr(model.train_step, "__func__", None) is not keras.Model.train_step
-        compiled = not (model.run_eagerly or model.jit_compile)
-        self._applies = is_own or not compiled or model.steps_per_execution > 1
+        compiled = not (model.run_eagerly or model.jit_compile) and is_of_keras(model.optimizer)
+        self._applies = has_own_step(model) or not compiled or model.steps_per_execution > 1
         self._was_exact: bool | None = None
         self._first: tuple[State, list[Any]] = [], []
-        step = instruments.observed(model.train_step, self._applies)
+        # Tensors inside of a function that is compiled by itself could not be handed out.
+        train_step = getattr(model.train_step, "python_function", model.train_step)
+        step = instruments.observed(train_step, self._applies)
 
         def strategic(data: Any) -> Any:
             return model.distribute_strategy.run(step, args=(data,))
@@ -407,7 +414,7 @@ class _Rehearsal:
         tuple
             What the last of them computed, and the weights that they led to, if they were applied.
         """
-        weights = self._instruments.weights
+        weights = self.instruments.weights
         is_first = self._was_exact is None
         self._compile(iterator)
         with self._unchanged(self._applies or is_first) as state:
@@ -443,12 +450,12 @@ class _Rehearsal:
         with self._unchanged():
             set_back(state)
             (tf.function(apply, autograph=False) if compiled else apply)(gradients)
-            return self._instruments.weights()
+            return self.instruments.weights()
 
     def _unchanged(self, optimizer: bool = True) -> AbstractContextManager[State]:
         """Set back what a step changes, and whatever variable the compiled one uses."""
         further = self._program.variables if self._program is not None else ()
-        return unchanged(self._instruments, optimizer, further)
+        return unchanged(self.instruments, optimizer, further)
 
     def _compile(self, iterator: Any) -> None:
         """Compile the step, if need be and if it can be.
@@ -458,15 +465,20 @@ class _Rehearsal:
         can_be = isinstance(iterator, tf.data.Iterator) and not self._model.run_eagerly
         if self._program is None and can_be:
             specification = _without_optionals(iterator.element_spec)
-            with self._instruments.attached():
+            with self.instruments.attached():
                 self._program = self._step.get_concrete_function(specification)
 
     def _made(self, batch: Any) -> Any:
         data = _without_optionals(batch)
         if self._program is not None:
             return self._program(data)
-        with self._instruments.attached():
+        with self.instruments.attached():
             return self._step(data)
+
+
+def _take_off(model: Any) -> None:
+    """Take off what a training that was interrupted has left in place of its train function."""
+    model.train_function = getattr(model.train_function, "of_monitor", model.train_function)
 
 
 def _same(one: _Weights, other: _Weights) -> bool:

@@ -25,7 +25,7 @@ from gradprop.components import activations
 from gradprop.components.activations import Activation
 from gradprop.monitor import layers
 from gradprop.monitor.layers import Unmeasured, Watched
-from gradprop.monitor.state import read
+from gradprop.monitor.state import State, read, same_draws
 
 #: What a layer of its own kind applies, until an activation layer follows.
 UNKNOWN = "unknown"
@@ -255,7 +255,7 @@ class Trace:
 
     def is_inside(self, tensor: Tensor) -> bool:
         """Tell whether a tensor belongs to the step itself and not to a loop or branch in it."""
-        return getattr(tensor, "graph", None) is self.graph
+        return tensor is None or getattr(tensor, "graph", None) is self.graph
 
 
 def _over_time(call: Call, parts: Sequence[Tensor]) -> Tensor:
@@ -346,9 +346,12 @@ class Instruments:
         self.model = model
         self.watched = layers.watched(model)
         self.wrappers = layers.wrappers(model)
-        self.functions = {id(w.layer): layers.function_of(w.layer) for w in self.watched}
+        with same_draws(model):  # functions are tried out
+            self.functions = {id(w.layer): layers.function_of(w.layer) for w in self.watched}
         self.optimizers, self.others = layers.optimizers(model), layers.others(model)
+        self.met: State = []  # of optimizers that were met in an eager step
         self.trace = Trace()
+        self._applying = False
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -360,8 +363,11 @@ class Instruments:
                     self._attach_to_activation(stack, watched)
             for wrapper in self.wrappers:
                 stack.enter_context(hidden(wrapper, "call", self._wrapped(wrapper)))
-            for optimizer in self.optimizers:
-                stack.enter_context(hidden(optimizer, "apply", self._apply(optimizer)))
+            for part in self.model._flatten_layers():
+                if hasattr(part.call, "python_function"):  # compiled by itself
+                    stack.enter_context(hidden(part, "call", part.call.python_function))
+            for kind in layers.kinds_of_optimizers():
+                stack.enter_context(replaced(kind, "apply", self._apply(kind.apply)))
             stack.enter_context(hidden(self.model, "compute_loss", self._loss()))
             stack.enter_context(
                 hidden(self.model, "_aggregate_additional_loss", self._additional_loss())
@@ -616,10 +622,17 @@ class Instruments:
         call.is_open, call.function = False, activations.get("linear")
         self._own(owner, outputs)
 
-    def _apply(self, optimizer: Any) -> Callable[..., Any]:
-        original = optimizer.apply
+    def _apply(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the method ``apply`` of a class of optimizers, which keeps what it gets.
 
-        def apply(grads: Sequence[Tensor], trainable_variables: Any = None) -> Any:
+        A model may have its optimizers anywhere. One that calls another one's is the one that
+        counts.
+        """
+
+        def apply(optimizer: Any, grads: Sequence[Tensor], trainable_variables: Any = None) -> Any:
+            if self._applying:
+                return original(optimizer, grads, trainable_variables)
+            self._meet(optimizer)
             trace = self.trace
             variables = list(trainable_variables or optimizer._trainable_variables)
             trace.scale = loss_scale(optimizer)
@@ -628,12 +641,23 @@ class Instruments:
                     trace.gradients[id(variable)] = gradient
             trace.no_update = ""
             trace.optimizers.append(optimizer)
-            if trace.applies:
-                return original(grads, trainable_variables)
-            trace.given = list(grads)
-            return None
+            if not trace.applies:
+                trace.given = list(grads)
+                return None
+            self._applying = True
+            try:
+                return original(optimizer, grads, trainable_variables)
+            finally:
+                self._applying = False
 
         return apply
+
+    def _meet(self, optimizer: Any) -> None:
+        """Note the variables of an optimizer that is no attribute of the model."""
+        if all(optimizer is not other for other in self.optimizers):
+            self.optimizers.append(optimizer)
+            if tf.executing_eagerly():
+                self.met += [(kept, read(kept)) for kept in layers.kept_by(optimizer)]
 
     def _loss(self) -> Callable[..., Any]:
         original = self.model.compute_loss
@@ -672,6 +696,9 @@ class Instruments:
 
     def _conclude(self, trace: Trace) -> None:
         """Say what is missing of the step."""
+        for name in ("inputs", "targets", "labels", "weights", "outputs"):
+            if not trace.is_inside(getattr(trace, name)):  # of a function compiled by itself
+                setattr(trace, name, None)
         if trace.loss is None or not trace.is_inside(trace.loss):
             trace.loss, trace.penalty = None, 0.0
             trace.lacks("", "loss", "the model's own train_step does not use compute_loss")
@@ -686,7 +713,10 @@ class Instruments:
         called = {id(call.watched) for call in trace.calls}
         for watched in self.watched:
             if watched.weights and id(watched) not in called:
-                trace.lacks(watched.name, "activation, signal", "it is not called in the step")
+                why = "Keras does not call it in the step, or not where it can be seen"
+                if getattr(watched.layer, "quantization_mode", None):
+                    why = "it computes with quantized weights, in a method of its own"
+                trace.lacks(watched.name, "activation, signal", why)
         for call in trace.calls:
             self._conclude_call(trace, call)
 
@@ -728,6 +758,17 @@ def loss_scale(optimizer: Any) -> Tensor:
         scale = optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
         return tf.identity(scale.value) if optimizer.built else scale
     return optimizer.loss_scale_factor or 1.0
+
+
+@contextmanager
+def replaced(kind: type, name: str, method: Any) -> Iterator[None]:
+    """Replace a method that a class defines for as long as the block lasts."""
+    before = kind.__dict__[name]
+    setattr(kind, name, method)
+    try:
+        yield
+    finally:
+        setattr(kind, name, before)
 
 
 @contextmanager

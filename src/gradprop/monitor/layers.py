@@ -115,6 +115,11 @@ def has_own(model: Any, method: str) -> bool:
     return getattr(type(model), method) is not getattr(keras.Model, method)
 
 
+def has_own_step(model: Any) -> bool:
+    """Tell whether a model is trained by another ``train_step`` than Keras's."""
+    return getattr(model.train_step, "__func__", None) is not keras.Model.train_step
+
+
 def wrappers(model: Any) -> list[Any]:
     """Return the layers of a model that call another layer once for every time step."""
     parts = model._flatten_layers(include_self=False)
@@ -177,21 +182,43 @@ def optimizers(model: Any) -> list[Any]:
     return [model.optimizer, *found] if model.optimizer else found
 
 
+def kept_by(optimizer: Any) -> list[Any]:
+    """Return the variables of an optimizer, and those of a class of one's own that are its own."""
+    own = [getattr(part, "state", part) for part in vars(optimizer).values()]
+    return [*optimizer.variables, *(v for v in own if isinstance(v, tf.Variable | keras.Variable))]
+
+
+def kinds_of_optimizers() -> list[Any]:
+    """Return the classes of optimizers, somebody's own included, that define ``apply``."""
+    (base,) = (kind for kind in keras.optimizers.Optimizer.__mro__ if "apply" in kind.__dict__)
+    found: list[Any] = []
+    waiting = [base]
+    while waiting:
+        kind = waiting.pop()
+        waiting += [below for below in kind.__subclasses__() if below not in (*found, *waiting)]
+        if "apply" in kind.__dict__ and kind not in found:
+            found.append(kind)
+    return found
+
+
 def others(model: Any) -> list[Any]:
     """Return the variables that Keras does not count among a model's, and a step may change.
 
-    Those that stateful recurrent layers keep, and TensorFlow's own that it or a layer has.
+    Those that stateful recurrent layers keep, and those of TensorFlow and of generators that the
+    model, a layer, or an optimizer has.
     """
     layers = [part for part in model._flatten_layers() if isinstance(part, keras.layers.RNN)]
     kept = [tf.nest.flatten(part.states) for part in layers if part.stateful and part.built]
+    known = {id(v) for group in (model, *optimizers(model)) for v in group.variables}
     parts = tf.train.TrackableView(model).descendants()
-    own = [part for part in parts if isinstance(part, tf.Variable)]
+    kinds = (tf.Variable, keras.Variable)
+    own = [part for part in parts if isinstance(part, kinds) and id(part) not in known]
     return [*own, *(variable for group in kept for variable in group if variable is not None)]
 
 
-def is_of_keras(layer: Any) -> bool:
-    """Tell whether a layer is of a class of Keras itself."""
-    return type(layer).__module__.startswith("keras.")
+def is_of_keras(part: Any) -> bool:
+    """Tell whether a layer, or an optimizer, is of a class of Keras itself."""
+    return type(part).__module__.startswith("keras.")
 
 
 def may_be_activation(layer: Any, inputs: Sequence[Any], outputs: Any) -> bool:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from gradprop.errors import GradpropError, cut, one_line
 from gradprop.monitor import recording
 from gradprop.monitor.instruments import Instruments, Values, loss_scale, values_of
-from gradprop.monitor.layers import has_own
+from gradprop.monitor.layers import has_own, has_own_step
 from gradprop.monitor.state import unchanged
 
 # Columns of the table that a `Probe` shows, by their heads.
@@ -280,7 +280,8 @@ def check_model(model: Any, backends: Sequence[str] = ("tensorflow",)) -> None:
         raise ProbeError(f"model {model.name!r} has no loss; call its compile(loss=...) before")
     # Keras calls a subclass built after build(shape), although its layers have no weights yet.
     lacking = [part for part in model._flatten_layers(include_self=False) if not part.built]
-    if not model.built or (lacking and not model.weights):
+    is_built = model.built or has_own_step(model)  # which may call its parts alone
+    if not is_built or (lacking and not model.weights):
         raise ProbeError(
             f"model {model.name!r} is not built: its weights have no shapes yet; give it an Input, "
             "or call it once on a minibatch"

@@ -206,11 +206,18 @@ def network_rows(trace: Trace) -> list[Rows]:
                 "fan_out": fan_out,
                 "positions": _positions(call) if own else 0,
                 "extra": call.extra,
-                "trainable": weights.matrix is None or bool(weights.matrix.trainable),
+                "trainable": _is_trained(call.watched.layer, weights.matrix),
                 "judged": own and _is_judged(call.watched.layer, weights.matrix),
             }
             found.append(row)
     return found
+
+
+def _is_trained(layer: Any, matrix: Any) -> bool:
+    """Tell whether a matrix learns, or a product of two that is added to it does (LoRA)."""
+    if matrix is None or matrix.trainable:
+        return True
+    return bool(getattr(layer, "lora_enabled", False) and layer.trainable)
 
 
 def _positions(call: Call) -> int:

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
+from tensorflow.python.eager import context
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable as ResourceVariable
+
+from gradprop.monitor import layers
 
 if TYPE_CHECKING:
     from gradprop.monitor.instruments import Instruments
 
 Tensor = Any
+_OF_KERAS = "global_seed_generator"
 State = list[tuple[Any, Tensor]]  # variables of Keras or TensorFlow, and their values
 
 
@@ -29,19 +34,18 @@ def unchanged(
     of metrics, TensorFlow's own variables, what is in `further` and those of optimizers: of the
     model's own one, unless it is left alone in the block (``optimizer=False``), and of all that it
     keeps besides. The block gets all of them with their values. Variables that are made in it get
-    those that they began with. The generators of Python and NumPy, by which a layer of one's own
-    may draw, are set back as well.
+    those that they began with.
     """
     model = instruments.model
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     applied = [one for one in instruments.optimizers if optimizer or one is not model.optimizer]
-    of_optimizers = [variable for one in applied for variable in one.variables]
+    of_optimizers = [variable for one in applied for variable in layers.kept_by(one)]
     variables = [*model.variables, *instruments.others, *metrics, *of_optimizers, *further]
     if model.run_eagerly:
         variables.append(tf.random.get_global_generator().state)
     once = {id(_variable(variable)): variable for variable in variables}.values()
     before = [(variable, read(variable)) for variable in once]
-    made: State = []
+    made = instruments.met = []
 
     def note(make: Callable[..., Any], **given: Any) -> Any:
         variable = make(**given)
@@ -49,18 +53,39 @@ def unchanged(
             made.append((variable, read(variable)))
         return variable
 
-    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with tf.variable_creator_scope(note):
+        with tf.variable_creator_scope(note), same_draws(model):
             yield before
     finally:
         set_back([*before, *made])
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)  # noqa: NPY002
         known = {id(variable) for variable in metrics}
         for metric in model.metrics:  # Keras makes those that are compiled in the very first step
             if any(id(variable) not in known for variable in metric.variables):
                 metric.reset_state()
+
+
+@contextmanager
+def same_draws(model: Any) -> Iterator[None]:
+    """Set the generators of the process back after the block, so that the same is drawn again.
+
+    Those of Python and NumPy, by which a layer of one's own may draw, that of `keras.random`, and
+    where steps are not compiled, the seeds of TensorFlow's operations.
+    """
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    of_keras = get_global_attribute(_OF_KERAS)  # made when it is first needed
+    kept = [(of_keras.state, read(of_keras.state))] if of_keras is not None else []
+    seeds = getattr(context.context(), "_rng", None)
+    of_tensorflow = seeds and seeds.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        set_back(kept)
+        set_global_attribute(_OF_KERAS, of_keras)
+        if seeds and model.run_eagerly and seeds.getstate() != of_tensorflow:
+            seeds.setstate(of_tensorflow)
+            context.context().clear_kernel_cache()  # which go on where they were
 
 
 def set_back(state: State) -> None:
