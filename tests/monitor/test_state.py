@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from gradprop import Monitor
 from gradprop.inspection.runs import RunError
+from gradprop.monitor.layers import kinds_of_optimizers
 from tests.long import long_but
 from tests.monitor.networks import data, same
 
@@ -185,6 +187,71 @@ def test_a_model_that_is_compiled_anew_between_two_trainings(tmp_path: Path) -> 
     by_layer = monitor.layers.groupby("layer")["gradient_log10_norm"].count()
     assert by_layer.to_dict() == {1: 4, 2: 8}
     assert list(monitor.unmeasured["why"]) == ["its weights are frozen"]
+
+
+class Scaled(keras.optimizers.SGD):
+    """Its ``apply`` has other arguments."""
+
+    def apply(self, gradients: Any, variables: Any = None, *, scale: float = 1.0) -> Any:
+        return super().apply([g * scale for g in gradients], variables)
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda optimizer, g, v: optimizer.apply(g, iter(v)),
+        lambda optimizer, g, v: optimizer.apply(gradients=g, variables=v, scale=0.5),
+        lambda optimizer, g, v: optimizer.apply(g, scale=0.5) if optimizer.built else None,
+    ],
+)
+def test_optimizers_are_called_as_the_model_calls_them(
+    apply: Callable[..., Any], tmp_path: Path
+) -> None:
+    class Calling(keras.Sequential):
+        def train_step(self, batch: Any) -> dict[str, Any]:
+            x, y = batch
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(x, y, self(x, training=True))
+            apply(
+                self.optimizer,
+                tape.gradient(loss, self.trainable_variables),
+                self.trainable_variables,
+            )
+            return {"loss": loss}
+
+    def make() -> keras.Model:
+        model = Calling([keras.Input((6,)), L.Dense(3)])
+        model.compile(Scaled(0.1), logits())
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    monitor = Monitor(tmp_path / "run", schedule=1)
+    assert same(*one_and_other(make, monitor))
+    assert np.isfinite(monitor.layers["gradient_log10_norm"]).all()
+
+
+def test_other_threads_train_as_without_monitors(tmp_path: Path) -> None:
+    """Each has its own, and optimizers are as they were afterwards."""
+    before = {kind: kind.apply for kind in kinds_of_optimizers()}
+
+    def trained(monitored: set[int]) -> list[Any]:
+        models = []
+        for number in range(3):
+            keras.utils.set_random_seed(number)
+            models.append(net(run_eagerly=number == 2))
+        monitors = {n: [Monitor(tmp_path / f"run{n}", schedule=1)] for n in monitored}
+        threads = [
+            Thread(target=fit, args=(model, monitors.get(n, [])), kwargs={"shuffle": False})
+            for n, model in enumerate(models)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [np.array(v.numpy()) for model in models for v in model.variables]
+
+    assert same(trained(set()), trained({0, 1}))
+    assert {kind: kind.apply for kind in kinds_of_optimizers()} == before
 
 
 def test_steps_whose_gradients_are_gathered_count(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ class Adversaries(keras.Model):
         ):
             gradients = tape.gradient(value, part.trainable_variables)
             optimizer.apply_gradients(zip(gradients, part.trainable_variables, strict=True))
-        return {"loss": loss}
+        return {"loss": tf.cast(self.made, tf.float32) ** 3}  # of one of them, and rising
 
 
 @pytest.mark.parametrize("eager", [False, True])
@@ -267,7 +267,8 @@ def test_networks_that_are_trained_against_each_other(eager: bool, tmp_path: Pat
         results.append([*(np.array(v.numpy()) for v in variables), model.made.numpy()])
     assert same(*results)
     assert list(monitor.steps["step"]) == list(range(8))
-    assert monitor.steps["learning_rate"].isna().all()  # there are two
+    assert monitor.steps["learning_rate"].isna().all() and (monitor.steps["optimizers"] == 2).all()
+    assert not any("loss" in finding.text for finding in monitor.diagnose().findings)
     assert monitor.steps["exact"].all()
     of_calls = ~monitor.layers["name"].str.contains("#")
     assert np.isfinite(monitor.layers.loc[of_calls, "gradient_log10_norm"]).all()

@@ -97,7 +97,8 @@ class Run:
         losses = steps["minibatch_loss"].astype(float)
         if "penalty" in steps:
             losses = losses - steps["penalty"].astype(float)
-        if "train_loss" in steps:
+        # Of networks that are trained against each other it is the loss of one of them.
+        if "train_loss" in steps and not (steps.get("optimizers", pd.Series([1])) > 1).any():
             losses = losses.where(losses.notna(), steps["train_loss"].astype(float))
         layers = self.layers[self.layers["layer"].isin(judged["layer"])]
         loss, guess = str(steps["loss"].iloc[0]), float(steps["guessing_loss"].iloc[0])

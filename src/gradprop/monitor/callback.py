@@ -44,8 +44,8 @@ class Monitor(keras.callbacks.Callback):
     A step of the schedule is rehearsed by a second train function, which computes the same and
     hands out what it computed. All variables are then set back, and the model makes the step on the
     same minibatch by its own train function, as it makes all others: weights after the training are
-    the same, bit for bit, as without the monitor. (Numbers that a step of ``run_eagerly`` draws by
-    `tf.random` or `keras.random` without a generator cannot be drawn again.)
+    the same, bit for bit, as without the monitor. (Numbers that a layer draws in Python while its
+    step is traced, and that a compiled step has from then on, may be others.)
 
     Where the compilers of TensorFlow fuse operations of the one program and not of the other, the
     rehearsed numbers may differ from those of the step in their last digits; the column ``exact``
@@ -300,6 +300,7 @@ class Monitor(keras.callbacks.Callback):
             "test_accuracy": test_accuracy,
             "gradient_log10_norm": recording.gradient_log10_norm(trace, values),
             "learning_rate": _learning_rate(trace.optimizers or optimizers(self.model)),
+            "optimizers": len({id(one) for one in trace.optimizers}) or int(self._is_jax),
             "loss_scale": values.scale,
             "loss_scale_overflowed": overflowed,
             "exact": values.is_exact,

@@ -10,6 +10,7 @@ rounding: TensorFlow may fuse operations only where nobody looks in between.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ RECURRENT = "recurrent"
 BY_TIME = "dC/dx by time step"
 
 Tensor = Any
+# Classes of optimizers are instrumented by one thread at a time, and put back in order.
+_ATTACHING = threading.RLock()
 
 
 @dataclass(eq=False)
@@ -357,6 +360,7 @@ class Instruments:
     def attached(self) -> Iterator[None]:
         """Attach the instruments for as long as the block lasts."""
         with ExitStack() as stack:
+            stack.enter_context(_ATTACHING)
             for watched in self.watched:
                 stack.enter_context(hidden(watched.layer, "call", self._call(watched)))
                 if watched.weights and not watched.is_recurrent:
@@ -628,15 +632,22 @@ class Instruments:
         A model may have its optimizers anywhere. One that calls another one's is the one that
         counts.
         """
+        thread = threading.get_ident()  # others may train models of their own
 
-        def apply(optimizer: Any, grads: Sequence[Tensor], trainable_variables: Any = None) -> Any:
-            if self._applying:
-                return original(optimizer, grads, trainable_variables)
+        def apply(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._applying or threading.get_ident() != thread:
+                return original(optimizer, *args, **kwargs)
+            # Read here and once more, by methods whose arguments may have other names and follow.
+            args = tuple(list(v) if isinstance(v, Iterator) else v for v in args)
+            kwargs = {k: list(v) if isinstance(v, Iterator) else v for k, v in kwargs.items()}
+            grads, variables = [
+                *(v for v in (*args, *kwargs.values()) if isinstance(v, list | tuple)),
+                optimizer._trainable_variables,
+            ][:2]
             self._meet(optimizer)
             trace = self.trace
-            variables = list(trainable_variables or optimizer._trainable_variables)
             trace.scale = loss_scale(optimizer)
-            for variable, gradient in zip(variables, grads, strict=True):
+            for variable, gradient in zip(variables, grads, strict=False):
                 if gradient is not None and trace.is_inside(gradient):
                     trace.gradients[id(variable)] = gradient
             trace.no_update = ""
@@ -646,7 +657,7 @@ class Instruments:
                 return None
             self._applying = True
             try:
-                return original(optimizer, grads, trainable_variables)
+                return original(optimizer, *args, **kwargs)
             finally:
                 self._applying = False
 
