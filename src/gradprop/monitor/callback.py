@@ -300,7 +300,7 @@ class Monitor(keras.callbacks.Callback):
             "test_accuracy": test_accuracy,
             "gradient_log10_norm": recording.gradient_log10_norm(trace, values),
             "learning_rate": _learning_rate(trace.optimizers or optimizers(self.model)),
-            "optimizers": len({id(one) for one in trace.optimizers}) or int(self._is_jax),
+            "optimizers": len(trace.optimizers) or int(self._is_jax),
             "loss_scale": values.scale,
             "loss_scale_overflowed": overflowed,
             "exact": values.is_exact,

@@ -164,7 +164,7 @@ class Trace:
     applies: bool = True  # whether gradients are handed on to the optimizer
     given: list[Tensor | None] = field(default_factory=list)  # what it would get
     no_update: str = "no optimizer of the model made a step"  # empty if one did
-    optimizers: list[Any] = field(default_factory=list)  # those that made one
+    optimizers: list[Any] = field(default_factory=list)  # those that made one, each once
     loss: Tensor = None
     penalty: Tensor = 0.0
     scale: Tensor = 1.0
@@ -651,7 +651,8 @@ class Instruments:
                 if gradient is not None and trace.is_inside(gradient):
                     trace.gradients[id(variable)] = gradient
             trace.no_update = ""
-            trace.optimizers.append(optimizer)
+            if all(optimizer is not other for other in trace.optimizers):
+                trace.optimizers.append(optimizer)
             if not trace.applies:
                 trace.given = list(grads)
                 return None

@@ -366,7 +366,7 @@ def _check_loss(model: Any) -> None:
         return
     begin = f"probe: model {model.name!r} has no loss"
     watch = "let a gradprop.Monitor watch its fit"
-    if has_own(model, "train_step"):
+    if has_own_step(model):
         raise ProbeError(
             f"{begin} but what its own train_step computes, which a probe does not make; {watch}, "
             "or compute the loss in compute_loss"
