@@ -52,7 +52,7 @@ def train_grid(block: Mapping[str, Any], data: str, repetition: int) -> dict[str
             (shard,) = sharding.shards(work.expand({**block, "depth": depth})).values()
             seconds[str(depth)] = _cpu(
                 lambda shard=shard: jobs.train_shard(  # type: ignore[misc]
-                    shard, Path(folder), Path(data), threads=1, stack_size=STACK_SIZE
+                    shard, Path(folder), Path(data), stack_size=STACK_SIZE
                 )
             )
         runs = [pd.read_parquet(path) for path in Path(folder).glob("runs/*.parquet")]
@@ -88,9 +88,8 @@ def efficiency(block: Mapping[str, Any], data: str, repetition: int) -> dict[str
         GFLOP per CPU second: ``sgemm``; ``step``, inside the training step; ``loop``, everything
         between two probes (minibatches, losses and accuracies included).
     """
-    from gradprop.training import backend, loop
+    from gradprop.training import loop
 
-    backend.set_threads(1)
     dataset = datasets.read(Path(data))
     rates = [_sgemm_rate()]
     work_done, seconds = 0.0, {"train": 0.0, "loop": 0.0}
@@ -126,9 +125,7 @@ def overhead(block: Mapping[str, Any], data: str, repetition: int) -> dict[str, 
     dict
         For every depth and variant the CPU seconds of the phases, both activations together.
     """
-    from gradprop.training import backend
 
-    backend.set_threads(1)
     dataset = datasets.read(Path(data))
     # geomspace to many more probes than steps, rounded, is every step.
     every = {"statistics": "cheap", "probes": 100_000}
@@ -156,9 +153,8 @@ def probe(block: Mapping[str, Any], data: str, repetition: int) -> dict[str, Any
         CPU seconds of a step without a probe; of what a probed step takes more (its tensors are
         kept); and, for every preset and quantity, of the quantity's statistics in all layers.
     """
-    from gradprop.training import backend, loop, recording, stacking
+    from gradprop.training import loop, recording, stacking
 
-    backend.set_threads(1)
     dataset = datasets.read(Path(data))
     (stack,) = sharding.stacks(work.expand(block))
     network = stacking.StackedNetwork(stack, dataset)
@@ -236,7 +232,7 @@ def scale(content: Mapping[str, Any], seeds: int, data: str, repetition: int) ->
 
         def train() -> None:
             for shard in shards.values():
-                jobs.train_shard(shard, folder, Path(data), threads=1, stack_size=STACK_SIZE)
+                jobs.train_shard(shard, folder, Path(data), stack_size=STACK_SIZE)
 
         seconds["train"] = _cpu(train)
         seconds["train again"] = _cpu(train)
@@ -265,9 +261,7 @@ def one_step(
     dict
         For every network, CPU seconds and GFLOP of a step.
     """
-    from gradprop.training import backend
 
-    backend.set_threads(1)
     dataset = datasets.read(Path(data))
     steps = []
     for network in networks:

@@ -42,26 +42,22 @@ def at_work(before: Ticks) -> list[str]:
     ]
 
 
-def main(cells: str, folder: str, data: str, threads: str) -> None:
+def main(cells: str, folder: str, data: str) -> None:
     """Train cells, then multiply matrices in NumPy; print who was at work, and all limits."""
     stack = spec.Stack(tuple(pickle.loads(bytes.fromhex(cells))))
     before = ticks()
-    jobs.train_shard(spec.Shard("shard", (stack,)), Path(folder), Path(data), int(threads), 40)
+    jobs.train_shard(spec.Shard("shard", (stack,)), Path(folder), Path(data), 40)
     training = at_work(before)
     matrix, before = np.ones((1500, 1500)), ticks()
     for _ in range(8):
         matrix @ matrix
     product = at_work(before)
 
-    import tensorflow as tf
-
     found = {
         "training": training,
         "product": product,
         "pools": [pool["num_threads"] for pool in threadpool_info()],
         "arrow": pa.cpu_count(),
-        "operation": tf.config.threading.get_intra_op_parallelism_threads(),
-        "operations": tf.config.threading.get_inter_op_parallelism_threads(),
     }
     print(json.dumps(found))
 

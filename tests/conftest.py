@@ -16,7 +16,7 @@ from gradprop.components.datasets import Dataset  # noqa: E402
 from tests.workspace import Workspace  # noqa: E402
 
 # One process of tests per core: more threads would only wait for each other.
-threads.limit(1)
+threads.keep_to_one()
 
 # Fixtures that take up to a minute and that several tests work on, one after another.
 SHARED = ("built", "grown")
@@ -79,9 +79,3 @@ def teacher() -> Dataset:
     """Return a regression set: 120 examples to train on, 7 features, 5 targets."""
     teacher = {"name": "linear_teacher", "examples": 150, "dimension": 7, "outputs": 5}
     return datasets.generate(datasets.DATASETS.create(teacher))
-
-
-@pytest.fixture
-def shared_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a job run in the process of the tests, where TensorFlow has its threads already."""
-    monkeypatch.setattr("gradprop.training.backend.set_threads", lambda threads: None)

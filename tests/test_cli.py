@@ -17,8 +17,6 @@ import yaml
 from gradprop.cli import main, make_parser
 from tests.workspace import ROOT
 
-pytestmark = pytest.mark.usefixtures("shared_process")
-
 SHARD = "circles_examples_40-width3-depth0to32"
 CONTENT = {
     "title": "T",
@@ -229,10 +227,6 @@ def test_mistakes_are_explained(
 MISUSED = {
     "gradprop: the following arguments are required: command": [],
     "gradprop: argument command: invalid choice: 'trian'": ["trian"],
-    "gradprop train: argument --threads: 0 is not a whole number from 1 to 1024": [
-        *("train", "g.json", "s", "d.npz", "--threads", "0")
-    ],
-    "gradprop train: argument --threads: x is not": ["train", "g", "s", "d", "--threads", "x"],
     "gradprop train: argument --stack-size: -1 is not": [
         *("train", "g", "s", "d", "--stack-size=-1")
     ],

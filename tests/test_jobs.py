@@ -57,8 +57,8 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def train(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """Return a job in this process (where TensorFlow's threads are set) that counts cells."""
-    from gradprop.training import backend, loop
+    """Return a job in this process that counts cells."""
+    from gradprop.training import loop
 
     trained: list[Cell] = []
     train_all = loop.train
@@ -68,11 +68,10 @@ def train(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
         return train_all(stacks, *arguments)
 
     monkeypatch.setattr(loop, "train", spy)
-    monkeypatch.setattr(backend, "set_threads", lambda threads: None)
 
     def run(cells: Sequence[Cell], folder: str = "results", stack_size: int = 40) -> int:
         trained.clear()
-        count = jobs.train_shard(make_shard(cells), tmp_path / folder, data, 1, stack_size)
+        count = jobs.train_shard(make_shard(cells), tmp_path / folder, data, stack_size)
         assert count == len(trained) == len(set(trained) & set(cells))
         return count
 
@@ -209,7 +208,7 @@ from gradprop.spec import Shard
 
 cells = pickle.loads(bytes.fromhex(sys.argv[1]))
 shard = Shard("shard", tuple(sharding.stacks(cells)))
-trained = jobs.train_shard(shard, Path(sys.argv[2]), Path(sys.argv[3]), 1, 40)
+trained = jobs.train_shard(shard, Path(sys.argv[2]), Path(sys.argv[3]), 40)
 print(json.dumps([trained, sorted({name.split(".")[0] for name in sys.modules})]))
 """
     trained, modules = json.loads(python("-c", code, pickle.dumps(cells).hex(), folder, data))
@@ -399,14 +398,10 @@ def test_modules_exist() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_job_keeps_to_its_threads(
-    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """TensorFlow's, and those of NumPy, SciPy, scikit-learn and pyarrow.
+def test_a_job_keeps_to_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow, NumPy, SciPy, scikit-learn and pyarrow.
 
-    Of TensorFlow's operations one runs at a time, in the thread `tf_Compute`, for which the main
-    thread waits, or with several threads in as many others.
+    TensorFlow's operations run in the thread `tf_Compute`, for which the main thread waits.
     """
     for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
         monkeypatch.delenv(name)
@@ -416,17 +411,10 @@ def test_a_job_keeps_to_its_threads(
     program: dict[str, Any] = {"depth": 4, "width": 128, "batch_size": 64, "epochs": 12}
     start: dict[str, Any] = {"initializer": "lsuv", "measurements": measured}
     cells = [make_cell(seed=seed, **start, **program) for seed in range(6)]
-    found = json.loads(
-        python("-m", "tests.at_work", pickle.dumps(cells).hex(), tmp_path, data, threads)
-    )
-    assert found["operation"] == threads
-    assert found["operations"] == 1
-    assert found["arrow"] == threads
+    found = json.loads(python("-m", "tests.at_work", pickle.dumps(cells).hex(), tmp_path, data))
+    assert found["arrow"] == 1
     assert len(found["pools"]) >= 2
-    assert max(found["pools"]) <= threads
+    assert max(found["pools"]) == 1
     if sys.platform == "linux":
-        assert "main" in found["training"]
-        others = [name for name in found["training"] if name not in ("main", "tf_Compute")]
-        assert len(others) <= (threads if threads > 1 else 0)
-        assert "main" in found["product"]
-        assert len(found["product"]) <= threads
+        assert set(found["training"]) == {"main", "tf_Compute"}
+        assert found["product"] == ["main"]

@@ -13,7 +13,6 @@ from benchmarks.faults import running
 from benchmarks.faults.programs import FAULTS, NONE
 from benchmarks.faults.rivals import RIVALS
 from gradprop import threads
-from gradprop.training.backend import set_threads
 
 GRADPROP = "gradprop"
 
@@ -104,8 +103,7 @@ def measure(
         ``programs``, ``dropped`` (counts by reason), ``cpu`` (seconds of training), and ``halves``:
         of ``tuning`` and ``held out`` the rows of `shares` and, of gradprop, of `confusion`.
     """
-    threads.limit(1)
-    set_threads(1)
+    threads.keep_to_one()
     with tempfile.TemporaryDirectory() as own:
         place = Path(folder or own)
         place.mkdir(parents=True, exist_ok=True)

@@ -241,7 +241,6 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("grid", type=_path, help="results/<study>/grid.json or study.json")
     parser.add_argument("shard", help="its name: <dataset>-width<n>-depth<n>to<n>")
     parser.add_argument("data", type=_path, help="results/data/<dataset>.npz")
-    parser.add_argument("--threads", type=_count(1024), default=1, help="default: 1")
     parser.add_argument(
         "--stack-size",
         type=_count(spec.LARGEST_INTEGER),
@@ -263,7 +262,7 @@ def train_cells(options: argparse.Namespace) -> None:
     shard = shards[options.shard]
     folder = options.grid.parent
     with files.naming(folder):
-        jobs.train_shard(shard, folder, options.data, options.threads, options.stack_size)
+        jobs.train_shard(shard, folder, options.data, options.stack_size)
 
 
 def _add_figures(commands: _Commands) -> None:

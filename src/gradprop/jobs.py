@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradprop import files, provenance
+from gradprop import files, provenance, threads
 from gradprop.components import datasets
 from gradprop.components.datasets import Dataset
 from gradprop.components.network import is_own
 from gradprop.results import manifests, products, tables
 from gradprop.results.tables import FinishedStacks
 from gradprop.spec import Component, Shard, Stack
-from gradprop.threads import limit
+from gradprop.training import environment
 from gradprop.training.stopwatch import Stopwatch
 
 if TYPE_CHECKING:  # it brings TensorFlow with it
@@ -40,7 +40,7 @@ def make_dataset(component: Component, path: Path) -> Dataset:
     return dataset
 
 
-def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size: int) -> int:
+def train_shard(shard: Shard, folder: Path, data: Path, stack_size: int) -> int:
     """Train the cells of a shard that its finished stacks lack, and write its tables.
 
     Every stack is kept as soon as it is trained, so that a job that is killed loses no other.
@@ -54,8 +54,6 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
         Results of the study.
     data
         File of the data set.
-    threads
-        Threads that the job may use.
     stack_size
         Most cells trained together.
 
@@ -65,10 +63,10 @@ def train_shard(shard: Shard, folder: Path, data: Path, threads: int, stack_size
         Number of cells trained.
     """
     with files.one_at_a_time(tables.stacks_folder(folder, shard.name), f"training {shard.name}"):
-        return _train_missing(shard, folder, data, threads, stack_size)
+        return _train_missing(shard, folder, data, stack_size)
 
 
-def _train_missing(shard: Shard, folder: Path, data: Path, threads: int, stack_size: int) -> int:
+def _train_missing(shard: Shard, folder: Path, data: Path, stack_size: int) -> int:
     read = manifests.checksums([data])
     dataset = datasets.read(data)
     modules = _modules(shard)
@@ -76,12 +74,12 @@ def _train_missing(shard: Shard, folder: Path, data: Path, threads: int, stack_s
     cells = {cell.id for cell in shard.cells}
     finished = tables.FinishedStacks(folder, shard, origin)
     missing = cells - finished.cells
-    limit(threads)
+    threads.keep_to_one()
     _say(shard, cells, missing, finished)
     if missing:
-        clock, run = Clock(), describe_run(shard.name, threads, origin["code"])
+        clock, run = Clock(), describe_run(shard.name, origin["code"])
         stacks = [c for stack in shard.stacks for c in stack.only(missing).chunks(stack_size)]
-        for result in _train(shard, stacks, dataset, clock.stopwatch, threads):
+        for result in _train(shard, stacks, dataset, clock.stopwatch):
             run |= clock.lap()
             with clock.stopwatch.phase("write"):  # which the next stack's lap has
                 finished.add(result.tables, run)
@@ -125,18 +123,15 @@ def _say(shard: Shard, cells: set[str], missing: set[str], finished: FinishedSta
 
 
 def _train(
-    shard: Shard, stacks: list[Stack], dataset: Dataset, stopwatch: Stopwatch, threads: int
+    shard: Shard, stacks: list[Stack], dataset: Dataset, stopwatch: Stopwatch
 ) -> Iterator[StackResult]:
     own = is_own(stacks[0].first)
     with stopwatch.phase("import"):
-        from gradprop.training import backend, loop
+        from gradprop.training import loop
 
         if own:
             from gradprop import networks
-    if own:
-        threads = 1  # TensorFlow divides the sums of a convolution among its threads
-    backend.set_threads(threads)
-    limit(threads)  # the libraries that came with the import
+    threads.keep_to_one()  # the libraries that came with the import
     if own:
         yield from networks.train(shard, stacks, dataset, stopwatch)
     else:
@@ -171,22 +166,20 @@ def _since(before: Mapping[str, float], now: Mapping[str, float]) -> str:
     return json.dumps(new)
 
 
-def describe_run(shard: str, threads: int, code: str) -> dict[str, Any]:
+def describe_run(shard: str, code: str) -> dict[str, Any]:
     """Return what may differ between two trainings of the same stack, but for what they used.
 
     Parameters
     ----------
     shard
         Its name.
-    threads
-        Threads that the job was allowed.
     code
         Digest of the code.
     """
     return {
         "shard": shard,
         "job": _JOB,
-        "threads": threads,
+        "threads": environment.THREADS,
         "processor": provenance.processor(),
         "instructions": provenance.instructions(),
         "linear_algebra": provenance.linear_algebra(),

@@ -1,4 +1,4 @@
-"""How many threads a process computes with, outside TensorFlow."""
+"""Outside TensorFlow, too, a process computes with one thread."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import scipy.linalg  # noqa: F401 - has a BLAS of its own, which can be limited 
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 
 
-def limit(threads: int) -> None:
-    """Keep BLAS and OpenMP of NumPy, SciPy and scikit-learn, and pyarrow, to `threads` threads.
+def keep_to_one() -> None:
+    """Keep BLAS and OpenMP of NumPy, SciPy and scikit-learn, and pyarrow, to one thread.
 
     It reaches the libraries that are loaded by now. Snakemake sets the same in the environment of
     its jobs, but a command may be run by hand, and as several processes.
     """
-    threadpool_limits(threads)
-    pa.set_cpu_count(threads)
+    threadpool_limits(1)
+    pa.set_cpu_count(1)

@@ -56,7 +56,7 @@ def train(shard: Shard, folder: Path, kill_at: int) -> int:
     written = [0]
     sys.addaudithook(watch)
     data = folder.parent / "data" / f"{shard.cells[0].dataset.slug}.npz"
-    jobs.train_shard(shard, folder, data, threads=1, stack_size=SIZE)
+    jobs.train_shard(shard, folder, data, stack_size=SIZE)
     os._exit(0)
 
 

@@ -40,9 +40,6 @@ from gradprop.spec import Study
 from tests.long import long_but
 from tests.reference import make_cell
 
-pytestmark = pytest.mark.usefixtures("shared_process")
-
-
 GROUPS: dict[str, Any] = {"rows": "activation", "columns": "depth", "hue": "initializer"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "layer_profile": {"statistic": ["signal_log10_rms", "gradient_log10_rms"], **GROUPS},
@@ -149,7 +146,7 @@ def make_study(folder: Path, grid_block: Mapping[str, Any], **changes: Any) -> S
     data = folder / "data.npz"
     write(study.cells[0].dataset, data)
     for shard in sharding.shards(study.cells).values():
-        jobs.train_shard(shard, folder / "small", data, threads=1, stack_size=8)
+        jobs.train_shard(shard, folder / "small", data, stack_size=8)
     return study
 
 

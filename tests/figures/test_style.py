@@ -28,8 +28,6 @@ from tests.figures.test_figures import make_study
 from tests.long import long_but
 from tests.studies.invented import invent
 
-pytestmark = pytest.mark.usefixtures("shared_process")
-
 CONTRAST = 3.0
 NOT_INVENTED = ("histograms", "decision_boundary", "circle")  # have no table in `invent`
 REGISTRIES: dict[str, Any] = {

@@ -149,8 +149,6 @@ from gradprop.training import environment
 environment.fix()
 from tests.networks import test_networks as t
 from gradprop.components import datasets
-from gradprop.training import backend
-backend.set_threads(1)
 (cell, _) = t.cells(t.DENSE, Path({str(tmp_path)!r}), extra=0.3, initializer="he_normal")
 (result,) = t.train([cell], datasets.generate(cell.dataset))
 print(result.layers.to_json(double_precision=15))

@@ -121,7 +121,7 @@ def test_blocks_replace_what_the_study_measures() -> None:
     ]
 
 
-def test_tables_are_written_read_and_found(tmp_path: Path, shared_process: None) -> None:
+def test_tables_are_written_read_and_found(tmp_path: Path) -> None:
     """A job writes the tables that its cells ask for, and trains nothing twice."""
     path = tmp_path / "data.npz"
     datasets.write(datasets.DATASETS.create("circles"), path)
@@ -129,14 +129,14 @@ def test_tables_are_written_read_and_found(tmp_path: Path, shared_process: None)
     cells = [make_cell(dataset="circles", measurements=text, seed=seed) for seed in range(3)]
     (shard,) = sharding.shards([*cells]).values()
     assert set(tables.keys_of(shard)) == {*tables.TABLES, "decision", "spectra"}
-    assert jobs.train_shard(shard, tmp_path, path, 1, 2) == 3
-    assert jobs.train_shard(shard, tmp_path, path, 1, 2) == 0
+    assert jobs.train_shard(shard, tmp_path, path, 2) == 3
+    assert jobs.train_shard(shard, tmp_path, path, 2) == 0
     rows = tables.read(tmp_path, "decision", Study("s", "t", "q", tuple(cells)))
     assert len(rows) == 3 * 5 * 5 * 2
     assert list(rows["cell"].unique()) == [cell.id for cell in cells]
     lost = tables.path_of(tmp_path, "spectra", shard.name)
     lost.unlink()
-    assert jobs.train_shard(shard, tmp_path, path, 1, 2) == 0
+    assert jobs.train_shard(shard, tmp_path, path, 2) == 0
     assert lost.exists()
 
 

@@ -187,7 +187,6 @@ CIRCLES: dict[str, Any] = {
 }
 
 
-@pytest.mark.usefixtures("shared_process")
 def test_regions_are_majorities_of_the_measured_outputs(tmp_path: Path) -> None:
     block = {**CIRCLES, "initializer": {"name": "variance_scaling", "scale": 2.0}, "seeds": 3}
     study = make_study(tmp_path, block, kinds=["decision_boundary"])
@@ -214,7 +213,6 @@ def test_regions_are_majorities_of_the_measured_outputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error:.*:RuntimeWarning")
-@pytest.mark.usefixtures("shared_process")
 @pytest.mark.parametrize("initializer", ["zeros", {"name": "normal", "stddev": 1e30}])
 def test_boundaries_of_degenerate_networks(tmp_path: Path, initializer: Any) -> None:
     block = {**CIRCLES, "initializer": initializer, "activation": "relu", "seeds": 1}
@@ -231,7 +229,6 @@ def test_boundaries_of_degenerate_networks(tmp_path: Path, initializer: Any) -> 
         assert kind.describe(rows, study.figures[name])
 
 
-@pytest.mark.usefixtures("shared_process")
 def test_a_panel_shows_one_data_set(tmp_path: Path) -> None:
     data = [{"name": "circles", "examples": 40, "noise": noise} for noise in (0.0, 0.1)]
     study = SimpleNamespace(
@@ -252,7 +249,6 @@ def test_a_panel_shows_one_data_set(tmp_path: Path) -> None:
         KINDS["decision_boundary"].prepare(mixed, {})
 
 
-@pytest.mark.usefixtures("shared_process")
 def test_spread_shows_the_final_result_of_every_network(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"seeds": 3, "depth": 2}, kinds=["final_spread"])
     found = StudyTables(study, tmp_path / "small")

@@ -23,8 +23,6 @@ from gradprop.spec import Study
 from tests.long import long_but
 from tests.workspace import ROOT
 
-pytestmark = pytest.mark.usefixtures("shared_process")
-
 PAPERS_PAGE = ROOT / "docs/papers.md"
 PAPERS: list[str] = yaml.safe_load((ROOT / "config/papers.yaml").read_text())["studies"]
 STUDIES = folders.names([ROOT / folders.STUDIES])
@@ -104,7 +102,7 @@ def train(study: Study, root: Path) -> None:
         write(component, root / f"{component.slug}.npz")
     for shard in sharding.shards(study.cells).values():
         data = root / f"{shard.cells[0].dataset.slug}.npz"
-        jobs.train_shard(shard, root / "results" / study.name, data, threads=1, stack_size=40)
+        jobs.train_shard(shard, root / "results" / study.name, data, stack_size=40)
 
 
 @pytest.mark.parametrize("name", long_but(SHORT, STUDIES))

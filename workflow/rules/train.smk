@@ -25,5 +25,5 @@ rule train:
         "Study {wildcards.study}: training {wildcards.shard}"
     shell:
         "gradprop train {input.grid:q} {wildcards.shard:q} {params.data:q}"
-        " --threads {threads} --stack-size {params.stack_size}"
+        " --stack-size {params.stack_size}"
         f" --folder {{params.folder:q}} {TOLD}"

@@ -48,7 +48,7 @@ from gradprop.results import manifests, products, tables
 from gradprop.results.store import Store
 from gradprop.results.study_tables import Options, StudyError, StudyTables, groups
 from gradprop.spec import Study, as_text, canonical_json
-from gradprop.threads import limit
+from gradprop.threads import keep_to_one
 
 __all__ = [
     "FORMATS",
@@ -189,7 +189,7 @@ def _draw_all(study: Study, results: Path, reports: Path, processes: int) -> lis
 
 def _begin(study: Study) -> None:
     """Prepare a process that draws."""
-    limit(1)
+    keep_to_one()
     folders.load_components(study.folder)
 
 

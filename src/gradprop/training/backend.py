@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from gradprop.training import environment
 
-__all__ = ["keras", "set_threads", "tf"]
+__all__ = ["keras", "tf"]
 
 # Keras imports them where they are installed, for parts of it that nothing here uses.
 UNUSED = ("matplotlib", "sklearn")
@@ -57,10 +57,3 @@ with _quiet(), _fast():
 # Grappler folds and reorders constants only below 100 kB: the order of arithmetic of a replica
 # would depend on the size of its stack.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
-
-def set_threads(threads: int) -> None:
-    """Keep TensorFlow to `threads` threads of the CPU; call it before its first operation."""
-    tf.config.set_visible_devices([], "GPU")
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
