@@ -68,8 +68,8 @@ def create_update(optimizer: Component, variables: Sequence[Tensor], rates: Rate
     variables
         Stacked variables, each (replicas, rows, columns).
     rates
-        Learning rate of every replica, (replicas, 1, 1), of the variables' type; of a variable each
-        step takes the value that it has.
+        Learning rate of every replica, (replicas, 1, 1), or of all, (1, 1, 1), of the variables'
+        type; of a variable each step takes the value that it has.
 
     Returns
     -------

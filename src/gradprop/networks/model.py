@@ -98,10 +98,12 @@ class Model:
         self._steps = 0, total_steps(cell, len(dataset.x_train))  # made, and to be made
         self.rate_factor = 1.0  # of the last step
         self._start = {id(v): np.array(v.numpy()) for v in self.keras.trainable_variables}
-        self._step = self._predict = None
+        self._step, self._predict, self._kept = self._run_step, self._run_predict, self._run_kept
         if cell.epochs:  # tracing would not pay for the one step of a start
+            inputs = tf.TensorSpec((None, features), tf.float32)
             self._step = tf.function(self._run_step, autograph=False)
-            self._predict = tf.function(self._run_predict, autograph=False)
+            self._predict = tf.function(self._run_predict, [inputs], autograph=False)
+            self._kept = tf.function(self._run_kept, autograph=False)
 
     def _check(self, features: int, outputs: int) -> None:
         """Raise an error unless the model is built, and takes and gives what it should."""
@@ -136,8 +138,7 @@ class Model:
 
         Of a layer that went bad nothing is known; `rehearse` finds it.
         """
-        run = self._step or self._run_step
-        return _as_step(*self.file.guarded(lambda: run(*self._minibatch(examples))))
+        return _as_step(*self.file.guarded(lambda: self._step(*self._minibatch(examples))))
 
     def rehearse(self, examples: NDArray[np.int32]) -> Rehearsal:
         """Make a step with instruments, and set everything back to what it was before."""
@@ -213,7 +214,7 @@ class Model:
 
     def kept(self) -> list[Tensor]:
         """Return the values of all variables of the model."""
-        return [tf.identity(variable.value) for variable in self._variables()]
+        return self._kept()
 
     def put_back(self, values: list[Tensor]) -> None:
         """Give all variables of the model the values that `kept` returned."""
@@ -234,6 +235,9 @@ class Model:
     def _run_predict(self, x: Tensor) -> Tensor:
         return self.keras(x, training=False)
 
+    def _run_kept(self) -> list[Tensor]:
+        return [tf.identity(variable.value) for variable in self._variables()]
+
     # ------------------------------------------------------- what a recorder asks of a network
 
     @property
@@ -251,8 +255,7 @@ class Model:
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return outputs (1, examples, outputs) of inputs (examples, features)."""
-        run = self._predict or self._run_predict
-        return np.asarray(run(tf.constant(inputs)))[None]
+        return np.asarray(self._predict(tf.constant(inputs)))[None]
 
     def losses(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> NDArray[np.float32]:
         """Return the loss of every example, (1, examples), given its targets."""

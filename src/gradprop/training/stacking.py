@@ -194,6 +194,8 @@ class StackedNetwork:
         rates = np.array(
             [cell.learning_rate for cell in stack.cells], dtype=self._wide.as_numpy_dtype
         )
+        if (rates == rates[0]).all():  # to multiply by one number takes half as long
+            rates = rates[:1]
         self._schedule = program.schedule
         self._steps = 0, total_steps(program, examples)  # made, and to be made
         self._full_rates = rates[:, None, None]
