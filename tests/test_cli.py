@@ -230,7 +230,6 @@ MISUSED = {
     "gradprop train: argument --stack-size: -1 is not": [
         *("train", "g", "s", "d", "--stack-size=-1")
     ],
-    "gradprop figures: argument --processes: 0 is not": ["figures", "s", "--processes", "0"],
     "gradprop figures: argument --width: 3.25 is no length from 2in to 40in, such as 3.25in": [
         *("figures", "s", "--figure", "loss", "--width", "3.25")
     ],

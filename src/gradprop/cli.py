@@ -274,7 +274,6 @@ def _add_figures(commands: _Commands) -> None:
         "--width", type=_inches, help="of this one: 3.25in, 8.2cm; default: the report's"
     )
     parser.add_argument("--format", choices=("pdf", "svg", "png"), help="of it; default: pdf")
-    parser.add_argument("--processes", type=_count(1024), default=1, help="that draw; default: 1")
     _add_folder(parser)
     parser.set_defaults(run=draw_figures)
 
@@ -288,7 +287,7 @@ def draw_figures(options: argparse.Namespace) -> None:
     if options.figure is None:
         if options.width or options.format:
             raise GradpropError("figures: --width and --format are those of one --figure")
-        drawing.draw_study(study, results, options.reports, options.processes)
+        drawing.draw_study(study, results, options.reports)
         return
     ending = options.format or "pdf"
     print(
@@ -329,7 +328,7 @@ def verify_claims(options: argparse.Namespace) -> None:
     from gradprop.results import products
 
     for path in options.claims:
-        products.require_claims(path)
+        products.require_claims(path, path.stem)
     results = [result for path in options.claims for result in claims.read(path)]
     print(claims.text_table(results))
     for kind, check in (("claims", False), ("checks of the instrument", True)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -24,7 +23,6 @@ from gradprop.components.datasets import write
 from gradprop.figures import drawing, layers, lost, modes, style, training
 from gradprop.figures.drawing import (
     KINDS,
-    StudyError,
     StudyTables,
     draw_figure,
     draw_study,
@@ -250,14 +248,7 @@ def test_atlas_of_panels_with_different_depths(tmp_path: Path) -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["not run"]
 
 
-def die(*_: object) -> list[str]:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return []
-
-
-def test_figures_divided_by_the_learning_rate_drawn_by_two_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figures_divided_by_the_learning_rate(tmp_path: Path) -> None:
     """The table of steps has a column of that name, too."""
     kinds = ("learning_curves", "atlas")
     shown = {
@@ -267,12 +258,9 @@ def test_figures_divided_by_the_learning_rate_drawn_by_two_processes(
     block = {"learning_rate": [0.1, 0.2], "depth": 2}
     again = make_study(tmp_path, block, kinds=kinds, figures=shown)
     reports = tmp_path / "reports"
-    assert draw_study(again, tmp_path / "small", reports, processes=2) == list(shown)
+    assert draw_study(again, tmp_path / "small", reports) == list(shown)
     rows = pd.read_csv(reports / "data/small/learning_curves.csv")
     assert set(rows["learning_rate"]) == {0.1, 0.2}
-    monkeypatch.setattr("gradprop.figures.drawing._draw_some", die)
-    with pytest.raises(StudyError, match="'small': a process that drew figures was killed"):
-        draw_study(again, tmp_path / "small", reports, processes=2)
 
 
 def test_a_matplotlibrc_changes_no_figure(tmp_path: Path) -> None:

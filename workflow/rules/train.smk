@@ -8,7 +8,6 @@ rule train:
         "results/{study}/manifests/{shard}.{digest}.json",
     log:
         "logs/{study}/train/{shard}.{digest}.log",
-    priority: 1  # before figures, which take a short time and less memory
     group:
         "training"
     conda:

@@ -7,12 +7,9 @@ import functools
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,7 +84,7 @@ Made = TypeVar("Made")
 NOTHING = "No network of this study has what this figure shows."
 
 
-def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -> list[str]:
+def draw_study(study: Study, results: Path, reports: Path) -> list[str]:
     """Draw the figures of a study and write their manifest.
 
     What was drawn is kept in ``<results>/drawings``: a figure is drawn anew only if its numbers,
@@ -101,19 +98,18 @@ def draw_study(study: Study, results: Path, reports: Path, processes: int = 1) -
         Folder of the study's result tables.
     reports
         Folder that gets ``figures/<study>/`` and ``data/<study>/``.
-    processes
-        How many processes share the work.
 
     Returns
     -------
     list of str
         The figures whose files were written.
     """
+    keep_to_one()
     own = folders.own_files(study.folder, folders.FIGURES, folders.COMPONENTS)
     sources = [*tables.paths_of(results, study), *own, *folders.styles()]
     read, store = manifests.checksums(sources), results / "drawings"
     with files.one_at_a_time(store, f"drawing the figures of {study.name}"):
-        written = _draw_all(study, results, reports, processes)
+        written = _draw_all(study, results, reports)
     manifests.write(
         products.figures(reports, study),
         made=[p for name in study.figures for p in paths_of(reports, study.name, name).values()],
@@ -172,27 +168,6 @@ def _columns(axes: Axes) -> int:
     return place.get_gridspec().ncols if place else 1
 
 
-def _draw_all(study: Study, results: Path, reports: Path, processes: int) -> list[str]:
-    names = list(study.figures)
-    shares = [names[first::processes] for first in range(min(processes, len(names)))]
-    if len(shares) < 2:
-        return _draw_some(study, results, reports, names)
-    try:
-        with ProcessPoolExecutor(len(shares), initializer=_begin, initargs=(study,)) as pool:
-            return [
-                *chain(*pool.map(functools.partial(_draw_some, study, results, reports), shares))
-            ]
-    except BrokenProcessPool:
-        problem = "a process that drew figures was killed; perhaps there was too little memory"
-        raise StudyError(f"study {study.name!r}: {problem}") from None
-
-
-def _begin(study: Study) -> None:
-    """Prepare a process that draws."""
-    keep_to_one()
-    folders.load_components(study.folder)
-
-
 def kinds_of(study: Study) -> dict[str, Kind]:
     """Return all kinds of figures that a study can have: those of the package and its own.
 
@@ -249,10 +224,10 @@ def paths_of(reports: Path, study: str, figure: str) -> dict[str, Path]:
     }
 
 
-def _draw_some(study: Study, results: Path, reports: Path, names: Sequence[str]) -> list[str]:
+def _draw_all(study: Study, results: Path, reports: Path) -> list[str]:
     found, store, written = StudyTables(study, results), Store(results / "drawings"), []
-    for name in names:
-        did = draw_figure(found, name, study.figures[name], reports, store)
+    for name, options in study.figures.items():
+        did = draw_figure(found, name, options, reports, store)
         print(f"[{study.name}] {name}: {did}", file=sys.stderr)
         written += [] if did == UNCHANGED else [name]
     return written
