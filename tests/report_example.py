@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gradprop import claims
+from gradprop import claims, studies
 from gradprop.analysis import diagnosis
 from gradprop.grid.sharding import shards
 from gradprop.results import manifests, products, tables
@@ -219,13 +219,15 @@ def seal(manifest: Path, *made: Iterable[Path]) -> None:
     manifests.write(manifest, sorted(chain(*made)))
 
 
-def write_tree(root: Path, *studies: Study) -> tuple[Path, Path]:
+def write_tree(root: Path, *chapters: Study) -> tuple[Path, Path]:
     """Write results and figures of studies; return the folders of results and of reports."""
-    for study in studies:
+    for study in chapters:
         write_results(study, root / "results")
         write_figures(study, root / "reports")
         path = root / "reports/claims" / f"{study.name}.json"
         claims.write([], path)
         written = diagnosis.write(example_tables(study), path)
-        seal(products.claims(root / "reports", study), [path, *written])
+        studies.write_numbers(StudyTables(study, root / "results" / study.name), path)
+        made = [path, *written, studies.numbers_path(path)]
+        seal(products.claims(root / "reports", study), made)
     return root / "results", root / "reports"

@@ -8,15 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from gradprop import cli, studies
 from gradprop.claims import NOT_TESTED, NotMeasured
 from gradprop.claims.references import CitationError
-from gradprop.errors import CodeError, ConfigError
+from gradprop.errors import CodeError, ConfigError, GradpropError
 from gradprop.figures import drawing
 from gradprop.grid import folders, loading
+from gradprop.results import manifests, products
 from gradprop.results.study_tables import StudyTables
 from gradprop.spec import Study
 from tests.studies.invented import invent
@@ -292,9 +294,40 @@ def test_what_is_written_wrongly_in_a_claim_is_told_with_its_line(tmp_path: Path
 def test_a_number_that_is_nothing_is_named(tmp_path: Path) -> None:
     made = study(tmp_path, claims="def numbers(tables):\n    return {'one': 1, 'two': None}\n")
     with pytest.raises(CodeError) as caught:
-        studies.numbers(made, tmp_path)
-    told = "study own, numbers: TypeError: 'two' is nothing; allowed: a number or a text"
+        studies.numbers(StudyTables(made, tmp_path))
+    allowed = "a number or a text, or a list or dict of them"
+    told = f"study own, numbers: TypeError: 'two' is nothing; allowed: {allowed}"
     assert str(caught.value) == f"{tmp_path}/claims.py:1: {told}"
+
+
+def test_a_number_that_is_a_set_is_named(tmp_path: Path) -> None:
+    made = study(tmp_path, claims="def numbers(tables):\n    return {'all': [1, {2}]}\n")
+    with pytest.raises(CodeError, match=r"'all' is \{2\}; allowed: a number or a text"):
+        studies.numbers(StudyTables(made, tmp_path))
+
+
+def test_numbers_are_written_and_read_as_they_are(tmp_path: Path) -> None:
+    """The report has them from the job that judges claims, to the last bit."""
+    code = "import numpy as np\ndef numbers(tables):\n    return {}\n".format(
+        "{'third': np.float64(1) / 3, 'count': np.int64(3), 'none': np.nan, 'far': -np.inf,"
+        " 'text': 'a < b', 'holds': True,"
+        " 'rows': ({'depth': 2, 'lost': np.float32(0.1)},)}"
+    )
+    made, judged = study(tmp_path, claims=code), tmp_path / "reports/claims/own.json"
+    studies.write_numbers(StudyTables(made, tmp_path), judged)
+    path = studies.numbers_path(judged)
+    with pytest.raises(GradpropError, match=r"own-numbers.json: "):  # no manifest vouches for it
+        studies.read_numbers(judged)
+    manifests.write(products.claims(tmp_path / "reports", made), [path])
+    found = studies.read_numbers(judged)
+    assert math.isnan(float(found.pop("none")))
+    wanted = {"third": 1 / 3, "count": 3, "far": -math.inf, "text": "a < b", "holds": True}
+    wanted["rows"] = [{"depth": 2, "lost": float(np.float32(0.1))}]
+    assert found == wanted
+    assert [type(value) for value in found.values()] == [float, int, float, str, bool, list]
+    path.write_text(path.read_text().replace("0.3333", "0.4333"))
+    with pytest.raises(GradpropError, match=r"own-numbers.json: damaged or edited"):
+        studies.read_numbers(judged)
 
 
 COLUMNS = ["cell", "step", "layer", *(f"statistic_{number}" for number in range(50))]
@@ -326,4 +359,4 @@ def test_a_statistic_that_is_not_recorded_is_not_tested_and_leaves_the_prose_out
     assert result.verdict == NOT_TESTED
     assert result.reason == f"{reason}study.yaml"
     with pytest.raises(NotMeasured, match=reason):
-        studies.numbers(made, tmp_path)
+        studies.numbers(StudyTables(made, tmp_path))

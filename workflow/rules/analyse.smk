@@ -28,7 +28,6 @@ for name, study in STUDIES.items():
             "analysis"
         conda:
             "../envs/gradprop.yaml"
-        threads: 2
         resources:
             mem_mb=analysis_memory(name),
             runtime=analysis_time(name),
@@ -37,7 +36,7 @@ for name, study in STUDIES.items():
         message:
             f"Study {name}: figures"
         shell:
-            f"gradprop figures {{input.study:q}} --processes {{threads}} --folder {{params.folder:q}} {PROGRESS}"
+            f"gradprop figures {{input.study:q}} --folder {{params.folder:q}} {PROGRESS}"
 
     rule:
         name:
@@ -51,6 +50,7 @@ for name, study in STUDIES.items():
             claims=f"reports/claims/{name}.json",
             diagnoses=f"reports/claims/{name}-diagnoses.csv",
             alarms=f"reports/claims/{name}-alarms.csv",
+            numbers=f"reports/claims/{name}-numbers.json",
         log:
             f"logs/{name}/claims.log",
         group:

@@ -177,7 +177,7 @@ class Chapter:
 
     def _numbers(self) -> prose.Numbers:
         try:
-            return prose.Numbers(**studies.numbers(self.study, self.results))
+            return prose.Numbers(**studies.read_numbers(self.judged))
         except NotMeasured as lacking:
             raise StudyChangedError(f"its numbers: {lacking}") from lacking
 

@@ -37,7 +37,7 @@ from gradprop.report.tables import (
 from gradprop.results import manifests, products, tables
 from gradprop.spec import Study
 
-CLAIM_FILES = (".json", "-diagnoses.csv", "-alarms.csv")
+CLAIM_FILES = (".json", "-diagnoses.csv", "-alarms.csv", "-numbers.json")
 MOST_NAMED_FILES = 3
 
 

@@ -6,6 +6,7 @@ its question, its figures with their captions, and its final results.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -13,10 +14,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from gradprop import claims, errors, provenance
+import numpy as np
+
+from gradprop import claims, errors, files, provenance
 from gradprop.analysis import diagnosis
-from gradprop.analysis.needs import failures_placed, unrecorded_refused
+from gradprop.analysis.needs import NotMeasured, failures_placed, unrecorded_refused
 from gradprop.claims import Claim, Result
 from gradprop.claims.references import CitationError, References
 from gradprop.errors import ConfigError
@@ -27,7 +31,8 @@ from gradprop.spec import Study
 
 SKELETON = Path(__file__).parent / "skeleton"
 
-Numbers = dict[str, float | str]
+Numbers = dict[str, Any]  # numbers, texts, and lists and dicts of them
+LACKING = "lacking"  # in the file of numbers: why there are none
 
 
 def create(name: str, directory: Path = Path()) -> Path:
@@ -85,7 +90,9 @@ def claims_of(study: Study) -> Sequence[Claim]:
 
 
 def judge_study(study: Study, results: Path, reports: Path) -> None:
-    """Judge the claims and the networks of a study, and write the manifest of what was found.
+    """Judge the claims and the networks of a study and compute the numbers of its prose.
+
+    The manifest of what was found is written last.
 
     Parameters
     ----------
@@ -106,9 +113,10 @@ def judge_study(study: Study, results: Path, reports: Path) -> None:
     found, path = StudyTables(study, results), reports / "claims" / f"{study.name}.json"
     claims.write(judge(found), path)
     written = diagnosis.write(found, path)
+    write_numbers(found, path)
     manifests.write(
         products.claims(reports, study),
-        made=[path, *written],
+        made=[path, *written, numbers_path(path)],
         inputs=read,
         modules=provenance.CLAIM_MODULES,
     )
@@ -144,15 +152,8 @@ def _said(claim: Claim, study: Study, references: References) -> tuple[str, str]
         raise CitationError(f"{where}: {error}") from error
 
 
-def numbers(study: Study, results: Path) -> Numbers:
+def numbers(found: StudyTables) -> Numbers:
     """Compute the numbers in a study's prose from its result tables.
-
-    Parameters
-    ----------
-    study
-        The study.
-    results
-        Folder of its tables.
 
     Raises
     ------
@@ -161,11 +162,59 @@ def numbers(study: Study, results: Path) -> Numbers:
     gradprop.errors.CodeError
         If the code of a number fails, or gives no numbers by name.
     """
+    study = found.study
     compute = getattr(own_code(study), "numbers", None)
     with failures_placed(study, folders.CLAIMS, "numbers", compute), unrecorded_refused(study):
-        found = compute(StudyTables(study, results)) if compute else {}
-        if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-            raise TypeError(f"returned {errors.show(found)}; allowed: a dict of values by name")
-        if nothing := [name for name, value in found.items() if value is None]:
-            raise TypeError(f"{nothing[0]!r} is nothing; allowed: a number or a text")
-    return found
+        made = compute(found) if compute else {}
+        if not isinstance(made, dict) or not all(isinstance(name, str) for name in made):
+            raise TypeError(f"returned {errors.show(made)}; allowed: a dict of values by name")
+        return {name: _plain(name, value) for name, value in made.items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value of prose in a type that JSON keeps as it is."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(name, one) for one in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(name, one) for key, one in value.items()}
+    if isinstance(value, int | float | str):
+        return value
+    shown = "nothing" if value is None else errors.show(value)
+    allowed = "a number or a text, or a list or dict of them"
+    raise TypeError(f"{name!r} is {shown}; allowed: {allowed}")
+
+
+def numbers_path(judged: Path) -> Path:
+    """Return the file of the numbers of a study's prose, beside that of its claims."""
+    return judged.with_name(f"{judged.stem}-numbers.json")
+
+
+def write_numbers(found: StudyTables, judged: Path) -> None:
+    """Write the numbers of a study's prose, or why they cannot be measured."""
+    try:
+        content: dict[str, Any] = {"numbers": numbers(found)}
+    except NotMeasured as error:
+        content = {LACKING: str(error)}
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    files.write_text(numbers_path(judged), text + "\n")
+
+
+def read_numbers(judged: Path) -> Numbers:
+    """Return what `write_numbers` wrote.
+
+    Raises
+    ------
+    gradprop.analysis.needs.NotMeasured
+        If the numbers could not be measured.
+    gradprop.errors.GradpropError
+        If the file is not what the last job wrote.
+    """
+    path = numbers_path(judged)
+    products.require_claims(path, judged.stem)
+    content = files.read_json(path, dict)
+    if LACKING in content:
+        raise NotMeasured(content[LACKING])
+    made: Numbers = content["numbers"]
+    return made
