@@ -417,7 +417,7 @@ class _Rehearsal:
         """
         weights = self.instruments.weights
         is_first = self._was_exact is None
-        self._compile(iterator)
+        self._compile(iterator, batches[0])
         with self._unchanged(self._applies or is_first) as state:
             for number, batch in enumerate(batches):
                 if number == len(batches) - 1:
@@ -458,7 +458,7 @@ class _Rehearsal:
         further = self._program.variables if self._program is not None else ()
         return unchanged(self.instruments, optimizer, further)
 
-    def _compile(self, iterator: Any) -> None:
+    def _compile(self, iterator: Any, batch: Any) -> None:
         """Compile the step, if need be and if it can be.
 
         Of the shapes that all minibatches have in common, as Keras's own, to the same bits.
@@ -466,8 +466,21 @@ class _Rehearsal:
         can_be = isinstance(iterator, tf.data.Iterator) and not self._model.run_eagerly
         if self._program is None and can_be:
             specification = _without_optionals(iterator.element_spec)
+            self._build_metrics(batch)
             with self.instruments.attached():
                 self._program = self._step.get_concrete_function(specification)
+
+    def _build_metrics(self, batch: Any) -> None:
+        """Let the metrics make their variables: a function that makes some is traced twice."""
+        model = self._model
+        own = getattr(model.compute_metrics, "__func__", None) is not keras.Model.compute_metrics
+        are_built = all(getattr(metric, "built", True) for metric in model.metrics)
+        if own or has_own_step(model) or are_built:
+            return
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(_without_optionals(batch))
+        with self._unchanged():
+            model.compute_metrics(x, y, model(x, training=False), weights)
+        model.reset_metrics()  # all are as new as those that had no variables
 
     def _made(self, batch: Any) -> Any:
         data = _without_optionals(batch)
