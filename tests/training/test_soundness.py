@@ -337,6 +337,38 @@ def test_the_callers_environment_changes_nothing(programs: list[str]) -> None:
     assert found[0] == found[1]
 
 
+PRODUCTS = """
+import hashlib, os, sys
+from gradprop.training import environment
+environment.fix()
+import numpy as np
+from gradprop.training.backend import tf
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"  # where it made a difference
+rows, columns = np.random.default_rng(0).standard_normal((2, 40, 9)).astype(np.float32)
+x, y, turned = rows[:, None], columns[:, :, None], columns[:, None]
+ways = {"plain": lambda: tf.matmul(x, y),
+        "transposed": lambda: tf.matmul(x, turned, transpose_b=True)}
+bits = {way: hashlib.sha256(ways[way]().numpy().tobytes()).hexdigest() for way in sys.argv[1:]}
+print(sorted(bits.items()))
+"""
+
+
+def test_a_product_does_not_depend_on_the_products_before_it() -> None:
+    """As of vectors and of their transposes: stacks are trained in any order in a process."""
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", PRODUCTS, *order],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(provenance.PACKAGE.parent)},
+        ).stdout
+        for order in (("plain", "transposed"), ("transposed", "plain"))
+    ]
+    assert found[0] == found[1]
+    assert "transposed" in found[0]
+
+
 # -------------------------------------------------------------------------------- divergence
 
 # Changes that make a cell's numbers leave the range of float32.

@@ -37,11 +37,14 @@ PREFIXES = (
 _NOWHERE = f"{os.devnull}/keras"
 THREADS = 1
 # By itself TensorFlow switches oneDNN's operations on or off by the kind of processor. Without them
-# a training step takes up to 1.7 times as long.
+# a training step takes up to 1.7 times as long. oneDNN's own cache takes a product of vectors for
+# that of their transposes, and without AVX-512 the bits depend on which of both came first in the
+# process; TensorFlow has a cache that tells them apart.
 FIXED = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "KERAS_BACKEND": "tensorflow",
     "KERAS_HOME": _NOWHERE,
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "1",
     "TF_NUM_INTEROP_THREADS": str(THREADS),
