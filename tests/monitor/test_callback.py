@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from gradprop import Monitor
 from gradprop.errors import GradpropError
@@ -250,6 +251,36 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(GradpropError, match=message) as raised:
             Monitor(**arguments)
         assert "\n" not in str(raised.value)
+
+
+class Traced(keras.Model):
+    """Counts how often it is traced; its call knows no difference between training and use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense, self.traced = keras.layers.Dense(3), 0
+
+    def call(self, inputs: Any) -> Any:
+        self.traced += tf.inside_function()
+        return self.dense(inputs)
+
+
+def test_a_monitor_adds_no_tracing(tmp_path: Path) -> None:
+    """Without it the training step is traced once more, because metrics make variables."""
+    x, y = data()
+    traced, histories = [], []
+    for callbacks in ([], [Monitor(tmp_path / "run")]):
+        keras.utils.set_random_seed(1)
+        model = Traced()
+        model(x[:1])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss, metrics=["accuracy"])
+        model.fit(x[:64], y[:64], epochs=2, verbose=0, callbacks=callbacks)
+        histories.append(model.history.history)
+        traced.append(model.traced)
+    assert traced[0] > 1
+    assert traced[1] == traced[0]
+    assert histories[0] == histories[1]
 
 
 @pytest.mark.parametrize(

@@ -478,8 +478,9 @@ class _Rehearsal:
         if own or has_own_step(model) or are_built:
             return
         x, y, weights = keras.utils.unpack_x_y_sample_weight(_without_optionals(batch))
+        training = {"training": False} if model._call_has_training_arg else {}
         with self._unchanged():
-            model.compute_metrics(x, y, model(x, training=False), weights)
+            model.compute_metrics(x, y, model(x, **training), weights)
         model.reset_metrics()  # all are as new as those that had no variables
 
     def _made(self, batch: Any) -> Any:
