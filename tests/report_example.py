@@ -227,7 +227,7 @@ def write_tree(root: Path, *chapters: Study) -> tuple[Path, Path]:
         path = root / "reports/claims" / f"{study.name}.json"
         claims.write([], path)
         written = diagnosis.write(example_tables(study), path)
-        studies.write_numbers(StudyTables(study, root / "results" / study.name), path)
-        made = [path, *written, studies.numbers_path(path)]
+        tables_of_study = StudyTables(study, root / "results" / study.name)
+        made = [path, *written, studies.write_numbers(tables_of_study, path)]
         seal(products.claims(root / "reports", study), made)
     return root / "results", root / "reports"

@@ -328,7 +328,7 @@ def verify_claims(options: argparse.Namespace) -> None:
     from gradprop.results import products
 
     for path in options.claims:
-        products.require_claims(path, path.stem)
+        products.require_claims(path)
     results = [result for path in options.claims for result in claims.read(path)]
     print(claims.text_table(results))
     for kind, check in (("claims", False), ("checks of the instrument", True)):

@@ -314,20 +314,21 @@ def test_numbers_are_written_and_read_as_they_are(tmp_path: Path) -> None:
         " 'rows': ({'depth': 2, 'lost': np.float32(0.1)},)}"
     )
     made, judged = study(tmp_path, claims=code), tmp_path / "reports/claims/own.json"
-    studies.write_numbers(StudyTables(made, tmp_path), judged)
-    path = studies.numbers_path(judged)
+    path = studies.write_numbers(StudyTables(made, tmp_path), judged)
     with pytest.raises(GradpropError, match=r"own-numbers.json: "):  # no manifest vouches for it
-        studies.read_numbers(judged)
+        studies.read_numbers(made, judged)
     manifests.write(products.claims(tmp_path / "reports", made), [path])
-    found = studies.read_numbers(judged)
+    found = studies.read_numbers(made, judged)
     assert math.isnan(float(found.pop("none")))
     wanted = {"third": 1 / 3, "count": 3, "far": -math.inf, "text": "a < b", "holds": True}
     wanted["rows"] = [{"depth": 2, "lost": float(np.float32(0.1))}]
     assert found == wanted
     assert [type(value) for value in found.values()] == [float, int, float, str, bool, list]
+    with pytest.raises(GradpropError, match=r"own-numbers.json: "):  # of another definition
+        studies.read_numbers(replace(made, definition={"title": "other"}), judged)
     path.write_text(path.read_text().replace("0.3333", "0.4333"))
     with pytest.raises(GradpropError, match=r"own-numbers.json: damaged or edited"):
-        studies.read_numbers(judged)
+        studies.read_numbers(made, judged)
 
 
 COLUMNS = ["cell", "step", "layer", *(f"statistic_{number}" for number in range(50))]

@@ -177,7 +177,7 @@ class Chapter:
 
     def _numbers(self) -> prose.Numbers:
         try:
-            return prose.Numbers(**studies.read_numbers(self.judged))
+            return prose.Numbers(**studies.read_numbers(self.study, self.judged))
         except NotMeasured as lacking:
             raise StudyChangedError(f"its numbers: {lacking}") from lacking
 

@@ -53,10 +53,10 @@ def claims(reports: Path, study: Study) -> Path:
     return manifests.path_of(reports / FOLDER / "claims", study.name, digest(study.definition))
 
 
-def require_claims(path: Path, study: str) -> None:
-    """Raise an error unless a file in ``<reports>/claims/`` is what the study's last job wrote."""
-    asked = manifests.path_of(path.parent.parent / FOLDER / "claims", study, "any")
-    manifests.require(manifests.last_of(asked), path, study)
+def require_claims(path: Path) -> None:
+    """Raise an error unless ``<reports>/claims/<study>.json`` is what its last job wrote."""
+    asked = manifests.path_of(path.parent.parent / FOLDER / "claims", path.stem, "any")
+    manifests.require(manifests.last_of(asked), path, path.stem)
 
 
 def report(reports: Path, studies: Sequence[Study], name: str, title: str, command: str) -> Path:

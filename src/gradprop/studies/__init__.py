@@ -113,10 +113,9 @@ def judge_study(study: Study, results: Path, reports: Path) -> None:
     found, path = StudyTables(study, results), reports / "claims" / f"{study.name}.json"
     claims.write(judge(found), path)
     written = diagnosis.write(found, path)
-    write_numbers(found, path)
     manifests.write(
         products.claims(reports, study),
-        made=[path, *written, numbers_path(path)],
+        made=[path, *written, write_numbers(found, path)],
         inputs=read,
         modules=provenance.CLAIM_MODULES,
     )
@@ -191,17 +190,18 @@ def numbers_path(judged: Path) -> Path:
     return judged.with_name(f"{judged.stem}-numbers.json")
 
 
-def write_numbers(found: StudyTables, judged: Path) -> None:
-    """Write the numbers of a study's prose, or why they cannot be measured."""
+def write_numbers(found: StudyTables, judged: Path) -> Path:
+    """Write the numbers of a study's prose, or why they cannot be measured; return their file."""
     try:
         content: dict[str, Any] = {"numbers": numbers(found)}
     except NotMeasured as error:
         content = {LACKING: str(error)}
-    text = json.dumps(content, ensure_ascii=False, indent=1)
-    files.write_text(numbers_path(judged), text + "\n")
+    path = numbers_path(judged)
+    files.write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    return path
 
 
-def read_numbers(judged: Path) -> Numbers:
+def read_numbers(study: Study, judged: Path) -> Numbers:
     """Return what `write_numbers` wrote.
 
     Raises
@@ -209,10 +209,10 @@ def read_numbers(judged: Path) -> Numbers:
     gradprop.analysis.needs.NotMeasured
         If the numbers could not be measured.
     gradprop.errors.GradpropError
-        If the file is not what the last job wrote.
+        If the file is not what the job wrote that judged the study as it is defined now.
     """
     path = numbers_path(judged)
-    products.require_claims(path, judged.stem)
+    manifests.require(products.claims(judged.parent.parent, study), path, study.name)
     content = files.read_json(path, dict)
     if LACKING in content:
         raise NotMeasured(content[LACKING])
