@@ -125,7 +125,6 @@ def overhead(block: Mapping[str, Any], data: str, repetition: int) -> dict[str, 
     dict
         For every depth and variant the CPU seconds of the phases, both activations together.
     """
-
     dataset = datasets.read(Path(data))
     # geomspace to many more probes than steps, rounded, is every step.
     every = {"statistics": "cheap", "probes": 100_000}
@@ -261,7 +260,6 @@ def one_step(
     dict
         For every network, CPU seconds and GFLOP of a step.
     """
-
     dataset = datasets.read(Path(data))
     steps = []
     for network in networks:

@@ -11,7 +11,7 @@ def keep_to_one() -> None:
     """Keep BLAS and OpenMP of NumPy, SciPy and scikit-learn, and pyarrow, to one thread.
 
     It reaches the libraries that are loaded by now. Snakemake sets the same in the environment of
-    its jobs, but a command may be run by hand, and as several processes.
+    its jobs, but a command may be run by hand.
     """
     threadpool_limits(1)
     pa.set_cpu_count(1)
