@@ -65,8 +65,9 @@ class Line:
         x, median = self.rows[self.x], self.rows["median"]
         # The panel is as wide as the line, where it has no median as well.
         axes.update_datalim(np.column_stack([x, x]), updatey=False)
-        axes.autoscale_view(scaley=False)
         finite = np.isfinite(median)
+        if not finite.any():
+            axes.autoscale_view(scaley=False)  # as what is drawn does when it is needed
         for _, part in self.rows[finite].groupby((~finite).cumsum()[finite]):
             if bands:  # infinite quartiles are drawn by `finish`, when the limits are known
                 low, high = (

@@ -138,11 +138,13 @@ class StackedNetwork:
         self._other_masks = Masks(stack.cells, widths, "dropout of other minibatches")
         self._kept_factor = 1 / (1 - program.dropout)
         self._create_update(stack, len(dataset.x_train))
-        self._step: Callable[..., Step] = self._run_step
+        self._probed_step: Callable[..., Step] = self._run_step
+        self._plain_step: Callable[..., Step] = self._run_plain_step
         self._predict: Callable[[Tensor], Tensor] = self._run_outputs
         self._gradients: Callable[..., list[Tensor]] = self._run_gradients
         if program.epochs:  # tracing would not pay for the one step of a start
-            self._step = tf.function(self._run_step, autograph=False)
+            self._probed_step = tf.function(self._run_step, autograph=False)
+            self._plain_step = tf.function(self._run_plain_step, autograph=False)
             self._predict = tf.function(self._run_outputs, autograph=False)
             self._gradients = tf.function(self._run_gradients, autograph=False)
 
@@ -219,7 +221,8 @@ class StackedNetwork:
         if isinstance(self._rates, tf.Variable):
             factor = self._full_rates.dtype.type(self.rate_factor)
             self._rates.assign(self._rounded(self._full_rates * factor))
-        return self._step(tf.constant(examples), probed, self._masks.draw())
+        run = self._probed_step if probed else self._plain_step
+        return run(tf.constant(examples), self._masks.draw())
 
     def gradients(self, examples: NDArray[np.int32]) -> list[Tensor]:
         """Return dC/dW of every layer on the training examples (replicas, batch), with no step."""
@@ -359,15 +362,19 @@ class StackedNetwork:
             sums[place] = gradient if sums[place] is None else sums[place] + gradient
         return sums
 
-    def _run_step(self, examples: Tensor, probed: bool, masks: tuple[Tensor, ...]) -> Step:
+    def _run_plain_step(self, examples: Tensor, masks: tuple[Tensor, ...]) -> Step:
+        # To trace a call takes half as long as the step; TensorFlow drops what nobody reads.
+        return self._probed_step(examples, masks)._replace(layers=None)
+
+    def _run_step(self, examples: Tensor, masks: tuple[Tensor, ...]) -> Step:
         losses, forward, signals, sum_signals, gradients, structure = self._run_backward(
             examples, masks
         )
         bad_layer = _first_bad_layer(losses, forward.preactivations)
         bias_gradients = [matmul(self._ones, signal) for signal in sum_signals if self.biases]
-        weights = [kernel.read_value() for kernel in self.kernels] if probed else []
+        weights = [kernel.read_value() for kernel in self.kernels]
         unscale = self._scaling.unscale  # by the scale of this step, which the update may change
-        seen = [unscale(group) for group in (signals, gradients, bias_gradients) if probed]
+        seen = [unscale(group) for group in (signals, gradients, bias_gradients)]
         updates = self._scaling.update(
             lambda unscaled: self._update(self._clip(unscaled)),
             self._summed(gradients) + bias_gradients + structure,
@@ -375,8 +382,6 @@ class StackedNetwork:
         outputs = tf.cast(forward.activations[-1], self._wide)
         for layer, moments in zip(self._normalizations, forward.moments, strict=True):
             layer.follow(moments)
-        if not probed:
-            return Step(losses, outputs, bad_layer, None)
         layers = LayerTensors(
             self._widened(forward.preactivations),
             self._widened(forward.activations),
