@@ -23,6 +23,17 @@ def test_a_file_is_replaced_when_it_is_complete(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_text_that_is_none_in_a_file_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(files.FileError) as caught:
+        files.write_text(path, "a half\ud800pair")
+    told = r"'a half\ud800pair' has the character U+D800; no file can hold it"
+    assert str(caught.value) == f"{path}: {told}"
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from gradprop.errors import GradpropError
+from gradprop.errors import GradpropError, show
 
 T = TypeVar("T")
 
@@ -135,9 +135,21 @@ def checksum(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` in UTF-8, atomically."""
+    """Write `text` to `path` in UTF-8, atomically.
+
+    Raises
+    ------
+    FileError
+        If the text has half a surrogate pair.
+    """
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        code = f"U+{ord(text[error.start]):04X}"
+        around = show(text[max(error.start - 20, 0) : error.end + 20])
+        raise FileError(f"{path}: {around} has the character {code}; no file can hold it") from None
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def read_json(path: Path, kind: type[T]) -> T:

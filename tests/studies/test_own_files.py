@@ -306,6 +306,14 @@ def test_a_number_that_is_a_set_is_named(tmp_path: Path) -> None:
         studies.numbers(StudyTables(made, tmp_path))
 
 
+@pytest.mark.parametrize(("character", "code"), [("\\ud800", "U\\+D800"), ("\\0", "U\\+0000")])
+def test_a_text_that_no_report_can_hold_is_named(tmp_path: Path, character: str, code: str) -> None:
+    code_of_number = f"def numbers(tables):\n    return {{'all': ['a{character}b']}}\n"
+    made = study(tmp_path, claims=code_of_number)
+    with pytest.raises(CodeError, match=f"'all' has the character {code}, which is not allowed"):
+        studies.numbers(StudyTables(made, tmp_path))
+
+
 def test_numbers_are_written_and_read_as_they_are(tmp_path: Path) -> None:
     """The report has them from the job that judges claims, to the last bit."""
     code = "import numpy as np\ndef numbers(tables):\n    return {}\n".format(

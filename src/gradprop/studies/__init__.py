@@ -178,6 +178,8 @@ def _plain(name: str, value: Any) -> Any:
         return [_plain(name, one) for one in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _plain(name, one) for key, one in value.items()}
+    if isinstance(value, str) and (found := errors.UNPRINTABLE.search(value)):
+        raise TypeError(f"{name!r} has the character U+{ord(found[0]):04X}, which is not allowed")
     if isinstance(value, int | float | str):
         return value
     shown = "nothing" if value is None else errors.show(value)
