@@ -59,10 +59,11 @@ def _first_ratios(tables: StudyTables) -> dict[str, float | str]:
     rows = layers[layers["layer"] == 1]
     rows = rows.merge(chosen[["cell", "activation", "initializer"]], on="cell")
     rows["start"] = rows["initializer"].str.split(" ").str[0]
-    medians = rows.groupby(["start", "activation"], as_index=False)["log10_update_ratio"].median()
+    medians = rows.groupby(["start", "activation"])["log10_update_ratio"].median()
     return {
-        f"{row.start}_{row.activation}_ratio": 10.0**row.log10_update_ratio
-        for row in medians.itertuples()
+        f"{start}_{activation}_ratio": 10.0 ** medians.get((start, activation), np.nan)
+        for start in STARTS
+        for activation in ("tanh", "relu")
     }
 
 
