@@ -25,6 +25,8 @@ TIMES = {
     "select": {"dataset": "digits"},
 }
 ISOMETRIC = ("tanh", "orthogonal")
+# Trained networks, by activation function and ensemble of weights.
+LEARNING = (ISOMETRIC, ("tanh", "gaussian"), ("relu", "orthogonal"), ("relu", "gaussian"))
 
 
 def _case(kind: tuple[str, str], more: str = "", **parameters: object) -> Case:
@@ -149,14 +151,16 @@ def numbers(tables: StudyTables) -> dict[str, float | str]:
     for name, key in (("tanh", ISOMETRIC), ("tanh_gaussian", ("tanh", "gaussian"))):
         values[f"{name}_largest"] = float(at(deepest, key).largest.mean())
         values[f"{name}_edge"] = at(deepest, key).law.largest_singular_value
-    for (activation, ensemble), times in learning_times(tables).items():
+    times_of, exponents = learning_times(tables), _exponents(tables)
+    for activation, ensemble in LEARNING:
+        times = at(times_of, (activation, ensemble))
         medians = times.quantile(0.5, interpolation="higher")
         values[f"{activation}_{ensemble}_shallow"] = medians.iloc[0]
         values[f"{activation}_{ensemble}_deep"] = medians.iloc[-1]
         values[f"{activation}_{ensemble}_arrived"] = int(np.isfinite(times.iloc[:, -1]).sum())
         values["shallow"] = int(times.columns[0])
         values[f"{activation}_depth"] = int(times.columns[-1])
-    for (activation, ensemble), slopes in _exponents(tables).items():
+        slopes = at(exponents, (activation, ensemble))
         values[f"{activation}_{ensemble}_exponent"] = float(slopes.mean())
     return values
 
