@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -108,12 +109,15 @@ def _kept(tables: StudyTables) -> Iterator[Evidence]:
     """Count networks of 8 exponent bits that lose a signal exactly where float32 does."""
     networks = first_lost(tables)
     plain = networks[networks["loss_scale"] == "none"]
+    short, long = (plain[plain["precision"] == name] for name in ("bfloat16", "float32"))
+    twins = short["cell"].map(lambda cell: replace(cell, precision="float32"))
+    both = short.assign(cell=twins).merge(long, on="cell", suffixes=("", "_long"))
     events = ["signal_zero", "signal_infinite", "length_zero", "length_infinite"]
-    for (activation, initializer), rows in plain.groupby(["activation", "initializer"], sort=False):
-        by_format = {name: part.set_index("seed")[events] for name, part in
-                     rows.groupby("precision")}  # fmt: skip
-        same = (by_format["bfloat16"] == by_format["float32"]).all(axis=1)
-        yield from_count(Case(activation=activation, initializer=initializer), same, same.index)
+    others = both[[f"{event}_long" for event in events]]
+    both["same"] = (both[events].to_numpy() == others.to_numpy()).all(axis=1)
+    for (activation, initializer), rows in both.groupby(["activation", "initializer"], sort=False):
+        case = Case(activation=activation, initializer=initializer)
+        yield from_count(case, rows["same"], rows["seed"])
 
 
 def _not_saved(tables: StudyTables) -> Iterator[Evidence]:

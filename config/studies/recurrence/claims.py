@@ -60,7 +60,7 @@ def _drawn(rows: pd.DataFrame) -> pd.DataFrame:
 
     Linear networks of other variances are the same networks times a factor per layer.
     """
-    gaussian = rows["initializer"].str.partition("(")[0] == GAUSSIAN
+    gaussian = rows["initializer"].str.split("(").str[0] == GAUSSIAN
     return rows[gaussian & ((rows["activation"] != "linear") | (rows["initializer"] == UNIT))]
 
 
