@@ -209,12 +209,10 @@ CLAIMS = (
 
 def numbers(tables: StudyTables) -> dict[str, float | str]:
     """Compute the numbers in the chapter's prose."""
-    found: dict[str, float | str] = {}
-    for _, s, times, learned in trajectories(tables, DECOUPLED):
-        found["slowest"] = half_time(times, learned, s)
-        found.setdefault("fastest", found["slowest"])
-        found["weakest"] = s
-        found.setdefault("strongest", s)
+    modes = need([*trajectories(tables, DECOUPLED)], "networks whose modes are decoupled")
+    halves = [half_time(times, learned, s) for _, s, times, learned in modes]
+    found: dict[str, float | str] = {"fastest": halves[0], "slowest": halves[-1]}
+    found["strongest"], found["weakest"] = modes[0][1], modes[-1][1]
     ratios = random_half_times(tables)
     found["random_error"] = float((ratios.mean() - 1).abs().max())
     times_ = learning_times(tables)

@@ -370,7 +370,9 @@ def _approach(tables: StudyTables) -> dict[str, float | str]:
     rows = fixed_point_distances(tables, {"select": SWEEP})
     moving = rows[rows["moving"]]
     ends = need(moving, "lengths").groupby(["quantity", *POINT]).last().reset_index("quantity")
-    lengths, correlations = (ends[ends["quantity"] == name] for name in ("length", "correlation"))
+    lengths, correlations = (
+        need(ends[ends["quantity"] == name], f"{name}s") for name in ("length", "correlation")
+    )
     ordered = [state(*point).phase == "ordered" for point in correlations.index]
     first = moving[moving["quantity"] == "correlation"].groupby(POINT)["distance"].first()
     fallen = np.log10(first / correlations["distance"])[ordered]
