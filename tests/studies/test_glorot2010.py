@@ -105,7 +105,7 @@ def test_singular_values_of_networks_simulated_independently(values: Values) -> 
     """All holds but what the paper says of the normalized start, in networks that are narrow."""
     found = verdicts(tables_of(values, {}))
     assert [key for key, holds in found.items() if not holds] == [
-        f"singular-values-normalized/normalized start, width {NARROW}"
+        f"singular-values-normalized/normalized initialization, width {NARROW}"
     ]
     assert len(found) == 2 + 2 + 2 + 4
 

@@ -66,14 +66,16 @@ def reduced(content: dict[str, Any]) -> dict[str, Any]:
     for block in values(content["grid"]):
         epochs = block.get("epochs", content["training"].get("epochs"))
         slow = epochs or max(axes.axis_values("width", block["width"])) > WIDEST
-        seeds = min(block.get("seeds", 5), 2 if slow else 8)
+        seeds, most = block.get("seeds", 5), 2 if slow else 8
+        seeds = seeds[:most] if isinstance(seeds, list) else min(seeds, most)
         small = {**block, "seeds": seeds, "epochs": min(epochs, 1)}
         if small["epochs"]:
             depths = values(block["depth"])
             small["depth"] = [d for d in depths if d <= DEEPEST] or [min(depths)]
         blocks.append(small)
     shown = {
-        name: with_depths(options, blocks) for name, options in content.get("figures", {}).items()
+        name: with_epochs(with_depths(options, blocks))
+        for name, options in content.get("figures", {}).items()
     }
     probes = min(content.get("probes", 10), 2)
     return {**content, "grid": blocks, "figures": shown, "probes": probes}
@@ -95,6 +97,15 @@ def with_depths(options: dict[str, Any], blocks: list[dict[str, Any]]) -> dict[s
     built = {d for block in shown for d in axes.axis_values("depth", block["depth"])}
     left = [depth for depth in values(select["depth"]) if depth in built] or [max(built)]
     return {**options, "select": {**select, "depth": left}}
+
+
+def with_epochs(options: dict[str, Any]) -> dict[str, Any]:
+    """Let a figure select what is left of the epochs of its networks."""
+    select = options.get("select", {})
+    if "epochs" not in select:
+        return options
+    left = sorted({min(epochs, 1) for epochs in values(select["epochs"])})
+    return {**options, "select": {**select, "epochs": left}}
 
 
 def train(study: Study, root: Path) -> None:
