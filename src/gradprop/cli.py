@@ -60,8 +60,7 @@ def _count(most: int) -> Callable[[str], int]:
 
 def _text(text: str) -> str:
     """Return an argument that becomes part of a file."""
-    if found := errors.UNPRINTABLE.search(text):
-        code = f"U+{ord(found[0]):04X}"
+    if code := errors.unprintable(text):
         raise argparse.ArgumentTypeError(f"{errors.show(text)} has the character {code}")
     return text
 

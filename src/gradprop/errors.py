@@ -28,7 +28,7 @@ _LONGEST_KEY = 40
 LONGEST_VALUE = 60
 _LONGEST_LISTING = 110
 # What neither YAML nor XML can hold: most control characters, half a surrogate pair.
-UNPRINTABLE = re.compile(
+_UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
@@ -115,6 +115,17 @@ def cut_path(path: str) -> str:
     half = _LONGEST_SOURCE // 2
     short = path if len(path) <= _LONGEST_SOURCE else f"{path[: half - 3]}...{path[-half:]}"
     return cut(short, 2 * _LONGEST_SOURCE)
+
+
+def unprintable(text: str) -> str | None:
+    """Return the code of the first character that no YAML and no report can hold, if any."""
+    found = _UNPRINTABLE.search(text)
+    return code_point(found[0]) if found else None
+
+
+def code_point(character: str) -> str:
+    """Return the name of a character that may not be shown as it is, such as U+0000."""
+    return f"U+{ord(character):04X}"
 
 
 def show(value: Any) -> str:

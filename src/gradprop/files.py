@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from gradprop.errors import GradpropError, show
+from gradprop.errors import GradpropError, code_point, show
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         content = text.encode()
     except UnicodeEncodeError as error:
-        code = f"U+{ord(text[error.start]):04X}"
+        code = code_point(text[error.start])
         around = show(text[max(error.start - 20, 0) : error.end + 20])
         raise FileError(f"{path}: {around} has the character {code}; no file can hold it") from None
     with replacing(path) as temporary:

@@ -27,7 +27,7 @@ from gradprop.advice import Finding, advice, alarms
 from gradprop.advice.findings import KINDS
 from gradprop.errors import GradpropError
 from gradprop.inspection import Run, comparison, page, pictures, watching
-from tests.browser import check_accessibility, check_report, find_browser
+from tests.browser import check_accessibility, check_report
 from tests.monitor.networks import L, data
 
 ODD = 'a <b>&"$x$'
@@ -259,7 +259,6 @@ def test_a_comparison_says_what_differs(folders: dict[str, Path], tmp_path: Path
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(find_browser() is None, reason="no Chromium: the pages were not looked at")
 def test_both_pages_are_sound_and_have_no_barriers(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:

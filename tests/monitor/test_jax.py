@@ -52,7 +52,10 @@ except gradprop.errors.GradpropError as error:
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None,
+    reason="JAX is not installed; to have it: pip install jax",
+)
 def test_gradients_of_jax_are_those_of_its_updates(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "run")],

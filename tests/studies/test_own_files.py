@@ -307,8 +307,11 @@ def test_a_number_that_is_a_set_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("character", "code"), [("\\ud800", "U\\+D800"), ("\\0", "U\\+0000")])
-def test_a_text_that_no_report_can_hold_is_named(tmp_path: Path, character: str, code: str) -> None:
-    code_of_number = f"def numbers(tables):\n    return {{'all': ['a{character}b']}}\n"
+@pytest.mark.parametrize("value", ["['a{}b']", "{{'a{}b': 1}}"])
+def test_a_text_that_no_report_can_hold_is_named(
+    tmp_path: Path, value: str, character: str, code: str
+) -> None:
+    code_of_number = f"def numbers(tables):\n    return {{'all': {value.format(character)}}}\n"
     made = study(tmp_path, claims=code_of_number)
     with pytest.raises(CodeError, match=f"'all' has the character {code}, which is not allowed"):
         studies.numbers(StudyTables(made, tmp_path))

@@ -67,7 +67,7 @@ class Line:
         axes.update_datalim(np.column_stack([x, x]), updatey=False)
         finite = np.isfinite(median)
         if not finite.any():
-            axes.autoscale_view(scaley=False)  # as what is drawn does when it is needed
+            axes.autoscale_view(scaley=False)  # what is drawn asks for it by itself
         for _, part in self.rows[finite].groupby((~finite).cumsum()[finite]):
             if bands:  # infinite quartiles are drawn by `finish`, when the limits are known
                 low, high = (

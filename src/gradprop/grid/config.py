@@ -15,7 +15,6 @@ import yaml
 
 from gradprop.errors import (
     LONGEST_VALUE,
-    UNPRINTABLE,
     ConfigError,
     cut,
     cut_path,
@@ -23,6 +22,7 @@ from gradprop.errors import (
     place_of,
     show,
     suggestion,
+    unprintable,
 )
 from gradprop.spec import LARGEST_INTEGER, LARGEST_NUMBER, SMALLEST_NUMBER
 
@@ -284,23 +284,19 @@ def _unusable(value: Any, path: list[Any]) -> Iterator[tuple[list[Any], str]]:
         yield path[:3], f"more than {MOST_LEVELS} levels of nesting"
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            if isinstance(key, str) and (found := UNPRINTABLE.search(key)):
-                yield path, f"key {show(key)} has the character {_code(found[0])}"
+            if isinstance(key, str) and (code := unprintable(key)):
+                yield path, f"key {show(key)} has the character {code}"
             yield from _unusable(item, [*path, str(key)])
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from _unusable(item, [*path, number])
     elif isinstance(value, str):
-        if found := UNPRINTABLE.search(value):
-            yield path, f"{show(value)} has the character {_code(found[0])}, which is not allowed"
+        if code := unprintable(value):
+            yield path, f"{show(value)} has the character {code}, which is not allowed"
     elif isinstance(value, int) and value.bit_length() > 1024:
         yield path, f"an integer of {value.bit_length()} binary digits is too large"
     elif value is not None and not isinstance(value, (int, float)):
         yield path, f"{cut(str(value))} is neither text nor a number; put it in quotes"
-
-
-def _code(character: str) -> str:
-    return f"U+{ord(character):04X}"
 
 
 def whole_numbers(document: Any) -> Any:

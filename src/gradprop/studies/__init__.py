@@ -167,7 +167,7 @@ def numbers(found: StudyTables) -> Numbers:
         made = compute(found) if compute else {}
         if not isinstance(made, dict) or not all(isinstance(name, str) for name in made):
             raise TypeError(f"returned {errors.show(made)}; allowed: a dict of values by name")
-        return {name: _plain(name, value) for name, value in made.items()}
+        return {_plain(name, name): _plain(name, value) for name, value in made.items()}
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -177,9 +177,9 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(name, one) for one in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _plain(name, one) for key, one in value.items()}
-    if isinstance(value, str) and (found := errors.UNPRINTABLE.search(value)):
-        raise TypeError(f"{name!r} has the character U+{ord(found[0]):04X}, which is not allowed")
+        return {_plain(name, key): _plain(name, one) for key, one in value.items()}
+    if isinstance(value, str) and (code := errors.unprintable(value)):
+        raise TypeError(f"{name!r} has the character {code}, which is not allowed")
     if isinstance(value, int | float | str):
         return value
     shown = "nothing" if value is None else errors.show(value)
