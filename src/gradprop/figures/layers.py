@@ -270,11 +270,9 @@ def _draw_line(axes: Axes, line: lost.Line, look: style.Look, theory: bool) -> N
 
 def _draw_theory(axes: Axes, line: pd.DataFrame) -> None:
     """Draw the predicted line and one standard deviation around it."""
-    centre, spread = line["predicted"], line["predicted_sd"]
-    axes.fill_between(
-        line["layer"], centre - spread, centre + spread, color="black", alpha=0.07, lw=0, zorder=1.5
-    )
-    axes.plot(line["layer"], centre, zorder=3, **THEORY_LINE)
+    x, centre, spread = (line[name].to_numpy() for name in ("layer", "predicted", "predicted_sd"))
+    lost.fill(axes, x, centre - spread, centre + spread, color="black", alpha=0.07, zorder=1.5)
+    axes.plot(x, centre, zorder=3, **THEORY_LINE)
 
 
 def _panel_titles(rows: pd.DataFrame, column: str | None, several: bool) -> pd.Series[str]:

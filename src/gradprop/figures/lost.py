@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from gradprop.analysis import estimates
 
@@ -62,20 +63,27 @@ class Line:
 
     def draw(self, axes: Axes, *, bands: bool = True, **look: Any) -> None:
         """Draw median and quartiles where they are finite; the line is broken elsewhere."""
-        x, median = self.rows[self.x], self.rows["median"]
+        x, median = self.rows[self.x].to_numpy(), self.rows["median"].to_numpy(np.float64)
+        quartiles = [self.rows[name].to_numpy(np.float64) for name in ("low", "high") if bands]
+        # Infinite ones are drawn by `finish`, when the limits are known.
+        ends = [np.where(np.isfinite(quartile), quartile, median) for quartile in quartiles]
         # The panel is as wide as the line, where it has no median as well.
         axes.update_datalim(np.column_stack([x, x]), updatey=False)
-        finite = np.isfinite(median)
-        if not finite.any():
+        if not np.isfinite(median).any():
             axes.autoscale_view(scaley=False)  # what is drawn asks for it by itself
-        for _, part in self.rows[finite].groupby((~finite).cumsum()[finite]):
-            if bands:  # infinite quartiles are drawn by `finish`, when the limits are known
-                low, high = (
-                    part[name].where(np.isfinite(part[name]), part["median"])
-                    for name in ("low", "high")
-                )
-                axes.fill_between(part[self.x], low, high, color=self.colour, alpha=0.2, lw=0)
-            axes.plot(part[self.x], part["median"], color=self.colour, **look)
+        for part in np.ma.clump_unmasked(np.ma.masked_invalid(median)):
+            if bands:
+                fill(axes, x[part], *(end[part] for end in ends), color=self.colour, alpha=0.2)
+            axes.plot(x[part], median[part], color=self.colour, **look)
+
+
+def fill(axes: Axes, x: NDArray[Any], low: NDArray[Any], high: NDArray[Any], **look: Any) -> None:
+    """Draw a band; the limits of its panel are found when they are needed, and not before it."""
+    before = axes.get_autoscalex_on(), axes.get_autoscaley_on()
+    axes.set_autoscale_on(False)
+    axes.fill_between(x, low, high, lw=0, **look)
+    axes.set_autoscalex_on(before[0])
+    axes.set_autoscaley_on(before[1])
 
 
 def states(rows: pd.DataFrame, *, positive: bool = False) -> pd.Series[str]:
@@ -83,7 +91,7 @@ def states(rows: pd.DataFrame, *, positive: bool = False) -> pd.Series[str]:
 
     On a logarithmic axis, `positive`, a median of 0 is none either.
     """
-    median = rows["median"].astype(np.float64)
+    median = rows["median"].to_numpy(np.float64)
     zero = (median == -np.inf) | (positive & (median <= 0))
     lost = np.where(rows["diverged"] >= rows["missing"], DIVERGED, MISSING)
     found = np.select([zero, np.isfinite(median)], [ZERO, ""], lost)
@@ -113,12 +121,13 @@ def finish(axes: Axes, lines: Sequence[Line], statistic: str, *, bands: bool = T
 
 def _open_bands(axes: Axes, line: Line, bottom: float, top: float) -> None:
     """Fill from the median to the edge of the panel where a quartile is infinite."""
-    rows = line.rows[np.isfinite(line.rows["median"])]
+    x, median = line.rows[line.x].to_numpy(), line.rows["median"].to_numpy(np.float64)
+    finite = np.isfinite(median)
     for name, edge in (("low", bottom), ("high", top)):
-        infinite = np.isinf(rows[name])
+        infinite = np.isinf(line.rows[name].to_numpy(np.float64))[finite]
         if infinite.any():
             axes.fill_between(
-                rows[line.x], rows["median"], edge, where=infinite.tolist(), color=line.colour,
+                x[finite], median[finite], edge, where=infinite.tolist(), color=line.colour,
                 alpha=0.2, lw=0,
             )  # fmt: skip
 
@@ -129,8 +138,10 @@ def _mark_edges(axes: Axes, line: Line, number: int, statistic: str) -> list[Pla
     The mark stands where the stretch meets the line, or in its middle if it meets none. The places
     of notes at the marks are returned.
     """
-    places = []
+    places: list[Place] = []
     found = states(line.rows, positive=axes.get_yscale() == "log")
+    if (found == "").all():
+        return places
     for _, run in found.groupby((found != found.shift()).cumsum()):
         state = run.iloc[0]
         if not state:
@@ -305,11 +316,12 @@ def _fewest(line: Line) -> tuple[int, int]:
 
     (0, 0) if all have one or, wherever any lacks it, none does.
     """
-    rows = line.rows[(line.rows["finite"] > 0) & (line.rows["finite"] < line.rows["networks"])]
-    if rows.empty:
+    finite, networks = (line.rows[name].to_numpy(np.float64) for name in ("finite", "networks"))
+    some = (finite > 0) & (finite < networks)
+    if not some.any():
         return 0, 0
-    worst = rows.iloc[int((rows["finite"] / rows["networks"]).argmin())]
-    return int(worst["finite"]), int(worst["networks"])
+    worst = np.where(some, finite, np.inf) / networks
+    return int(finite[worst.argmin()]), int(networks[worst.argmin()])
 
 
 def _end(axes: Axes, line: Line) -> Place:
