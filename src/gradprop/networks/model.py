@@ -274,4 +274,6 @@ def _optimizer(cell: Cell) -> Any:
         clipping[_CLIPPINGS[cell.clipping.name]] = threshold
     given = OPTIMIZERS.parameters_of(cell.optimizer)
     config = {"learning_rate": cell.learning_rate, **clipping, **given}
-    return keras.optimizers.get({"class_name": cell.optimizer.name, "config": config})
+    made = keras.optimizers.get({"class_name": cell.optimizer.name, "config": config})
+    made.weight_decay = made.weight_decay or None  # 0 would be computed, for every variable
+    return made
