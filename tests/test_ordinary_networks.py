@@ -302,6 +302,19 @@ def warmed_up(change: str) -> Made:
     return model, x, y, {"epochs": 10}
 
 
+def factorized(change: str) -> Made:
+    """Predict ratings by products of embeddings, without any other layer."""
+    random = np.random.default_rng(0)
+    people, films = random.normal(size=(60, 3)), random.normal(size=(40, 3))
+    person, film = random.integers(0, 60, 2000), random.integers(0, 40, 2000)
+    ratings = (people[person] * films[film]).sum(axis=1)
+    of_person, of_film = keras.Input((), dtype="int32"), keras.Input((), dtype="int32")
+    vectors = [layers.Embedding(60, 8)(of_person), layers.Embedding(40, 8)(of_film)]
+    model = keras.Model([of_person, of_film], layers.Dot(axes=1)(vectors))
+    model.compile(keras.optimizers.Adam(1e-9 if change == "slow" else 0.02), "mse")
+    return model, [person, film], ratings.astype("float32"), {"epochs": 15}
+
+
 CASES: dict[tuple[Callable[[str], Made], str], str] = {
     (mlp, ""): HEALTHY,
     (mlp, "zeros"): "symmetric",
@@ -351,9 +364,11 @@ CASES: dict[tuple[Callable[[str], Made], str], str] = {
     (variational, ""): HEALTHY,
     (variational, "mae"): HEALTHY,
     (warmed_up, ""): HEALTHY,
+    (factorized, ""): HEALTHY,
+    (factorized, "slow"): "not learning",
 }
 NAMES = {f"{made.__name__} {change}".strip(): (made, change) for made, change in CASES}
-SHORT = ("mlp frozen", "regression")
+SHORT = ("mlp frozen", "regression", "factorized")
 
 
 def diagnosed(name: str, folder: Path) -> gradprop.Monitor:

@@ -298,8 +298,10 @@ class Cell:
 
     def value(self, key: str) -> Any:
         """Return one parameter; one that only the study's own network has, by its name."""
-        own = dict(self.network.parameters)
-        return own[key] if key in own else getattr(self, key)
+        for name, value in self.network.parameters:  # few, if any
+            if name == key:
+                return value
+        return getattr(self, key)
 
     @cached_property
     def id(self) -> str:

@@ -733,6 +733,15 @@ def test_frozen_layers_stand_before_what_they_lead_to(
         assert "trainable = True" in first.code
 
 
+def test_a_constraint_may_move_weights_far_in_the_first_step() -> None:
+    """It projects them, whatever the learning rate is; in later steps it moves them back alone."""
+    for ratios, kind in (((0.0, -3.0), "healthy"), ((0.0, -0.5), "unstable")):
+        layers, steps, network = tables(losses=(2.3, 2.3))
+        layers["log10_update_ratio"] = layers["step"].map(dict(enumerate(ratios)))
+        assert diagnose(layers, steps, network).kind == "unstable"
+        assert diagnose(layers, steps, network.assign(constrained=True)).kind == kind
+
+
 def test_a_minibatch_is_compared_with_guessing_on_itself() -> None:
     """A minibatch of small variance has a small loss although nothing is learned."""
     layers, steps, network = tables(losses=(1.1, 0.8), log10_update_ratio=-0.5)

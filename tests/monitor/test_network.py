@@ -45,6 +45,14 @@ def test_fan_in_is_the_number_of_weights_that_reach_a_unit(name: str) -> None:
     assert fan_in * fan_out == np.prod(kernel.shape)
 
 
+def test_weights_with_a_constraint_are_told() -> None:
+    x, y = data()
+    hidden = L.Dense(4, kernel_constraint="max_norm")
+    model = keras.Sequential([keras.Input(x.shape[1:]), hidden, L.Dense(1)])
+    model.compile(loss="mse")
+    assert list(probe(model, x, y).network["constrained"]) == [True, False]
+
+
 def test_an_embedding_takes_one_row_and_a_vector_one_entry() -> None:
     layer = L.Embedding(11, 4)
     layer(tf.zeros((1, 2), tf.int32))

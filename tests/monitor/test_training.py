@@ -315,6 +315,21 @@ def test_what_a_layer_draws_from_generators_of_the_process(name: str, tmp_path: 
     assert same(*results)
 
 
+def test_layers_that_change_their_weights_when_they_are_called(tmp_path: Path) -> None:
+    x, y = data()
+    results = []
+    monitor = Monitor(tmp_path / "run", schedule=2)
+    for callbacks in ([], [monitor]):
+        keras.utils.set_random_seed(3)
+        norm = L.SpectralNormalization(L.Dense(8, "relu"))
+        model = keras.Sequential([keras.Input(x.shape[1:]), norm, L.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(x, y.astype("float32"), verbose=0, callbacks=callbacks)
+        results.append([np.array(v.numpy()) for v in model.variables])
+    assert same(*results)
+    assert monitor.steps["exact"].all()
+
+
 def test_a_model_whose_training_is_distributed_is_refused(tmp_path: Path) -> None:
     with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
         model = mlp()

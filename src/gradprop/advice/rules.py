@@ -118,7 +118,7 @@ class Case:
         if "loss_scale_overflowed" in steps:  # such a step is left out, and its scale made smaller
             made = steps.loc[~steps["loss_scale_overflowed"].astype(bool), "step"]
             layers = layers[layers["step"].isin(made)] if len(made) else layers
-        optional = [name for name in ("positions", "trainable") if name in network]
+        optional = [n for n in ("positions", "trainable", "constrained") if n in network]
         known = network[["layer", "fan_in", "fan_out", "activation", *optional]]
         rows = layers.drop(columns=[c for c in known if c in layers and c != "layer"])
         rows = rows.merge(known, on="layer").sort_values(["step", "layer"], ignore_index=True)
@@ -788,11 +788,14 @@ def _first_loss(case: Case) -> Iterator[Finding]:
 def _updates(case: Case) -> Iterator[Finding]:
     """Judge steps: too small at all probes, or too large at one where nothing is learned.
 
-    Layers whose update is exactly 0 do not count (they may be frozen), unless all are so. A loss
+    Layers whose update is exactly 0 do not count (they may be frozen), unless all are so. Nor does
+    the first step of weights with a constraint, which moves them where they have to be. A loss
     that has risen in between counts, too, where nothing is learned: what follows is the aftermath.
     """
     known = case.rows[case.rows[RATIO] < np.inf]
     known = known[known["step"].isin(case.probes)]
+    if "constrained" in known:
+        known = known[~known["constrained"].astype(bool) | (known["step"] != case.start[0])]
     finite = known[np.isfinite(known[RATIO])]
     by_step = (
         finite.groupby("step")[RATIO].median().reindex(known["step"].unique(), fill_value=-np.inf)

@@ -280,7 +280,7 @@ def layers_table(run: Run) -> Table:
     columns = [*heads, *((head, True) for head in shown)]
     caption = (
         f"Every layer with weights, as it was at step {step}. Not judged are factors of "
-        "normalizations, embeddings and projections inside an attention."
+        "normalizations, projections inside an attention, and embeddings beside other layers."
     )
     return Table("layers-table", caption, columns, rows)
 

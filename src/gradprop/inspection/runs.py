@@ -91,7 +91,7 @@ class Run:
         if judged.empty:
             raise RunError(
                 f"{self.name}: no layer can be judged; allowed: a model with at least one dense, "
-                "convolutional or recurrent layer"
+                "convolutional, recurrent or embedding layer"
             )
         steps = self.steps.sort_values("step", ignore_index=True)
         losses = steps["minibatch_loss"].astype(float)

@@ -31,7 +31,7 @@ from gradprop.monitor.probing import (
 )
 from gradprop.monitor.recording import Folder, Origin, Rows
 from gradprop.monitor.schedules import Moment
-from gradprop.monitor.state import State, set_back, unchanged
+from gradprop.monitor.state import State, read, set_back, unchanged
 
 #: Backends of Keras whose steps can be looked at: of TensorFlow's all, of JAX's the gradients.
 BACKENDS = ("tensorflow", "jax")
@@ -424,7 +424,8 @@ class _Rehearsal:
                     before = weights()
                 tensors = self._made(batch)
             if is_first and not self._applies:
-                self._first = state, tensors["given"]
+                # Some layers change their weights when they are called.
+                self._first = [(v, read(v)) for v, _ in state], tensors["given"]
             return values_of(tensors, before), weights() if self._applies else None
 
     def is_exact(self, rehearsed: _Weights | None, made: _Weights) -> bool:

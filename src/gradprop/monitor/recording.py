@@ -187,10 +187,11 @@ def network_rows(trace: Trace) -> list[Rows]:
     its matrix (`fans`; 0 without one), whose product is the number of its entries; ``positions``,
     at how many places of an example every unit is computed (0 if unknown); ``extra``, what
     acts on the layer besides its activation function (``normalization``, ``skip``, ``recurrence``
-    or nothing); ``trainable``, whether its matrix is not frozen; and ``judged``, whether it is the
-    matrix of a layer on the way from the inputs to the outputs, which rules about layers speak of.
-    Left out are factors of normalizations, embeddings, projections inside an attention and matrices
-    besides a layer's main one.
+    or nothing); ``trainable``, whether its matrix is not frozen; ``constrained``, whether Keras
+    projects it after every step; and ``judged``, whether it is the matrix of a layer on the way
+    from the inputs to the outputs, which rules about layers speak of. Left out are factors of
+    normalizations, projections inside an attention, matrices besides a layer's main one, and
+    embeddings unless the network has no other layers.
     """
     found: list[Rows] = []
     for call in trace.calls:
@@ -207,9 +208,13 @@ def network_rows(trace: Trace) -> list[Rows]:
                 "positions": _positions(call) if own else 0,
                 "extra": call.extra,
                 "trainable": _is_trained(call.watched.layer, weights.matrix),
+                "constrained": getattr(weights.matrix, "constraint", None) is not None,
                 "judged": own and _is_judged(call.watched.layer, weights.matrix),
             }
             found.append(row)
+    if not any(row["judged"] for row in found):
+        for row in found:
+            row["judged"] = row["kind"] == "Embedding"
     return found
 
 
