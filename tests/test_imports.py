@@ -16,11 +16,18 @@ TABLES = {"pandas", "pyarrow", "scipy.special", "scipy.linalg", "sklearn"}
 
 PLANNING = ("grid.plan", "grid.definitions", "results.manifests")
 JUDGING = ("claims", "studies", "report.page")
+STACKING = ("jobs", "training.loop")
+# What SciPy's name alone does not load.
+SCIPY = {"scipy.linalg", "scipy.special", "scipy.stats"}
 
 
 @pytest.mark.parametrize(
     ("modules", "needless"),
-    [(PLANNING, DRAWING | TRAINING | TABLES), (JUDGING, DRAWING | TRAINING | STATISTICS)],
+    [
+        (PLANNING, DRAWING | TRAINING | TABLES),
+        (STACKING, DRAWING | SCIPY),
+        (JUDGING, DRAWING | TRAINING | STATISTICS),
+    ],
 )
 def test_a_step_loads_only_what_it_needs(modules: tuple[str, ...], needless: set[str]) -> None:
     names = [f"gradprop.{module}" for module in modules]

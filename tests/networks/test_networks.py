@@ -18,6 +18,7 @@ from gradprop.components.datasets import Dataset
 from gradprop.errors import ConfigError
 from gradprop.figures.layers import without_theory
 from gradprop.grid import axes, plan, sharding
+from gradprop.networks.model import Model
 from gradprop.prediction.data import prediction_on_data
 from gradprop.prediction.mean_field import sigma_w2
 from gradprop.probes import statistics
@@ -83,9 +84,10 @@ def trained(dense: list[Cell], blobs: Dataset) -> list[StackResult]:
 
 
 ADAM = {"optimizer": "adam", "schedule": "cosine", "clipping": "norm", "learning_rate": 0.01}
+DECAY = {"optimizer": {"name": "adamw", "weight_decay": 0.1}, "learning_rate": 0.01}
 
 
-@pytest.mark.parametrize("optimizer", [{}, ADAM])
+@pytest.mark.parametrize("optimizer", [{}, ADAM, DECAY])
 def test_a_perceptron_of_keras_is_that_of_a_stack(
     optimizer: dict[str, Any], dense: list[Cell], trained: list[StackResult], blobs: Dataset,
     tmp_path: Path,
@@ -115,6 +117,14 @@ def test_a_perceptron_of_keras_is_that_of_a_stack(
         assert list(ours["cell"]) == list(theirs["cell"])
     assert list(found[0].cells["status"]) == ["ok"]
     assert found[0].layers["fan_in"].tolist()[:4] == [7, 9, 9, 9]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+def test_a_decay_of_zero_is_not_computed(name: str, blobs: Dataset, tmp_path: Path) -> None:
+    optimizer = {"name": name, "weight_decay": 0.0}
+    cell, *_ = cells(DENSE, tmp_path, optimizer=optimizer)
+    model = Model(cell, network.file_of(cell), blobs)
+    assert model.keras.optimizer.weight_decay is None
 
 
 def test_no_argument_has_the_name_of_a_column(

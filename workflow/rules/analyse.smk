@@ -53,6 +53,7 @@ for name, study in STUDIES.items():
             numbers=f"reports/claims/{name}-numbers.json",
         log:
             f"logs/{name}/claims.log",
+        priority: -1
         group:
             "analysis"
         conda:

@@ -8,6 +8,7 @@ rule definition:
         "results/{study}/{part}.{digest}.json",
     log:
         "logs/{study}/{part}.{digest}.log",
+    priority: 2
     localrule: True
     conda:
         "../envs/gradprop.yaml"
@@ -24,6 +25,7 @@ rule dataset:
         "results/data/manifests/{dataset}.{digest}.json",
     log:
         "logs/data/{dataset}.{digest}.log",
+    priority: 2
     group:
         "datasets"
     conda:

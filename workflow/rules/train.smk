@@ -8,6 +8,8 @@ rule train:
         "results/{study}/manifests/{shard}.{digest}.json",
     log:
         "logs/{study}/train/{shard}.{digest}.log",
+    # The long jobs come first, and the short claims last, so that all cores are busy to the end.
+    priority: 1
     group:
         "training"
     conda:
