@@ -263,8 +263,9 @@ if workflow.is_main_process:
 
 onstart:
     # With a limit on the jobs that start in a second, Snakemake looks for jobs to start once a second
-    # for every job that has ended, until the last one has. Its own limit, 100, is of no use here.
-    limit = workflow.scheduler.job_rate_limiter
+    # for every job that has ended, until the last one has. Its own limit, 100, is of no use here. A
+    # version that keeps it elsewhere works all the same.
+    limit = getattr(workflow.scheduler, "job_rate_limiter", None)
     if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
     if workflow.is_main_process:
