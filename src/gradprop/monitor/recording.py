@@ -194,6 +194,8 @@ def network_rows(trace: Trace) -> list[Rows]:
     embeddings unless the network has no other layers.
     """
     found: list[Rows] = []
+    main = [(c.watched.layer, c.watched.weights[0].matrix) for c in trace.calls]
+    alone = not any(_is_judged(layer, matrix) for layer, matrix in main)
     for call in trace.calls:
         for number, weights in enumerate(call.watched.weights):
             own = number == 0
@@ -209,12 +211,9 @@ def network_rows(trace: Trace) -> list[Rows]:
                 "extra": call.extra,
                 "trainable": _is_trained(call.watched.layer, weights.matrix),
                 "constrained": getattr(weights.matrix, "constraint", None) is not None,
-                "judged": own and _is_judged(call.watched.layer, weights.matrix),
+                "judged": own and _is_judged(call.watched.layer, weights.matrix, alone),
             }
             found.append(row)
-    if not any(row["judged"] for row in found):
-        for row in found:
-            row["judged"] = row["kind"] == "Embedding"
     return found
 
 
@@ -234,8 +233,11 @@ def _positions(call: Call) -> int:
     return 0 if None in shape else math.prod(shape[:-1])
 
 
-def _is_judged(layer: Any, matrix: Any) -> bool:
-    others = (*NORMALIZATIONS, keras.layers.Embedding, keras.layers.EinsumDense)
+def _is_judged(layer: Any, matrix: Any, alone: bool = False) -> bool:
+    """Tell whether rules judge the matrix of a layer; embeddings only where they are alone."""
+    if isinstance(layer, keras.layers.Embedding):
+        return alone
+    others = (*NORMALIZATIONS, keras.layers.EinsumDense)
     return matrix is not None and len(matrix.shape) > 1 and not isinstance(layer, others)
 
 
